@@ -25,7 +25,7 @@ from mailerd.inbox.build_reader import build_reader
 from mailerd.inbox.reader import InboxReader
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import MayName, MetricsPage
-from mailerd.intake.resolve_sender import SenderResolver
+from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.server import Address, Intake
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alert_state import AlertState
@@ -54,11 +54,10 @@ from mailerd.webhooks import service as webhooks
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.database_loops import heartbeat_loop, prune_loop, watch_writer_loop
 from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import JobProgress, PauseLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.orphan_drafts import OrphanDrafts
-from mailerd.worker.pause_log import PauseLog
-from mailerd.worker.progress import JobProgress
 from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import Recovery

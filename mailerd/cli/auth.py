@@ -1,6 +1,5 @@
 """`mailerd auth login|list`: signing a mailbox in, and which ones are."""
 
-import json
 import socket
 import sys
 from collections.abc import Sequence
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, no_log, run_async, settings
+from mailerd.cli.common import ConfigOption, no_log, run_async, settings
+from mailerd.cli.output import JsonOption, print_json, print_list
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
@@ -22,7 +21,7 @@ from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
-from mailerd.texts import heading, tr
+from mailerd.texts import tr
 
 _DAY: Final = 86_400.0
 
@@ -184,13 +183,10 @@ def _short(scope: str) -> str:
 
 
 @app.command("list")
-def list_mailboxes(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
-) -> None:
+def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
     known = settings(config).gmail
     entries = inventory(known)
-    table = Table(*map(heading, ("mailbox", "kind", "mode", "scopes", "file", "problem")), box=None)
     shown = [
         {
             "mailbox": each.owner, "kind": each.kind, "mode": each.mode or None, "scopes": list(each.scopes),
@@ -198,27 +194,28 @@ def list_mailboxes(
         }
         for each in entries
     ]  # fmt: skip
-    for each in entries:
-        scopes = " ".join(map(_short, each.scopes))
-        mode = each.mode or ("" if each.problem else "?")
-        table.add_row(
-            each.owner, each.kind, mode, scopes or ("" if each.problem else "?"), str(each.path), each.problem
-        )
+    rows = [_row(each) for each in entries]
     owners = {each.owner for each in entries}
     problems = any(each.problem for each in entries)
     for alias, target in known.aliases.items():
         there = target in owners or f"@{target.rpartition('@')[2]}" in owners
         problem = "" if there else tr(f"{target} has no credential file; `mailerd auth login --sender {target}`")
         problems = problems or not there
-        table.add_row(alias, tr(f"alias of {target}"), "", "", "", problem)
+        rows.append((alias, tr(f"alias of {target}"), "", "", "", problem))
         shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
     if as_json:
-        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        print_json(shown)
     else:
-        console(ONE_LINE).print(table)
+        print_list(("mailbox", "kind", "mode", "scopes", "file", "problem"), rows)
         _explain(known, entries)
     if problems:
         raise typer.Exit(1)
+
+
+def _row(it: Entry) -> tuple[str, ...]:
+    unknown = "" if it.problem else "?"
+    scopes = " ".join(map(_short, it.scopes))
+    return it.owner, it.kind, it.mode or unknown, scopes or unknown, str(it.path), it.problem
 
 
 def _explain(known: GmailSettings, entries: Sequence[Entry]) -> None:

@@ -1,6 +1,5 @@
 """`mailerd bounces`: the letters that came back, one by one or by domain."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
-from mailerd.cli.find_job import PATIENCE
-from mailerd.cli.top_view import table
+from mailerd.cli.common import PATIENCE, ConfigOption, open_database, run_async, settings
+from mailerd.cli.output import JsonOption, print_json, print_whole, table
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.texts import label, tr
 
@@ -23,7 +22,7 @@ def bounces(
     domains: Annotated[bool, typer.Option("--domains", help="Count them by domain, over the last 30 days.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, help="Only those before this number.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show the letters that came back, the newest first, with the reason of each."""
@@ -33,12 +32,12 @@ def bounces(
     found, by_domain = run_async(_read(config, sender, kinds, before=before, limit=limit, domains=domains))
     if as_json:
         shown: Sequence[object] = [asdict(it) for it in (by_domain if domains else found)]
-        print(json.dumps(shown, ensure_ascii=False, indent=2, default=str))
+        print_json(shown)
     elif domains:
         rows = [[it.name, str(it.total), *(str(it.kinds.get(k, 0)) for k in BOUNCE_KINDS)] for it in by_domain]
-        console(ONE_LINE).print(table(["domain", "bounced", *BOUNCE_KINDS], rows, soft=frozenset()))
+        print_whole(table(["domain", "bounced", *BOUNCE_KINDS], rows))
     elif found:
-        console(ONE_LINE).print(_table(found))
+        print_whole(_table(found))
         if len(found) == limit:
             print(tr(f"There may be more: --before {found[-1].id}"))
     else:
@@ -49,14 +48,14 @@ async def _read(
     config: Path | None, sender: str | None, kinds: tuple[str, ...], *, before: int | None, limit: int, domains: bool
 ) -> tuple[list[Notice], list[BounceCounts]]:
     known = settings(config)
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         reader = NoticeReader(database, timeout=PATIENCE)
         if domains:
             return [], await reader.by_domain(span=timedelta(days=30), sender=sender)
         return await reader.latest(kinds=kinds, sender=sender, before=before, limit=limit), []
 
 
-def _table(found: Sequence[Notice]) -> object:
+def _table(found: Sequence[Notice]) -> Table:
     rows = [
         [
             str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z",
@@ -65,6 +64,4 @@ def _table(found: Sequence[Notice]) -> object:
         ]
         for it in found
     ]  # fmt: skip
-    return table(
-        ["number", "at", "kind", "code", "address", "sender", "recipient", "reason"], rows, soft=frozenset({7})
-    )
+    return table(["number", "at", "kind", "code", "address", "sender", "recipient", "reason"], rows, soft={7})

@@ -1,6 +1,5 @@
 """`mailerd check`: everything that could be wrong, a line each."""
 
-import json
 import os
 import re
 import sys
@@ -14,7 +13,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
-from mailerd.cli.common import ConfigOption, configured, console
+from mailerd.cli.common import ConfigOption, configured
+from mailerd.cli.output import as_text, console
 from mailerd.errors import ConfigurationError
 from mailerd.texts import language
 
@@ -94,4 +94,4 @@ def _as_json(found: list[CheckResult], seconds: float, *, ok: bool) -> str:
         {"level": each.level.value, "check": each.check, "what": each.what, "remedy": each.remedy or None}
         for each in found
     ]
-    return json.dumps({"ok": ok, "seconds": round(seconds, 2), "findings": lines}, ensure_ascii=False, indent=2)
+    return as_text({"ok": ok, "seconds": round(seconds, 2), "findings": lines})

@@ -1,15 +1,15 @@
 """What the commands share: the option --config, and how a command gets its settings, its voice and its loop."""
 
 import asyncio
+import getpass
 import json
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, override
 
 import typer
-from rich.console import Console
 
 from mailerd.cli.failure import configuration_taken
 from mailerd.config import CONFIG, LogSettings, Settings, found, load
@@ -25,11 +25,10 @@ from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import WATCH_INTERVAL, NoWriterError
 from mailerd.texts import speak, tr
 
-ONE_LINE: Final = 1000
-"""Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
-
 CONNECT_TIMEOUT: Final = 4.0
 """Seconds that a command waits for a database that does not answer."""
+PATIENCE: Final = 10.0
+"""Seconds that a command waits for the rows of a job."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -41,12 +40,8 @@ ConfigOption = Annotated[
 ]
 
 
-WideOption = Annotated[bool, typer.Option("--wide", help="Every column, however wide; so it is in a pipe too.")]
-
-
-def narrow(*, wide: bool) -> bool:
-    """Whether a list has to fit into a window: a pipe gets every column."""
-    return sys.stdout.isatty() and not wide
+class UnknownError(MailerdError):
+    """There is nothing of this name."""
 
 
 def settings(config: Path | None) -> Settings:
@@ -98,11 +93,6 @@ def no_log(event: Event, fields: Mapping[str, object], /) -> None:
     """Say nothing."""
 
 
-def console(width: int | None = None) -> Console:
-    """Where tables are shown. Brackets and colons in a text are text, no markup."""
-    return Console(width=width, markup=False, emoji=False)
-
-
 def json_object(option: str, text: str) -> dict[str, Any]:
     """What an option says in JSON.
 
@@ -128,6 +118,25 @@ def run_async[T](work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
+def with_database[T](settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do one thing with the database; see `open_database`."""
+
+    async def run() -> T:
+        async with open_database(settings) as database:
+            return await work(database)
+
+    return run_async(run())
+
+
+def asked_by() -> str:
+    """Who runs this command, as the log of actions names it."""
+    try:
+        person = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in many a container
+        person = "without a name"
+    return f"command, {person}"
+
+
 def _impatient(settings: Settings) -> Settings:
     """One attempt of a few seconds: the person at the terminal can ask again."""
     bound = min(CONNECT_TIMEOUT, settings.database.connect_timeout)
@@ -136,26 +145,26 @@ def _impatient(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, tell: EventSink) -> AsyncIterator[Database]:
-    """The database alone, for commands, with the schema that they need.
+async def open_database(settings: Settings, sink: EventSink | None = None) -> AsyncIterator[Database]:
+    """The database alone, for commands, with the schema that they need. `sink` None: warnings go to stderr.
 
     Raises:
         SchemaError: it is older or newer.
         MailerdError: it cannot be reached.
     """
-    async with connect(_impatient(settings), tell) as database:
+    async with connect(_impatient(settings), sink or warnings_only(settings).write) as database:
         await check(database)
         yield database
 
 
 @asynccontextmanager
-async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database]:
+async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database]:
     """The database, whatever is in it.
 
     Raises:
         MailerdError: it cannot be reached, or it is not known whether it did what was asked.
     """
-    database = Database(settings.database, events=StoreEvents(tell))
+    database = Database(settings.database, events=StoreEvents(sink))
     try:
         await database.open()
         yield database

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
+from mailerd.cli.common import ConfigOption, open_database, run_async, settings
 from mailerd.config import Settings
 from mailerd.errors import MailerdError
 from mailerd.store.api_keys import ApiKeys
@@ -59,7 +59,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 async def _link(known: Settings, name: str) -> str:
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         keys = ApiKeys(database, timeout=TIMEOUT)
         if (found := await _named(keys, name)) is None and name == CONSOLE_KEY:
             await keys.create(name)

@@ -1,22 +1,36 @@
 """`mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API."""
 
-import getpass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
-from mailerd.cli.find_job import JobArgument, job_named
+from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, asked_by, open_database, run_async, settings
+from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
 from mailerd.store import describe
+from mailerd.store.db.database import Database
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
-from mailerd.store.jobs import Job
+from mailerd.store.jobs import Job, Jobs
 from mailerd.texts import heading, label, tr
+
+JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+async def job_named(database: Database, id_: str) -> Job:
+    """A job by its id.
+
+    Raises:
+        UnknownError: there is none.
+    """
+    found = await Jobs(database, timeout=PATIENCE).job(id_) if ULID.fullmatch(id_) else None
+    if found is None:
+        raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
+    return found
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
@@ -68,7 +82,7 @@ def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> No
 
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
     patience = known.database.connect_timeout
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         job = await job_named(database, id_)
         controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
@@ -76,12 +90,3 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         except ImpossibleRequestError as error:
             raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
         return done, await job_named(database, id_)
-
-
-def asked_by() -> str:
-    """Who runs this command, as the log of actions names it."""
-    try:
-        person = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in many a container
-        person = "without a name"
-    return f"command, {person}"

@@ -1,7 +1,6 @@
 """`mailerd jobs list|show|watch` and `mailerd explain`: what became of jobs and letters."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -15,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import common, job_actions
-from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
-from mailerd.cli.find_job import PATIENCE, JobArgument, UnknownError, job_named
-from mailerd.cli.top_view import table
+from mailerd.cli import job_actions, output
+from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, no_log, open_database, run_async, settings
+from mailerd.cli.job_actions import JobArgument, job_named
+from mailerd.cli.output import JsonOption, console, print_json, table
 from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
@@ -43,7 +42,7 @@ _NO_WINDOW: Final = 300
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """The newest jobs."""
@@ -51,10 +50,10 @@ def list_jobs(
 
 
 async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None)
     if as_json:
-        print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
+        print_json([_as_json(job) for job in found])
         return
     width = None if sys.stdout.isatty() else _NO_WINDOW
     console(width).print(jobs_table(found) if found else tr("there are no jobs"))
@@ -80,7 +79,7 @@ def jobs_table(jobs: list[Job]) -> Table:
         sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
         accepted = f"{job.created_at:%m-%d %H:%M}Z"
         rows.append([job.id, label(job.status.value), f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
-    return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
+    return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft={5})
 
 
 @app.command("show")
@@ -90,7 +89,7 @@ def show(job: JobArgument, config: ConfigOption = None) -> None:
 
 
 async def _show(known: Settings, job: str) -> None:
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         await _tell_job(known, database, job)
 
 
@@ -138,7 +137,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
 
 def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
     """Sentences, a line each; a terminal breaks them between words, a pipe gets them whole."""
-    shown = console or common.console()
+    shown = console or output.console()
     for line in lines:
         shown.print(Text(line), soft_wrap=not sys.stdout.isatty())
 
@@ -175,7 +174,7 @@ def explain(
 
 
 async def _explain(known: Settings, what: str) -> None:
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         if ULID.fullmatch(what):
             await _tell_job(known, database, what)
             return

@@ -1,28 +1,25 @@
 """`mailerd keys create|rotate|list|revoke`: who may post jobs."""
 
-import json
 import shlex
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from mailerd.cli.common import (
-    ONE_LINE,
-    ConfigOption,
+from mailerd.cli.common import ConfigOption, settings, with_database
+from mailerd.cli.output import (
+    JsonOption,
     WideOption,
     console,
+    in_utc,
     narrow,
-    open_database,
-    run_async,
-    settings,
-    warnings_only,
+    print_json,
+    print_list,
+    print_once,
+    table,
 )
-from mailerd.cli.stdio import OutputError
-from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
@@ -48,12 +45,12 @@ def create(
     config: ConfigOption = None,
 ) -> None:
     """Make a key. It is the last line of the output, and is never shown again."""
-    senders = [_mailbox(each) for each in sender or ()]
+    senders = [sender_option(each) for each in sender or ()]
     secret = _ask(
         config, lambda keys: keys.create(name, senders=senders, permissions=call or (), per_minute=per_minute)
     )
     told = tr(f"Key {name!r}, for {', '.join(senders) or tr('any sender')}. Keep it well: only its digest is stored.")
-    _show(
+    print_once(
         f"{told}\n{secret}",
         or_else=tr(
             f"the key {name!r} exists, but was not shown: `mailerd keys revoke {shlex.quote(name)}`, make another"
@@ -71,7 +68,7 @@ def rotate(
 ) -> None:
     """Make a new key in the place of one, which is good for a while yet. It is the last line of the output."""
     secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
-    _show(
+    print_once(
         tr(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}"),
         or_else=tr(
             f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
@@ -83,42 +80,23 @@ def rotate(
 @app.command("list")
 def list_keys(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     wide: WideOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show every key, revoked ones too."""
     found = _ask(config, lambda keys: keys.all())
     if as_json:
-        print(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
+        print_json([_as_json(key) for key in found])
         return
     if narrow(wide=wide):
         rows = [
             [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
         ]
-        console().print(table(["id", "name", tr("last used"), "may", "senders"], rows, soft=frozenset({1, 3, 4})))
+        console().print(table(["id", "name", tr("last used"), "may", "senders"], rows, soft={1, 3, 4}))
         return
-    wide_table = Table(
-        *map(
-            heading,
-            (
-                "id",
-                "name",
-                "key",
-                "senders",
-                "may",
-                "a minute",
-                "created",
-                tr("last used"),
-                "revoked",
-                tr("old one until"),
-            ),
-        ),
-        box=None,
-    )
-    for key in found:
-        wide_table.add_row(*_row(key))
-    console(ONE_LINE).print(wide_table)
+    columns = ("id", "name", "key", "senders", "may", "a minute", "created", tr("last used"), "revoked")
+    print_list((*columns, tr("old one until")), map(_row, found))
 
 
 @app.command("revoke")
@@ -131,25 +109,17 @@ def revoke(
     print(tr(f"Key {number} is revoked."))
 
 
-def _show(words: str, *, or_else: str) -> None:
-    """Say what cannot be said again; what to do where that fails."""
-    try:
-        print(words, flush=True)
-    except (OutputError, BrokenPipeError) as error:
-        raise MailerdError(f"{or_else} ({error})") from error
-
-
 def _ask[T](config: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     known = settings(config)
-
-    async def ask() -> T:
-        async with open_database(known, warnings_only(known).write) as database:
-            return await work(ApiKeys(database, timeout=known.database.connect_timeout))
-
-    return run_async(ask())
+    return with_database(known, lambda database: work(ApiKeys(database, timeout=known.database.connect_timeout)))
 
 
-def _mailbox(given: str) -> str:
+def sender_option(given: str) -> str:
+    """The mailbox that an option --sender names.
+
+    Raises:
+        MailerdError: it is no address.
+    """
     try:
         return mailbox(given)
     except ValueError as error:
@@ -161,7 +131,7 @@ def _row(key: ApiKey) -> tuple[str, ...]:
     calls = heading("all") if key.permissions is None else ", ".join(sorted(key.permissions))
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
-    return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)
+    return str(key.id), key.name, key.hint, senders, calls, rate, *map(in_utc, moments)
 
 
 def _as_json(key: ApiKey) -> dict[str, object]:
@@ -175,7 +145,3 @@ def _as_json(key: ApiKey) -> dict[str, object]:
         "per_minute": key.per_minute,
         **{name: moment and moment.isoformat() for name, moment in moments.items()},
     }
-
-
-def _shown(moment: datetime | None) -> str:
-    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

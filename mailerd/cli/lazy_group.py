@@ -26,7 +26,7 @@ class LazyCommand:
 
 COMMANDS: Final = {
     "run": LazyCommand("run", "run", "Run the daemon until SIGTERM or SIGINT."),
-    "migrate": LazyCommand("migrate", "migrate", "Bring the database's schema up to date; safe while daemons run."),
+    "migrate": LazyCommand("maintenance", "migrate", "Bring the database's schema up to date; safe while daemons run."),
     "config": LazyCommand("config", "config", "Check the configuration; what is wrong is named, key by key."),
     "check": LazyCommand(
         "check",
@@ -56,16 +56,14 @@ COMMANDS: Final = {
         "bounces", "bounces", "Show the letters that came back, the newest first, with the reason of each."
     ),
     "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
-    "settle": LazyCommand("settle", "settle", "Record what became of an unsure letter, once a person has looked."),
+    "settle": LazyCommand("maintenance", "settle", "Record what became of an unsure letter, once a person has looked."),
     "after-restore": LazyCommand(
-        "after_restore",
+        "maintenance",
         "after_restore",
         "Let every open letter be looked for at Google before it is sent: for a database restored from a backup.",
     ),
     "audit": LazyCommand(
-        "audit",
-        "audit",
-        "Check that the counts and rows of every job agree, one line per finding.",
+        "maintenance", "audit", "Check that the counts and rows of every job agree, one line per finding."
     ),
     "sandbox": LazyCommand("sandbox", "app", "Try mailerd without Google: nothing leaves this machine."),
     "install-files": LazyCommand(
@@ -73,7 +71,7 @@ COMMANDS: Final = {
         "install_files",
         "Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.",
     ),
-    "version": LazyCommand("version", "version", "Print the version."),
+    "version": LazyCommand("packaged", "version", "Print the version."),
 }
 
 

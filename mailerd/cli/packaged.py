@@ -1,4 +1,4 @@
-"""The files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.
+"""The version, and the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.
 
 In an installed mailerd they lie in the package below `share`, in a checkout at their places below its root.
 """
@@ -17,6 +17,9 @@ FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus
 """As in pyproject.toml, which puts them into the wheel."""
 
 
+UnreadConfigOption = Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")]
+
+
 def packaged(name: str) -> Path:
     """A file or a folder of them.
 
@@ -30,9 +33,14 @@ def packaged(name: str) -> Path:
     raise MailerdError(f"{name} is not in this installation of mailerd; the wheel and a checkout have it")
 
 
+def version(config: UnreadConfigOption = None) -> None:  # noqa: ARG001
+    """Print the version."""
+    print(mailerd.__version__)
+
+
 def install_files(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made where it is not there.")],
-    config: Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")] = None,  # noqa: ARG001
+    config: UnreadConfigOption = None,  # noqa: ARG001
 ) -> None:
     """Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page."""
     for name in FILES:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
-from mailerd.cli.find_job import PATIENCE, UnknownError
+from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, open_database, run_async, settings
+from mailerd.cli.output import print_whole, table
 from mailerd.cli.suppress import suppression_line
-from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.mail.addresses import Addresses
@@ -42,7 +42,7 @@ def recipients(
     for line in (suppression_line(email, it) for it in suppressions):
         print(line)
     if found:
-        console(ONE_LINE).print(_table(found[:limit]))
+        print_whole(_table(found[:limit]))
     if page.next_cursor is not None:
         print(tr(f"There are more: --before {page.next_cursor}"))
 
@@ -51,7 +51,7 @@ async def _read(
     config: Path | None, email: str, *, before: int | None, limit: int
 ) -> tuple[list[PersonsLetter], list[Suppression]]:
     known = settings(config)
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         letters = await Recipients(database, timeout=PATIENCE).of_person(
             email, before=before, limit=limit, senders=None
         )
@@ -59,7 +59,7 @@ async def _read(
         return letters, await Suppressions(database, key=keys.address, timeout=PATIENCE).of(email)
 
 
-def _table(letters: Sequence[PersonsLetter]) -> object:
+def _table(letters: Sequence[PersonsLetter]) -> Table:
     rows = [
         [
             str(it.id),
@@ -72,4 +72,4 @@ def _table(letters: Sequence[PersonsLetter]) -> object:
         ]
         for it in letters
     ]
-    return table(["recipient", "status", "since", "address", "sender", "job", "note"], rows, soft=frozenset({6}))
+    return table(["recipient", "status", "since", "address", "sender", "job", "note"], rows, soft={6})

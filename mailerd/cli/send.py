@@ -11,21 +11,20 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings, warnings_only
+from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
-from mailerd.cli.rendering import rendering
 from mailerd.cli.send_http import by_line, by_name, faults, send_over_http, unsent
+from mailerd.cli.templates import rendering
 from mailerd.clock import SystemClock
 from mailerd.config import API_KEY, Settings
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError
 from mailerd.intake.opted_out import mark_opted_out
-from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.intake.resolve_sender import SenderResolver
+from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -136,7 +135,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
     known = posting.known
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         order = await mark_opted_out(
             order, key=None, database=database, answer_timeout=known.database.connect_timeout,
             warn_above=known.unsubscribe.warn_above,

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from mailerd.client import ApiError, AsyncClient, Job, NewJob, NoAnswerError
 from mailerd.client.calls import is_finished
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.texts import tr
 

@@ -1,28 +1,14 @@
 """`mailerd senders list|set|pause|resume`: what each mailbox may send, has sent, and why it rests."""
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
-from mailerd.cli.common import (
-    ONE_LINE,
-    ConfigOption,
-    WideOption,
-    console,
-    narrow,
-    no_log,
-    open_database,
-    run_async,
-    settings,
-    warnings_only,
-)
-from mailerd.cli.job_actions import asked_by
-from mailerd.cli.top_view import table
+from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
+from mailerd.cli.output import JsonOption, WideOption, console, narrow, print_json, print_list, table
 from mailerd.config import Settings
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
@@ -46,37 +32,22 @@ LimitOption = Annotated[int | None, typer.Option(min=0, max=100_000_000)]
 @app.command("list")
 def list_senders(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     wide: WideOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show every sender: its limits (* its own), what it sent in 24 hours, what waits, and its pause."""
     found = _ask(settings(config), lambda senders: senders.all())
     if as_json:
-        print(json.dumps([_shown(each) for each in found], ensure_ascii=False, indent=2))
+        print_json([_shown(each) for each in found])
         return
     if narrow(wide=wide):
         rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]
-        console().print(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft=frozenset({0, 4})))
+        console().print(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft={0, 4}))
         _legend(found)
         return
-    columns = (
-        "sender",
-        "state",
-        "sent 24 h",
-        "waiting",
-        "a day",
-        "units/min",
-        "letters/min",
-        "gap",
-        "warm-up",
-        "mode",
-        "project",
-    )
-    wide_table = Table(*map(heading, columns), box=None)
-    for each in found:
-        wide_table.add_row(*_row(each))
-    console(ONE_LINE).print(wide_table)
+    columns = ("sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode")
+    print_list((*columns, "project"), map(_row, found))
     _legend(found)
 
 
@@ -165,11 +136,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
 
 
 def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        async with open_database(known, warnings_only(known).write) as database:
-            return await work(Senders(database, default_limits(known)))
-
-    return run_async(ask())
+    return with_database(known, lambda database: work(Senders(database, default_limits(known))))
 
 
 def _mailbox(known: Settings, given: str) -> str:

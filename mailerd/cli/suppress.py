@@ -2,7 +2,6 @@
 
 import csv
 import getpass
-import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -14,15 +13,15 @@ from typing import Annotated, Final, Literal, TextIO
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
-from mailerd.cli.job_actions import asked_by
-from mailerd.core.plural import counted
+from mailerd.cli.common import ConfigOption, asked_by, settings, with_database
+from mailerd.cli.output import JsonOption, console, in_utc, print_json, print_list
+from mailerd.core.quantities import counted
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import Addresses
 from mailerd.store.action_log import CommandLog
+from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
@@ -97,13 +96,13 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 def why(
     address: AddressArgument,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Say what keeps letters from an address; exit code 1 when nothing does."""
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
-        print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
+        print_json([_as_json(it) for it in found])
     elif not found:
         print(tr(f"Nothing keeps letters from {address}."))
     for it in () if as_json else found:
@@ -118,7 +117,7 @@ def list_suppressions(
     mailing_list: ListOption = None,
     reason: Annotated[Reason | None, typer.Option(help="Only those for this reason.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many, the oldest first.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show suppressions; `export` writes all of them."""
@@ -129,32 +128,27 @@ def list_suppressions(
 
     found = _ask(config, work)
     if as_json:
-        print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
+        print_json([_as_json(it) for it in found])
         return
-    table = Table(*map(heading, ("address", "list", "reason", "by", "since", "note")), box=None)
-    for it in found:
-        table.add_row(
-            it.address or it.digest.hex(), _named(it), label(it.reason), label(it.source), _at(it), it.detail or ""
-        )
-    console(ONE_LINE).print(table)
+    print_list(
+        ("address", "list", "reason", "by", "since", "note"),
+        map(_table_row, found),
+    )
 
 
 @app.command("lists")
 def lists(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show every list that a person can leave."""
     found = _ask(config, lambda suppressions: suppressions.lists())
     if as_json:
         shown = [{"name": it.name, "title": it.title, "created_at": it.created_at.isoformat()} for it in found]
-        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        print_json(shown)
         return
-    table = Table(*map(heading, ("name", "title", "since")), box=None)
-    for it in found:
-        table.add_row(it.name, it.title or "", it.created_at.strftime("%Y-%m-%d %H:%M:%SZ"))
-    console(ONE_LINE).print(table)
+    print_list(("name", "title", "since"), ((it.name, it.title or "", in_utc(it.created_at)) for it in found))
 
 
 @app.command("import")
@@ -203,9 +197,8 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
         after: tuple[datetime, bytes, int] | None = None
         while page := await suppressions.page(list_id=list_id, after=after):
             for it in page:
-                writer.writerow(
-                    (it.address or it.digest.hex(), it.list_name or "", it.reason.value, it.source.value, _at(it))
-                )
+                address, since = it.address or it.digest.hex(), in_utc(it.created_at)
+                writer.writerow((address, it.list_name or "", it.reason.value, it.source.value, since))
             after = page[-1].place
 
     writer.writerow(("email", "list", "reason", "source", "since"))
@@ -217,27 +210,24 @@ def rotate_key(config: ConfigOption = None) -> None:
     """Sign the unsubscribe links to come with a new key; links that are out there go on working."""
     known = settings(config)
 
-    async def work() -> int:
-        async with open_database(known, warnings_only(known).write) as database:
-            secrets = Secrets(database, timeout=known.database.connect_timeout)
-            await secrets.keys()
-            return await secrets.rotate()
+    async def work(database: Database) -> int:
+        secrets = Secrets(database, timeout=known.database.connect_timeout)
+        await secrets.keys()
+        return await secrets.rotate()
 
-    print(
-        tr(f"Unsubscribe links are signed with key {run_async(work())} from now on; restart daemons to use it at once.")
-    )
+    key = with_database(known, work)
+    print(tr(f"Unsubscribe links are signed with key {key} from now on; restart daemons to use it at once."))
 
 
 def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -> T:
     known = settings(config)
 
-    async def ask() -> T:
+    async def ask(database: Database) -> T:
         timeout = known.database.connect_timeout
-        async with open_database(known, warnings_only(known).write) as database:
-            keys = await Secrets(database, timeout=timeout).keys()
-            return await work(Suppressions(database, key=keys.address, timeout=timeout))
+        keys = await Secrets(database, timeout=timeout).keys()
+        return await work(Suppressions(database, key=keys.address, timeout=timeout))
 
-    return run_async(ask())
+    return with_database(known, ask)
 
 
 def _log(action: Literal["suppress", "unsuppress"], mailing_list: str | None) -> CommandLog:
@@ -295,18 +285,19 @@ def _checked(addresses: Addresses, given: str) -> str:
 
 def suppression_line(address: str, it: Suppression) -> str:
     """What keeps letters from an address, as a sentence."""
-    how = f", {it.detail}" if it.detail else ""
+    how, at = f", {it.detail}" if it.detail else "", in_utc(it.created_at)
     if it.list_id == EVERYTHING:
-        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {label(it.source)}, {_at(it)}{how}")
-    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {label(it.source)}, {_at(it)}{how}")
+        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {label(it.source)}, {at}{how}")
+    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {label(it.source)}, {at}{how}")
 
 
 def _named(it: Suppression) -> str:
     return heading(EVERYTHING_NAME) if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
 
 
-def _at(it: Suppression) -> str:
-    return it.created_at.strftime("%Y-%m-%d %H:%M:%SZ")
+def _table_row(it: Suppression) -> tuple[str, ...]:
+    address, since = it.address or it.digest.hex(), in_utc(it.created_at)
+    return address, _named(it), label(it.reason), label(it.source), since, it.detail or ""
 
 
 def _as_json(it: Suppression) -> dict[str, object]:

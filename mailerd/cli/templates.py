@@ -1,19 +1,20 @@
 """`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
 
-import json
+import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, console, json_object, run_async, settings
-from mailerd.cli.rendering import rendering
-from mailerd.cli.top_view import table
+from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
+from mailerd.cli.output import JsonOption, console, print_json, table
 from mailerd.errors import MailerdError
-from mailerd.mail.renderer import Renderer
+from mailerd.events.renderer import RendererEvents
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Content, RecipientData
@@ -24,11 +25,18 @@ app = typer.Typer(help="Check and look at the named templates.", no_args_is_help
 _FOLDER = typer.Option(file_okay=False, exists=True, help="The folder; by default templates.folder of the settings.")
 
 
+@asynccontextmanager
+async def rendering() -> AsyncIterator[ThreadRenderer]:
+    """What renders the templates of a command; what it has to say comes with the command's own errors."""
+    async with Renderer("of the command", limits=CHECK_LIMITS, events=RendererEvents(no_log)) as renderer:
+        yield ThreadRenderer(renderer, asyncio.get_running_loop(), origin="the command")
+
+
 @app.command("list")
 def list_templates(
     folder: Annotated[Path | None, _FOLDER] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show the templates that jobs may name; whether they can be used is what `mailerd templates check` says."""
@@ -49,10 +57,10 @@ def list_templates(
                 }
             )
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print_json(found)
     else:
         rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
-        console().print(table(["template", "version", tr("also in"), "variables"], rows, soft=frozenset({2, 3})))
+        console().print(table(["template", "version", tr("also in"), "variables"], rows, soft={2, 3}))
     for each in broken:
         print(each, file=sys.stderr)
     if broken:

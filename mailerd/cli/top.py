@@ -14,16 +14,8 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from mailerd.cli.common import (
-    ConfigOption,
-    console,
-    following,
-    no_log,
-    open_database,
-    run_async,
-    settings,
-    warnings_only,
-)
+from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
+from mailerd.cli.output import console
 from mailerd.cli.top_view import Snapshot, empty_page, look, page
 from mailerd.config import Settings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -55,7 +47,7 @@ def top(
 
 
 async def _once(known: Settings) -> None:
-    async with open_database(known, warnings_only(known).write) as database:
+    async with open_database(known) as database:
         shown = console()
         shown.print(page(await look(database, default_limits(known)), width=shown.width, height=_NO_WINDOW))
 

@@ -13,9 +13,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.cli.output import table
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.store.db.database import Database
@@ -39,7 +40,6 @@ _ENOUGH_FOR_BARS: Final = 100
 _BAR: Final = 24
 _MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 _TIME: Final = "%H:%M:%S"
-_GAP: Final = 2
 _SMALL: Final = 20
 """Lines of a window in which nothing takes a second line."""
 _LABEL: Final = 10
@@ -267,23 +267,6 @@ def _google(snapshot: Snapshot, *, age: float) -> Text:
     return Text(tr(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}"), style)
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
-    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut."""
-    shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
-    for number, title in enumerate(headings):
-        shown.add_column(heading(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
-    for row in rows:
-        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(row)))
-    return shown
-
-
-def _one_line(cell: str | Text) -> Text:
-    """A cell that is not wrapped all the same: it ends in an ellipsis."""
-    text = cell.copy() if isinstance(cell, Text) else Text(cell)
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
-
-
 def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
     """`idle`: no daemon sends now, or it is not known."""
     rows: list[list[str | Text]] = [
@@ -294,7 +277,7 @@ def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
         for it in senders
     ]  # fmt: skip
     headings = ["sender", "minute", "", "24 hours", "", "now"] if bars else ["sender", "minute", "24 hours", "now"]
-    return table(headings, rows, soft=frozenset({0, len(headings) - 1}))
+    return table(headings, rows, soft={0, len(headings) - 1})
 
 
 def _used(used: int, limit: int, *, bars: int) -> list[Text]:
@@ -331,7 +314,7 @@ def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) 
         rows.append([job.id, label(job.status.value), *share, *figures, *end, job.sender_email])
     wide = ["done about"] if bars else []
     headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
-    return table(headings, rows, soft=frozenset({len(headings) - 1}))
+    return table(headings, rows, soft={len(headings) - 1})
 
 
 def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
@@ -339,8 +322,8 @@ def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
     if not troubles:
         said = tr("no attempt within a day; of failed letters `mailerd jobs show ID` tells more")
         nothing = Text(said) if failed else Text(tr("nothing within a day"), "green")
-        return table([""], [[nothing]], soft=frozenset({0}))
+        return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [
         [f"{it.at:%H:%M:%S}", heading(it.what), it.to_email, tr(it.error).replace("\n", " ")] for it in troubles
     ]
-    return table([""] * 4, rows, soft=frozenset({2, 3}))
+    return table([""] * 4, rows, soft={2, 3})

@@ -8,28 +8,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
-from mailerd.cli.common import (
-    ONE_LINE,
-    ConfigOption,
-    WideOption,
-    configured,
-    console,
-    narrow,
-    open_database,
-    run_async,
-    settings,
-    warnings_only,
-)
-from mailerd.cli.stdio import OutputError
-from mailerd.cli.top_view import table
+from mailerd.cli.common import ConfigOption, configured, settings, with_database
+from mailerd.cli.keys import sender_option
+from mailerd.cli.output import WideOption, as_text, console, in_utc, narrow, print_json, print_list, print_once, table
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
-from mailerd.mail.addresses import mailbox
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.ops.webhook_request import post_test
 from mailerd.store.db.database import Database
@@ -42,7 +29,7 @@ _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", 
 app = typer.Typer(help="Endpoints that events are posted to: add, look, test, replay, remove.", no_args_is_help=True)
 
 WhichArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="As `mailerd webhooks list` shows it.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @app.command("add")
@@ -56,40 +43,36 @@ def add(
         list[str] | None, typer.Option(help="A mailbox whose events it gets; may be repeated; without it, all.")
     ] = None,
     *,
-    as_json: JsonOption = False,
+    as_json: _JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Add an endpoint, which gets the events from now on. Its secret is the last line of the output, once."""
     known = settings(config)
     if why := OutboundHttp(known.webhooks.network_rules).refusal(url) or check_name(name):
         raise MailerdError(f"{name}: {why}; `[webhooks]` of the configuration says what is allowed")
-    new = NewEndpoint(name, url, types=event or None, senders=[_mailbox(it) for it in sender or ()] or None)
+    new = NewEndpoint(name, url, types=event or None, senders=[sender_option(it) for it in sender or ()] or None)
     made, secret = _ask(known, lambda webhooks: webhooks.create(new))
-    told = json.dumps({**_as_json(made), "secret": secret}, ensure_ascii=False, indent=2)
     words = tr(
         f"Webhook {name!r} gets events from now on. Its secret is not shown again; the application verifies by it:"
     )
-    _show(
-        told if as_json else f"{words}\n{secret}",
+    print_once(
+        as_text({**_as_json(made), "secret": secret}) if as_json else f"{words}\n{secret}",
         or_else=tr(f"the webhook {name!r} was added, but its secret was not shown: rotate it"),
     )
 
 
 @app.command("list")
-def list_webhooks(*, as_json: JsonOption = False, wide: WideOption = False, config: ConfigOption = None) -> None:
+def list_webhooks(*, as_json: _JsonOption = False, wide: WideOption = False, config: ConfigOption = None) -> None:
     """Show every endpoint."""
     found = _ask(settings(config), lambda webhooks: webhooks.all())
     if as_json:
-        print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
+        print_json([_as_json(it) for it in found])
         return
     headings = ["name", "state", "since", "types", "senders", "url"]
     if narrow(wide=wide):
-        console().print(table(headings, [_row(it) for it in found], soft=frozenset({3, 4, 5})))
+        console().print(table(headings, map(_row, found), soft={3, 4, 5}))
         return
-    wide_table = Table("id", *map(heading, headings), box=None)
-    for it in found:
-        wide_table.add_row(it.id, *_row(it))
-    console(ONE_LINE).print(wide_table)
+    print_list(["id", *headings], [(it.id, *_row(it)) for it in found])
 
 
 @app.command("show")
@@ -98,29 +81,23 @@ def show(
     status: Annotated[DeliveryStatus | None, typer.Option(help="Deliveries in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Deliveries, the newest first.")] = 20,
     *,
-    as_json: JsonOption = False,
+    as_json: _JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show an endpoint and its deliveries."""
+    known = settings(config)
 
-    async def work(database: Database, timeout: float) -> tuple[WebhookEndpoint, list[WebhookDelivery]]:  # noqa: ASYNC109 - the database's
+    async def work(database: Database) -> tuple[WebhookEndpoint, list[WebhookDelivery]]:
+        timeout = known.database.connect_timeout
         it = await Webhooks(database, timeout=timeout).find(which)
         return it, await WebhookDeliveries(database, timeout=timeout).page(it.id, status=status, limit=limit)
 
-    it, deliveries = _with_database(settings(config), work)
+    it, deliveries = with_database(known, work)
     if as_json:
-        told = {**_as_json(it), "deliveries": [_delivery_as_json(each) for each in deliveries]}
-        print(json.dumps(told, ensure_ascii=False, indent=2))
+        print_json({**_as_json(it), "deliveries": [_delivery_as_json(each) for each in deliveries]})
         return
     print(f"{it.name} ({it.id}): {shown_url(it.url)}\n{_standing(it)}")
-    shown = Table(*map(heading, ("event", "type", "status", "attempts", "last at", "answer")), box=None)
-    for each in deliveries:
-        said = each.error or (str(each.http) if each.http else "")
-        took = tr(f" in {each.took_ms} ms") if each.took_ms is not None and not each.error else ""
-        shown.add_row(
-            each.event, each.type, label(each.status), str(each.attempts), _at(each.tried_at), f"{said}{took}"
-        )
-    console(ONE_LINE).print(shown)
+    print_list(("event", "type", "status", "attempts", "last at", "answer"), map(_delivery_row, deliveries))
 
 
 @app.command("pause")
@@ -151,14 +128,14 @@ def rotate(
         return await webhooks.rotate((await webhooks.find(which)).id, overlap=timedelta(seconds=overlap))
 
     secret = _ask(settings(config), work)
-    _show(
+    print_once(
         tr(f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}"),
         or_else=tr(f"{which} has a new secret, which was not shown: rotate it again"),
     )
 
 
 @app.command("test")
-def post_test_event(which: WhichArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, config: ConfigOption = None) -> None:
     """Post an event of the type webhook.test now, and show the answer; exit code 1 when it is no success."""
     known, file = configured(config)
 
@@ -194,14 +171,16 @@ def replay(
     config: ConfigOption = None,
 ) -> None:
     """Deliver events once more, with their old ids; the daemon does it."""
+    known = settings(config)
 
-    async def work(database: Database, timeout: float) -> int:  # noqa: ASYNC109 - the database's
+    async def work(database: Database) -> int:
+        timeout = known.database.connect_timeout
         it = await Webhooks(database, timeout=timeout).find(which)
         return await WebhookDeliveries(database, timeout=timeout).replay(
             it, since=since.replace(tzinfo=UTC), only_failed=failed
         )
 
-    print(tr(f"{_with_database(settings(config), work):,} events are delivered to {which} once more."))
+    print(tr(f"{with_database(known, work):,} events are delivered to {which} once more."))
 
 
 @app.command("remove")
@@ -223,35 +202,12 @@ def _switch(which: str, state: EndpointState, config: Path | None) -> None:
 
 
 def _ask[T](known: Settings, work: Callable[[Webhooks], Awaitable[T]]) -> T:
-    return _with_database(known, lambda database, timeout: work(Webhooks(database, timeout=timeout)))
-
-
-def _with_database[T](known: Settings, work: Callable[[Database, float], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        async with open_database(known, warnings_only(known).write) as database:
-            return await work(database, known.database.connect_timeout)
-
-    return run_async(ask())
-
-
-def _show(words: str, *, or_else: str) -> None:
-    """Say what cannot be said again; what to do where that fails."""
-    try:
-        print(words, flush=True)
-    except (OutputError, BrokenPipeError) as error:
-        raise MailerdError(f"{or_else} ({error})") from error
-
-
-def _mailbox(given: str) -> str:
-    try:
-        return mailbox(given)
-    except ValueError as error:
-        raise MailerdError(f"--sender {given}: {error}") from None
+    return with_database(known, lambda database: work(Webhooks(database, timeout=known.database.connect_timeout)))
 
 
 def _standing(it: WebhookEndpoint) -> str:
     failing = (
-        tr(f"; it has failed {it.failures} times in a row since {_at(it.failing_since)}") if it.failing_since else ""
+        tr(f"; it has failed {it.failures} times in a row since {in_utc(it.failing_since)}") if it.failing_since else ""
     )
     cause = f" ({label(it.pause_cause)})" if it.pause_cause else ""
     return f"{label(it.state)}{cause}{failing}"
@@ -262,7 +218,13 @@ def _row(it: WebhookEndpoint) -> tuple[str, ...]:
     senders = heading("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
     state = label("failing" if failing else it.state)
-    return it.name, state, _at(it.failing_since or it.created_at), types, senders, shown_url(it.url)
+    return it.name, state, in_utc(it.failing_since or it.created_at), types, senders, shown_url(it.url)
+
+
+def _delivery_row(it: WebhookDelivery) -> tuple[str, ...]:
+    said = it.error or (str(it.http) if it.http else "")
+    took = tr(f" in {it.took_ms} ms") if it.took_ms is not None and not it.error else ""
+    return it.event, it.type, label(it.status), str(it.attempts), in_utc(it.tried_at), f"{said}{took}"
 
 
 def _as_json(it: WebhookEndpoint) -> dict[str, object]:
@@ -288,7 +250,3 @@ def _delivery_as_json(it: WebhookDelivery) -> dict[str, object]:
         **{name: getattr(it, name) for name in plain},
         **{name: getattr(it, name) and getattr(it, name).isoformat() for name in moments},
     }
-
-
-def _at(moment: datetime | None) -> str:
-    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailerd.config import database_url, discovery, dotenv_file, file_owner, values
+from mailerd.config import database_url, discovery, file_owner, values
 from mailerd.config.discovery import Found
-from mailerd.config.section import Count, Limit, Seconds, Section
+from mailerd.config.values import Count, Limit, Seconds, Section
 from mailerd.config.webhook_settings import RetentionSettings, WebhookSettings
 from mailerd.errors import ConfigurationError
 
@@ -299,7 +299,7 @@ def found(named: Path | None = None) -> Found:
     Raises:
         ConfigurationError: others could have written what is there, or it cannot be read.
     """
-    variables = {**dotenv_file.read_dotenv(), **os.environ}
+    variables = {**discovery.read_dotenv(), **os.environ}
     if named is None and (name := variables.get(CONFIG)):
         named = Path(name)
     return discovery.find(named, settings=variables)
@@ -311,8 +311,8 @@ def dotenv_in_use() -> tuple[Path, list[str]] | None:
     Raises:
         ConfigurationError: others could have written it, or it cannot be read.
     """
-    names = [name for name in dotenv_file.read_dotenv() if name == "DATABASE_URL" or name.upper().startswith(_PREFIX)]
-    return (dotenv_file.PATH.absolute(), sorted(names)) if names else None
+    names = [name for name in discovery.read_dotenv() if name == "DATABASE_URL" or name.upper().startswith(_PREFIX)]
+    return (discovery.DOTENV.absolute(), sorted(names)) if names else None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -357,7 +357,7 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     if path and isinstance(templates, dict) and isinstance(templates.get("folder"), str) and templates["folder"]:
         templates["folder"] = str(path.parent / templates["folder"])
     variables = dict(os.environ) if environment is None else dict(environment)
-    for source in (_from_environment(dotenv_file.read_dotenv()), _from_environment(variables)):
+    for source in (_from_environment(discovery.read_dotenv()), _from_environment(variables)):
         for section, keys in source.items():
             known = given.get(section)
             if known is None or isinstance(known, dict):  # a section that is no table is refused, not replaced

@@ -1,4 +1,4 @@
-"""Finds the configuration file: the one that was named, or the first of the usual places that has one.
+"""Finds the configuration file: the one that was named, or the first of the usual places that has one; reads `.env`.
 
 The order: `--config`, `MAILERD_CONFIG` (from the environment or `.env`), `./mailerd.toml`, the sandbox that runs in
 this checkout, `$XDG_CONFIG_HOME/mailerd/mailerd.toml`, `/etc/mailerd/mailerd.toml`. Only the first one is read.
@@ -8,8 +8,11 @@ import fcntl
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Final
+
+from dotenv import dotenv_values
 
 from mailerd.config import file_owner
 from mailerd.errors import ConfigurationError
@@ -19,6 +22,8 @@ SANDBOX: Final = Path(".sandbox")
 LOCK: Final = "running"
 """The file in the sandbox's folder on which a sandbox holds a lock for as long as it runs."""
 SYSTEM: Final = Path("/etc/mailerd") / NAME
+DOTENV: Final = Path(".env")
+"""In the working folder."""
 
 # A sandbox is taken whole or not at all: with its Google and the database of the environment, letters that wait in a
 # database of weight would be handed to the stand-in, and be called sent.
@@ -91,3 +96,13 @@ def runs(folder: Path) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+def read_dotenv() -> dict[str, str]:
+    """What `.env` sets, where only its user or root can have written it (see `owned`); nothing where there is none.
+
+    Raises:
+        ConfigurationError: others could have written it, or it cannot be read.
+    """
+    text = file_owner.read(DOTENV) or ""
+    return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}

@@ -1,9 +1,23 @@
-"""What single settings may be: each function takes a value as it was written and gives it back, or says why not."""
+"""What settings are made of: each function takes a value as it was written and gives it back, or says why not."""
 
 import json
 import re
 from ipaddress import ip_network
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """The base of a section: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
 
 _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 """A comma may also stand inside an address: mailto://…?to=a@x,b@x."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.config import values
-from mailerd.config.section import Limit, Seconds, Section
+from mailerd.config.values import Limit, Seconds, Section
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.webhook_retries import RetryRules
 

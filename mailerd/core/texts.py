@@ -12,7 +12,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Final, Literal
 
-from mailerd.core.durations import in_words, to_chinese
+from mailerd.core.quantities import in_words, to_chinese
 
 type Language = Literal["en", "zh"]
 

@@ -1,6 +1,6 @@
-"""How a job's variables and one recipient's become what its letter sees; intake and worker must merge alike."""
+"""What a letter sees of its job and its recipient: variables and language; intake and worker must choose alike."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 def merge(
@@ -24,3 +24,15 @@ def merge(
     if own:
         merged.update(own)
     return merged
+
+
+def choose_language(wanted: object, *, among: Collection[str]) -> str | None:
+    """The nearest of `among`, all in lower case: zh-Hant-TW takes zh-hant-tw, zh-hant or zh; None means the default."""
+    if not isinstance(wanted, str):
+        return None
+    tag = wanted.lower().replace("_", "-")
+    while tag:
+        if tag in among:
+            return tag
+        tag = tag.rpartition("-")[0]
+    return None

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
-from mailerd.core.durations import in_words
 from mailerd.core.labels import in_chinese
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted, in_words
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")

@@ -13,20 +13,16 @@ import mailerd.events
 from mailerd.core.texts import Language
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import RUNBOOKS, Runbook
-from mailerd.events.runbook_in_doubt import DOUBTS_RUNBOOKS
 from mailerd.events.runbook_inbox import INBOX_RUNBOOKS
+from mailerd.events.runbook_intake import INTAKE_RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
-from mailerd.events.runbook_renderer import RENDERER_RUNBOOKS
-from mailerd.events.runbook_replaced import REPLACED_RUNBOOKS
-from mailerd.events.runbook_suppression import SUPPRESSION_RUNBOOKS
 from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
+from mailerd.events.runbook_worker import WORKER_RUNBOOKS
 
 ALL_RUNBOOKS: Final = {
     **RUNBOOKS,
-    **DOUBTS_RUNBOOKS,
-    **REPLACED_RUNBOOKS,
-    **RENDERER_RUNBOOKS,
-    **SUPPRESSION_RUNBOOKS,
+    **WORKER_RUNBOOKS,
+    **INTAKE_RUNBOOKS,
     **INBOX_RUNBOOKS,
     **WEBHOOK_RUNBOOKS,
 }

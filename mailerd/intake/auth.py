@@ -13,7 +13,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.client_address import ClientAddress, TokenBuckets
 from mailerd.intake.errors import ApiError
-from mailerd.intake.stranger_log import StrangerLog
+from mailerd.intake.server_log import StrangerLog
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"

@@ -22,10 +22,9 @@ from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.opted_out import OptOut
-from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
+from mailerd.intake.parse_job import ParsedJob, SenderResolver, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from aiohttp import web
+
 from mailerd.errors import MailerdError
 
 MAX_DETAILS: Final = 100
@@ -130,3 +132,18 @@ def too_large(message: str) -> ApiError:
 def away(message: str) -> ApiError:
     """The 503 with Retry-After."""
     return ApiError(503, "database_away", message, retry_after=RETRY_AFTER)
+
+
+async def no_such_path(request: web.Request) -> web.StreamResponse:
+    """The 404, or the 405 where another method is served at this path.
+
+    A route of our own, since aiohttp's 404 has an own answer to `Expect`, which breaks where the header is no text.
+    """
+    methods = set[str]()
+    for resource in request.app.router.resources():
+        _, allowed = await resource.resolve(request)
+        methods |= allowed
+    methods.discard("*")
+    if methods:
+        raise web.HTTPMethodNotAllowed(request.method, sorted(methods))
+    raise web.HTTPNotFound

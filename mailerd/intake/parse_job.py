@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from mailerd.clock import new_id
+from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.gmail import Gmail
 from mailerd.intake.attachments import AttachmentSet
 from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient, check
 from mailerd.intake.errors import ApiError, FieldError, invalid
 from mailerd.intake.request_models import JobFields, read_job_fields
-from mailerd.intake.resolve_sender import SenderResolver, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.mime import Envelope, ListHeaders
@@ -24,6 +25,38 @@ from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.attachments import StoredAttachment
 from mailerd.store.new_job import NewJob, TemplateLanguage
+
+
+@dataclass(frozen=True)
+class UnknownSender:
+    """No mailbox sends for an address; `why` goes into the answer."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class SenderResolver:
+    """Looks for mailboxes in the credential files and in `gmail.aliases`."""
+
+    gmail: Gmail
+    aliases: Mapping[str, str]
+
+    def mailbox_of(self, sender: str) -> str | UnknownSender:
+        """The mailbox that sends for an address in lower case.
+
+        It reads files, so it runs in a thread beside the loop. A credential file that cannot be used counts all the
+        same: the sender is then paused with that reason, and a pause passes. While no mailbox at all is signed in,
+        every address is accepted: the job waits and the log says why.
+        """
+        mailbox = self.aliases.get(sender, sender)
+        if not isinstance(self.gmail.credential_file(mailbox), NoCredentials) or not self.gmail.has_credentials:
+            return mailbox
+        if mailbox != sender:
+            return UnknownSender(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
+        return UnknownSender(
+            "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the "
+            "mailbox that it is an alias of in gmail.aliases"
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.docs_pages import DocsEndpoints
+from mailerd.intake.errors import no_such_path
 from mailerd.intake.events_endpoint import EventFeedEndpoint
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
@@ -32,17 +33,15 @@ from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import SHARE_TIMEOUT, KeyShares
 from mailerd.intake.middleware import ErrorMiddleware
-from mailerd.intake.no_such_path import no_such_path
 from mailerd.intake.opted_out import OptOut
+from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
 from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
-from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.intake.routes import OPERATIONS, id_of
-from mailerd.intake.server_log import server_log
+from mailerd.intake.server_log import StrangerLog, server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
-from mailerd.intake.stranger_log import StrangerLog
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer

@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.stranger_log import StrangerLog
+from mailerd.intake.server_log import StrangerLog
 from mailerd.ops.periodic import every
 
 FIRST_REQUEST_TIMEOUT: Final = 20.0

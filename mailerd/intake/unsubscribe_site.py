@@ -29,10 +29,9 @@ from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
-from mailerd.intake.no_such_path import no_such_path
-from mailerd.intake.server_log import server_log
+from mailerd.intake.errors import no_such_path
+from mailerd.intake.server_log import StrangerLog, server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
-from mailerd.intake.stranger_log import StrangerLog
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions

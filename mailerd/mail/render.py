@@ -13,8 +13,7 @@ import jinja2
 from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.runtime import Context
 
-from mailerd.core.languages import choose
-from mailerd.core.variables import merge
+from mailerd.core.variables import choose_language, merge
 from mailerd.mail.allowed_syntax import find_violations
 from mailerd.mail.environment import (
     ESCAPED,
@@ -300,7 +299,7 @@ class CompiledTemplate:
         variables = merge(
             self._template.variables, own, email=reader.email, name=reader.name, unsubscribe_url=reader.unsubscribe_url
         )
-        parts = self._parts[choose(variables.get("language"), among=self._parts.keys()) or ""]
+        parts = self._parts[choose_language(variables.get("language"), among=self._parts.keys()) or ""]
         try:
             made: dict[str, str] = {}
             for part in parts:

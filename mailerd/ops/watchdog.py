@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.core.stats import QueueStats, words
 from mailerd.events.process import ProcessEvents
-from mailerd.ops import stack_dump
-from mailerd.ops.event_loop_monitor import EventLoopMonitor
+from mailerd.ops.event_loop_monitor import EventLoopMonitor, dump_tasks
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
@@ -113,7 +112,7 @@ class Watchdog:
                     loop=heartbeat.loop,
                     doing=heartbeat.doing,
                     seconds=heartbeat.age,
-                    stacks=stack_dump.of_tasks(asyncio.get_running_loop()),
+                    stacks=dump_tasks(asyncio.get_running_loop()),
                 )
                 self.flush()
                 self.systemd.trigger_watchdog()

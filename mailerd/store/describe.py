@@ -8,7 +8,7 @@ from typing import Final, assert_never
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import hold_reason, repair
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory

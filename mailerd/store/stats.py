@@ -6,14 +6,15 @@ from typing import Any, Final
 
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import QueueStats, RecentAction, SenderStats
+from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
+from mailerd.core.webhook_retries import EndpointState, PauseReason
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
-from mailerd.store.webhook_stats import read_webhooks
+from mailerd.store.webhooks import standing
 
 MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
@@ -98,3 +99,33 @@ class StatsReader:
             pause_reason=it.pause_reason or "",
             repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
         )
+
+
+MAX_COUNTED: Final = 10_000
+"""Events that are counted for one endpoint: nothing here may take longer the more there are."""
+
+_ENDPOINTS: Final = """
+SELECT w.id, w.name, w.state, w.pause_cause,
+       TIMESTAMPDIFF(MICROSECOND, w.failing_since, UTC_TIMESTAMP(6)),
+       (SELECT TIMESTAMPDIFF(MICROSECOND, e.at, UTC_TIMESTAMP(6)) FROM events e
+         WHERE e.position = (SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
+                              WHERE d.webhook_id = w.id AND d.status = 'waiting'))
+  FROM webhooks w ORDER BY w.name"""
+_WAITING: Final = """
+SELECT COUNT(*) FROM (SELECT 1 FROM webhook_deliveries FORCE INDEX (undelivered)
+                       WHERE webhook_id = %s AND status = 'waiting' LIMIT %s) counted"""
+
+
+async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
+    """Every endpoint, by name."""
+    await cursor.execute(_ENDPOINTS)
+    if not (rows := await cursor.fetchall()):
+        return ()
+    counts = await cursor.fetch_batch([(_WAITING, (row[0], MAX_COUNTED)) for row in rows])
+    return tuple(_stats(row, int(count[0][0])) for row, count in zip(rows, counts, strict=True))
+
+
+def _stats(row: tuple[Any, ...], undelivered: int) -> WebhookStats:
+    _, name, state, cause, failing, oldest = row
+    how = standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None)
+    return WebhookStats(name, how, (failing or 0) / 1e6, undelivered, (oldest or 0) / 1e6)

@@ -12,18 +12,15 @@ from mailerd.texts.headings import HEADINGS
 
 TABLES: Final = (
     "api",
-    "asked",
     "causes",
     "channels",
     "checks",
     "commands",
     "demo",
-    "faults",
     "figures",
     "letters",
     "options",
     "rows",
-    "sandbox_pages",
     "sign_ins",
     "usage",
 )

@@ -1,4 +1,4 @@
-"""How many of what, and causes of pauses in a word: the status line of systemd, the first line of `mailerd top`."""
+"""How many of what, causes of pauses in a word, and who asked for what: status line, `mailerd top`, stories of letters."""
 
 from typing import Final
 
@@ -41,4 +41,19 @@ TEXTS: Final = {
     "google unreachable": "无法连接 Google",
     "manual": "人工",
     "blocked": "被拦截",
+    "settled by hand: sent": "人工裁定：已发送",
+    "settled by hand: not sent": "人工裁定：未发送",
+    "settled by hand: sent, by {actor}": "人工裁定：已发送，操作者 {actor:text}",
+    "settled by hand: not sent, by {actor}": "人工裁定：未发送，操作者 {actor:text}",
+    "{status}, recipient {recipient}": "{status:text}，收件人编号 {recipient}",
+    "key:{name} via console": "密钥 {name}（控制台）",
+    "command, {person}": "命令行，{person}",
+    "{reason} (key:{name} via console)": "{reason:text}（密钥 {name}，控制台）",
+    "soft": "软退信",
+    "hard": "硬退信",
+    "unknown": "原因不明",
+    "failed": "失败",
+    "unsure": "存疑",
+    "sent": "已发送",
+    "waiting": "等待",
 }

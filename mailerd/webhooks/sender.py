@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,7 +37,6 @@ from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
-from mailerd.webhooks.turns import in_turn, share
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two looks for what is due."""
@@ -196,3 +196,24 @@ class WebhookSender:
             case EndpointState.ON:
                 if recorded.step.failures == RESTS_FROM:
                     self.events.webhook_failing(webhook=it.name, url=url, failures=RESTS_FROM, cause=cause)
+
+
+def in_turn(waiting: Mapping[str, int], held: Mapping[int, int]) -> list[str]:
+    """The endpoints, turn about between their owners; who holds the fewest places comes first.
+
+    `waiting`: endpoints with their owners. `held`: places by owner.
+    """
+    nth, turns = Counter(held), dict[str, int]()
+    for id_, owner in waiting.items():
+        turns[id_] = nth[owner]
+        nth[owner] += 1
+    return sorted(turns, key=lambda id_: turns[id_])
+
+
+def share(*, held: int, free: int, alone: bool) -> int:
+    """How many more places an owner may take who holds so many.
+
+    An owner with others beside it holds at most about as many as are free then, and the next owner finds some: one
+    busy owner has half of all, two have a third each. An attempt that hangs gives nothing back for as long as it may.
+    """
+    return free if alone else max(0, (free - held + 1) // 2)

@@ -33,11 +33,9 @@ from mailerd.gmail.session import begin_before
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.delivery_log import DeliveryLog
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
-from mailerd.worker.pause_log import PauseLog
-from mailerd.worker.progress import JobProgress
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.refusals import Refusals
 

@@ -1,13 +1,96 @@
-"""What the log says of one letter's delivery."""
+"""What the log says of one letter's delivery, of a job's progress, and of a sender's pauses."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
-from mailerd.core.decisions import Decision
+from mailerd.clock import Clock
+from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, WriteResult
 from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.pause_log import PauseLog
-from mailerd.worker.progress import JobProgress
+
+REMINDER_INTERVAL: Final = 600.0
+"""Seconds between two reminders that a sender is still paused for the same cause."""
+
+
+@dataclass
+class _Told:
+    cause: PauseCause
+    since: float
+    at: float
+    ordered: float
+    """When Google last ordered it."""
+    until: float
+
+
+class PauseLog:
+    """Logs the pauses of senders, as this daemon sees them."""
+
+    def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
+        self._clock = clock
+        self._events = events
+        self._told: dict[str, _Told] = {}
+
+    def paused(self, sender: str, pause: Pause, *, began: float) -> None:
+        """A letter of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
+        now, seconds = self._clock.monotonic(), pause.wait.total_seconds()
+        told = self._told.get(sender)
+        again = told is not None and told.cause is pause.cause
+        if told and again and now < told.until and began < told.ordered:
+            return  # letters that were in flight together are refused together; a later one shows that it was lifted
+        if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
+            told.ordered, told.until = now, now + seconds
+            return
+        self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now, now + seconds)
+        cause, reason = pause.cause.value, pause.reason
+        if pause.cause is PauseCause.PROJECT_LIMIT:
+            self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
+        else:
+            self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
+
+    def sender_recovered(self, sender: str, *, began: float) -> None:
+        """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
+        if (told := self._told.get(sender)) is not None and began >= told.ordered:
+            del self._told[sender]
+            self._events.sender_resumed(
+                sender=sender, seconds=self._clock.monotonic() - told.since, cause=told.cause.value
+            )
+
+
+_MAX_JOBS: Final = 4096
+"""Jobs that are remembered; one that is dropped is counted again when a claim finds it."""
+
+
+class JobProgress:
+    """The numbers of `[17/200]` in the log."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, list[int]] = OrderedDict()
+        self.sent = 0
+        self.failed = 0
+
+    def contains(self, job: str) -> bool:
+        """Whether the job is known."""
+        return job in self._jobs
+
+    def add(self, job: str, *, total: int) -> None:
+        """Add a job; none of its recipients is known to be finished."""
+        self._jobs[job] = [0, total]
+        if len(self._jobs) > _MAX_JOBS:
+            self._jobs.popitem(last=False)
+
+    def set_done(self, job: str, *, ended: int) -> None:
+        """Set how many recipients were finished before this daemon met the job."""
+        if counts := self._jobs.get(job):
+            counts[0] = max(counts[0], ended)
+
+    def advance(self, job: str) -> tuple[int, int]:
+        """Count one more finished letter; how many are finished, and of how many."""
+        counts = self._jobs.setdefault(job, [0, 0])
+        counts[0] = min(counts[0] + 1, max(counts[1], 1))
+        return counts[0], counts[1]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
-from mailerd.core.doubts import draft_gone, needs_person_reason
+from mailerd.core.decisions import draft_gone, needs_person_reason
 from mailerd.core.models import UnresolvedSend
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import Proof, Transition

@@ -17,8 +17,8 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.record import RecordWriter
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import InFlight
-from mailerd.worker.progress import JobProgress
 
 T = TypeVar("T")
 

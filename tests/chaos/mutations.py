@@ -240,7 +240,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a draft that is gone is taken for not sent",
-        "mailerd/core/doubts.py",
+        "mailerd/core/decisions.py",
         "return Transition.FOUND",
         "return Transition.MISSING",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",

@@ -56,7 +56,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a draft that is gone speaks for sent though Google has refused every send",
-        "mailerd/core/doubts.py",
+        "mailerd/core/decisions.py",
         "return None",
         "return Transition.FOUND",
         _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mailerd.cli import suppress
-from mailerd.cli.job_actions import asked_by
+from mailerd.cli.common import asked_by
 from mailerd.core.suppression import EVERYTHING
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions

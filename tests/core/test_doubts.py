@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from mailerd.core.doubts import draft_gone, needs_person_reason
+from mailerd.core.decisions import draft_gone, needs_person_reason
 
 
 def test_nobody_is_told_that_google_took_none_of_its_sends_where_one_had_no_answer() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailerd.core.durations import in_words
+from mailerd.core.quantities import in_words
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,6 @@ SILENT: Final = (
     "mail/environment.py",
     "mail/mime.py",
     "ops/metrics.py",
-    "ops/stack_dump.py",
 )
 """What is for developers and for Prometheus, which is English; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(

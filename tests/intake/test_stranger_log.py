@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake import stranger_log
-from mailerd.intake.stranger_log import PER_MINUTE, TOGETHER, StrangerLog
+from mailerd.intake import server_log
+from mailerd.intake.server_log import PER_MINUTE, TOGETHER, StrangerLog
 from tests.intake.site import Site, job
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
@@ -17,7 +17,7 @@ MANY = 3 * PER_MINUTE
 async def test_requests_without_a_key_are_told_one_by_one_up_to_a_bound_and_then_by_their_number(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stranger_log, "SUMMARY_INTERVAL", 0.5)
+    monkeypatch.setattr(server_log, "SUMMARY_INTERVAL", 0.5)
     for _ in range(MANY):
         async with site.client.get(f"{site.url}/api/jobs", headers={"X-API-Key": "sk_live_guess"}) as response:
             assert response.status in {401, 429}

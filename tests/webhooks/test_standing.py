@@ -15,7 +15,7 @@ from mailerd.core.stats import QueueStats, WebhookStats
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.ops.alert_state import AlertState
 from mailerd.ops.metrics import Metrics
-from mailerd.store import webhook_stats
+from mailerd.store import stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhook_queue import WebhookQueue
@@ -61,15 +61,15 @@ async def standing(database: Database, receiver: Receiver, happen: Happen) -> Da
 
 
 async def test_the_tables_say_how_each_stands(standing: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {it.name: it for it in await standing.read(webhook_stats.read_webhooks, what="test")}
+    found = {it.name: it for it in await standing.read(stats.read_webhooks, what="test")}
     assert {name: it.standing for name, it in found.items()} == {
         "failing": "failing", "well": "on", "stopped": "paused_by_hand", "left": "gone", "broken": "paused"
     }  # fmt: skip
     assert (found["failing"].undelivered, found["well"].undelivered, found["well"].oldest) == (3, 0, 0)
     assert found["failing"].oldest == pytest.approx(3600, abs=60)
     assert found["failing"].failing == pytest.approx(2 * 86_400, abs=60)
-    monkeypatch.setattr(webhook_stats, "MAX_COUNTED", 2)
-    found = {it.name: it for it in await standing.read(webhook_stats.read_webhooks, what="test")}
+    monkeypatch.setattr(stats, "MAX_COUNTED", 2)
+    found = {it.name: it for it in await standing.read(stats.read_webhooks, what="test")}
     assert found["failing"].undelivered == 2
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.webhooks.turns import in_turn, share
+from mailerd.webhooks.sender import in_turn, share
 
 
 def test_owners_take_turns_and_who_holds_the_fewest_comes_first() -> None:

@@ -22,9 +22,8 @@ from mailerd.gmail import LetterSemaphore, Mailbox
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import JobProgress, PauseLog
 from mailerd.worker.in_flight import InFlight
-from mailerd.worker.pause_log import PauseLog
-from mailerd.worker.progress import JobProgress
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 from tests.worker.test_in_flight import Store, letter

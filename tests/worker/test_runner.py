@@ -16,8 +16,8 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
+from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import InFlight
-from mailerd.worker.progress import JobProgress
 from mailerd.worker.runner import Runner
 from tests.support.heard import Heard
 from tests.worker.test_in_flight import Store, letter

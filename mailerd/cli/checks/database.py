@@ -9,7 +9,7 @@ from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.errors import ConfigurationError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import server_info

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mailerd.cli.checks.result import CheckResult, ok, warn
-from mailerd.core.durations import in_words
+from mailerd.core.quantities import in_words
 from mailerd.store.inbox.read_notices import InboxState
 
 

@@ -10,7 +10,7 @@ from mailerd.core.stats import WebhookStats
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database
 from mailerd.store.describe import span
-from mailerd.store.webhook_stats import read_webhooks
+from mailerd.store.stats import read_webhooks
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
 MAX_SHOWN: Final = 20

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mailerd.core.plural import counted
+from mailerd.core.quantities import counted
 from mailerd.core.texts import accepted_language
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find

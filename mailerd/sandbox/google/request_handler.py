@@ -13,7 +13,6 @@ from mailerd.sandbox.google.answers import Answer, Refused, too_large, unknown_p
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.gmail import Call, describe
-from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import route
 
 LATE_SILENCE_S = 120.0
@@ -33,7 +32,7 @@ class GoogleRequestHandler:
         google = self._google
         way = route(request.method, path)
         if way is None:
-            return response(request, unknown_path())
+            return response(unknown_path())
         try:
             grant, box = google.authenticate(request.headers.get("Authorization"), user=way.user)
             # Nearly always the body has come together with its head; aiohttp gathers it by way of three copies.
@@ -41,9 +40,9 @@ class GoogleRequestHandler:
             google.limits.enter(box)
         except Refused as refused:
             google.note(way.method.name, user="", status=refused.answer.status, accepted=False)
-            return response(request, refused.answer)
+            return response(refused.answer)
         except web.HTTPRequestEntityTooLarge:
-            return response(request, too_large(google.rules.max_message_bytes))
+            return response(too_large(google.rules.max_message_bytes))
         call = Call(
             route=way,
             mailbox=box,
@@ -75,7 +74,7 @@ class GoogleRequestHandler:
         await asyncio.sleep(google.rules.token_latency_s)
         answer = google.oauth.token(form)
         note(answer, status=answer.status, fault="")
-        return response(request, answer)
+        return response(answer)
 
     async def _call(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         google = self._google
@@ -107,7 +106,7 @@ class GoogleRequestHandler:
         note(answer, status=answer.status, fault="")
         if pause:
             await asyncio.sleep(pause)
-        return response(request, answer)
+        return response(answer)
 
     async def _misbehave(
         self,
@@ -127,7 +126,7 @@ class GoogleRequestHandler:
         note(done, status=answer.status if fault.ending == "answer" else 0, fault=fault.kind)
         match fault.ending:
             case "answer":
-                return response(request, answer)
+                return response(answer)
             case "cut_off":
                 return await _cut_off(request, answer)
             case "hang":
@@ -137,6 +136,13 @@ class GoogleRequestHandler:
                 return _reset(request)
             case _ as never:
                 assert_never(never)
+
+
+def response(answer: Answer) -> web.Response:
+    """The answer as aiohttp wants it."""
+    return web.Response(
+        status=answer.status, body=answer.body, headers=[("Content-Type", answer.content_type), *answer.headers]
+    )
 
 
 def _done(answer: Answer | None) -> bool:

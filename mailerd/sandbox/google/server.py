@@ -14,10 +14,9 @@ from aiohttp.web_protocol import RequestHandler
 from mailerd.sandbox.google.answers import Answer, too_large, unknown_path
 from mailerd.sandbox.google.control import PREFIX, Control
 from mailerd.sandbox.google.fake_google import FakeGoogle
-from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import API, UPLOAD
 from mailerd.sandbox.google.pages import LETTERS, PAGES, Pages
-from mailerd.sandbox.google.request_handler import GoogleRequestHandler
+from mailerd.sandbox.google.request_handler import GoogleRequestHandler, response
 from mailerd.sandbox.google.unsubscribe import is_loopback
 
 _GRACE_S = 0.05
@@ -60,9 +59,9 @@ class _Site:
         if path == "/token" and request.method == "POST":
             return await self._handler.token(request)
         try:
-            return response(request, await self._rest(request, path))
+            return response(await self._rest(request, path))
         except web.HTTPRequestEntityTooLarge:
-            return response(request, too_large(self._google.rules.max_message_bytes))
+            return response(too_large(self._google.rules.max_message_bytes))
 
     async def _rest(self, request: web.BaseRequest, path: str) -> Answer:
         query = request.rel_url.query

@@ -24,9 +24,9 @@ from mailerd.store.db.times import micros, naive, rfc3339
 from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_third_soft
 from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
 from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.queue.pause_sender import pause_sender
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
+from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.suppressions import NewSuppression, add, list_names
 from mailerd.store.tallies import count_bounced
 

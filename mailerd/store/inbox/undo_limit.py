@@ -18,9 +18,9 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import naive
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
-from mailerd.store.queue.pause_sender import pause_sender
 from mailerd.store.queue.rate_limits import DefaultLimits, read_sender, sent_by_hour
 from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
 
 NOTE: Final = "Google gave it back: the mailbox had reached its limit for sending mail"

@@ -11,10 +11,9 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
 from mailerd.store.outbox import insert_events
-from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attempt, was_applied
 from mailerd.store.queue.change_events import failed_event
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.reschedule import reschedule
 
 _ANY_EXPIRED: Final = """

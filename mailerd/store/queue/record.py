@@ -20,18 +20,17 @@ from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive
 from mailerd.store.outbox import insert_events
-from mailerd.store.queue.attempt_log import AttemptRow, insert_attempts
+from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, insert_attempts, was_applied
 from mailerd.store.queue.change_events import failed_events, sender_pause, write_resumed
 from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
-from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
-from mailerd.store.queue.pause_sender import pause_sender
 from mailerd.store.queue.rate_limits import in_flight_by_sender, record_latency
 from mailerd.store.queue.reschedule import reschedule, short
 from mailerd.store.queue.side_effects import (
     is_requeued,
     pause_of,
+    pause_sender,
     pauses_project,
     project_senders,
     updates_sender,

@@ -12,10 +12,9 @@ from mailerd.core.states import Proof, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
-from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt, was_applied
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.in_doubt import was_applied
 from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 from mailerd.store.tallies import count_changes

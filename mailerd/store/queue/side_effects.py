@@ -1,6 +1,7 @@
 """What a record touches beside the letter's own row: its job, its sender, or all senders of a project."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Final
 
 from mailerd.core.decisions import Pause
@@ -8,6 +9,9 @@ from mailerd.core.models import Handover, Outcome, Record
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.times import micros
+from mailerd.store.queue.change_events import sender_pause, write_paused
+from mailerd.store.queue.reschedule import short
 
 # A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
 _MEMBERS: Final = """
@@ -51,3 +55,20 @@ async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     """The senders of the same projects, these included."""
     await cursor.execute(_MEMBERS, (tuple(senders),))
     return {email for (email,) in await cursor.fetchall()}
+
+
+_PAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
+
+
+async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, wait: timedelta, pauses: int) -> bool:
+    """Let nothing of the sender be claimed for `wait`; whether that is longer than before. The event is written too."""
+    was = await sender_pause(cursor, email)
+    lasts = micros(wait)
+    await cursor.execute(_PAUSE, (lasts, cause, short(reason, 500), pauses, email, lasts))
+    if cursor.rowcount != 1:
+        return False
+    await write_paused(cursor, was, cause=cause, reason=reason, lasts=wait)
+    return True

@@ -9,8 +9,7 @@ from mailerd.core.states import JobChange, JobStatus, State, Transition, after, 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
-from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
+from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attempt, was_applied
 from mailerd.store.queue.reschedule import reschedule
 
 _LETTER: Final = """

@@ -1,11 +1,11 @@
-"""What to do where something was exchanged, or should have been: a credential file, a token, a database."""
+"""What to do about letters in doubt, and where something was exchanged: a credential file, a token, a database."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from mailerd.events.runbook import LikelyCause, Runbook
 
-REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_tried_alone": Runbook(
         "Several daemons died while they had this letter in flight. It is tried with nothing beside it; if three daemons "
         "in a row die of that too, the letter is failed, and no other is.",
@@ -154,6 +154,29 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "中间的防火墙或路由设备断开了连接",
                 "journalctl -u mailerd --grep 'was cut'",
             ),
+        ),
+    ),
+    "letter_undone": Runbook(
+        "The answer to a send was lost, and Google said that the draft was gone, which it is not: the letter was not sent. "
+        "The row is put right and the letter goes out by that very draft; a job that was completed is open again.",
+        "发送的应答丢失，Google 又称草稿不在，而草稿其实仍在：邮件并未发送。记录已更正，邮件将用该草稿发出；已完成的任务会重新打开。",
+        (
+            LikelyCause(
+                "Google answered from a copy of the mailbox that lagged; with gmail.metadata the sent mail is looked at instead",
+                "Google 的应答来自滞后的邮箱副本；有 gmail.metadata 权限时会改查“已发送”",
+                "mailerd auth login --sender @MAILERD_SENDER@ --metadata",
+            ),
+        ),
+    ),
+    "letter_needs_a_person": Runbook(
+        "Only a look into the mailbox can tell whether this letter was sent; without the scope gmail.metadata mailerd may "
+        "not look itself. Either it went directly and no answer came, or its draft is gone although Google had refused "
+        "every send of it. Look into Sent and say what you found.",
+        "只有查看邮箱才能判断此邮件是否已发送；没有 gmail.metadata 权限时 mailerd 无法自行查看。"
+        "要么是直接发送后没有应答，要么是 Google 拒绝了每次发送而草稿却已不在。请查看“已发送”并告知结果。",
+        (
+            LikelyCause("it stands in Sent", "已在“已发送”中", "mailerd settle @MAILERD_RECIPIENT@ --sent"),
+            LikelyCause("it does not", "不在“已发送”中", "mailerd settle @MAILERD_RECIPIENT@ --not-sent"),
         ),
     ),
 }

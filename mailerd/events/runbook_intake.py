@@ -1,11 +1,11 @@
-"""What to do about the processes that render templates."""
+"""What to do about the processes that render templates, and about the public site of unsubscribe links."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from mailerd.events.runbook import LikelyCause, Runbook
 
-RENDERER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "renderer_ended": Runbook(
         "The process that renders templates ended over one of them, or was killed; another was started within a tenth of a "
         "second. Letters beside it were made all the same; the one at fault fails with this reason, or its post is refused.",
@@ -34,6 +34,22 @@ RENDERER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "renderer_broke": Runbook(
         "The part of mailerd that asks the renderer met an error that it does not know. The letters wait and lose no attempt.",
         "mailerd 中调用渲染进程的部分遇到未知错误。邮件等待，且不计尝试次数。",
+        (
+            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
+        ),
+    ),
+    "unsubscribe_unserved": Runbook(
+        "A person or a mail program wanted to unsubscribe and was answered 503, since the database could not store it. Mail "
+        "programs try again by themselves; a person sees a page that asks to try again.",
+        "有人或邮件程序请求退订，但数据库无法存储，已应答 503。邮件程序会自动重试；个人会看到请稍后重试的页面。",
+        (
+            LikelyCause("the database is away: the lines of the database say since when", "数据库不可用：数据库相关日志说明自何时起", "mailerd check"),
+            LikelyCause("the database takes no writes (read-only, disk full)", "数据库拒绝写入（只读或磁盘已满）", "journalctl -u mariadb -u mysql -p warning -n 30"),
+        ),
+    ),
+    "unsubscribe_failed": Runbook(
+        "The public site met an error that it does not know and answered 500. Nothing was changed by that request.",
+        "退订站点遇到未知错误，已应答 500。该请求未改变任何数据。",
         (
             LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
         ),

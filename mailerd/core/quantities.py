@@ -1,4 +1,4 @@
-"""Durations for people, in English and Chinese."""
+"""Numbers and durations for people, in English and Chinese."""
 
 import re
 from typing import Final
@@ -26,3 +26,9 @@ def in_words(seconds: float, *, chinese: bool = False) -> str:
 def to_chinese(words: str) -> str:
     """What `in_words` has said in English, in Chinese."""
     return _UNIT.sub(lambda unit: _IN_CHINESE[unit[1]], words)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, given in the singular; the plural of a noun in -s ends in -es."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
