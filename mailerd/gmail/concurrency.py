@@ -32,7 +32,7 @@ Key = tuple[int, str]
 class _LetterInFlight:
     """Claimed, and without Google's last answer."""
 
-    sender: "_Share"
+    sender: "_SenderSlots"
     slow_at: float
     """In the loop's time."""
     slow: bool = False
@@ -40,8 +40,8 @@ class _LetterInFlight:
 
 
 @dataclass(eq=False, slots=True)
-class _Share:
-    """A sender's share."""
+class _SenderSlots:
+    """A sender's share of the slots."""
 
     email: str
     limit: int
@@ -80,8 +80,8 @@ class LetterSemaphore:
         self._on_time_at_google = 0
         self._unrecorded = 0
         """Letters that have Google's last answer."""
-        self._senders: dict[str, _Share] = {}
-        self._queue: OrderedDict[str, _Share] = OrderedDict()
+        self._senders: dict[str, _SenderSlots] = {}
+        self._queue: OrderedDict[str, _SenderSlots] = OrderedDict()
         """Senders whose letters wait for a slot; the one that was served last stands last."""
         self._full: set[str] = set()
         self._changed = asyncio.Event()
@@ -154,12 +154,12 @@ class LetterSemaphore:
         sender = self._sender(email)
         sender.limit = max(1, sender.limit // 2)
 
-    def _sender(self, email: str) -> _Share:
+    def _sender(self, email: str) -> _SenderSlots:
         if (sender := self._senders.get(email)) is None:
-            sender = self._senders[email] = _Share(email, limit=self.number)
+            sender = self._senders[email] = _SenderSlots(email, limit=self.number)
         return sender
 
-    def _forget(self, sender: _Share) -> None:
+    def _forget(self, sender: _SenderSlots) -> None:
         """Keep no sender that is like one that was never met."""
         if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
             self._senders.pop(sender.email, None)
@@ -199,7 +199,7 @@ class LetterSemaphore:
                 self._on_time_at_google += not letter.slow
                 free.set_result(None)
 
-    def _next_sender(self) -> _Share | None:
+    def _next_sender(self) -> _SenderSlots | None:
         """Of those whose letters wait and who are below their limit, the one with the fewest slots."""
         fewest = math.inf
         found = None

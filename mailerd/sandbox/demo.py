@@ -1,11 +1,12 @@
 """The sandbox as people see it: Google's stand-in, a private database, and on demand a daemon that sends a sample job.
 
-It alone decides the order: what is started, what is shown, and how everything is ended again. Nothing of the rest of
-mailerd is imported here: the daemon is run by its commands and spoken to over HTTP, as any other client would do it.
+It alone decides the order: what is started, what is shown, and how everything is ended again. The daemon is run by its
+commands and spoken to by mailerd's client, as any other program would do it.
 """
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import socket
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mailerd.sandbox.demo_api import JOBS, Api
+from mailerd.client import AsyncClient
+from mailerd.sandbox import demo_api
 from mailerd.sandbox.demo_processes import DRAIN_S, Commands, DaemonProcess, ProcessError
 from mailerd.sandbox.demo_screen import Screen, Summary
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
@@ -66,6 +68,7 @@ def run(options: Options) -> int:
     The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every letter was
     sent exactly once.
     """
+    os.environ["no_proxy"] = "*"  # a proxy of the environment would be asked for 127.0.0.1, and not find it
     try:
         return asyncio.run(_Sandbox(options).run())
     except (ProcessError, ServerError, OSError) as error:
@@ -165,13 +168,13 @@ class _Sandbox:
     ) -> Summary:
         demo = self._options.demo
         assert demo is not None  # noqa: S101 # only a demonstration sends
-        async with Api(base, key=key) as api:
-            await api.ready()
+        async with AsyncClient(base, key=key, timeout=demo_api.REQUEST_LIMIT_S, patience=0) as client:
+            await demo_api.wait_until_ready(client)
             taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else tr(_TAKEN)
             self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
             link = (await commands.ask("console", "login")).split()[-1]
             self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))
-            posted = await api.post(self._job)
+            posted = await demo_api.post(client, self._job)
             self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
             if posted.opted_out:
                 self._screen.say(
@@ -181,7 +184,7 @@ class _Sandbox:
                     )
                 )
             with self._screen.progress(posted.total) as show:
-                done = await api.follow(posted, show)
+                done = await demo_api.follow(client, posted, show)
         keys = Counter(letter.key for letter in google.sent if letter.key)
         return Summary(
             job=done,
@@ -191,13 +194,13 @@ class _Sandbox:
             sandbox_dir=self._sandbox_dir,
             program=self._options.program,
             key=key,
-            post_to=base + JOBS,
+            post_to=base + demo_api.JOBS,
             next_job=_next_job(demo),
         )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The job in a file. Raises ChildError, whose text is for people, when it is none."""
+    """The job in a file. Raises ProcessError, whose text is for people, when it is none."""
     try:
         job = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -35,7 +35,7 @@ class Commands:
     configuration: Path
 
     async def ask(self, *words: str) -> str:
-        """Run a command to its end; what it printed. Raises ChildError when it fails or takes too long."""
+        """Run a command to its end; what it printed. Raises ProcessError when it fails or takes too long."""
         output, errors = asyncio.subprocess.PIPE, asyncio.subprocess.PIPE
         process = await self._start(words, output=output, errors=errors)
         try:
@@ -90,7 +90,7 @@ class DaemonProcess:
         return self._process.returncode is None
 
     async def watch(self) -> NoReturn:
-        """Wait for its end, which is not wanted: raises ChildError with the end of its log."""
+        """Wait for its end, which is not wanted: raises ProcessError with the end of its log."""
         code = await self._process.wait()
         tail = _tail(self._log.read_text(encoding="utf-8", errors="replace"))
         raise ProcessError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")

@@ -33,8 +33,8 @@ class Daemon:
         self.counts: Counter[str] = Counter()
         self.work: set[asyncio.Task[None]] = set()
 
-    async def ready(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ready"})
+    async def templates(self, _: web.Request) -> web.Response:
+        return web.json_response({"templates": [], "broken": []})
 
     async def accept(self, request: web.Request) -> web.Response:
         if request.headers.get("X-API-Key") != KEY:
@@ -57,7 +57,8 @@ class Daemon:
 
     async def state(self, _: web.Request) -> web.Response:
         status = "sending" if self.counts["waiting"] else "completed"
-        return web.json_response({"status": status, "total": self.total, "counts": dict(self.counts)})
+        known = {"status": status, "total": self.total, "counts": dict(self.counts), "cause_of_wait": None}
+        return web.json_response(known)
 
     async def send(self, job: dict[str, Any]) -> None:
         gmail = self.config["gmail"]
@@ -84,7 +85,7 @@ class Daemon:
         app = web.Application()
         app.add_routes(
             [
-                web.get("/health/ready", self.ready),
+                web.get("/api/templates", self.templates),
                 web.post("/api/jobs/send_template_emails", self.accept),
                 web.get("/api/jobs/{id}", self.state),
             ]
