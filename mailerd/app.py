@@ -40,7 +40,6 @@ from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.expired_claims import ExpiredClaims
@@ -48,6 +47,7 @@ from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies
 from mailerd.webhooks import service as webhooks

@@ -15,7 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli import job_actions, output
-from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, no_log, open_database, run_async, settings
+from mailerd.cli.common import (
+    PATIENCE,
+    ConfigOption,
+    UnknownError,
+    following,
+    no_log,
+    open_database,
+    run_async,
+    settings,
+)
 from mailerd.cli.job_actions import JobArgument, job_named
 from mailerd.cli.output import JsonOption, console, print_json, table
 from mailerd.clock import ULID
@@ -24,11 +33,11 @@ from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError
 from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
+from mailerd.store.senders import default_limits
 from mailerd.texts import label, tr
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
@@ -129,7 +138,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         bar = progress.add_task(id_)
         # A file or a pipe gets no bar: it would stand there without the end of its line.
         with Live(progress, refresh_per_second=4) if sys.stdout.isatty() else nullcontext():
-            async with common.following(database):
+            async with following(database):
                 job = await _ended(database, id_, progress, bar)
         await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)

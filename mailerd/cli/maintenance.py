@@ -17,10 +17,10 @@ from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
-from mailerd.store.default_limits import default_limits
 from mailerd.store.queue import manual_resolution
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.restored import RestoredQueue
+from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 
 _NOT_EXAMINED: Final = 3

@@ -16,8 +16,7 @@ from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.mail.addresses import mailbox
-from mailerd.store.default_limits import default_limits
-from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary
+from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
 from mailerd.texts import heading, tr
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}

@@ -23,8 +23,8 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
-from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 
 _NO_WINDOW: Final = 200

@@ -12,7 +12,7 @@ from mailerd.intake.auth import HEADER, ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
 from mailerd.intake.http_responses import REQUEST, json_response
 from mailerd.intake.response_models import FailureOut, LiveOut, NotReadyOut, ReadyOut
-from mailerd.mail.errors import RendererError
+from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes

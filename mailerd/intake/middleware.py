@@ -15,7 +15,7 @@ from mailerd.intake.client_address import ClientAddress
 from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, RETRY_AFTER, ApiError, away, too_large
 from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, with_headers, write_whole
 from mailerd.intake.server_log import StrangerLog
-from mailerd.mail.errors import RendererError
+from mailerd.mail.templates import RendererError
 from mailerd.store.db import error_codes
 from mailerd.texts import speak
 

@@ -16,12 +16,11 @@ from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
 from mailerd.intake.request_models import JobFields, read_job_fields
 from mailerd.intake.strict_json import encode, parse
-from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.mime import Envelope, ListHeaders
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
-from mailerd.mail.templates import Source, Template
+from mailerd.mail.templates import Source, Template, TemplateErrors
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.attachments import StoredAttachment
 from mailerd.store.new_job import NewJob, TemplateLanguage

@@ -21,7 +21,8 @@ from mailerd.intake.response_models import JobOut, JobsOut
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.times import rfc3339
-from mailerd.store.jobs import Job, JobFilter, Jobs, Recipient
+from mailerd.store.jobs import Job, JobFilter, Jobs
+from mailerd.store.recipients import Recipient
 
 DEFAULT_JOBS_LIMIT: Final = 20
 MAX_JOBS_LIMIT: Final = 100

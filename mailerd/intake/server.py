@@ -43,9 +43,9 @@ from mailerd.intake.routes import OPERATIONS, id_of
 from mailerd.intake.server_log import StrangerLog, server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
 from mailerd.intake.webhooks import WebhookEndpoints
-from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.templates import RendererError
 from mailerd.ops.periodic import every
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database

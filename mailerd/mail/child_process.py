@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from mailerd.errors import MailerdError
-from mailerd.mail.errors import RendererError
 from mailerd.mail.frames import LENGTH, MAX_FRAME, decode_frame, encode_frame
+from mailerd.mail.templates import RendererError
 
 START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""

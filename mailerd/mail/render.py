@@ -24,9 +24,8 @@ from mailerd.mail.environment import (
     NullError,
     RecordedVariable,
 )
-from mailerd.mail.errors import RenderError, TemplateError, TemplateErrors
 from mailerd.mail.html_to_text import text_from_html
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
 
 MAX_SOURCE: Final = 1_000_000
 """Characters of one part's template at most."""

@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from mailerd.mail.errors import TemplateError, TemplateErrors
 from mailerd.mail.frames import LENGTH, decode_frame, encode_frame, template_from_json
 from mailerd.mail.render import CompiledTemplate, OutOfMemoryError
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""

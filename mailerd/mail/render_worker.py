@@ -9,9 +9,8 @@ from typing import Any, Final, Self
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.child_process import ChildProcess, Limits
-from mailerd.mail.errors import RendererError
 from mailerd.mail.frames import template_to_json
-from mailerd.mail.templates import RecipientData, Template
+from mailerd.mail.templates import RecipientData, RendererError, Template
 
 IDLE_TIMEOUT: Final = 60.0
 """Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its own."""

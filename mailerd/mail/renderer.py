@@ -18,9 +18,16 @@ from weakref import WeakValueDictionary
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.child_process import ChildEndedError, Limits
-from mailerd.mail.errors import RendererError, RenderError, TemplateError, TemplateErrors
 from mailerd.mail.render_worker import ChildExits, RenderWorker
-from mailerd.mail.templates import Content, RecipientData, Template
+from mailerd.mail.templates import (
+    Content,
+    RecipientData,
+    RendererError,
+    RenderError,
+    Template,
+    TemplateError,
+    TemplateErrors,
+)
 
 CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from mailerd.errors import MailerdError
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
-from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import Source, Template
+from mailerd.mail.templates import Source, Template, TemplateErrors
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """What a template's folder may be called: nothing that could lead out of the library."""

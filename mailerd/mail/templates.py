@@ -1,8 +1,10 @@
-"""A job's template, and the content that a rendering gives: data only."""
+"""A job's template, the content that a rendering gives, and what can be wrong with either, in words for its author."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from mailerd.errors import MailerdError
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,51 @@ class Content:
     subject: str
     html: str | None
     text: str
+
+
+MAX_REASON: Final = 300
+"""Characters of a reason; a value that a template fails with may be a million characters long."""
+
+
+def _printable(text: str) -> str:
+    """A text that JSON, the log and the database take: a template may contain half a character (a lone surrogate)."""
+    cut = text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+    return cut.encode("utf-8", "backslashreplace").decode()
+
+
+class TemplateError(MailerdError):
+    """A template cannot be used.
+
+    `part` is "subject", "html" or "text"; `line` counts from 1 and is None where no line is to blame.
+    """
+
+    def __init__(self, reason: str, *, part: str, line: int | None) -> None:
+        self.reason = _printable(reason)
+        super().__init__(f"{part if line is None else f'{part}, line {line}'}: {self.reason}")
+        self.part = part
+        self.line = line
+
+
+class TemplateErrors(MailerdError):  # noqa: N818 - the plural is the point: everything that is wrong, in one answer
+    """All that is wrong with a template; `errors` holds each of them."""
+
+    def __init__(self, errors: Sequence[TemplateError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
+
+
+class RenderError(TemplateError):
+    """A good template and these variables do not make a letter.
+
+    `variable` is the dotted path of what is missing or null, and "" for any other error. `bound` says that
+    the operating system had to end the rendering: it took too long, too much memory, or crashed.
+    """
+
+    def __init__(self, reason: str, *, part: str, line: int | None, variable: str = "", bound: bool = False) -> None:
+        super().__init__(reason, part=part, line=line)
+        self.variable = _printable(variable)
+        self.bound = bound
+
+
+class RendererError(MailerdError):
+    """No template can be rendered now, since the child process does not start."""

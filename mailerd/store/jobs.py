@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from mailerd.core.fates import Fate
 from mailerd.core.pauses import repair
-from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.attachments import store_attachments
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import claim_key
-from mailerd.store.job_recipients import recipients_statement
 from mailerd.store.new_job import NewJob, NewRecipient
+from mailerd.store.recipients import Recipient, recipient_of, recipients_statement
 
 ROWS_PER_STATEMENT: Final = 500
 """Recipients of one INSERT: some 2 ms of escaping, so that the loop is never held for long."""
@@ -118,39 +118,6 @@ class JobFilter:
         }
         found = {condition: value for condition, value in given.items() if value is not None}
         return list(found), list(found.values())
-
-
-@dataclass(frozen=True)
-class LetterFate:
-    """What became of a letter after it was sent."""
-
-    state: Fate
-    kind: str | None
-    """The class of a bounce: hard, soft, blocked or unknown."""
-    code: str | None
-    reason: str | None
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Recipient:
-    """One recipient and where it stands."""
-
-    id: int
-    seq: int
-    email: str
-    name: str | None
-    status: State
-    attempts: int
-    error: str | None
-    message_id: str | None
-    proof: Proof | None
-    """What speaks for it, where it is sent."""
-    due_at: datetime
-    sent_at: datetime | None
-    updated_at: datetime
-    fate: LetterFate | None
-    """None: nothing was heard of it."""
 
 
 class Jobs:
@@ -357,23 +324,4 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         counts=counts,
         bounced=row[23],
         replied=row[24],
-    )
-
-
-def recipient_of(row: tuple[Any, ...]) -> Recipient:
-    """A recipient, from the columns of RECIPIENT_COLUMNS."""
-    return Recipient(
-        id=row[0],
-        seq=row[1],
-        email=row[2],
-        name=row[3],
-        status=State(row[4]),
-        attempts=row[5],
-        error=row[6],
-        message_id=row[7],
-        due_at=utc(row[8]),
-        sent_at=utc(row[9]),
-        updated_at=utc(row[10]),
-        proof=Proof(row[11]) if row[11] else None,
-        fate=LetterFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
     )

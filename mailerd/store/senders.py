@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.config import Settings
 from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL
-from mailerd.core.rate_limit import FOREVER
+from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
@@ -204,3 +205,18 @@ class Senders:
             return before
 
         return await self.database.transaction(work, what="resume a sender")
+
+
+def default_limits(settings: Settings) -> DefaultLimits:
+    """What senders may use unless they have their own."""
+    pace = settings.pace
+    default = SenderLimits(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+    )
+    return DefaultLimits(default, pace.consumer_per_day, pace.project_units_per_minute)

@@ -30,7 +30,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Gmail, LetterSemaphore, Mailbox
 from mailerd.gmail.session import begin_before
-from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
+from mailerd.mail.templates import RendererError, RenderError, TemplateErrors
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog

@@ -57,8 +57,8 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that is gone speaks for sent though Google has refused every send",
         "mailerd/core/decisions.py",
-        "return None",
-        "return Transition.FOUND",
+        "we have asked for the deletion ourselves\n        case _:\n            return None",
+        "we have asked for the deletion ourselves\n        case _:\n            return Transition.FOUND",
         _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",
     ),
     Mutation(

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from mailerd.store import describe
-from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Jobs
+from mailerd.store.senders import default_limits
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 

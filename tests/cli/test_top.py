@@ -18,8 +18,7 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import default_limits
-from mailerd.store.senders import Senders
+from mailerd.store.senders import Senders, default_limits
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in

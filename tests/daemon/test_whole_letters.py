@@ -22,7 +22,7 @@ from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import job_content
 from mailerd.store.jobs import Jobs
-from mailerd.worker.attachment_cache import MAX_LARGE
+from mailerd.worker.message_builder import MAX_LARGE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
 from tests.support.rendering import rendering

@@ -46,6 +46,7 @@ SILENT: Final = (
     "intake/unsubscribe_site.py",
     "mail/environment.py",
     "mail/mime.py",
+    "ops/event_loop_monitor.py",
     "ops/metrics.py",
 )
 """What is for developers and for Prometheus, which is English; and pages that have their own languages."""

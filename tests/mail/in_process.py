@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from mailerd.mail.errors import RenderError
 from mailerd.mail.render import CompiledTemplate
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template
 
 
 class InProcess:

@@ -12,9 +12,8 @@ import pytest
 
 from mailerd.mail import child_process, render_worker
 from mailerd.mail.child_process import Limits
-from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.mail.renderer import CHECK_LIMITS, Rendered
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailerd.events.renderer import RendererEvents
-from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.renderer import CHECK_LIMITS, SEND_LIMITS, Renderer
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateErrors
 from tests.support.heard import Heard
 
 _WORDS = st.sampled_from(["a", "b", "c", "loop"])

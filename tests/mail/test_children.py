@@ -12,9 +12,8 @@ import uvloop
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail import child_process, render_worker
-from mailerd.mail.errors import RendererError, TemplateErrors
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rendering import rendering

@@ -8,10 +8,9 @@ import pytest
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.child_process import Limits
-from mailerd.mail.errors import RendererError, TemplateErrors
 from mailerd.mail.render_batches import MAX_BATCH, RenderBatches
 from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Rendered, Renderer
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.heard import Heard
 
 NUMBERED = Template(Source("letter {{ number }}", "<p>{{ number }}</p>", None))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from mailerd.mail.environment import FILTERS
-from mailerd.mail.errors import RenderError, TemplateErrors
+from mailerd.mail.templates import RenderError, TemplateErrors
 from tests.mail.in_process import InProcess
 
 

@@ -11,8 +11,7 @@ import pytest
 import uvloop
 
 from mailerd.mail import render_worker, renderer
-from mailerd.mail.errors import TemplateErrors
-from mailerd.mail.templates import Content
+from mailerd.mail.templates import Content, TemplateErrors
 from tests.mail.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -12,10 +12,9 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.ops import stats_poller
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.action_log import CommandLog
-from mailerd.store.default_limits import default_limits
 from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
-from mailerd.store.senders import Senders
+from mailerd.store.senders import Senders, default_limits
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually

@@ -12,9 +12,8 @@ from mailerd.events.store import StoreEvents
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.claim import Claims
-from mailerd.store.senders import Senders
+from mailerd.store.senders import Senders, default_limits
 from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
 from tests.support.heard import Heard

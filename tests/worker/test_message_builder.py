@@ -14,8 +14,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
-from mailerd.worker.attachment_cache import LARGE_BYTES, MAX_LARGE
-from mailerd.worker.message_builder import MessageBuilder
+from mailerd.worker.message_builder import LARGE_BYTES, MAX_LARGE, MessageBuilder
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
 
