@@ -141,7 +141,7 @@ def test_the_daemon_names_the_dotenv_that_it_uses_and_does_not_start_with_one_of
 
 
 def test_every_table_goes_through_the_console_that_takes_text_for_text() -> None:
-    others = [path for path in modules("mailerd/cli") if path.name != "common.py"]
+    others = [path for path in modules("mailerd/cli") if path.name != "output.py"]
     assert [path.name for path in others if "Console(" in path.read_text("utf-8")] == []
 
 
