@@ -1,4 +1,4 @@
-"""`mailerd sandbox [fault|faults|notice|mailbox]`: a stand-in for Google and a private database on loopback, the demonstration, faults on demand."""
+"""`mailerd sandbox`: a stand-in for Google and a private database, the demonstration, faults and notices on demand."""
 
 import json
 import sys
