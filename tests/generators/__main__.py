@@ -27,7 +27,8 @@ from tests.support.heard import Heard
 from tests.support.rows import query
 
 HERE: Final = Path(__file__).parent
-CACHE: Final = HERE.parents[1] / ".cache"
+ROOT: Final = HERE.parents[1]
+CACHE: Final = ROOT / ".cache"
 PLACE: Final = CACHE / "generators"
 WITHIN: Final = 300.0
 """Seconds for one program."""
@@ -76,7 +77,8 @@ async def install() -> None:
     await run("npm", "install", "--no-audit", "--no-fund", "--silent")
     if not (PLACE / "python").exists():
         await run(sys.executable, "-m", "venv", "python")
-    await run("python/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt")
+    quiet = ("--quiet", "--disable-pip-version-check")
+    await run("python/bin/pip", "install", *quiet, "-r", "requirements.txt", str(ROOT))
 
 
 async def main() -> None:
@@ -95,8 +97,7 @@ async def main() -> None:
         await run("npx", "tsx", "with_fetch.ts", environment=known)
         await run("npx", "tsx", "with_hey_api.ts", environment=known)
         await run("python/bin/python", "with_python_client.py", environment=known)
-        root = HERE.parents[1]
-        known["PYTHONPATH"] = f"{root}:{root / 'examples'}"
+        known["PYTHONPATH"] = str(ROOT / "examples")
         await run("python/bin/python", "with_flask.py", environment=known)
         await run("python/bin/python", "with_django.py", environment=known)
         rows = await query(database, "SELECT to_email FROM job_recipients ORDER BY to_email")
