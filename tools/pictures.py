@@ -1,5 +1,6 @@
 """Makes the README's pictures from the sandbox as it runs: `.venv/bin/python tools/pictures.py`."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from html import unescape
 from pathlib import Path
 from typing import IO
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,12 +20,13 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 WIDTH = 100
+SENDER = "me@example.com"
 LETTERS = 8
 """Letters of the outbox that are shown."""
 
 
 def main() -> None:
-    """Run the demonstration, and take `mailerd top` and the console while it sends and the outbox when it has sent."""
+    """Run the demonstration: take `mailerd top` and the console while it sends, then the outbox, then two troubles."""
     mailerd = str(Path(sys.executable).with_name("mailerd"))
     with tempfile.TemporaryDirectory() as folder:
         command = [mailerd, "sandbox", "--demo", "--latency", "0.8"]
@@ -35,24 +37,66 @@ def main() -> None:
             link = until(sandbox.stdout, r"console +(\S+)")
             until(sandbox.stdout, r"(60) of 240")
             top(mailerd, Path(folder))
-            console(link)
-            until(sandbox.stdout, r"(Ctrl-C ends it all)")
-            letters(outbox)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+                page = browser.new_page(viewport={"width": 1280, "height": 760})
+                page.goto(link)
+                page.click("button")
+                page.wait_for_load_state()
+                shoot(page, "console")
+                until(sandbox.stdout, r"(Ctrl-C ends it all)")
+                letters(outbox)
+                troubles(page, link.partition("/login")[0], [mailerd], Path(folder))
+                browser.close()
         finally:
             sandbox.terminate()
             sandbox.wait(60)
 
 
-def console(link: str) -> None:
-    """The first page while the job is sent, as a browser shows it."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 760})
-        page.goto(link)
-        page.click("button")
-        page.wait_for_load_state()
-        page.screenshot(path=PICTURES / "console.png")
-        browser.close()
+def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None:
+    """A job of which letters failed, and a sign-in that was revoked."""
+
+    def command(*words: str) -> str:
+        return subprocess.run([*mailerd, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+    key = command("keys", "create", "pictures").split()[-1]
+    for kind, count in (("invalid_to", "9"), ("recipient_required", "4")):
+        command("sandbox", "fault", kind, "--method", "drafts.create", "--count", count)
+    job = post(console, key, "autumn letters", 60)
+    until_shown(page, f"{console}/jobs/{job}", "60 of 60")
+    shoot(page, "job")
+    command("sandbox", "mailbox", SENDER, "--revoke")
+    post(console, key, "winter letters", 40)
+    until_shown(page, console, "cannot send")
+    shoot(page, "trouble")
+
+
+def post(console: str, key: str, reference: str, letters: int) -> str:
+    """Post a job; its id."""
+    text = "Dear {{ name }},\n\nyour book is waiting for you at the desk.\n"
+    people = [{"email": f"reader{n}@example.org", "variables": {"name": f"Reader {n}"}} for n in range(letters)]
+    body = {"sender_email": SENDER, "reference": reference, "recipients": people,
+            "template": {"subject": "Your book is here, {{ name }}", "text": text}}  # fmt: skip
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    url = f"{console}/api/jobs/send_template_emails"
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - on loopback
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - on loopback
+        return str(json.load(answer)["job_id"])
+
+
+def until_shown(page: Page, url: str, text: str) -> None:
+    """Look at a page again until it shows a text."""
+    for _ in range(60):
+        page.goto(url)
+        if page.get_by_text(text).count():
+            return
+        page.wait_for_timeout(1000)
+    raise SystemExit(f"{url} does not show {text!r}")
+
+
+def shoot(page: Page, name: str) -> None:
+    """A picture of a page, as a browser shows it."""
+    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def until(lines: IO[str], pattern: str) -> str:

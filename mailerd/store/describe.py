@@ -11,7 +11,7 @@ from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
+from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, DaemonInfo, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
@@ -201,9 +201,12 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     before, at = _place(story, queue)
     if not before:
         return None
-    letters = tr(f"{counted(before, 'letter')} of its sender {'goes' if before == 1 else 'go'}")
+    letters = counted(before, "letter")
+    first = tr(f"{letters} of its sender goes first") if before == 1 else tr(f"{letters} of its sender go first")
+    if queue.before.get(story.id, 0) >= MAX_BEFORE:
+        first, at = tr(f"more than {MAX_BEFORE:,} letters of its sender go first"), None
     when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be computed")
-    return f"{letters} first", tr(f"its own turn is {when}, if nothing else holds it.")
+    return first, tr(f"its own turn is {when}, if nothing else holds it.")
 
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:

@@ -23,8 +23,11 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.l
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
 _BEFORE: Final = """
-SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
- WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s))"""
+SELECT COUNT(*) FROM (
+  SELECT 1 FROM job_recipients FORCE INDEX (claim)
+   WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s)) LIMIT %s) ahead"""
+MAX_BEFORE: Final = 100_000
+"""Letters that are counted before one that waits."""
 FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
@@ -154,11 +157,11 @@ class HistoryReader:
         return await self.database.read(work, what="read a story", bound=self.timeout)
 
     async def queued_before(self, story: RecipientHistory) -> int:
-        """How many letters of its own job are claimed before a letter that waits."""
+        """How many letters of its own job are claimed before a letter that waits: MAX_BEFORE where they are more."""
 
         async def work(cursor: Cursor) -> int:
             due = naive(story.due_at)
-            await cursor.execute(_BEFORE, (story.job_id, due, due, story.id))
+            await cursor.execute(_BEFORE, (story.job_id, due, due, story.id, MAX_BEFORE))
             return int((await cursor.fetchone())[0])
 
         return await self.database.read(work, what="read a place in the queue", bound=self.timeout)

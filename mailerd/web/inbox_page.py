@@ -9,13 +9,15 @@ from aiohttp import web
 
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.store.console_queries import UndoneLetter
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, MAX_SUMMED, BounceCounts, Notice, NoticeReader
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 TIMEOUT: Final = 2.0
 """Seconds for one query."""
 SPAN: Final = timedelta(days=14)
 MAX_SUMS: Final = 20
+MAX_NOTICES: Final = 10_000
+"""Bounces that are summed, the newest ones."""
 SUMS_SHARED: Final = 30.0
 """Seconds for which the sums by domain and by sender are shared."""
 MAX_SENDERS: Final = 20
@@ -74,7 +76,7 @@ async def _summed(
     async def read() -> list[BounceCounts]:
         sums: dict[str, Counter[str]] = {}
         for sender in senders:
-            for each in await counts(span=SPAN, sender=sender, most=MAX_SUMMED):
+            for each in await counts(span=SPAN, sender=sender, most=MAX_NOTICES):
                 sums.setdefault(each.name, Counter()).update(each.kinds)
         return sorted((BounceCounts(*each) for each in sums.items()), key=lambda one: -one.total)[:MAX_SUMS]
 

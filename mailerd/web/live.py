@@ -11,7 +11,7 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.base import Event
 from mailerd.web.services import ConsoleRequest
 
-TICK_INTERVAL: Final = 3.0
+TICK_INTERVAL: Final = 5.0
 """Seconds between two signals at least, however much happens."""
 QUIET_INTERVAL: Final = 10.0
 """Seconds between two signals where this daemon does nothing: another one may."""

@@ -4,27 +4,34 @@ import http.client
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlencode
 
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result
+from tests.bench.sending import sent
 
 JOBS: Final = 10_000
 LETTERS: Final = 1_000_000
 BIG: Final = 100_000
-"""Letters of one job, of which FAILED failed, for as many reasons as there are addresses."""
+"""Letters of two jobs: one is completed, and of its letters FAILED failed, for as many reasons as there are addresses;
+those of the other one wait."""
 FAILED: Final = 40_000
 NOTICES: Final = 50_000
 SENDERS: Final = 50
 _TIMES: Final = 20
 _GOAL_MS: Final = 150.0
 _WATCHED_S: Final = 30.0
-_REFRESH_S: Final = 3.0
+_REFRESH_S: Final = 5.0
 """A page that is watched fetches itself anew that often at most: TICK_INTERVAL of mailerd/web/live.py."""
+_TURNS: Final = 3
+_SENT: Final = 8_000
+"""Letters of one turn."""
 _BIG_JOB: Final = f"{JOBS:026}"
 _OPEN_JOB: Final = f"{JOBS - 1:026}"
+_QUEUED_JOB: Final = f"{JOBS + 1:026}"
 _HOOK: Final = f"{7:026}"
 _SENDER: Final = "c1@example.com"
 
@@ -32,9 +39,11 @@ type Ask = Callable[[str], float]
 
 
 def console(*, letters: int = LETTERS) -> Sequence[Result]:
-    """Each page, asked one after the other; the goal is for each of them."""
+    """Each page, asked one after the other, cold and warm; the goal is for each of them. And what viewers cost."""
     with place(senders=1) as it:
         fill(it, letters=letters)
+        it.database.kill()  # a server that ends in order keeps what it had in memory
+        it.database.restart()
         daemon = it.daemon()
         cookie = _signed_in(it, daemon)
         pages = _pages(it)
@@ -51,7 +60,10 @@ def console(*, letters: int = LETTERS) -> Sequence[Result]:
             )
             for name, times in took.items()
         ]
-        return [*shown, *_viewers(daemon, cookie, pages)]
+        slowest = max(first.values())
+        shown.append(Result("console: the slowest first view", slowest, _GOAL_MS, "at most", "ms"))
+        shown += _viewers(daemon, cookie, pages)
+    return [*shown, lost_by_viewers()]
 
 
 def fill(it: Place, *, letters: int) -> None:
@@ -82,7 +94,12 @@ def _letters(letters: int) -> tuple[str, ...]:
         f" created_at, started_at, finished_at) VALUES ('{_BIG_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}',"
         f" 'completed', {BIG}, {NOTICES // 5 * 4}, {_NOW}, {_NOW}, {_NOW}, {_NOW})",
         f"INSERT INTO job_recipients ({columns}) SELECT {_JOB}, seq, CONCAT('r', seq, '@example.org'), '{{}}',"
-        f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{letters - BIG - 1}",
+        f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{letters - 2 * BIG - 1}",
+        "INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, send_at, created_at)"
+        f" VALUES ('{_QUEUED_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}', 'queued', {BIG},"
+        f" {_NOW} + INTERVAL 1 DAY, {_NOW})",
+        f"INSERT INTO job_recipients ({columns}) SELECT '{_QUEUED_JOB}', seq, CONCAT('q', seq, '@example.org'), '{{}}',"
+        f" 'waiting', 0, NULL, NULL, {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{BIG - 1}",
         f"INSERT INTO job_recipients ({columns}) SELECT '{_BIG_JOB}', seq, CONCAT('r', seq, '@example.org'), '{{}}',"
         f" IF({failed}, 'failed', 'sent'), 1, IF({failed}, {error}, NULL), IF({failed}, NULL, 'answered'), {_NOW},"
         f" {_NOW} FROM seq_0_to_{BIG - 1}",
@@ -96,7 +113,8 @@ def _what_came() -> tuple[str, ...]:
     """Of the large job: the log of attempts, notices and events."""
     return (
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at)"
-        f" SELECT id, 1, LPAD(id, 26, '0'), '', status, 1, {_NOW} FROM job_recipients WHERE job_id = '{_BIG_JOB}'",
+        f" SELECT id, 1, LPAD(id, 26, '0'), '', status, 1, {_NOW} - INTERVAL seq SECOND FROM job_recipients"
+        f" WHERE job_id = '{_BIG_JOB}'",
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, detail, believed, at)"
         f" SELECT '{_SENDER}', id, id, id, job_id, CONCAT('r', seq, '@d', MOD(seq, 900), '.example'),"
         f" ELT(1 + MOD(seq, 5), 'hard', 'soft', 'blocked', 'unknown', 'reply'), 'full', 1, {_NOW}"
@@ -134,17 +152,23 @@ def _around() -> tuple[str, ...]:
 
 
 def _pages(it: Place) -> list[str]:
-    failed, sent, unsure = (
-        it.query("SELECT MIN(id) FROM job_recipients WHERE job_id = %s AND status = %s", job, status)[0][0]
-        for job, status in ((_BIG_JOB, "failed"), (_BIG_JOB, "sent"), (_OPEN_JOB, "unsure"))
+    failed, sent, unsure, waiting = (
+        it.query("SELECT MAX(id) FROM job_recipients WHERE job_id = %s AND status = %s", job, status)[0][0]
+        for job, status in (
+            (_BIG_JOB, "failed"),
+            (_BIG_JOB, "sent"),
+            (_OPEN_JOB, "unsure"),
+            (_QUEUED_JOB, "waiting"),
+        )
     )
     return [
         "/", "/?span=24h", "/?span=14d", "/jobs", "/jobs?status=completed", f"/jobs?sender={_SENDER}",
         "/jobs?reference=ref+77", f"/jobs?before={JOBS // 2:026}", f"/jobs/{_BIG_JOB}", f"/jobs/{_BIG_JOB}?tab=failed",
         f"/jobs/{_BIG_JOB}?tab=sent&after=90000", f"/jobs/{_BIG_JOB}?tab=bounced",
         f"/jobs/{_BIG_JOB}?tab=bounced&after=95000", f"/jobs/{_BIG_JOB}?tab=replied",
-        f"/jobs/{_BIG_JOB}?email=r70000@example.org", f"/jobs/{_OPEN_JOB}", f"/letters/{failed}", f"/letters/{sent}",
-        f"/letters/{unsure}", "/doubts", "/senders", f"/senders/{_SENDER}", "/inbox", "/inbox?show=other",
+        f"/jobs/{_BIG_JOB}?email=r70000@example.org", f"/jobs/{_OPEN_JOB}", f"/jobs/{_QUEUED_JOB}",
+        f"/letters/{failed}", f"/letters/{sent}", f"/letters/{unsure}", f"/letters/{waiting}",
+        "/doubts", "/senders", f"/senders/{_SENDER}", "/inbox", "/inbox?show=other",
         "/inbox?show=undone", "/people?email=r70000@example.org", "/suppressions",
         "/suppressions?email=r70000@example.org", "/templates", "/send", "/webhooks", f"/webhooks/{_HOOK}",
         f"/webhooks/{_HOOK}?tab=failed", f"/webhooks/{_HOOK}?tab=waiting", "/keys",
@@ -153,7 +177,9 @@ def _pages(it: Place) -> list[str]:
 
 def _short(path: str) -> str:
     """A page's name for the table: ids say nothing."""
-    return path.replace(_BIG_JOB, "large").replace(_OPEN_JOB, "open").replace(_HOOK, "hook")
+    return (
+        path.replace(_BIG_JOB, "large").replace(_OPEN_JOB, "open").replace(_QUEUED_JOB, "queued").replace(_HOOK, "hook")
+    )
 
 
 def _signed_in(it: Place, daemon: Daemon) -> str:
@@ -184,21 +210,8 @@ def _ask(port: int, path: str, cookie: str, *, watches: bool = False) -> float:
 def _viewers(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Sequence[Result]:
     """CPU of the daemon that ten viewers use who each watch a page of their own, at the greatest pace there is."""
     quiet = _cpu(daemon, _WATCHED_S)
-    stop = threading.Event()
-
-    def watch(path: str) -> None:
-        while not stop.is_set():
-            _ask(daemon.port, path, cookie, watches=True)
-            stop.wait(_REFRESH_S)
-
-    watched = [path for path in pages if "?" not in path and not path.startswith(("/letters", "/send"))][:10]
-    threads = [threading.Thread(target=watch, args=(path,)) for path in watched]
-    for thread in threads:
-        thread.start()
-    busy = _cpu(daemon, _WATCHED_S)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with _watched(daemon, cookie, pages):
+        busy = _cpu(daemon, _WATCHED_S)
     return [
         Result(
             "console: CPU of ten viewers",
@@ -209,6 +222,50 @@ def _viewers(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Sequence[Resu
             {"without": 100 * quiet},
         )
     ]
+
+
+@contextmanager
+def _watched(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Iterator[None]:
+    """Ten viewers watch ten of these pages."""
+    stop = threading.Event()
+
+    def watch(path: str) -> None:
+        while not stop.is_set():
+            _ask(daemon.port, path, cookie, watches=True)
+            stop.wait(_REFRESH_S)
+
+    chosen = [path for path in pages if "?" not in path and not path.startswith(("/letters", "/send"))][:10]
+    threads = [threading.Thread(target=watch, args=(path,)) for path in chosen]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def lost_by_viewers() -> Result:
+    """Letters a second with ten viewers and without, in turn."""
+    alone, beside = list[float](), list[float]()
+    with place(senders=200) as it:
+        daemon = it.daemon(runner__concurrency=100)
+        cookie = _signed_in(it, daemon)
+        sent(it, [daemon], letters=_SENT)
+        ((job,),) = it.query("SELECT MIN(id) FROM jobs")
+        pages = ["/", "/jobs", f"/jobs/{job}", "/senders", f"/senders/{it.senders[0]}", "/doubts", "/inbox",
+                 "/webhooks", "/keys", "/templates"]  # fmt: skip
+        for _ in range(_TURNS):
+            alone.append(sent(it, [daemon], letters=_SENT)[0])
+            with _watched(daemon, cookie, pages):
+                beside.append(sent(it, [daemon], letters=_SENT)[0])
+        it.audit()
+    without, with_ = statistics.median(alone), statistics.median(beside)
+    return Result(
+        "console: letters/s that ten viewers cost", 100 * (1 - with_ / without), 1.0, "at most", "%",
+        {"without": without, "with": with_, "least_without": min(alone), "most_without": max(alone)},
+    )  # fmt: skip
 
 
 def _cpu(daemon: Daemon, seconds: float) -> float:

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from mailerd.store import describe
+from mailerd.store import describe, history
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Jobs
 from mailerd.store.senders import default_limits
+from mailerd.texts import in_chinese
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -135,6 +136,25 @@ async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -
     assert 150 < off < 175, "at 53.4 a minute"
     assert "no daemon was heard of for 30 s" in said
     assert "150" not in await shop.say("explain", str(first))
+
+
+async def test_letters_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (history, describe):
+        monkeypatch.setattr(module, "MAX_BEFORE", 100)
+    await post(shop.database, recipients=300)
+    [(first,)] = await query(shop.database, "SELECT MIN(id) FROM job_recipients")
+    reader = history.HistoryReader(shop.database)
+    [story] = await reader.of_recipient(first + 150)
+    before = await reader.queued_before(story)
+    assert before == 100
+    said = describe.of_letter(story, describe.Queue({story.id: before}, {}, []))
+    assert "Now: waiting: more than 100 letters of its sender go first." in said
+    assert "too far away to be computed" in said[-2]
+    assert [
+        in_chinese(line).count("等待：同一发件邮箱有超过 100 封邮件先发送。") for line in said if "more than" in line
+    ] == [1]
 
 
 async def test_without_limits_the_rate_of_the_last_minute_tells_the_end(shop: Shop) -> None:
