@@ -3,8 +3,9 @@
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 from rich.cells import cell_len
@@ -95,7 +96,7 @@ async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
-        troubles=await stories.last_failures(limit=_TROUBLES),
+        troubles=_grouped(await stories.last_failures(limit=_TROUBLES)),
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
@@ -315,6 +316,15 @@ def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) 
     wide = ["done about"] if bars else []
     headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
     return table(headings, rows, soft={len(headings) - 1})
+
+
+def _grouped(troubles: Sequence[LetterFailure]) -> list[LetterFailure]:
+    """The newest of each run of equal ones, with how many more there are behind its address."""
+    grouped = []
+    for _, run in groupby(troubles, key=lambda it: (it.what, it.error)):
+        newest, *older = run
+        grouped.append(replace(newest, to_email=f"{newest.to_email} +{len(older)}") if older else newest)
+    return grouped
 
 
 def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:

@@ -15,6 +15,7 @@ from mailerd.cli.output import WideOption, as_text, console, in_utc, narrow, pri
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
+from mailerd.core.quantities import counted
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
 from mailerd.ops.outbound_http import OutboundHttp
@@ -180,7 +181,7 @@ def replay(
             it, since=since.replace(tzinfo=UTC), only_failed=failed
         )
 
-    print(tr(f"{with_database(known, work):,} events are delivered to {which} once more."))
+    print(tr(f"{counted(with_database(known, work), 'event')} to be delivered to {which} once more."))
 
 
 @app.command("remove")

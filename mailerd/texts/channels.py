@@ -126,7 +126,7 @@ TEXTS: Final = {
     "{which} answered {http} in {ms} ms.": "{which} 应答 {http}，用时 {ms} 毫秒。",
     "The events since then, in UTC.": "自此时起的事件，UTC。",
     "Only those that were given up.": "只投递已放弃的。",
-    "{config} events are delivered to {which} once more.": "{config} 个事件会再次投递到 {which}。",
+    "{config} to be delivered to {which} once more.": "{config:text}将再次投递到 {which}。",
     "{which} is removed.": "{which} 已移除。",
     "; it has failed {failures} times in a row since {failing_since}": "；自 {failing_since} 起连续失败 {failures} 次",
     "group failures": "归并失败",

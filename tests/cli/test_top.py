@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mailerd.cli import top_view
 from mailerd.cli.top_view import Snapshot, look, page, sparkline, split_rows
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
@@ -18,6 +19,7 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.history import LetterFailure
 from mailerd.store.senders import Senders, default_limits
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
@@ -316,3 +318,17 @@ async def test_what_was_cancelled_is_not_counted_as_sent(config: Path, tables: D
     sent = (await query(tables, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"))[0][0]
     assert line.split()[:3] == [job, "cancelled", f"{sent}/5"]
     assert f"{sent}/5" in shown(await look(tables, TERMS))
+
+
+def test_failures_for_one_reason_are_one_line_with_their_number() -> None:
+    def failed(number: int, error: str) -> LetterFailure:
+        return LetterFailure(
+            datetime(2026, 11, 26, 9, 0, number, tzinfo=UTC), f"r{number}@example.com", number, error, "failed", "j"
+        )
+
+    found = top_view._grouped(
+        [failed(5, "no such user"), failed(4, "no such user"), failed(3, "full"), failed(2, "no such user")]
+    )
+    assert [(it.to_email, it.error) for it in found] == [
+        ("r5@example.com +1", "no such user"), ("r3@example.com", "full"), ("r2@example.com", "no such user")
+    ]  # fmt: skip
