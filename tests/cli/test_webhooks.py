@@ -74,8 +74,10 @@ async def test_deliveries_are_shown_and_replayed(shop: Shop, receiver: Receiver)
     assert "it answered 500" in shown
     shown = json.loads(await shop.say("webhooks", "show", "shop", "--json", "--status", "failed"))
     assert [it["event"] for it in shown["deliveries"]] == [uid]
-    assert "0 events" in await shop.say("webhooks", "replay", "shop", "--since", "2099-01-01")
-    assert "1 events" in await shop.say("webhooks", "replay", "shop", "--since", "2020-01-01", "--failed")
+    assert "0 events to be" in await shop.say("webhooks", "replay", "shop", "--since", "2099-01-01")
+    assert "1 event to be delivered to shop once more." in await shop.say(
+        "webhooks", "replay", "shop", "--since", "2020-01-01", "--failed"
+    )
     assert await query(shop.database, "SELECT status, attempts FROM webhook_deliveries") == [("waiting", 0)]
 
 
