@@ -20,6 +20,9 @@ MAX_CAUSES: Final = 20
 """Causes that are shown."""
 MAX_PUT_OFF: Final = 200
 """Attempts whose reasons are grouped."""
+MAX_EVENTS: Final = 20_000
+"""The newest events, in which failures are looked for."""
+MAX_FAILED_JOBS: Final = 500
 MAX_UNDONE: Final = 1_000
 """Letters that wait again: how many are looked through."""
 READ_TIMEOUT: Final = 2.0
@@ -53,6 +56,11 @@ SELECT a.error, a.recipient_id FROM (
    ORDER BY at DESC LIMIT %s) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
   STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {senders}"""
+# The newest events, whatever their type: however many there are, no more are read.
+FAILED_JOBS: Final = f"""
+SELECT DISTINCT job_id FROM (
+  SELECT type, job_id FROM events FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT %s) e
+ WHERE type = '{EventType.RECIPIENT_FAILED}' LIMIT %s"""
 _SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
 _ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
 _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
@@ -149,6 +157,15 @@ class ConsoleQueries:
         """
         rows = await self._rows(put_off_statement(senders), what="read why letters wait")
         return next(iter(group_failures(rows)), None)
+
+    async def failed_jobs(self) -> list[str]:
+        """Jobs of which letters failed lately: of the last MAX_EVENTS events.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="find failures")
+        return [job for (job,) in rows if job]
 
     async def letter(self, recipient: int) -> LetterRow | None:
         """Whose letter it is; None: there is none of this id."""

@@ -106,15 +106,17 @@ class JobFilter:
     """Aware: accepted at this time or later."""
     until: datetime | None = None
     """Aware: accepted before this time."""
+    ids: Collection[str] | None = None
 
     def conditions(self) -> tuple[list[str], list[object]]:
         """As SQL."""
-        given = {
+        given: dict[str, object] = {
             "j.status = %s": self.status and self.status.value,
             "j.from_address = %s": self.sender,
             "j.reference = %s": self.reference,
             "j.created_at >= %s": naive(self.since),
             "j.created_at < %s": naive(self.until),
+            "j.id IN %s": None if self.ids is None else tuple(self.ids) or ("",),
         }
         found = {condition: value for condition, value in given.items() if value is not None}
         return list(found), list(found.values())

@@ -129,6 +129,7 @@ TEXTS: Final = {
     "{config} to be delivered to {which} once more.": "{config:text}将再次投递到 {which}。",
     "{which} is removed.": "{which} 已移除。",
     "; it has failed {failures} times in a row since {failing_since}": "；自 {failing_since} 起连续失败 {failures} 次",
+    "find failures": "查找失败",
     "group failures": "归并失败",
     "read why letters wait": "读取邮件等待的原因",
     "read a letter": "读取邮件",

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.clock import ULID
-from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
+from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.store.api_keys import Permission
 from mailerd.store.job_actions import ActionResult
 from mailerd.store.jobs import Job, JobFilter
@@ -15,13 +15,17 @@ from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 MAX_COUNTED: Final = 200_000
 """Letters that may be counted for one page; the jobs that are too large show no counts."""
+FAILURES: Final = "failures"
+"""In place of a status: those of which letters failed lately."""
 IN_BULK: Final = (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
     """A page of the list."""
     query = it.http.query
+    failed = await it.services.queries.failed_jobs() if query.get("status") == FAILURES else None
     only = JobFilter(
+        ids=failed,
         status=JobStatus(query["status"]) if query.get("status") in set(JobStatus) else None,
         sender=query.get("sender", "").strip().lower() or None,
         reference=query.get("reference", "").strip() or None,
@@ -33,11 +37,14 @@ async def show(it: ConsoleRequest) -> web.Response:
         before=before if ULID.fullmatch(before) else None, limit=MAX_LISTED + 1, senders=it.key.senders, only=only,
         counted=MAX_COUNTED,
     )  # fmt: skip
+    shown = found[:MAX_LISTED]
+    if failed is not None:  # a retry may have mended it since
+        shown = [job for job in shown if job.counts[State.FAILED] or not sum(job.counts.values())]
     given = {name: query[name] for name in ("status", "sender", "reference", "from", "until") if query.get(name)}
     return it.page(
-        "jobs.html", active="jobs", jobs=found[:MAX_LISTED],
+        "jobs.html", active="jobs", jobs=shown,
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else "",
-        given=given, statuses=list(JobStatus), may_control=it.may(Permission.CONTROL), live=True,
+        given=given, statuses=list(JobStatus), failures=FAILURES, may_control=it.may(Permission.CONTROL), live=True,
     )  # fmt: skip
 
 

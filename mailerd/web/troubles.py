@@ -219,4 +219,4 @@ def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:
     if failed < MIN_FAILED or failed < FAILED_SHARE * ended:
         return []
     text = translate(language, "{failed} of the last {ended} letters failed.", failed=failed, ended=ended)
-    return [Trouble("warning", text, RUNBOOKS["letter_failed"], "/jobs")]
+    return [Trouble("warning", text, RUNBOOKS["letter_failed"], "/jobs?status=failures")]

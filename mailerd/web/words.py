@@ -342,6 +342,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "until": "直到",
     "until {at:%H:%M} UTC": "至 {at:%H:%M} UTC",
     "until it is resumed": "直到恢复",
+    "with failures": "有失败邮件",
     "version": "版本",
     "way of sending": "发送方式",
     "what": "操作",

@@ -162,7 +162,8 @@ def _pages(it: Place) -> list[str]:
         )
     )
     return [
-        "/", "/?span=24h", "/?span=14d", "/jobs", "/jobs?status=completed", f"/jobs?sender={_SENDER}",
+        "/", "/?span=24h", "/?span=14d", "/jobs", "/jobs?status=completed", "/jobs?status=failures",
+        f"/jobs?sender={_SENDER}",
         "/jobs?reference=ref+77", f"/jobs?before={JOBS // 2:026}", f"/jobs/{_BIG_JOB}", f"/jobs/{_BIG_JOB}?tab=failed",
         f"/jobs/{_BIG_JOB}?tab=sent&after=90000", f"/jobs/{_BIG_JOB}?tab=bounced",
         f"/jobs/{_BIG_JOB}?tab=bounced&after=95000", f"/jobs/{_BIG_JOB}?tab=replied",

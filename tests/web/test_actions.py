@@ -63,6 +63,25 @@ async def test_failures_are_grouped_by_cause_and_one_cause_is_retried(site: Cons
     assert await states(site.database, job) == {"waiting": 5}
 
 
+async def test_jobs_of_which_letters_failed_are_found_among_all(site: ConsoleSite) -> None:
+    failed, _, retried = [await post(site.database) for _ in range(3)]
+    for job in (failed, retried):
+        await query(
+            site.database,
+            "INSERT INTO events (uid, type, cause, job_id, data, at) SELECT id, 'recipient.failed', id, job_id, '{}', "
+            "UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s",
+            job,
+        )
+    await query(site.database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE job_id = %s", failed)
+    browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
+    async with browser.get("/jobs?status=failures") as answer:
+        text = await answer.text()
+    assert [job in text for job in (failed, retried)] == [True, False]
+    assert text.count('type="checkbox" name="job"') == 1
+    async with other.get("/jobs?status=failures") as answer:
+        assert failed not in await answer.text()
+
+
 async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=2), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")
