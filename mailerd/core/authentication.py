@@ -7,11 +7,13 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from mailerd.core.notices import InboxMessage, addresses
+from mailerd.core.notices import InboxMessage
 
 _GOOGLE: Final = "mx.google.com"
 _GOOGLES_DOMAINS: Final = frozenset({"googlemail.com", "google.com"})
 _DAEMON: Final = frozenset({"mailer-daemon@googlemail.com", "mailer-daemon@google.com"})
+_ADDRESS: Final = r"[^\s<>@,;:()\"]+@[^\s<>@,;:()\"]+"
+_ONE_WRITER: Final = re.compile(rf"(?:[^<>@,;:]*<\s*({_ADDRESS})\s*>|\s*({_ADDRESS}))\s*")
 _DMARC: Final = re.compile(r"dmarc\s*=\s*([a-z]+)", re.IGNORECASE)
 _HEADER_FROM: Final = re.compile(r"(?<![\w.-])header\.from\s*=\s*([^\s;]+)", re.IGNORECASE)
 
@@ -41,15 +43,15 @@ def dmarc(message: InboxMessage) -> tuple[Dmarc, str]:
 
 def is_googles(message: InboxMessage) -> bool:
     """Whether Google itself wrote the message, by Google's own word."""
-    froms = message.all("from")
     result, domain = dmarc(message)
-    return (
-        len(froms) == 1
-        and len(writers := addresses(froms[0])) == 1
-        and writers[0].lower() in _DAEMON
-        and result is Dmarc.PASS
-        and domain in _GOOGLES_DOMAINS
-    )
+    return _writer(message) in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
+
+
+def _writer(message: InboxMessage) -> str:
+    """The one address of the one From, in lower case; "" where there are several: a result is about one of them."""
+    froms = message.all("from")
+    found = _ONE_WRITER.fullmatch(_without_words_of_others(froms[0])) if len(froms) == 1 else None
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def is_forged(message: InboxMessage) -> bool:

@@ -108,8 +108,13 @@ def test_answers(headers: list[tuple[str, str]], kind: Kind) -> None:
     assert read(InboxMessage(tuple(headers))).kind is kind
 
 
-def test_google_vouches_for_its_own_notice() -> None:
-    assert is_googles(InboxMessage((VOUCHED, DAEMON)))
+@pytest.mark.parametrize(
+    "writer",
+    [DAEMON[1], "mailer-daemon@googlemail.com", "<MAILER-DAEMON@google.com>",
+     '"Mail, Delivery" (a <b@c>) < mailer-daemon@googlemail.com >'],
+)  # fmt: skip
+def test_google_vouches_for_its_own_notice(writer: str) -> None:
+    assert is_googles(InboxMessage((VOUCHED, ("From", writer))))
 
 
 FORGERIES = [
@@ -125,6 +130,11 @@ FORGERIES = [
     (VOUCHED, DAEMON, ("From", "eve@evil.example")),
     (VOUCHED, ("From", "mailer-daemon@googlemail.com <eve@evil.example>")),
     (VOUCHED, ("From", "mailer-daemon@googlemail.com, eve@evil.example")),
+    (VOUCHED, ("From", "Mail <mailer-daemon@googlemail.com>, eve@evil.example")),
+    (VOUCHED, ("From", "eve@evil.example, Mail <mailer-daemon@googlemail.com>")),
+    (VOUCHED, ("From", "eve@evil.example <mailer-daemon@googlemail.com>")),
+    (VOUCHED, ("From", "<mailer-daemon@googlemail.com> <eve@evil.example>")),
+    (VOUCHED, ("From", "mailer-daemon@googlemail.com: eve@evil.example;")),
 ]  # fmt: skip
 
 

@@ -31,7 +31,8 @@ class GoogleRequestHandler:
         """Answer a call of the Gmail API."""
         google = self._google
         way = route(request.method, path)
-        if way is None:
+        if way is None:  # it stands in the log all the same: what a client tries is what the log is for
+            google.note(f"{request.method} {path[:200]}", user="", status=404, accepted=False)
             return response(unknown_path())
         try:
             grant, box = google.authenticate(request.headers.get("Authorization"), user=way.user)
