@@ -1,6 +1,7 @@
 """The storms of the inbox reader: its daemons are killed while notices of every kind arrive, and history is lost.
 
-`python -m tests.inbox.storm` runs them at full size and prints what was seen; the suite runs them small.
+`python -m tests.inbox.storm [fates|resent|person]` runs them at full size and prints what was seen. The suite runs them
+small.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ from tests.inbox.place import TRUTH
 
 SHARE: Final = 0.05
 _READ_SINCE: Final = "SELECT 1 FROM mailboxes WHERE state = 'read' AND read_at > %s"
+_OF_THE_DAY: Final = "SELECT SUM(letters + elsewhere) FROM sender_hours"
+_BY_HAND: Final = "SELECT SUM(elsewhere) FROM sender_hours"
 _CLASSES: Final = (
     "hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail", "reply", "reply_of_other",
     "auto_reply", "claims_limit",
@@ -46,10 +50,12 @@ class Seen:
     notes: dict[str, object] = field(default_factory=dict)
 
 
-def setting(*, interval: float = 0.3) -> Setting:
+def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
     """Two daemons that read the inbox of SENDER again and again."""
-    inbox: dict[str, dict[str, object]] = {"inbox": {"interval": interval, "limit_pause": 0.0}}
-    return Setting(latency=0.002, senders={SENDER: (COMPOSE, READONLY)}, concurrency=40, sections=inbox)
+    inbox: dict[str, object] = {"interval": interval, "limit_pause": 0.0}
+    return Setting(
+        latency=0.002, senders={SENDER: (COMPOSE, READONLY)}, concurrency=40, sections={"inbox": inbox, **sections}
+    )
 
 
 async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
@@ -165,6 +171,38 @@ async def resent_storm(letters: int, *, dropped: int, kills: int, folder: Path) 
     return seen
 
 
+async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
+    """More letters than the day has, and a person who sends at random moments beside them, and then all of the reserve.
+
+    The stand-in refuses what is above the day, and gives back by a limit notice what is above it all the same.
+    """
+    seen, began = Seen(letters=2 * per_day), time.monotonic()
+    pace: dict[str, object] = {"units_per_minute": 0, "per_day": per_day, "reserve": reserve}
+    async with place(folder, setting(pace=pace), seed=3) as it:
+        await it.google.change_rules(per_day=per_day, late_per_day=per_day)
+        for child in it.daemons:
+            child.start()
+        await it.post(2 * per_day)
+        taken = []
+        while int((await it.rows(_OF_THE_DAY))[0][0] or 0) < per_day - reserve:
+            taken.append(await it.google.send_by_hand(SENDER))
+            await asyncio.sleep(it.chance.expovariate(4.0))
+        await _read_up(it)
+        before = (await it.google.usage())["users"][SENDER]["sent_24h"]
+        taken += [await it.google.send_by_hand(SENDER) for _ in range(per_day - before)]
+        await _read_up(it)
+        usage = (await it.google.usage())["users"][SENDER]
+        seen.notes |= {
+            "by hand": len(taken), "by hand, refused": taken.count(False),
+            "known": int((await it.rows(_BY_HAND))[0][0]),
+            "of the day, before the person's rest": before / per_day, "of the day": usage["sent_24h"] / per_day,
+            "refused": usage["throttled"], "given back": len(await it.google.undelivered()),
+        }  # fmt: skip
+        seen.units = await _units(it)
+    seen.seconds = time.monotonic() - began
+    return seen
+
+
 async def _until(it: Place, statement: str, number: int, *, within: float = 240.0) -> None:
     async with asyncio.timeout(within):
         while int((await it.rows(statement))[0][0] or 0) < number:  # noqa: ASYNC110 - another process writes it
@@ -188,13 +226,17 @@ async def _units(it: Place) -> dict[str, int]:
     return dict(found)
 
 
+STORMS: Final[dict[str, Callable[[Path], Awaitable[Seen]]]] = {
+    "fates": lambda folder: fates_storm(2000, kills=50, limits=500, forged=200, folder=folder),
+    "resent": lambda folder: resent_storm(500, dropped=200, kills=10, folder=folder),
+    "person": lambda folder: person_storm(2000, reserve=40, folder=folder),
+}
+
+
 async def main() -> None:
-    """Run both at full size."""
-    for storm in (
-        fates_storm(2000, kills=50, limits=500, forged=200, folder=Path(tempfile.mkdtemp(prefix="mailerd-inbox-"))),
-        resent_storm(500, dropped=200, kills=10, folder=Path(tempfile.mkdtemp(prefix="mailerd-inbox-"))),
-    ):
-        seen = await storm
+    """Run all of them at full size, or those that are named."""
+    for name in sys.argv[1:] or STORMS:
+        seen = await STORMS[name](Path(tempfile.mkdtemp(prefix="mailerd-inbox-")))
         sys.stdout.write(json.dumps(vars(seen), default=str, indent=1, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 

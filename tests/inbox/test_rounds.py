@@ -1,20 +1,26 @@
 """A round has few units: what it leaves is read by the next ones, nothing is lost, and nothing is paid for twice."""
 
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mailerd.core.rate_limit import UNITS
+from mailerd.core.replies import Call
 from mailerd.inbox.budget import RoundBudget
-from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.queue.rate_limits import RateLimits
 from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
+LETTERS = {"drafts.create", "drafts.send", "token"}
+"""Letters are debited when they are claimed."""
 SHAPES = ["hard", "postfix", "qmail", "reply", "exim", "soft"]
 
 
@@ -113,3 +119,39 @@ async def test_a_round_that_began_while_no_letter_waited_ends_when_one_does(
 
         await eventually(behind)
     assert Counter(entry.method for entry in google.log)["messages.get"] <= 2 * 2
+
+
+async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    debited = Counter[int]()
+    acquire = RateLimits.acquire
+
+    async def counted(self: RateLimits, sender: str, *, units: int) -> timedelta:
+        wait = await acquire(self, sender, units=units)
+        debited[units] += not wait
+        return wait
+
+    monkeypatch.setattr(RateLimits, "acquire", counted)
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        shapes = await sent(database, google, heard)
+        for method, kind in (
+            ("messages.get", "garbage"),
+            ("history.list", "backend_error"),
+            ("messages.list", "garbage"),
+        ):
+            google.fault(Fault(kind=kind, method=method, count=2))
+        for letter in list(google.sent):
+            arrive(google, letter, shapes[letter.to])
+        google.send_by_hand(ME, "friend@example.net")
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        google.accounts.expire_tokens()
+        google.mailbox(ME).forget_history()
+        await heard.wait_for("history_forgotten")
+        await read_up(database, google)
+        assert {it.struck for it in google.faults.spent} == {2}
+    refused = [it for it in google.log if it.status == 401]  # Google knows no mailbox to charge, and is asked again
+    asked = Counter(UNITS[Call(it.method)] for it in google.log if it.method not in LETTERS and it not in refused)
+    assert refused
+    assert dict(debited) == dict(asked)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inbox.storm import fates_storm, resent_storm
+from tests.inbox.storm import fates_storm, person_storm, resent_storm
 
 
 @pytest.mark.slow
@@ -18,3 +18,12 @@ async def test_every_fate_is_right_though_the_readers_are_killed(tmp_path: Path)
 async def test_what_google_gives_back_arrives_once(tmp_path: Path) -> None:
     seen = await resent_storm(100, dropped=40, kills=3, folder=tmp_path)
     assert (seen.missing, seen.duplicates, seen.undone, seen.notes["given back"]) == ([], 0, 40, 40)
+
+
+@pytest.mark.slow
+async def test_a_person_beside_a_daemon_is_never_refused(tmp_path: Path) -> None:
+    seen = await person_storm(200, reserve=4, folder=tmp_path)
+    assert (seen.notes["by hand, refused"], seen.notes["refused"], seen.notes["given back"]) == (0, {}, 0)
+    assert float(str(seen.notes["of the day, before the person's rest"])) >= 0.98
+    assert seen.notes["of the day"] == 1.0
+    assert seen.notes["known"] == seen.notes["by hand"]
