@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.notices import Kind
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted
 from mailerd.core.rate_limit import FOREVER
@@ -95,12 +96,15 @@ def _attempt(one: Attempt) -> str:
     words = (
         tr(f"it was {by_hand}")
         if by_hand
-        else _DID.get(one.event, one.event).format(
-            message=one.message_id or "?", error=one.error or tr("no reason was written")
-        )
+        else _did(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
     )
     late = "" if one.applied else tr(" (too late: the claim had ended, and the row did not take it)")
     return tr(f"attempt {one.attempt}: {words}{late}.")
+
+
+def _did(one: Attempt) -> str:
+    # Of a letter that Google gave back, the log's `sent` has no message any more.
+    return "Google took it" if one.event == "sent" and not one.message_id else _DID.get(one.event, one.event)
 
 
 def _now(story: RecipientHistory, queue: Queue) -> list[str]:
@@ -145,8 +149,15 @@ def _fate(story: RecipientHistory) -> list[str]:
         Fate.UNSUBSCRIBED: tr("its recipient left the list"),
     }[story.fate]
     reason = f": {story.fate_reason}" if story.fate_reason else ""
-    again = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again.")
-    return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + (again if story.fate is Fate.BOUNCED else "")]
+    if story.fate is not Fate.BOUNCED:
+        next_step = ""
+    elif story.fate_kind == Kind.HARD:
+        next_step = tr(
+            f" The address gets no more letters: `mailerd suppress remove {story.to_email}` allows them again."
+        )
+    else:
+        next_step = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again.")
+    return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + next_step]
 
 
 def _sending(story: RecipientHistory) -> list[str]:
@@ -182,8 +193,12 @@ def _unsure(story: RecipientHistory) -> list[str]:
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
-    last = tr(f" The last attempt said: {story.error}.") if story.error else ""
-    return [tr(f"Now: waiting: {why}.{last}"), tr(f"Next: {when}"), *no_daemon(queue.daemons)]
+    now = (
+        tr(f"Now: waiting: {why}. The last attempt said: {story.error}.")
+        if story.error
+        else tr(f"Now: waiting: {why}.")
+    )
+    return [now, tr(f"Next: {when}"), *no_daemon(queue.daemons)]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -217,7 +232,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=f"{(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason}",
+        pause_reason=f"{label(story.pause_cause or '').replace('_', ' ')}: {tr(story.pause_reason or '')}",
         say=moment,
         repair=mended,
     )

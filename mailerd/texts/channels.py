@@ -174,6 +174,7 @@ TEXTS: Final = {
     "it was answered from another address": "由另一地址回复",
     "a program answered": "由程序自动回复",
     "its recipient left the list": "收件人退订了列表",
+    " The address gets no more letters: `mailerd suppress remove {to_email}` allows them again.": "该地址不再收到邮件：`mailerd suppress remove {to_email}` 可恢复。",
     " `mailerd jobs retry {job_id} --bounced {fate_kind}` sends such letters again.": " `mailerd jobs retry {job_id} --bounced {fate_kind}` 会再次发送此类邮件。",
     "Fate: {words} at {fate_at}{reason}.": "结局：{words:text}，{fate_at:time}{reason:text}。",
     " Of the sent ones, {fates}.": " 已发送的邮件中，{fates:text}。",

@@ -49,4 +49,9 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     assert "example.org" in await shop.say("bounces", "--domains")
     assert "No letter" in await shop.say("bounces", "--kind", "hard")
     assert f"jobs retry {job} --bounced soft" in await shop.say("explain", "ada@example.org")
+    await query(shop.database, "UPDATE job_recipients SET fate_kind = 'hard'")
+    assert "`mailerd suppress remove ada@example.org`" in " ".join(
+        (await shop.say("explain", "ada@example.org")).split()
+    )
+    await query(shop.database, "UPDATE job_recipients SET fate_kind = 'soft'")
     assert "1 letter" in await shop.say("jobs", "retry", job, "--bounced", "soft")

@@ -50,6 +50,9 @@ def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
 
 
 SAID = {
+    "Now: waiting: me@example.com is paused until 09:49:23: 每日上限: no. The last attempt said: x.y.": (
+        "现状：等待：me@example.com 已暂停至 09:49:23：每日上限: no。上次尝试的结果：x.y。"
+    ),
     "paused until 09:49:23: project limit": "已暂停至 09:49:23：云项目限额",
     "paused until the sign-in is renewed: `mailerd auth login --sender me@example.com`": (
         "已暂停，等待处理：重新登录：`mailerd auth login --sender me@example.com`"

@@ -270,7 +270,8 @@ class _FindingsBatch:
         believed = [it for it in undoing if it.consequence.believed]
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self._is_recent(it.at)]:
-            reason = f"Google's limit notice: {recent[-1].meaning.reason[:200].rstrip('.')}"
+            said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
+            reason = f"Google's limit notice: {said.rstrip('.')}"
             await self._rest(reason, full=True)
         changed = {it.consequence.step for it in self.done.changed}
         if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
