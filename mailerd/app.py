@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from mailerd.clock import SystemClock, new_id
+from mailerd.clock import Clock, new_id
 from mailerd.config import LogSettings, Settings
 from mailerd.console_wiring import WiredConsole, wire_console
 from mailerd.core.decisions import RetryPolicy
@@ -231,7 +231,7 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
 
 def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
     """Join the parts of one daemon. `flush` hands journald what it has not taken yet, and says whether more is left."""
-    clock, daemon_id = SystemClock(), new_id()
+    clock, daemon_id = Clock(), new_id()
     lease = timedelta(seconds=settings.runner.lease)
     policy, metrics = _policy(settings), Metrics()
     alert_state = AlertState(settings.alerts, language=settings.log.language)
@@ -301,7 +301,7 @@ def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimite
     def limits() -> DefaultLimits:
         return claims.defaults  # a reload changes them
 
-    return RateLimitedGmail(gmail, RateLimits(claims.database, limits), max_wait, SystemClock())
+    return RateLimitedGmail(gmail, RateLimits(claims.database, limits), max_wait, Clock())
 
 
 def _service(
@@ -383,7 +383,7 @@ def _recovery(
         rows=rescues,
         reconciler=Reconciler(limited_gmail, rescues.in_flight),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),
-        clock=SystemClock(),
+        clock=Clock(),
         events=events,
         runner_events=RunnerEvents(sink),
         job_changed=recorder.job_changed,

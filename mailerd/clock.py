@@ -6,7 +6,7 @@ import os
 import re
 import time
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 """From the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
@@ -15,31 +15,18 @@ ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
 ULID: Final = re.compile(ULID_PATTERN, re.ASCII)
 
 
-class Clock(Protocol):
-    """What a part may ask of time."""
+class Clock:
+    """The machine's own clock; tests give another one."""
 
     def monotonic(self) -> float:
         """Seconds that only grow; for durations and deadlines inside one process."""
+        return time.monotonic()
 
     def now(self) -> datetime:
         """The machine's idea of the time, aware UTC; never used for leases, due times or the ledger.
 
         It writes the Date of a letter, and how long a pause lasts whose end Google has named.
         """
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The machine's own clock."""
-
-    def monotonic(self) -> float:
-        """Seconds since some moment."""
-        return time.monotonic()
-
-    def now(self) -> datetime:
-        """The time, aware UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.stats import QueueStats
 from mailerd.errors import MailerdError
@@ -50,7 +50,7 @@ def _services(
     wake: Callable[[], None],
 ) -> Services:
     """What the pages use; the intake lends the rest."""
-    database, clock = claims.database, SystemClock()
+    database, clock = claims.database, Clock()
 
     def limits() -> DefaultLimits:
         return claims.defaults  # a reload changes them

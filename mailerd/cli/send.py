@@ -15,7 +15,7 @@ from mailerd.cli.common import ConfigOption, json_object, no_log, open_database,
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.send_http import by_line, by_name, faults, send_over_http, unsent
 from mailerd.cli.templates import rendering
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
 from mailerd.core.quantities import counted
 from mailerd.errors import DatabaseError, MailerdError
@@ -102,7 +102,7 @@ class _JobPoster:
             order = parse_job(
                 bytearray(raw),
                 key=None,
-                now=SystemClock().now(),
+                now=Clock().now(),
                 max_recipients=self.known.intake.max_recipients,
                 renderer=renderer,
                 senders=SenderResolver(gmail, self.known.gmail.aliases),

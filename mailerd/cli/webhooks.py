@@ -12,7 +12,7 @@ import typer
 from mailerd.cli.common import ConfigOption, configured, settings, with_database
 from mailerd.cli.keys import sender_option
 from mailerd.cli.output import WideOption, as_text, console, in_utc, narrow, print_json, print_list, print_once, table
-from mailerd.clock import SystemClock, new_id
+from mailerd.clock import Clock, new_id
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
 from mailerd.core.quantities import counted
@@ -144,7 +144,7 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
         it = await webhooks.find(which)
         return await post_test(
             OutboundHttp(known.webhooks.network_rules), it.url, uid=f"evt_{new_id()}", name=it.name,
-            secrets=await webhooks.secrets(it.id), now=SystemClock().now(), within=known.webhooks.timeout,
+            secrets=await webhooks.secrets(it.id), now=Clock().now(), within=known.webhooks.timeout,
         )  # fmt: skip
 
     attempt = _ask(known, work)

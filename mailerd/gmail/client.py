@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Self, assert_never
 
-from mailerd.clock import Clock, SystemClock
+from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import (
     Accepted,
@@ -67,7 +67,7 @@ class Gmail:
         self._time_s = settings.request_timeout
         self._endpoints = Endpoints(settings.api_root)
         self._events = events
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
         connections = self.semaphore.max_at_google + _OTHER_CALLS
         self._session = GmailSession(events=events, limit=connections, request_timeout=self._time_s)

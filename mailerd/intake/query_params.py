@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -11,13 +11,13 @@ from aiohttp import web
 from mailerd.clock import ULID
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
+from mailerd.intake.request_models import read_moment
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.jobs import Job, Jobs
 
 MAX_TEXT: Final = 320
 """Characters of an address or a reference that is looked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
@@ -61,10 +61,8 @@ def moment(given: dict[str, str], name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        if not _MOMENT.fullmatch(text):
-            raise ValueError(text)  # noqa: TRY301 - the words below serve both
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return read_moment(text)
+    except ValueError:
         raise invalid([FieldError(name, 'must be a time such as "2026-12-01T09:00:00Z"')]) from None
 
 

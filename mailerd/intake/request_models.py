@@ -74,29 +74,26 @@ def one_name(value: str) -> str:
     return one_line(value)
 
 
-def _moment(value: object, info: ValidationInfo) -> object:
-    if value is None:
-        return None
-    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
+def read_moment(text: str) -> datetime:
+    """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
+    match = _RFC_3339.fullmatch(text)
     if match is None:
         raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
     if match["zone"] is None:
         raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
     try:
-        moment = datetime.fromisoformat(match[0].upper()).astimezone(UTC)
+        return datetime.fromisoformat(match[0].upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from None
+
+
+def _moment(value: object, info: ValidationInfo) -> object:
+    if value is None:
+        return None
+    moment = read_moment(value if isinstance(value, str) else "")
     if info.context and moment > info.context["now"] + MAX_SEND_AHEAD:
         raise ValueError("is more than a year ahead")
     return moment
-
-
-def _mailbox(value: str) -> str:
-    return mailbox(value)
-
-
-def _address(value: str) -> str:
-    return Addresses().check(value)
 
 
 def _shallow(value: dict[str, Any]) -> dict[str, Any]:
@@ -198,12 +195,12 @@ class JobFields(_Strict):
 
     sender_email: Annotated[
         str,
-        AfterValidator(_mailbox),
+        AfterValidator(mailbox),
         Field(description="the mailbox that the letters go out from", examples=["me@example.com"]),
     ]
     sender_name: Annotated[Line | None, Field(description="stands in From:")] = None
     reply_to: Annotated[
-        Annotated[str, AfterValidator(one_line), AfterValidator(_address)] | None,
+        Annotated[str, AfterValidator(one_line), AfterValidator(lambda value: Addresses().check(value))] | None,
         Field(description="where answers go, if not to the sender"),
     ] = None
     template: Annotated[

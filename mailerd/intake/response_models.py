@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mailerd.clock import ULID_PATTERN
 from mailerd.core.event_types import EventType
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, State
@@ -230,7 +231,7 @@ class FeedEventOut(ResponseModel):
     """Something that happened."""
 
     id: Annotated[int, Field(ge=1, description="its place in the feed; places have no gaps")]
-    uid: Annotated[str, Field(pattern="^evt_[0-9A-HJKMNP-TV-Z]{26}$", description="its name, the same for ever")]
+    uid: Annotated[str, Field(pattern=f"^evt_{ULID_PATTERN[1:]}", description="its name, the same for ever")]
     type: EventType
     timestamp: Moment
     job_id: str | None

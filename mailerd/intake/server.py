@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mailerd.clock import Clock, SystemClock
+from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.states import JobChange
@@ -111,7 +111,7 @@ class Intake:
         self._opt_out = OptOut(database, opt_out, timeout=patience, sink=events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
-        self._clock = clock = clock or SystemClock()
+        self._clock = clock = clock or Clock()
         self._grace = grace
         self._body_timeout = body_timeout
         self.shares: Final = KeyShares(settings, within=share_timeout)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.clock import Clock, SystemClock
+from mailerd.clock import Clock
 from mailerd.config import PublicSettings
 from mailerd.core.suppression import (
     ANSWER_DELAY,
@@ -74,7 +74,7 @@ class UnsubscribeSite:
         self._database = database
         self._timeout = timeout
         self._events = events
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self._http_events = IntakeEvents(events.sink)
         self._strangers = strangers or StrangerLog(events=self._http_events, clock=self._clock)
         self._slow_clients = SlowClientReaper(

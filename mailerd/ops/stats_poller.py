@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailerd.clock import Clock, SystemClock
+from mailerd.clock import Clock
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.stats import QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING_NAME
@@ -110,7 +110,7 @@ class StatsPoller:
     metrics: Metrics
     events: ProcessEvents
     heartbeats: Heartbeats
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=Clock)
     latest: QueueStats | None = None
     """None while the tables cannot be read."""
     _manual_changes: ManualChanges = field(init=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.base import Event, EventSink
 from mailerd.events.store import StoreEvents
@@ -72,7 +72,7 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
         if event.name not in _TOLD_ALREADY:
             sink(event, fields)
 
-    it, clock, events = settings.webhooks, SystemClock(), WebhookEvents(sink)
+    it, clock, events = settings.webhooks, Clock(), WebhookEvents(sink)
     bound = min(settings.database.statement_timeout, RECORD_MARGIN)
     own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
     database = Database(own, events=StoreEvents(quiet), meter=meter)

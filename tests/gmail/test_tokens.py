@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
 from mailerd.events.gmail import GmailEvents
@@ -23,7 +23,7 @@ ME = "me@example.com"
 RAW = b"From: me@example.com\r\nTo: you@example.com\r\nSubject: Hello\r\nX-Mailerd-Key: k1\r\n\r\nHello\r\n"
 
 
-class Later(SystemClock):
+class Later(Clock):
     """A clock that a test can put forward."""
 
     ahead = 0.0

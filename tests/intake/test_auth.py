@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
+from mailerd.clock import Clock
 from tests.intake.site import Build, Site, job
 
 PATHS = ["/api/jobs", "/api/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/api/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV/recipients"]
 
 
-class SteppedClock:
+class SteppedClock(Clock):
     """The loop's own clock, with leaps."""
 
     def __init__(self) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from mailerd.clock import Clock
 
-class Ticking:
+
+class Ticking(Clock):
     """Stands still until it is moved; whoever sleeps wakes when its time has come."""
 
     def __init__(self) -> None:

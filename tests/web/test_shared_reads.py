@@ -5,12 +5,12 @@ from contextlib import suppress
 
 import pytest
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.web.shared_reads import SharedReads
 
 
 async def test_of_those_who_ask_at_once_one_reads_and_a_failure_is_not_kept() -> None:
-    it, reads = SharedReads(SystemClock()), list[int]()
+    it, reads = SharedReads(Clock()), list[int]()
 
     async def read() -> int:
         reads.append(1)
@@ -30,7 +30,7 @@ async def test_of_those_who_ask_at_once_one_reads_and_a_failure_is_not_kept() ->
 
 
 async def test_a_read_that_fails_after_its_viewer_has_gone_is_not_shared() -> None:
-    shared, may_end = SharedReads(SystemClock()), asyncio.Event()
+    shared, may_end = SharedReads(Clock()), asyncio.Event()
 
     async def fails() -> int:
         await may_end.wait()

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.core.models import Handover, WriteResult
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
@@ -49,7 +49,7 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     await query(database, FORGOTTEN_CLAIM)
     replay_log = ReplayLog(database, "D1", timedelta(minutes=1), StoreEvents(heard))
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
-    recorder = Recorder(rows, clock=SystemClock(), events=RunnerEvents(heard), memory=replay_log)
+    recorder = Recorder(rows, clock=Clock(), events=RunnerEvents(heard), memory=replay_log)
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(15):
         assert await recorder.record(Handover(letter, "direct")) is WriteResult.STALE

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
@@ -61,7 +61,7 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 
 @pytest.fixture
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
-    recorder = Recorder(RecordWriter(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard))
     running = asyncio.create_task(recorder.run())
     yield recorder
     running.cancel()
@@ -136,7 +136,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
-    recorder = Recorder(RecordWriter(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard))
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)
     async with holding(database_url, SENDER_OF_A):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.models import ClaimedRecipient
 from mailerd.events.store import StoreEvents
@@ -38,7 +38,7 @@ async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterat
     monkeypatch.setattr(message_builder, "job_content", read)
     unasked = Database(DatabaseSettings(url="mysql://mailerd@127.0.0.1:1/mailerd"), events=StoreEvents(Heard()))
     async with rendering() as it:
-        yield MessageBuilder(unasked, renderer=it.renderer, clock=SystemClock())  # `read` has the job
+        yield MessageBuilder(unasked, renderer=it.renderer, clock=Clock())  # `read` has the job
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:

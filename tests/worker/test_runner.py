@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
@@ -39,7 +39,7 @@ class Place:
         self.record.set()
         self.over = False
         self.heard = Heard()
-        clock, events = SystemClock(), RunnerEvents(self.heard)
+        clock, events = Clock(), RunnerEvents(self.heard)
         self.in_flight = InFlight(
             cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events
         )

@@ -14,7 +14,7 @@ from yarl import URL
 from mailerd.cli.checks import database, files, google, machine, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
-from mailerd.clock import Clock, SystemClock
+from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
@@ -64,7 +64,7 @@ class CheckRunner:
     sender: str = ""
     """One more mailbox to try a domain's service account with."""
     paths: SystemPaths = field(default_factory=SystemPaths)
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=Clock)
     within: float = TOTAL_TIMEOUT
     each_within: float = PART_TIMEOUT
     report: Report = field(default_factory=Report)

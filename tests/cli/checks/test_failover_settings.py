@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import CheckResult, Level
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.events.store import StoreEvents
@@ -46,7 +46,7 @@ async def found_at(url: str) -> list[CheckResult]:
     """What `check` says of servers and failover."""
     settings = DatabaseSettings(url=url, connect_timeout=2)
     results, _ = await examine(
-        settings, clock=SystemClock(), events=StoreEvents(Heard()), hooks=WebhookSettings.model_validate({})
+        settings, clock=Clock(), events=StoreEvents(Heard()), hooks=WebhookSettings.model_validate({})
     )
     return [each for each in results if each.check in {"database: durability", "database: failover"}]
 

@@ -18,7 +18,7 @@ import pytest
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, machine
 from mailerd.cli.checks import database as doctors_database
 from mailerd.cli.checks.machine import SystemPaths
-from mailerd.clock import SystemClock
+from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.store import StoreEvents
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
@@ -163,7 +163,7 @@ async def test_limits_that_a_session_did_not_take_are_told(patient: Patient, mon
     assert (await patient.examined())["database: limits"].level is Level.FAIL
 
 
-class Shifted(SystemClock):
+class Shifted(Clock):
     """A machine whose clock is five minutes fast."""
 
     def now(self) -> datetime:
