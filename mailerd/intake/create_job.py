@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -44,51 +44,33 @@ FIRST_ANSWER_TIMEOUT: Final = 1.0
 _USABLE: Final = re.compile(r"[ -~]{1,255}")
 
 
+@dataclass(frozen=True)
 class CreateJobEndpoint:
     """The endpoint; `executor` runs what would block the event loop."""
 
-    def __init__(
-        self,
-        settings: IntakeSettings,
-        *,
-        auth: ApiKeyAuth,
-        bodies: BodyReader,
-        shares: KeyShares,
-        jobs: Jobs,
-        answers: IdempotencyStore,
-        library: TemplateLibrary,
-        renderer: Renderer,
-        wake: Callable[[], None],
-        forecast: ForecastService,
-        executor: Executor,
-        events: IntakeEvents,
-        clock: Clock,
-        opt_out: OptOut,
-        senders: SenderResolver | None = None,
-    ) -> None:
-        self._max_recipients = settings.max_recipients
-        self._auth = auth
-        self._bodies = bodies
-        self._shares = shares
-        self._jobs = jobs
-        self._answers = answers
-        self._library = library
-        self._renderer = renderer
-        self._wake = wake
-        self._forecast = forecast
-        self._executor = executor
-        self._events = events
-        self._clock = clock
-        self._opt_out = opt_out
-        self._senders = senders
+    settings: IntakeSettings
+    auth: ApiKeyAuth
+    bodies: BodyReader
+    shares: KeyShares
+    jobs: Jobs
+    answers: IdempotencyStore
+    library: TemplateLibrary
+    renderer: Renderer
+    wake: Callable[[], None]
+    forecast: ForecastService
+    executor: Executor
+    events: IntakeEvents
+    clock: Clock
+    opt_out: OptOut
+    senders: SenderResolver | None = None
 
     async def create(self, request: web.Request) -> web.Response:
         """Store a job, or repeat the first answer to its idempotency key."""
-        started = self._clock.monotonic()
-        key = await self._auth.authenticate(request, Permission.SEND)
+        started = self.clock.monotonic()
+        key = await self.auth.authenticate(request, Permission.SEND)
         query(request, allowed=())
         idempotency_key = _idempotency_key(request)
-        async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
+        async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
             stored = await self._check_and_store(raw, key, idempotency_key)
         return await self._answer(stored, key, started=started)
 
@@ -98,8 +80,8 @@ class CreateJobEndpoint:
         Raises:
             ApiError, DatabaseError, RendererError: as `create`; nothing was stored, unless the error is in doubt.
         """
-        started = self._clock.monotonic()
-        async with self._shares.posts.place(key):
+        started = self.clock.monotonic()
+        async with self.shares.posts.place(key):
             stored = await self._check_and_store(bytearray(raw), key, idempotency_key or None)
         return await self._answer(stored, key, started=started)
 
@@ -108,16 +90,16 @@ class CreateJobEndpoint:
     ) -> web.Response | tuple[ParsedJob, datetime]:
         """The job and when it is due; an answer where nothing is stored."""
         body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
-        if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
+        if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
         renderer = self._renderer_for(key)
-        async with self._shares.for_check(raw, key):
+        async with self.shares.for_check(raw, key):
             parsed = await self._parse(raw, key, renderer)
             if parsed.dry_run:
                 return await self._dry_run(parsed, renderer)
         if idempotency_key:
             once = IdempotencyKey(
-                key.id, idempotency_key, body, self._answers.keep,
+                key.id, idempotency_key, body, self.answers.keep,
                 make_response=lambda send_at: to_json(_accepted(parsed, send_at, {})),
             )  # fmt: skip
             parsed = replace(parsed, job=replace(parsed.job, once=once))
@@ -132,14 +114,14 @@ class CreateJobEndpoint:
         if isinstance(stored, web.Response):
             return stored
         parsed, send_at = stored
-        self._wake()
-        self._events.job_accepted(
+        self.wake()
+        self.events.job_accepted(
             job=parsed.job.id,
             sender=parsed.job.sender_email,
             total=parsed.total,
             accepted=parsed.accepted,
             due=rfc3339(send_at),
-            ms=(self._clock.monotonic() - started) * 1000,
+            ms=(self.clock.monotonic() - started) * 1000,
             key=key.name,
             request=REQUEST.get(),
         )
@@ -147,18 +129,18 @@ class CreateJobEndpoint:
 
     async def dry_run(self, request: web.Request) -> web.Response:
         """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
-        key = await self._auth.authenticate(request, Permission.SEND)
+        key = await self.auth.authenticate(request, Permission.SEND)
         query(request, allowed=())
         async with (
-            self._shares.posts.place(key),
-            self._bodies.read(request, key) as raw,
-            self._shares.for_check(raw, key, dry_run=True),
+            self.shares.posts.place(key),
+            self.bodies.read(request, key) as raw,
+            self.shares.for_check(raw, key, dry_run=True),
         ):
             renderer = self._renderer_for(key)
             return await self._dry_run(await self._parse(raw, key, renderer, dry_run=True), renderer)
 
     def _renderer_for(self, key: ApiKey) -> ThreadRenderer:
-        return ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
+        return ThreadRenderer(self.renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
 
     async def _parse(
         self, raw: bytearray, key: ApiKey, renderer: ThreadRenderer, *, dry_run: bool = False
@@ -167,31 +149,31 @@ class CreateJobEndpoint:
             lambda: parse_job(
                 raw,
                 key=key,
-                now=self._clock.now(),
-                max_recipients=self._max_recipients,
+                now=self.clock.now(),
+                max_recipients=self.settings.max_recipients,
                 renderer=renderer,
-                senders=self._senders,
-                library=self._library,
-                base_url=self._opt_out.base_url,
+                senders=self.senders,
+                library=self.library,
+                base_url=self.opt_out.base_url,
                 dry_run=dry_run,
             )
         )
-        return await self._opt_out.mark(parsed, key=key)
+        return await self.opt_out.mark(parsed, key=key)
 
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
-        once, forecast = job.once, await self._try_forecast(job.id, self._forecast.forecast(job.id))
+        once, forecast = job.once, await self._try_forecast(job.id, self.forecast.forecast(job.id))
         if once is not None and forecast:
             try:
                 whole = to_json(_accepted(parsed, send_at, forecast))
-                await self._answers.complete(once.api_key_id, once.key, answer=whole)
+                await self.answers.complete(once.api_key_id, once.key, answer=whole)
             except DatabaseError as error:  # no forecast then: a repetition must get the same answer
-                self._events.forecast_failed(job=parsed.job.id, cause=str(error))
+                self.events.forecast_failed(job=parsed.job.id, cause=str(error))
                 forecast = {}
         return json_response(_accepted(parsed, send_at, forecast))
 
     async def _compute[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
 
     async def _repeat(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
         if known.request_digest != body:
@@ -201,11 +183,11 @@ class CreateJobEndpoint:
                 f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
                 f"{known.job_id}; nothing was stored: take a new key for a new job",
             )
-        until = self._clock.monotonic() + FIRST_ANSWER_TIMEOUT
-        while not known.final and self._clock.monotonic() < until:  # its forecast is being computed
-            await self._clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
-            known = await self._answers.find(key.id, idempotency_key) or known
-        self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
+        until = self.clock.monotonic() + FIRST_ANSWER_TIMEOUT
+        while not known.final and self.clock.monotonic() < until:  # its forecast is being computed
+            await self.clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
+            known = await self.answers.find(key.id, idempotency_key) or known
+        self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         return web.Response(
             text=in_language(known.response), content_type="application/json", headers={REPLAYED: "true"}
         )
@@ -217,7 +199,7 @@ class CreateJobEndpoint:
         letters = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await self._try_forecast(
             "of a dry run",
-            self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self.forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
         listed = _listed(rejected)
         return json_response(
@@ -243,11 +225,11 @@ class CreateJobEndpoint:
 
     async def _store(self, parsed: ParsedJob) -> datetime:
         try:
-            return await self._jobs.accept(parsed.job)
+            return await self.jobs.accept(parsed.job)
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
-            self._events.job_in_doubt(job=parsed.job.id, cause=str(error))
+            self.events.job_in_doubt(job=parsed.job.id, cause=str(error))
             raise away(
                 f"the database went away during COMMIT: the job may have been stored under job_id {parsed.job.id}. "
                 f"Ask GET /api/jobs/{parsed.job.id} before you post it again, or post it again with the same "
@@ -258,7 +240,7 @@ class CreateJobEndpoint:
         try:
             return await asked
         except DatabaseError as error:  # the job is durable: the answer stays 200
-            self._events.forecast_failed(job=job, cause=str(error))
+            self.events.forecast_failed(job=job, cause=str(error))
             return {}
 
 

@@ -281,14 +281,8 @@ class Intake:
         """The endpoints by the ids of their operations; pages for people by their paths."""
         self.create = create = CreateJobEndpoint(
             self._settings, auth=self.auth, bodies=self._bodies, shares=self.shares, jobs=self._jobs,
-            answers=self._answers,
-            library=self._library,
-            renderer=renderer,
-            wake=self._wake,
-            forecast=self._forecast,
-            executor=executor,
-            events=self._events,
-            clock=self._clock, opt_out=self._opt_out, senders=self._senders,
+            answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
+            executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(
             lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
