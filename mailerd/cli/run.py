@@ -18,9 +18,6 @@ from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.log import Log
 
-_GARBAGE: Final = (20_000, 20, 20)
-"""When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
-
 _THREADS_TAKE_TURNS_AFTER: Final = 0.001
 """Seconds that a thread which reads a large request may keep the interpreter while the event loop wants it: the loop of
 a sending daemon waits for that several times a letter. Python's own are 0.005; much less slows the reading."""
@@ -33,8 +30,7 @@ def run(config: ConfigOption = None) -> None:
     journal = Log(known.log)
     if dotenv is not None:
         ProcessEvents(journal.write).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
-    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
-    gc.set_threshold(*_GARBAGE)
+    gc.freeze()  # what is loaded by now stays; to look through it for cycles holds the loop for 70 ms
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)
     try:
         run_async(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
