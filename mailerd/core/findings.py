@@ -86,6 +86,8 @@ class InboxLease:
     """0: no limit."""
     spent: tuple[tuple[datetime, int], ...]
     """When the rounds of late ended, and the units that each used."""
+    today: int
+    """Units that the rounds of the last 24 hours have used."""
     scope: str
     failing_id: str | None
     failures: int

@@ -21,11 +21,11 @@ from mailerd.core.notices import (
     same_mailbox,
     unsubscribe_token,
 )
+from mailerd.core.reading_budget import NOTICE_UNITS, RoundBudget
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply
 from mailerd.core.returned import is_proof
 from mailerd.core.suppression import read_token
 from mailerd.core.verdicts import judge
-from mailerd.inbox.budget import NOTICE_UNITS, RoundBudget
 from mailerd.mail.hostile_mail import MAX_NOTICE, decoded_words
 from mailerd.mail.read_notice import read_notice
 from mailerd.rate_limited_gmail import RateLimitedGmail

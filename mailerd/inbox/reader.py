@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from mailerd.core.findings import InboxLease
+from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Mailbox
-from mailerd.inbox.budget import RoundBudget, kept_for
 from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.inbox.reading_round import ReadingRound
@@ -118,14 +118,13 @@ class InboxReader:
         self.log.readable(email, scope)
         state = "behind" if it.left else "read"
         wait = it.retry_in or (timedelta(seconds=self.interval) if it.left else None)
-        await self.mailboxes.release(
-            lease, state=state, scope=scope, wait=wait, units=it.examiner.budget.used,
-            keep=kept_for(lease.units_per_minute),
-        )  # fmt: skip
+        await self.mailboxes.release(lease, state=state, scope=scope, wait=wait, units=it.examiner.budget.used)
 
     async def _begin(self, lease: InboxLease, *, bodies: bool, progress: Callable[[], None]) -> ReadingRound:
         keys = await self.secrets.keys()
-        budget = RoundBudget.of_round(lease.units_per_minute, idle=lease.idle, spent=lease.spent, now=lease.now)
+        budget = RoundBudget.of_round(
+            lease.units_per_minute, idle=lease.idle, spent=lease.spent, today=lease.today, now=lease.now
+        )
         seen = self._seen.setdefault(lease.email, SeenMessages())
         seen.prune()
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen)
@@ -146,8 +145,5 @@ class InboxReader:
     async def _give_back(self, lease: InboxLease, cause: str, *, scope: str | None = None, units: int = 0) -> None:
         wait = self._refused
         kept = lease.scope if scope is None else scope
-        await self.mailboxes.release(
-            lease, state="refused", scope=kept, detail=cause, wait=wait, units=units,
-            keep=kept_for(lease.units_per_minute),
-        )  # fmt: skip
+        await self.mailboxes.release(lease, state="refused", scope=kept, detail=cause, wait=wait, units=units)
         self.log.unreadable(lease.email, cause, again_in=wait.total_seconds())

@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mailerd.core.findings import Found, InboxCursor, InboxLease, PassedOver
+from mailerd.core.reading_budget import MIN_ROUND, BudgetSpentError
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
-from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError
 from mailerd.inbox.examine import (
     Arrived,
     Examiner,

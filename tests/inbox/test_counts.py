@@ -11,8 +11,8 @@ from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import UNITS, SenderLimits
+from mailerd.core.reading_budget import MIN_ROUND, SHARE, BudgetSpentError, RoundBudget, counted_for, most_of_round
 from mailerd.core.replies import Call
-from mailerd.inbox.budget import MIN_ROUND, SHARE, BudgetSpentError, RoundBudget, kept_for
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval
@@ -128,11 +128,18 @@ def test_a_round_has_what_is_left_of_a_hundredth_while_letters_wait(
     units: int, *, idle: bool, spent: list[tuple[int, int]], left: float | None
 ) -> None:
     books = [(NOW - timedelta(seconds=seconds), used) for seconds, used in spent]
-    assert RoundBudget.of_round(units, idle=idle, spent=books, now=NOW).left == left
+    assert RoundBudget.of_round(units, idle=idle, spent=books, today=0, now=NOW).left == left
+
+
+@pytest.mark.parametrize(
+    "today,idle,left", [(0, True, 1200), (85_400, True, 1000), (86_390, False, 10), (90_000, True, 0)]
+)
+def test_no_day_holds_more_than_a_hundredth(today: int, *, idle: bool, left: float) -> None:
+    assert RoundBudget.of_round(6000, idle=idle, spent=[], today=today, now=NOW).left == left
 
 
 def test_a_spent_budget_ends_the_round() -> None:
-    budget = RoundBudget.of_round(6000, idle=False, spent=[], now=NOW)
+    budget = RoundBudget.of_round(6000, idle=False, spent=[], today=0, now=NOW)
     for _ in range(3):
         budget.spend(Call.MESSAGES_GET)
     with pytest.raises(BudgetSpentError):
@@ -144,9 +151,9 @@ def test_a_spent_budget_ends_the_round() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_minute_holds_more_than_the_share_wherever_it_begins(units: int, seed: int) -> None:
     chance, books, calls = random.Random(seed), list[tuple[datetime, int]](), list[tuple[datetime, int]]()
-    now, span = NOW, kept_for(units)
+    now, span = NOW, counted_for(units)
     while now < NOW + 40 * span:
-        budget = RoundBudget.of_round(units, idle=False, spent=books, now=now)
+        budget = RoundBudget.of_round(units, idle=False, spent=books, today=0, now=now)
         with suppress(BudgetSpentError):
             budget.require(MIN_ROUND)
             for _ in range(chance.randrange(1, 200)):
@@ -174,9 +181,11 @@ async def test_what_a_dead_round_may_have_used_counts_as_used(database: Database
     await query(database, "UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     third = await boxes.lease(ME)
     assert third is not None
-    assert RoundBudget.of_round(6000, idle=False, spent=third.spent, now=third.now).left == 0
-    await boxes.release(third, state="read", scope="readonly", keep=timedelta(0))
-    assert await query(database, "SELECT * FROM mailbox_units") == []
+    assert third.today == 42 + most_of_round(6000)
+    assert RoundBudget.of_round(6000, idle=True, spent=third.spent, today=third.today, now=third.now).left == 0
+    await query(database, "UPDATE mailbox_units SET at = at - INTERVAL 25 HOUR")
+    await boxes.release(third, state="read", scope="readonly", units=2)
+    assert await query(database, "SELECT units FROM mailbox_units") == [(2,)]
 
 
 async def test_what_is_written_again_changes_nothing(database: Database) -> None:

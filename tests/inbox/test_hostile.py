@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from mailerd.inbox.budget import RoundBudget
+from mailerd.core.reading_budget import RoundBudget
 from mailerd.inbox.examine import Examiner
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database

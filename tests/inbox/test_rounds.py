@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.core.rate_limit import UNITS
+from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call
-from mailerd.inbox.budget import RoundBudget
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes

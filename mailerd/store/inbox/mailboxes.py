@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
+from mailerd.core.reading_budget import DAY, counted_for, most_of_round
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
@@ -43,7 +44,12 @@ SELECT m.history_id, m.internal_date, m.waiting_from, m.scope, m.failing_id, m.f
        s.units_per_minute, {_IDLE_WHERE}
   FROM mailboxes m LEFT JOIN senders s ON s.email = m.email WHERE m.email = %s"""
 _IDLE: Final = f"SELECT {_IDLE_WHERE} FROM senders s FORCE INDEX (PRIMARY) WHERE s.email = %s"
-_SPENT: Final = "SELECT at, units FROM mailbox_units FORCE INDEX (PRIMARY) WHERE mailbox = %s"
+_SPENT: Final = """
+SELECT at, units FROM mailbox_units FORCE INDEX (PRIMARY)
+ WHERE mailbox = %s AND at > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
+_TODAY: Final = """
+SELECT COALESCE(SUM(units), 0) FROM mailbox_units FORCE INDEX (PRIMARY)
+ WHERE mailbox = %s AND at > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 _CRASHED: Final = """
 INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, %s, %s)
 ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
@@ -79,8 +85,6 @@ LATE: Final = 30
 REST: Final = timedelta(hours=6)
 """Between two looks whether a mailbox of which nothing was sent for long is in use again."""
 _HOUR: Final = timedelta(hours=1)
-_ALL: Final = 1_000_000
-"""Units: more than reading may use in any time that counts."""
 
 
 def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
@@ -131,16 +135,18 @@ class Mailboxes:
             if (free := await cursor.fetchone()) is None:
                 return None
             await cursor.execute(_LEASE, (token, micros(self.lease_time), email))
-            if free[0] is not None:  # its round was never given back: it may have used all that it might
-                await cursor.execute(_CRASHED, (email, free[0], _ALL))
             await cursor.execute(_LEASED, (email,))
-            history, date, waiting, scope, failing, failures, now, units, idle = await cursor.fetchone()
-            await cursor.execute(_SPENT, (email,))
-            default = self.defaults().default.units_per_minute
+            history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
+            units = self.defaults().default.units_per_minute if own is None else own
+            if free[0] is not None and units:  # its round was never given back: it may have used all that it might
+                await cursor.execute(_CRASHED, (email, free[0], most_of_round(units)))
+            spent = await cursor.fetch_batch(
+                [(_SPENT, (email, micros(counted_for(units)))), (_TODAY, (email, micros(DAY)))]
+            )
             return InboxLease(
-                email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle),
-                units_per_minute=default if units is None else units, scope=scope, failing_id=failing,
-                failures=failures, spent=tuple((utc(at), used) for at, used in await cursor.fetchall()),
+                email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
+                spent=tuple((utc(at), used) for at, used in spent[0]), today=int(spent[1][0][0]), scope=scope,
+                failing_id=failing, failures=failures,
             )  # fmt: skip
 
         return await self.database.transaction(work, what="lease a mailbox")
@@ -154,9 +160,8 @@ class Mailboxes:
         detail: str = "",
         wait: timedelta | None = None,
         units: int = 0,
-        keep: timedelta = QUIET_FOR,
     ) -> None:
-        """Give a mailbox back. `units`: what its round has used, which stands in the books for as long as `keep`.
+        """Give a mailbox back, with the units that its round has used.
 
         `wait`: until it is read next; None: as long as its last letter lets it wait.
 
@@ -174,6 +179,7 @@ class Mailboxes:
             values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
             await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
             if cursor.rowcount == 1:
+                keep = max(DAY, counted_for(lease.units_per_minute))
                 await cursor.execute(_FORGET, (lease.email, micros(keep)))
                 if units:
                     await cursor.execute(_SPEND, (lease.email, units))

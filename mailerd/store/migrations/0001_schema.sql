@@ -455,7 +455,7 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   KEY next (next_at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What reading has cost of late: the units of each round and when it ended, for as long as they count.
+-- What reading has cost of late: the units of each round and when it ended, for a day.
 CREATE TABLE IF NOT EXISTS mailbox_units (
   mailbox VARCHAR(320) NOT NULL,
   at DATETIME(6) NOT NULL,

@@ -1,10 +1,11 @@
-"""How many of Google's units reading may use, so that it never takes what letters need.
+"""How many of Google's units reading an inbox may use, so that it never takes what letters need.
 
 The books hold the units of each round and when it ended, and what they hold of the last minute is not there again: so
 no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice as much
-into one minute: what was saved, and what comes in meanwhile.)
+into one minute: what was saved, and what comes in meanwhile.) The same holds for any 24 hours.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,9 @@ from mailerd.core.rate_limit import UNITS
 from mailerd.core.replies import Call
 
 SHARE: Final = 0.01
-"""Of its sender's units a minute, while letters wait for them."""
+"""Of its sender's units in any minute in which letters wait for them, and in any 24 hours."""
 IDLE_SHARE: Final = 0.2
-"""The same while none does, or its sender is paused: no other work needs them."""
+"""Of those of a minute in which none does, or its sender is paused: no other work needs them, and the day allows it."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Of a notice: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
@@ -24,6 +25,7 @@ MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROF
 _MIN_UNITS: Final = 60.0
 """What a sender with few units gets in a longer time than a minute: one notice, and some looks that find nothing."""
 _MINUTE: Final = timedelta(minutes=1)
+DAY: Final = timedelta(days=1)
 
 
 class BudgetSpentError(Exception):
@@ -39,13 +41,17 @@ class RoundBudget:
 
     @classmethod
     def of_round(
-        cls, units_per_minute: int, *, idle: bool, spent: Iterable[tuple[datetime, int]], now: datetime
+        cls, units_per_minute: int, *, idle: bool, spent: Iterable[tuple[datetime, int]], today: int, now: datetime
     ) -> "RoundBudget":
-        """The budget of a round at `now`; `spent`: when rounds before ended, and what each of them used."""
+        """The budget of a round at `now`.
+
+        `spent`: when the rounds of late ended, and what each of them used; `today`: what those of 24 hours have used.
+        """
         if not units_per_minute:
             return cls(None)
         units, span = _allowance(units_per_minute, IDLE_SHARE if idle else SHARE)
-        return cls(max(0.0, units - sum(used for at, used in spent if at > now - span)))
+        of_minute = units - sum(used for at, used in spent if at > now - span)
+        return cls(max(0.0, min(of_minute, units_per_minute * SHARE * (DAY / _MINUTE) - today)))
 
     def require(self, units: int) -> None:
         """See that so many are left.
@@ -69,9 +75,14 @@ class RoundBudget:
             self.left -= cost
 
 
-def kept_for(units_per_minute: int) -> timedelta:
-    """For how long the units of a round stand in the books."""
+def counted_for(units_per_minute: int) -> timedelta:
+    """For how long the units of a round count, beside the day."""
     return _allowance(units_per_minute, SHARE)[1] if units_per_minute else timedelta(0)
+
+
+def most_of_round(units_per_minute: int) -> int:
+    """The most that one round can have used."""
+    return math.ceil(_allowance(units_per_minute, IDLE_SHARE)[0]) if units_per_minute else 0
 
 
 def _allowance(units_per_minute: int, share: float) -> tuple[float, timedelta]:
