@@ -1,4 +1,4 @@
-"""What reading costs of a sender's units: a daemon with Google's real limits, a person beside it, and a lost history.
+"""What reading costs of a sender's units: Google's real limits, a daemon that is killed, and a history that is lost.
 
 `python -m tests.inbox.paced [LETTERS]` runs it in real time, 54 letters a minute, and prints what was seen.
 """
@@ -62,7 +62,10 @@ def worst(entries: Iterable[dict[str, Any]], *, since: float = 0.0, until: float
 
 
 async def run(letters: int, *, folder: Path, interval: float = 5.0, every: int = 8) -> Costs:
-    """Send `letters`, let something come back of each `every`th, lose the history midway, and read to the end."""
+    """Send `letters`, let something come back of each `every`th, and read to the end.
+
+    At a quarter of them the daemon is killed, at the half the history is lost.
+    """
     sections: dict[str, dict[str, object]] = {
         "inbox": {"interval": interval, "limit_pause": 0.0}, "pace": {"units_per_minute": UNITS, "per_day": 0},
         "runner": {"lease": 120.0},
@@ -73,6 +76,9 @@ async def run(letters: int, *, folder: Path, interval: float = 5.0, every: int =
         it.daemons[0].start()
         began, truth = time.time(), dict[str, str]()
         await it.post(letters)
+        await _sent(it, letters // 4, truth, every)
+        it.daemons[0].kill()
+        it.daemons[0].start()
         await _sent(it, letters // 2, truth, every)
         await it.google.forget_history()
         for _ in range(3):
