@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.store.console_queries import UndoneLetter
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 TIMEOUT: Final = 2.0
@@ -20,6 +20,7 @@ MAX_NOTICES: Final = 10_000
 """Bounces that are summed, the newest ones."""
 SUMS_SHARED: Final = 30.0
 """Seconds for which the sums by domain and by sender are shared."""
+MAX_INBOXES: Final = 200
 MAX_SENDERS: Final = 20
 """Senders of a limited key whose notices are read."""
 _OTHERS: Final = tuple(sorted(kind.value for kind in Kind if kind not in BOUNCES))
@@ -37,13 +38,18 @@ async def show(it: ConsoleRequest) -> web.Response:
     else:
         notices = await _notices(it, _OTHERS if show_ == "other" else BOUNCE_KINDS, mine, before)
     found: Sequence[Notice | UndoneLetter] = notices or undone
-    inboxes = [each for each in await _reader(it).inboxes(limit=200) if it.key.may_send(each.email)]
+    inboxes = [each for each in await read_inboxes(it) if it.key.may_send(each.email)]
     return it.page(
         "inbox.html", active="inbox", notices=notices[:MAX_LISTED], undone=undone[:MAX_LISTED], show=show_,
         domains=await bounces_by_domain(it, mine), by_sender=await _bounces_by_sender(it, mine), inboxes=inboxes,
         kinds=BOUNCE_KINDS, live=True,
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None,
     )  # fmt: skip
+
+
+async def read_inboxes(it: ConsoleRequest) -> list[InboxState]:
+    """How far every inbox is read."""
+    return await _reader(it).inboxes(limit=MAX_INBOXES)
 
 
 def _reader(it: ConsoleRequest) -> NoticeReader:

@@ -12,9 +12,11 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.errors import DatabaseError
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
+from mailerd.store.inbox.read_notices import InboxState
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.store.tallies import Tally, TallyPoint
 from mailerd.web.charts import SHOWN, Chart, bars_of, gauge_svg
+from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.troubles import PutOff, find_troubles, worst
 
@@ -37,6 +39,8 @@ SPANS: Final = {
     "14d": (timedelta(days=14), timedelta(hours=2), 168, 120),
 }
 """By its name: how far back, how wide a bar is, how many there are, and for how many seconds a reading is shared."""
+INBOXES_SHARED: Final = 10.0
+"""Seconds for which the states of the inboxes are shared."""
 OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
 
@@ -48,6 +52,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     daemons: list[DaemonInfo] = []
     recent: list[TallyPoint] = []
     put_off: PutOff | None = None
+    inboxes: list[InboxState] = []
     jobs: list[tuple[Job, str, str]] = []
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
@@ -55,11 +60,13 @@ async def show(it: ConsoleRequest) -> web.Response:
         daemons = await services.history.daemons(within=_KNOWN)
         recent = await services.tallies.minutes(_RECENT, senders=it.key.senders)
         put_off = await _put_off(it, stats) if stats else None
+        known = await services.shared.get("inboxes", INBOXES_SHARED, lambda: read_inboxes(it))
+        inboxes = [each for each in known if it.key.may_send(each.email)]
         jobs = await services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
     except DatabaseError as error:
         outage = outage or str(error)
     troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats), daemons=daemons, recent=recent,
-                             put_off=put_off)  # fmt: skip
+                             put_off=put_off, inboxes=inboxes)  # fmt: skip
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
         kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs, senders=_senders(it, stats),

@@ -11,10 +11,12 @@ from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.core.texts import Language
 from mailerd.events.runbook import RUNBOOKS, Runbook
+from mailerd.events.runbook_inbox import INBOX_RUNBOOKS
 from mailerd.events.runbook_pauses import FULL_DAY, PAUSE_RUNBOOKS
 from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
+from mailerd.store.inbox.read_notices import InboxState
 from mailerd.store.tallies import Tally, TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
@@ -29,6 +31,10 @@ LOST: Final = timedelta(minutes=10)
 """For so long a daemon that fell silent is trouble; after that it is something to know."""
 UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
 """How the reasons of core/verdicts.py begin that mean the way to Google."""
+UNREAD: Final = timedelta(minutes=15)
+"""An inbox that could not be read for so long is trouble."""
+MAX_OF_A_KIND: Final = 5
+"""Senders with one kind of trouble that are named."""
 MIN_FAILED: Final = 5
 FAILED_SHARE: Final = 0.2
 """So many letters of the last ten minutes, and this share of them, may fail before it is trouble."""
@@ -87,6 +93,7 @@ def find_troubles(
     daemons: Sequence[DaemonInfo],
     recent: Sequence[TallyPoint],
     put_off: PutOff | None = None,
+    inboxes: Sequence[InboxState] = (),
 ) -> list[Trouble]:
     """Everything that is wrong, the worst first. `recent`: the letters of the last ten minutes."""
     if outage:
@@ -96,9 +103,10 @@ def find_troubles(
         text = translate(language, "The tables cannot be read yet.")
         found.append(Trouble("warning", text, RUNBOOKS["stats_failed"]))
     else:
-        found += [_paused(language, sender) for sender in stats.paused]
+        found += _first(language, [_paused(language, sender) for sender in stats.paused])
         found += _late(language, stats)
-        found += [_full_day(language, sender) for sender in stats.senders if _is_full(sender)]
+        found += _first(language, [_full_day(language, sender) for sender in stats.senders if _is_full(sender)])
+        found += _unread(language, inboxes, stats)
         found += [each for each in (_webhook(language, it) for it in stats.webhooks) if each]
     found += _silent(language, daemons)
     found += _held_up(language, put_off)
@@ -167,6 +175,33 @@ def _full_day(language: Language, it: SenderStats) -> Trouble:
     text = translate(language, "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: its other ones wait.",
                      sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
     return Trouble("note", text, FULL_DAY, f"/senders/{it.email}", it.email)
+
+
+def _first(language: Language, found: Sequence[Trouble]) -> list[Trouble]:
+    """The worst of one kind; what a hundred senders have in common is said a few times and then counted."""
+    ordered = sorted(found, key=lambda it: -_RANK[it.level])
+    shown, rest = ordered[:MAX_OF_A_KIND], ordered[MAX_OF_A_KIND:]
+    if not rest:
+        return shown
+    text = translate(language, "The same holds for {n} more senders.", n=len(rest))
+    return [*shown, Trouble(rest[0].level, text, None, "/senders")]
+
+
+def _unread(language: Language, inboxes: Sequence[InboxState], stats: QueueStats) -> list[Trouble]:
+    """Inboxes that Google refuses to show; a sender that cannot sign in says so itself."""
+    known = {sender.email for sender in stats.paused}
+    refused = [
+        it for it in inboxes
+        if it.state == "refused" and it.email not in known and (it.read_at is None or it.now - it.read_at > UNREAD)
+    ]  # fmt: skip
+    if not refused:
+        return []
+    it = refused[0]
+    text = translate(language, "The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
+                     sender=it.email, reason=_said(language, it.detail or ""))  # fmt: skip
+    if len(refused) > 1:
+        text += " " + translate(language, "The same holds for {n} more senders.", n=len(refused) - 1)
+    return [Trouble("warning", text, INBOX_RUNBOOKS["inbox_unreadable"], "/inbox", it.email)]
 
 
 def _silent(language: Language, daemons: Sequence[DaemonInfo]) -> list[Trouble]:

@@ -183,6 +183,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "The person gets letters again.": "此人将恢复接收邮件。",
     "The same as a table": "以表格显示",
     "The sandbox's outbox": "沙盒发件箱",
+    "The inbox of {sender} cannot be read, so its bounces are not seen: {reason}": "无法读取 {sender} 的收件箱，看不到其退信：{reason}",
+    "The same holds for {n} more senders.": "另有 {n} 个发件邮箱情况相同。",
     "The secret, which is shown this once:": "签名密钥（仅显示这一次）：",
     "The table is not UTF-8: save it as CSV UTF-8.": "表格不是 UTF-8：请另存为 CSV UTF-8。",
     "The tables cannot be read yet.": "暂时无法读取数据表。",

@@ -166,6 +166,16 @@ async def test_every_action_of_every_page_works_and_no_policy_is_violated(
     assert await query(site.database, "SELECT COUNT(*) FROM api_keys WHERE revoked_at IS NOT NULL") == [(1,)]
 
 
+async def test_no_page_violates_the_policy(site: ConsoleSite, browser: Browser) -> None:
+    job, key = await fill(site), await site.keys.create("shop")
+    context = await browser.new_context()
+    async with page_of(context) as page:
+        await sign_in(page, site.url, key)
+        for path in places(job):
+            await page.goto(f"{site.url}{path}")
+    await context.close()
+
+
 async def test_what_the_policy_forbids_is_a_complaint(site: ConsoleSite, browser: Browser) -> None:
     context = await browser.new_context()
     page, complaints = await context.new_page(), Complaints()

@@ -102,6 +102,35 @@ async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: Console
     assert says(await look(site, browser, "zh"), "24 小时额度已用完（30 / 30 封）", command)
 
 
+async def test_an_inbox_that_is_refused_is_named_unless_its_sender_is_paused(site: ConsoleSite) -> None:
+    await post(site.database)
+    await query(
+        site.database,
+        "INSERT INTO mailboxes (email, scope, state, detail, next_at) VALUES "
+        "('me@example.com', 'full', 'refused', '403 insufficientPermissions', UTC_TIMESTAMP(6))",
+    )
+    browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
+    text = await look(site, browser)
+    assert says(text, "The inbox of me@example.com cannot be read", "403 insufficientPermissions")
+    assert "All is well" in await look(site, other)
+    await query(site.database, "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'token_refused'")
+    assert "The inbox of" not in await look(site, browser)
+
+
+async def test_what_many_senders_have_in_common_is_said_a_few_times_and_then_counted(site: ConsoleSite) -> None:
+    for number in range(9):
+        await post(site.database, sender=f"s{number}@example.com")
+    await query(site.database, "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'manual'")
+    await query(site.database, "UPDATE senders SET pause_cause = 'token_refused' WHERE email = 's8@example.com'")
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE WHERE email = 's8@example.com'",
+    )
+    text = await look(site, await site.signed_in())
+    assert says(text, "s8@example.com cannot send", "The same holds for 4 more senders.")
+    assert text.count("is paused by a person") == 4
+
+
 async def test_a_daemon_that_fell_silent_is_named_while_another_goes_on(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     await query(
