@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Final
 
 import uvloop
 
@@ -19,9 +17,6 @@ from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.server import serve
 from mailerd.texts import from_environment, speak
-
-_GARBAGE: Final = (20_000, 20, 20)
-"""When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         sys.stderr.write(f"mailerd sandbox: {error}\n")
         return 2
-    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
-    gc.set_threshold(*_GARBAGE)
     uvloop.run(_serve(google, options=options, blobs=blobs))
     return 0
 

@@ -36,8 +36,7 @@ class GoogleRequestHandler:
             return response(unknown_path())
         try:
             grant, box = google.authenticate(request.headers.get("Authorization"), user=way.user)
-            # Nearly always the body has come together with its head; aiohttp gathers it by way of three copies.
-            body = request.content.read_nowait() if request.content.is_eof() else await request.read()
+            body = await request.read()
             google.limits.enter(box)
         except Refused as refused:
             google.note(way.method.name, user="", status=refused.answer.status, accepted=False)
