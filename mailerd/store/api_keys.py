@@ -144,26 +144,21 @@ class ApiKeys:
 
     async def active(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
-
-        async def work(cursor: Cursor) -> ApiKey | None:
-            await cursor.execute(
-                f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
-                "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
-                (digest, digest, digest),
-            )
-            row = await cursor.fetchone()
-            return key_of(row) if row else None
-
-        return await self._database.request(work, what="look up a key", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
+            "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
+            (digest, digest, digest),
+            what="look up a key",
+            bound=self._timeout,
+        )
+        return key_of(rows[0]) if rows else None
 
     async def all(self) -> list[ApiKey]:
         """Every key, revoked ones too, oldest first."""
-
-        async def work(cursor: Cursor) -> list[ApiKey]:
-            await cursor.execute(f"SELECT {_COLUMNS} FROM api_keys ORDER BY id")
-            return [key_of(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="list keys", bound=self._timeout)
+        statement = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
+        return [
+            key_of(row) for row in await self._database.request_rows(statement, what="list keys", bound=self._timeout)
+        ]
 
     async def revoke(self, which: str) -> int:
         """Revoke a key by its id or its name; its id. Daemons notice within seconds.
@@ -202,14 +197,12 @@ class ApiKeys:
 
     async def note_use(self, ids: Collection[int]) -> None:
         """Write that these keys were used about now."""
-
-        async def work(cursor: Cursor) -> None:
-            await cursor.execute(
-                "UPDATE api_keys FORCE INDEX (PRIMARY) SET last_used_at = UTC_TIMESTAMP(6) WHERE id IN %s",
-                (tuple(ids),),
-            )
-
-        await self._database.request(work, what="note the use of keys", bound=self._timeout)
+        await self._database.execute(
+            "UPDATE api_keys FORCE INDEX (PRIMARY) SET last_used_at = UTC_TIMESTAMP(6) WHERE id IN %s",
+            (tuple(ids),),
+            what="note the use of keys",
+            bound=self._timeout,
+        )
 
 
 def _hint(secret: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import batched
-from typing import Any, Final
+from typing import Final
 
 from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.db.database import Database
@@ -50,16 +50,13 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
     """What all recipients get (`recipient` is None), or what one recipient gets in addition."""
-
-    async def rows(cursor: Cursor) -> list[tuple[Any, ...]]:
-        await cursor.execute(
-            "SELECT filename, content_type, content_id, digest FROM job_attachments "
-            "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
-            (job_id, recipient),
-        )
-        return list(await cursor.fetchall())
-
-    found = await database.read(rows, what="read attachments")
+    rows = await database.read_rows(
+        "SELECT filename, content_type, content_id, digest FROM job_attachments "
+        "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
+        (job_id, recipient),
+        what="read attachments",
+    )
+    found = list(rows)
     contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
     return [
         StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
@@ -69,16 +66,8 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
 
 async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
     """A content; each piece in a transaction of its own, so that none is long."""
-
-    async def piece(cursor: Cursor) -> bytes | None:
-        await cursor.execute(
-            "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s",
-            (job_id, digest, len(pieces)),
-        )
-        row = await cursor.fetchone()
-        return bytes(row[0]) if row else None
-
+    statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
     pieces: list[bytes] = []
-    while (found := await database.read(piece, what="read an attachment")) is not None:
-        pieces.append(found)
+    while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="read an attachment"):
+        pieces.append(bytes(rows[0][0]))
     return b"".join(pieces)

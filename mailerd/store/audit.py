@@ -170,12 +170,7 @@ async def audit(
 
     `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
     """
-
-    async def count(cursor: Cursor) -> int:
-        await cursor.execute("SELECT COUNT(*) FROM jobs")
-        return int((await cursor.fetchone())[0])
-
-    jobs = await database.read(count, what="count jobs")
+    ((jobs,),) = await database.read_rows("SELECT COUNT(*) FROM jobs", what="count jobs")
     findings: list[AuditFinding] = []
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement, bound=bound)
@@ -190,12 +185,12 @@ async def audit(
 
 async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | None, int]:
     """How many letters are sent by each kind of proof, the strongest first; None: without any."""
-
-    async def work(cursor: Cursor) -> dict[str | None, int]:
-        await cursor.execute("SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof")
-        return dict(await cursor.fetchall())
-
-    found = await database.read(work, what="audit: count by proof", bound=bound)
+    rows = await database.read_rows(
+        "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof",
+        what="audit: count by proof",
+        bound=bound,
+    )
+    found = dict(rows)
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 

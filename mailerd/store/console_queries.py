@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mailerd.core.event_types import EventType
 from mailerd.core.states import State
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.cursor import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
@@ -204,12 +204,7 @@ class ConsoleQueries:
         return rows[0] if rows else ("", None, None)
 
     async def _rows(self, statement: Statement, *, what: str) -> Sequence[Any]:
-        async def work(cursor: Cursor) -> Sequence[Any]:
-            await cursor.execute(*statement)
-            rows: Sequence[Any] = await cursor.fetchall()
-            return rows
-
-        return await self.database.request(work, what=what, bound=READ_TIMEOUT, read_only=True)
+        return await self.database.request_rows(*statement, what=what, bound=READ_TIMEOUT)
 
 
 def group_failures(rows: Iterable[tuple[str | None, int]]) -> list[FailureCause]:

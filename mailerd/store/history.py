@@ -158,66 +158,42 @@ class HistoryReader:
 
     async def queued_before(self, story: RecipientHistory) -> int:
         """How many letters of its own job are claimed before a letter that waits: MAX_BEFORE where they are more."""
-
-        async def work(cursor: Cursor) -> int:
-            due = naive(story.due_at)
-            await cursor.execute(_BEFORE, (story.job_id, due, due, story.id, MAX_BEFORE))
-            return int((await cursor.fetchone())[0])
-
-        return await self.database.read(work, what="read a place in the queue", bound=self.timeout)
+        due, what = naive(story.due_at), "read a place in the queue"
+        values = (story.job_id, due, due, story.id, MAX_BEFORE)
+        ((number,),) = await self.database.read_rows(_BEFORE, values, what=what, bound=self.timeout)
+        return int(number)
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job."""
-
-        async def work(cursor: Cursor) -> list[LetterFailure]:
-            await cursor.execute(_FAILURES, (job, _SHOWN))
-            return [
-                LetterFailure(utc(at), to, id_, error or "", status, job_id)
-                for to, id_, error, at, status, job_id in await cursor.fetchall()
-            ]
-
-        return await self.database.read(work, what="read failures", bound=self.timeout)
+        rows = await self.database.read_rows(_FAILURES, (job, _SHOWN), what="read failures", bound=self.timeout)
+        return [
+            LetterFailure(utc(at), to, id_, error or "", status, job_id) for to, id_, error, at, status, job_id in rows
+        ]
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many letters of a job are sent by each proof, the strongest first."""
-
-        async def work(cursor: Cursor) -> dict[str | None, int]:
-            await cursor.execute(_PROOFS, (job,))
-            return dict(await cursor.fetchall())
-
-        found = await self.database.read(work, what="count by proof", bound=self.timeout)
+        rows = await self.database.read_rows(_PROOFS, (job,), what="count by proof", bound=self.timeout)
+        found = dict(rows)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
     async def last_failures(self, *, limit: int) -> list[LetterFailure]:
         """What went wrong lately, the newest first."""
-
-        async def work(cursor: Cursor) -> list[LetterFailure]:
-            await cursor.execute(_LAST_FAILURES, (limit,))
-            return [
-                LetterFailure(utc(at), to, id_, error, event, job)
-                for at, to, id_, error, event, job in await cursor.fetchall()
-            ]
-
-        return await self.database.read(work, what="read the last failures", bound=self.timeout)
+        rows = await self.database.read_rows(
+            _LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
+        )
+        return [LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows]
 
     async def last_heartbeat(self) -> int | None:
         """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
-
-        async def work(cursor: Cursor) -> int | None:
-            await cursor.execute(_LAST_BEAT)
-            silent: int | None = (await cursor.fetchone())[0]
-            return silent
-
-        return await self.database.read(work, what="read the last beat", bound=self.timeout)
+        ((silent,),) = await self.database.read_rows(_LAST_BEAT, what="read the last beat", bound=self.timeout)
+        return None if silent is None else int(silent)
 
     async def daemons(self, *, within: timedelta = _HEARD) -> list[DaemonInfo]:
         """The daemons that were heard of within that time and have not stopped in order."""
-
-        async def work(cursor: Cursor) -> list[DaemonInfo]:
-            await cursor.execute(_DAEMONS, (within.total_seconds(), _SHOWN))
-            return [DaemonInfo(*row) for row in await cursor.fetchall()]
-
-        return await self.database.read(work, what="read the daemons", bound=self.timeout)
+        rows = await self.database.read_rows(
+            _DAEMONS, (within.total_seconds(), _SHOWN), what="read the daemons", bound=self.timeout
+        )
+        return [DaemonInfo(*row) for row in rows]
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:

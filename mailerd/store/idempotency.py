@@ -99,28 +99,22 @@ class IdempotencyStore:
 
     async def find(self, api_key_id: int, key: str) -> StoredResponse | None:
         """What a key was used for, None when it is free."""
-
-        async def work(cursor: Cursor) -> StoredResponse | None:
-            await cursor.execute(
-                f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
-                (api_key_id, key, int(self._keep.total_seconds())),
-            )
-            row = await cursor.fetchone()
-            return _stored_response(row) if row else None
-
-        return await self._database.request(work, what="look for an answer", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
+            (api_key_id, key, int(self._keep.total_seconds())),
+            what="look for an answer",
+            bound=self._timeout,
+        )
+        return _stored_response(rows[0]) if rows else None
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
         """Replace the response that has no forecast by the one that is about to be sent."""
-
-        async def work(cursor: Cursor) -> None:
-            await cursor.execute(
-                "UPDATE idempotency_responses SET response = %s, final = 1 "
-                "WHERE api_key_id = %s AND idempotency_key = %s",
-                (answer, api_key_id, key),
-            )
-
-        await self._database.request(work, what="complete an answer", bound=self._timeout)
+        await self._database.execute(
+            "UPDATE idempotency_responses SET response = %s, final = 1 WHERE api_key_id = %s AND idempotency_key = %s",
+            (answer, api_key_id, key),
+            what="complete an answer",
+            bound=self._timeout,
+        )
 
     async def purge(self) -> int:
         """Delete expired responses, PURGE_BATCH at most; how many."""

@@ -198,18 +198,14 @@ class JobActions:
 
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
         """What was asked of a job, the last hundred requests, the newest first. `within`: seconds, if not the usual."""
-
-        async def work(cursor: Cursor) -> list[RecordedAction]:
-            await cursor.execute(
-                "SELECT action, actor, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
-                "ORDER BY id DESC LIMIT 100",
-                (job_id,),
-            )
-            return [_action(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(
-            work, what="read what was asked of a job", bound=within or self._timeout, read_only=True
+        rows = await self._database.request_rows(
+            "SELECT action, actor, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
+            "ORDER BY id DESC LIMIT 100",
+            (job_id,),
+            what="read what was asked of a job",
+            bound=within or self._timeout,
         )
+        return [_action(row) for row in rows]
 
 
 def _action(row: tuple[Any, ...]) -> RecordedAction:

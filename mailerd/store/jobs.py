@@ -257,12 +257,8 @@ class Jobs:
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
         statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, fate=fate)
-
-        async def work(cursor: Cursor) -> list[Recipient]:
-            await cursor.execute(*statement)
-            return [recipient_of(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="read recipients", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(*statement, what="read recipients", bound=self._timeout)
+        return [recipient_of(row) for row in rows]
 
 
 def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:

@@ -9,7 +9,7 @@ from mailerd.core.fates import Fate
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.states import Proof, State
 from mailerd.core.suppression import canonical
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.cursor import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
@@ -102,12 +102,8 @@ class Recipients:
     ) -> list[PersonsLetter]:
         """Letters to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = letters_statement(email, before=before, limit=limit, senders=senders)
-
-        async def work(cursor: Cursor) -> list[PersonsLetter]:
-            await cursor.execute(*statement)
-            return [_letter(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="read a person's letters", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(*statement, what="read a person's letters", bound=self._timeout)
+        return [_letter(row) for row in rows]
 
 
 def letters_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:

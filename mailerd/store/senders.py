@@ -156,12 +156,8 @@ class Senders:
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name."""
-
-        async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_KNOWN, (email, email))
-            return bool((await cursor.fetchone())[0])
-
-        return await self.database.read(work, what="look for a sender")
+        ((known,),) = await self.database.read_rows(_KNOWN, (email, email), what="look for a sender")
+        return bool(known)
 
     async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str = "") -> datetime:
         """Claim nothing for a sender for so long, or until it is resumed; when that ends. `actor`: noted if known.

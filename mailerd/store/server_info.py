@@ -199,9 +199,7 @@ async def daemons(database: Database, *, bound: float) -> tuple[float | None, in
 
 async def senders(database: Database, *, bound: float, most: int) -> list[str]:
     """The mailboxes that jobs were posted for."""
-
-    async def work(cursor: Cursor) -> list[str]:
-        await cursor.execute("SELECT email FROM senders ORDER BY email LIMIT %s", (most,))
-        return [row[0] for row in await cursor.fetchall()]
-
-    return await database.read(work, what="read the senders", bound=bound)
+    rows = await database.read_rows(
+        "SELECT email FROM senders ORDER BY email LIMIT %s", (most,), what="read the senders", bound=bound
+    )
+    return [row[0] for row in rows]

@@ -69,32 +69,19 @@ class Sessions:
     async def key_of(self, secret: str) -> ApiKey | None:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
         wanted = digest(secret)
-
-        async def work(cursor: Cursor) -> tuple[bool, ApiKey] | None:
-            await cursor.execute(_FIND, (wanted,))
-            row = await cursor.fetchone()
-            return (bool(row[0]), key_of(row[1:])) if row else None
-
-        found = await self.database.request(work, what="look up a session", bound=self.timeout, read_only=True)
-        if found is None:
+        rows = await self.database.request_rows(_FIND, (wanted,), what="look up a session", bound=self.timeout)
+        if not rows:
             return None
-        if found[0]:
-
-            async def seen(cursor: Cursor) -> None:
-                await cursor.execute(_SEEN, (wanted,))
-
+        unseen, *key = rows[0]
+        if unseen:
             with suppress(DatabaseError):  # a server that takes no writes may still be looked at
-                await self.database.request(seen, what="note a session", bound=self.timeout)
-        return found[1]
+                await self.database.execute(_SEEN, (wanted,), what="note a session", bound=self.timeout)
+        return key_of(tuple(key))
 
     async def is_open(self, secret: str) -> bool:
         """Whether a session has not ended; asking does not make it last longer."""
-
-        async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_FIND, (digest(secret),))
-            return await cursor.fetchone() is not None
-
-        return await self.database.request(work, what="look up a session", bound=self.timeout, read_only=True)
+        wanted = digest(secret)
+        return bool(await self.database.request_rows(_FIND, (wanted,), what="look up a session", bound=self.timeout))
 
     async def use_link(self, secret: str, *, ip: str) -> str | None:
         """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
@@ -120,11 +107,7 @@ class Sessions:
         Raises:
             DatabaseError: it goes on.
         """
-
-        async def work(cursor: Cursor) -> None:
-            await cursor.execute(_END, (digest(secret),))
-
-        await self.database.request(work, what="end a session", bound=self.timeout)
+        await self.database.execute(_END, (digest(secret),), what="end a session", bound=self.timeout)
 
 
 async def _make(

@@ -153,12 +153,8 @@ class Suppressions:
     async def of(self, address: str) -> list[Suppression]:
         """Everything that keeps letters from this address."""
         digest = self.digest(address)
-
-        async def work(cursor: Cursor) -> list[Suppression]:
-            await cursor.execute(_OF, (digest,))
-            return [_suppression(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="look up a suppression", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(_OF, (digest,), what="look up a suppression", bound=self._timeout)
+        return [_suppression(row) for row in rows]
 
     async def page(
         self,
@@ -178,12 +174,10 @@ class Suppressions:
             values += [moment := naive(at), digest, its_list, moment]
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         statement = f"SELECT {_COLUMNS} {_FROM} {condition} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s"
-
-        async def work(cursor: Cursor) -> list[Suppression]:
-            await cursor.execute(statement, (*values, limit))
-            return [_suppression(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="list suppressions", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            statement, (*values, limit), what="list suppressions", bound=self._timeout
+        )
+        return [_suppression(row) for row in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
         """Which of the addresses get no letter of this list, or of no list (None), and why."""
@@ -211,32 +205,20 @@ class Suppressions:
 
     async def lists(self) -> list[MailingList]:
         """Every list, by name."""
-
-        async def work(cursor: Cursor) -> list[MailingList]:
-            await cursor.execute(_ALL_LISTS)
-            return [_list(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="list the lists", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(_ALL_LISTS, what="list the lists", bound=self._timeout)
+        return [_list(row) for row in rows]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
         """The list of this id."""
-
-        async def work(cursor: Cursor) -> MailingList | None:
-            await cursor.execute(_FIND_LIST_BY_ID, (list_id,))
-            row = await cursor.fetchone()
-            return _list(row) if row else None
-
-        return await self._database.request(work, what="look up a list", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            _FIND_LIST_BY_ID, (list_id,), what="look up a list", bound=self._timeout
+        )
+        return _list(rows[0]) if rows else None
 
     async def list_named(self, name: str) -> MailingList | None:
         """The list of this name."""
-
-        async def work(cursor: Cursor) -> MailingList | None:
-            await cursor.execute(_FIND_LIST, (name,))
-            row = await cursor.fetchone()
-            return _list(row) if row else None
-
-        return await self._database.request(work, what="look up a list", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(_FIND_LIST, (name,), what="look up a list", bound=self._timeout)
+        return _list(rows[0]) if rows else None
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
         """The list of this name, made where there was none; a title that is given takes the place of the old one.
@@ -261,13 +243,10 @@ class Suppressions:
 
     async def address_of(self, recipient_id: int) -> str | None:
         """To whom a letter went, while its row is kept."""
-
-        async def work(cursor: Cursor) -> str | None:
-            await cursor.execute(_RECIPIENT, (recipient_id,))
-            row = await cursor.fetchone()
-            return row[0] if row else None
-
-        return await self._database.request(work, what="look up a recipient", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            _RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
+        )
+        return rows[0][0] if rows else None
 
 
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppression]:

@@ -70,12 +70,10 @@ class WebhookDeliveries:
         self, id_: str, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
-
-        async def work(cursor: Cursor) -> list[WebhookDelivery]:
-            await cursor.execute(*deliveries_statement(id_, before, status, limit))
-            return [_delivery(row) for row in await cursor.fetchall()]
-
-        return await self._database.request(work, what="list deliveries", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            *deliveries_statement(id_, before, status, limit), what="list deliveries", bound=self._timeout
+        )
+        return [_delivery(row) for row in rows]
 
     async def replay(self, it: WebhookEndpoint, *, since: datetime, only_failed: bool = False) -> int:
         """Deliver the events since then once more, with their old ids; how many.

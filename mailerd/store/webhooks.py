@@ -188,12 +188,10 @@ class Webhooks:
 
     async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
         """Every endpoint, by name."""
-
-        async def work(cursor: Cursor) -> list[WebhookEndpoint]:
-            await cursor.execute(f"SELECT {_COLUMNS} FROM webhooks ORDER BY name")
-            return [_endpoint(row) for row in await cursor.fetchall()]
-
-        found = await self._database.request(work, what="list webhooks", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(
+            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="list webhooks", bound=self._timeout
+        )
+        found = [_endpoint(row) for row in rows]
         return [it for it in found if _is_seen(it, senders)]
 
     async def find(self, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
@@ -202,11 +200,9 @@ class Webhooks:
         Raises:
             UnknownWebhookError: there is none.
         """
-
-        async def work(cursor: Cursor) -> WebhookEndpoint:
-            return await _one(cursor, which)
-
-        found = await self._database.request(work, what="look up a webhook", bound=self._timeout, read_only=True)
+        found = await self._database.request(
+            lambda cursor: _one(cursor, which), what="look up a webhook", bound=self._timeout, read_only=True
+        )
         if not _is_seen(found, senders):
             raise _unknown(which)
         return found
@@ -250,12 +246,8 @@ class Webhooks:
         Raises:
             UnknownWebhookError: there is none.
         """
-
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute("DELETE FROM webhooks WHERE id = %s", (id_,))
-            return int(cursor.rowcount)
-
-        if not await self._database.request(work, what="remove a webhook", bound=self._timeout):
+        delete = "DELETE FROM webhooks WHERE id = %s"
+        if not await self._database.execute(delete, (id_,), what="remove a webhook", bound=self._timeout):
             raise _unknown(id_)
 
     async def rotate(self, id_: str, *, overlap: timedelta) -> str:
@@ -264,29 +256,19 @@ class Webhooks:
         Raises:
             UnknownWebhookError: there is none.
         """
-        secret = new_secret()
-
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute(_ROTATE, (int(overlap.total_seconds()), secret, id_))
-            return int(cursor.rowcount)
-
-        if not await self._database.request(work, what="rotate a webhook's secret", bound=self._timeout):
+        secret, what = new_secret(), "rotate a webhook's secret"
+        values = (int(overlap.total_seconds()), secret, id_)
+        if not await self._database.execute(_ROTATE, values, what=what, bound=self._timeout):
             raise _unknown(id_)
         return shown_secret(secret)
 
     async def secrets(self, id_: str) -> list[bytes]:
         """What signs now: the secret, and the one before it while both are good."""
-
-        async def work(cursor: Cursor) -> list[bytes]:
-            await cursor.execute(
-                "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s", (id_,)
-            )
-            row = await cursor.fetchone()
-            if row is None:
-                raise _unknown(id_)
-            return [bytes(each) for each in row if each is not None]
-
-        return await self._database.request(work, what="read a webhook's secret", bound=self._timeout, read_only=True)
+        statement = "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s"
+        rows = await self._database.request_rows(statement, (id_,), what="read a webhook's secret", bound=self._timeout)
+        if not rows:
+            raise _unknown(id_)
+        return [bytes(each) for each in rows[0] if each is not None]
 
 
 async def _begin_sent(cursor: Cursor, types: Collection[EventType] | None) -> None:

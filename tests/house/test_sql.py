@@ -15,6 +15,8 @@ SQL = re.compile(
 CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 BUILDERS = {"format", "items", "join", "keys", "replace", "partition", "total_seconds", "values"}
 """Methods whose text is as fixed as what they are given."""
+SINKS = {"execute", "read_rows", "request_rows"}
+"""Methods whose first argument is a statement."""
 BUILTINS = {"dict", "list", "max", "min", "sorted"}
 PARTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Await: ("value",), ast.BinOp: ("left", "right"), ast.BoolOp: ("values",), ast.Dict: ("keys",),
@@ -23,8 +25,8 @@ PARTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Subscript: ("value",), ast.Tuple: ("elts",),
 }  # fmt: skip
 """The fields of an expression that make its text."""
-CARRIERS = {"store/db/cursor.py"}
-"""It sends what others have made."""
+CARRIERS = {"store/db/cursor.py", "store/db/database.py"}
+"""They send what others have made."""
 CHECKED = {
     ("store/db/migrate.py", "migration.statements"): "read from a file of migrations/",
     ("store/db/migrate.py", "cursor.fetchone()"): "what the server says its setting is",
@@ -66,7 +68,7 @@ class Statements:
                     yield from self._loose(value)
                 case ast.Call(func=ast.Attribute(value=text, attr="format")) if self._is_sql(text):
                     yield from self._loose(node)
-                case ast.Call(func=ast.Attribute(attr="execute"), args=[first, *_]) if not isinstance(
+                case ast.Call(func=ast.Attribute(attr=name), args=[first, *_]) if name in SINKS and not isinstance(
                     first, ast.Starred
                 ):
                     yield from self._loose(first)

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -125,6 +125,12 @@ class Database:
         """Only reading, outside any transaction; see `Pool.read`."""
         return await self._metered(self.pool.read(work, what=what, bound=bound))
 
+    async def read_rows(
+        self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None
+    ) -> Sequence[Any]:
+        """The rows of one SELECT; see `read`."""
+        return await self.read(lambda cursor: _rows(cursor, sql, values), what=what, bound=bound)
+
     async def _metered(self, call: Awaitable[T]) -> T:
         started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
         try:
@@ -172,6 +178,18 @@ class Database:
                     raise
                 await self._pause(error, again=again)
         return await run(work, what=what, bound=bound)
+
+    async def request_rows(
+        self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None
+    ) -> Sequence[Any]:
+        """The rows of one SELECT, for a caller that waits; see `request`."""
+        return await self.request(lambda cursor: _rows(cursor, sql, values), what=what, bound=bound, read_only=True)
+
+    async def execute(
+        self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None
+    ) -> int:
+        """One statement that writes, for a caller that waits; how many rows it matched. See `request`."""
+        return await self.request(lambda cursor: cursor.execute(sql, values), what=what, bound=bound)
 
     async def retry_until_committed(
         self,
@@ -258,3 +276,8 @@ class Database:
 
 async def _nothing(cursor: Cursor) -> None:
     await cursor.execute("SELECT 1")
+
+
+async def _rows(cursor: Cursor, sql: str, values: Sequence[object] | None) -> Sequence[Any]:
+    await cursor.execute(sql, values)
+    return await cursor.fetchall()

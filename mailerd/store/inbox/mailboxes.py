@@ -209,12 +209,8 @@ class Mailboxes:
         """Those of the messages that are noted already."""
         if not gmail_ids:
             return set()
-
-        async def work(cursor: Cursor) -> set[str]:
-            await cursor.execute(_KNOWN, (email, tuple(gmail_ids)))
-            return {gmail_id for (gmail_id,) in await cursor.fetchall()}
-
-        return await self.database.read(work, what="look for known notices")
+        rows = await self.database.read_rows(_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
+        return {gmail_id for (gmail_id,) in rows}
 
     async def letters_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:
         """The sender's letters by thread."""
@@ -234,11 +230,8 @@ class Mailboxes:
         return next(iter(await self._letters(_BY_ID, (recipient,))), None)
 
     async def _letters(self, statement: str, values: tuple[object, ...]) -> list[SentLetter]:
-        async def work(cursor: Cursor) -> list[SentLetter]:
-            await cursor.execute(statement, values)
-            return [_letter(row) for row in await cursor.fetchall()]
-
-        return await self.database.read(work, what="look for letters")
+        rows = await self.database.read_rows(statement, values, what="look for letters")
+        return [_letter(row) for row in rows]
 
 
 async def _add_new(cursor: Cursor) -> None:

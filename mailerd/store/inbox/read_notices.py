@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.notices import BOUNCES
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.cursor import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
@@ -126,11 +126,8 @@ class NoticeReader:
         ]
 
     async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        async def work(cursor: Cursor) -> list[tuple[Any, ...]]:
-            await cursor.execute(statement, values)
-            return list(await cursor.fetchall())
-
-        return await self._database.request(work, what="read notices", bound=self._timeout, read_only=True)
+        rows = await self._database.request_rows(statement, values, what="read notices", bound=self._timeout)
+        return list(rows)
 
 
 def _counts(rows: Sequence[tuple[Any, ...]]) -> list[BounceCounts]:

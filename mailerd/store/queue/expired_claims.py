@@ -64,12 +64,8 @@ class ExpiredClaims:
 
         What is in doubt is repeated, and `on_retry` called after each try: all that was recovered is returned.
         """
-
-        async def any_lapsed(cursor: Cursor) -> bool:
-            await cursor.execute(_ANY_EXPIRED)
-            return bool(await cursor.fetchall())
-
-        if not await self.database.read(any_lapsed, what="look for lapsed leases", bound=self.database.probe_timeout):
+        probe = self.database.probe_timeout
+        if not await self.database.read_rows(_ANY_EXPIRED, what="look for lapsed leases", bound=probe):
             return []
         retry = InDoubtRetry(self._was_recovered)
 

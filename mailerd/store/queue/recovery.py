@@ -123,12 +123,10 @@ class RecoveryQueries:
         """
         looking = looking or {}
         busy = "", *(sender for sender, looks in looking.items() if looks >= each)
-
-        async def find(cursor: Cursor) -> list[tuple[int, str]]:
-            await cursor.execute(_DUE_CHECKS, (busy, _CANDIDATES))
-            return list(await cursor.fetchall())
-
-        found = await self.database.read(find, what="look for doubts", bound=self.database.probe_timeout)
+        rows = await self.database.read_rows(
+            _DUE_CHECKS, (busy, _CANDIDATES), what="look for doubts", bound=self.database.probe_timeout
+        )
+        found = list(rows)
         room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
         ids: list[int] = []
         for id_, sender in found:
@@ -231,29 +229,23 @@ class RecoveryQueries:
 
     async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
-
-        async def work(cursor: Cursor) -> list[str]:
-            await cursor.execute(
-                "SELECT DISTINCT sender_email FROM jobs "
-                "WHERE finished_at IS NULL OR finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY"
-            )
-            return [row[0] for row in await cursor.fetchall()]
-
-        return await self.database.read(work, what="find senders with drafts")
+        rows = await self.database.read_rows(
+            "SELECT DISTINCT sender_email FROM jobs "
+            "WHERE finished_at IS NULL OR finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY",
+            what="find senders with drafts",
+        )
+        return [row[0] for row in rows]
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs."""
-
-        async def work(cursor: Cursor) -> set[str]:
-            await cursor.execute(
-                "SELECT r.draft_id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id "
-                "AND r.status IN ('waiting', 'sending', 'unsure') "
-                "WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.draft_id IN %s",
-                (sender, tuple(drafts)),
-            )
-            return {row[0] for row in await cursor.fetchall()}
-
-        return await self.database.read(work, what="find own drafts")
+        rows = await self.database.read_rows(
+            "SELECT r.draft_id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id "
+            "AND r.status IN ('waiting', 'sending', 'unsure') "
+            "WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.draft_id IN %s",
+            (sender, tuple(drafts)),
+            what="find own drafts",
+        )
+        return {row[0] for row in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
         """Let the unsure letters of this sender that wait for a person, and own one of `drafts`, be checked; how many.
@@ -301,12 +293,8 @@ class RecoveryQueries:
 
     async def unfinished_jobs(self, limit: int = 200) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
-
-        async def work(cursor: Cursor) -> list[str]:
-            await cursor.execute(UNFINISHED_JOBS, (limit,))
-            return [row[0] for row in await cursor.fetchall()]
-
-        return await self.database.read(work, what="find unfinished jobs")
+        rows = await self.database.read_rows(UNFINISHED_JOBS, (limit,), what="find unfinished jobs")
+        return [row[0] for row in rows]
 
     async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
         """Reschedule stuck jobs: letters of them wait, but no claim would ever find them; which those were.

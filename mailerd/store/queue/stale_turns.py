@@ -83,11 +83,10 @@ async def find_stale_turns(
 
 
 async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
-    async def work(cursor: Cursor) -> Sequence[Sequence[Any]]:
-        await cursor.execute(_STALE, (last, micros(beyond), _PAGE))
-        return list(await cursor.fetchall())
-
-    return await database.read(work, what="look for sleeping senders", bound=database.probe_timeout)
+    rows = await database.read_rows(
+        _STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
+    )
+    return list(rows)
 
 
 def _free(row: Sequence[Any], defaults: DefaultLimits) -> bool:
