@@ -44,10 +44,10 @@ async def examine(settings: PublicSettings) -> list[CheckResult]:
         return [await _unreachable(settings, f"no answer within {ANSWER_TIMEOUT:g} s")]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return [await _unreachable(settings, str(error) or type(error).__name__)]
-    return [judge(settings, status=status, ours=MARK.encode() in body, location=place)]
+    return [evaluate(settings, status=status, ours=MARK.encode() in body, location=place)]
 
 
-def judge(settings: PublicSettings, *, status: int, ours: bool, location: str = "") -> CheckResult:
+def evaluate(settings: PublicSettings, *, status: int, ours: bool, location: str = "") -> CheckResult:
     """What an answer means; `ours`: it is a page of our site."""
     base, links = settings.base_url, f"{settings.base_url}/u/"
     if ours and status == 503:  # noqa: PLR2004 - HTTP's "unavailable"

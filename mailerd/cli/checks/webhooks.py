@@ -21,10 +21,10 @@ async def examine(database: Database, settings: WebhookSettings, *, bound: float
     """The findings; none where there is no endpoint. Nothing is posted."""
     stats = await database.read(read_webhooks, what="look at webhooks", bound=bound)
     known = {it.name: it for it in await Webhooks(database, timeout=bound).all()}
-    return judge([(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules))
+    return evaluate([(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules))
 
 
-def judge(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
+def evaluate(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
     """A finding for each endpoint that is not well, and one for all the others."""
     bad = [result for stats, endpoint in found if (result := _trouble(stats, http.refusal(endpoint.url)))]
     well = len(found) - len(bad)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from mailerd.cli.checks import CheckResult, Level, public_site
-from mailerd.cli.checks.public_site import judge
+from mailerd.cli.checks.public_site import evaluate
 from mailerd.config import DatabaseSettings, PublicSettings
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
@@ -164,6 +164,6 @@ async def test_a_certificate_that_is_not_trusted_fails(tmp_path: Path) -> None:
 
 def test_a_page_of_ours_passes_in_whatever_language_and_state() -> None:
     settings = PublicSettings(base_url="https://mail.example.com")
-    assert judge(settings, status=404, ours=True).level is Level.PASS
-    assert judge(settings, status=503, ours=True).level is Level.WARN
-    assert judge(settings, status=503, ours=False).level is Level.FAIL
+    assert evaluate(settings, status=404, ours=True).level is Level.PASS
+    assert evaluate(settings, status=503, ours=True).level is Level.WARN
+    assert evaluate(settings, status=503, ours=False).level is Level.FAIL
