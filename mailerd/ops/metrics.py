@@ -7,7 +7,6 @@ a metric always agree. Names and units follow https://prometheus.io/docs/practic
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, PlatformCollector, ProcessCollector
@@ -56,138 +55,124 @@ class Metrics:
         PlatformCollector(registry=registry)
         self._senders: set[str] = set()
         self._begun: OrderedDict[int | str, float] = OrderedDict()
-        Gauge("mailerd_build_info", "Always 1.", ["version"], registry=registry).labels(__version__).set(1)
-        self._of_letters(registry)
-        self._of_suppressions(registry)
-        self._of_tables(registry)
-        self._of_webhooks(registry)
-        self._of_database(registry)
-        self._of_process(registry)
+        self._gauge("mailerd_build_info", "Always 1.", "version").labels(__version__).set(1)
+        self._of_letters()
+        self._of_suppressions()
+        self._of_tables()
+        self._of_webhooks()
+        self._of_database()
+        self._of_process()
         self._counted = self._of_events()
 
-    def _of_letters(self, registry: CollectorRegistry) -> None:
-        self._letters = _counters(
-            "mailerd_letters", "What became of letters, as the log tells it.", "outcome", "sender", registry=registry
-        )
-        self._send = Histogram(
-            "mailerd_send_seconds", "From taking a letter up to its record.", registry=registry, buckets=_FAST
-        )
-        self._waited = Histogram(
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(name, words, labels, registry=self._registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(name, words, labels, registry=self._registry)
+
+    def _histogram(self, name: str, words: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, words, labels, registry=self._registry, buckets=buckets)
+
+    def _of_letters(self) -> None:
+        self._letters = self._counter(
+            "mailerd_letters", "What became of letters, as the log tells it.", "outcome", "sender"
+        ).labels
+        self._send = self._histogram("mailerd_send_seconds", "From taking a letter up to its record.", buckets=_FAST)
+        self._waited = self._histogram(
             "mailerd_accepted_to_sent_seconds",
             "From a job's acceptance (or its send_at) to each letter sent.",
-            registry=registry,
             buckets=_SLOW,
         )
-        self._jobs_accepted = Counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.", registry=registry)
-        self._accepted = Counter("mailerd_recipients_accepted", "Recipients that it accepted.", registry=registry)
-        self._jobs_finished = _counters(
-            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", "result", registry=registry
-        )
+        self._jobs_accepted = self._counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.")
+        self._accepted = self._counter("mailerd_recipients_accepted", "Recipients that it accepted.")
+        self._jobs_finished = self._counter(
+            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", "result"
+        ).labels
         for result in ("whole", "with_failures", "cancelled"):
             self._jobs_finished(result)
-        self._fates = _counters(
-            "mailerd_letter_fates", "What this daemon learnt of sent letters from inboxes.", "fate", "kind",
-            registry=registry,
-        )  # fmt: skip
+        self._fates = self._counter(
+            "mailerd_letter_fates", "What this daemon learnt of sent letters from inboxes.", "fate", "kind"
+        ).labels
         for kind in sorted(BOUNCES):
             self._fates(Fate.BOUNCED, kind)
-        self._given_back = Counter(
-            "mailerd_letters_given_back", "Letters that limit notices of Google gave back.", registry=registry
+        self._given_back = self._counter(
+            "mailerd_letters_given_back", "Letters that limit notices of Google gave back."
         )
-        self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
-        self._google = _counters(
-            "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
-        )
-        self._google_s = _histograms(
-            "mailerd_google_call_seconds", "How long they took.", "call", registry=registry, buckets=_FAST
-        )
-        self._tokens = _counters("mailerd_token_refreshes", "Access tokens asked for.", "result", registry=registry)
+        self._requests = self._counter("mailerd_http_requests", "Answered requests.", "method", "status").labels
+        self._google = self._counter("mailerd_google_calls", "Calls to Google that ended.", "call", "outcome").labels
+        self._google_s = self._histogram(
+            "mailerd_google_call_seconds", "How long they took.", "call", buckets=_FAST
+        ).labels
+        self._tokens = self._counter("mailerd_token_refreshes", "Access tokens asked for.", "result").labels
         for result in ("granted", "refused"):
             self._tokens(result)
 
-    def _of_suppressions(self, registry: CollectorRegistry) -> None:
-        self._suppressions = _counters(
-            "mailerd_suppressions_added", "Suppressions that this daemon added.", "reason", "source", registry=registry
-        )
+    def _of_suppressions(self) -> None:
+        self._suppressions = self._counter(
+            "mailerd_suppressions_added", "Suppressions that this daemon added.", "reason", "source"
+        ).labels
         for channel in (Channel.ONE_CLICK, Channel.PAGE, Channel.MAILTO):
             self._suppressions(Reason.UNSUBSCRIBED, channel)
         self._suppressions(Reason.HARD_BOUNCE, Channel.NOTICE)
         for reason in Reason:
             self._suppressions(reason, Channel.API)
-        self._suppressions_by_command = Counter(
-            "mailerd_suppressions_added_by_command", "By commands; each daemon counts them.", registry=registry
+        self._suppressions_by_command = self._counter(
+            "mailerd_suppressions_added_by_command", "By commands; each daemon counts them."
         )
 
-    def _of_tables(self, registry: CollectorRegistry) -> None:
-        self._jobs = Gauge("mailerd_jobs", "Jobs in the tables.", ["status"], registry=registry)
-        self._recipients = Gauge(
-            "mailerd_recipients", "Recipients of the jobs that are not ended.", ["status"], registry=registry
+    def _of_tables(self) -> None:
+        self._jobs = self._gauge("mailerd_jobs", "Jobs in the tables.", "status")
+        self._recipients = self._gauge("mailerd_recipients", "Recipients of the jobs that are not ended.", "status")
+        self._oldest_claimable = self._gauge(
+            "mailerd_oldest_claimable_letter_seconds", "How long a letter that may go was not taken."
         )
-        self._oldest_claimable = Gauge(
-            "mailerd_oldest_claimable_letter_seconds", "How long a letter that may go was not taken.", registry=registry
+        self._oldest_unsure = self._gauge(
+            "mailerd_oldest_unsure_letter_seconds", "How long the oldest doubt has stood."
         )
-        self._oldest_unsure = Gauge(
-            "mailerd_oldest_unsure_letter_seconds", "How long the oldest doubt has stood.", registry=registry
+        self._limit = self._gauge("mailerd_sender_limit_letters", "What it may send; 0: no limit.", "sender", "window")
+        self._used = self._gauge("mailerd_sender_used_letters", "What of it was used.", "sender", "window")
+        self._paused = self._gauge(
+            "mailerd_sender_paused", "1 while it is paused, by cause; of `other` how many.", "sender", "cause"
         )
-        self._limit = Gauge(
-            "mailerd_sender_limit_letters", "What it may send; 0: no limit.", ["sender", "window"], registry=registry
-        )
-        self._used = Gauge(
-            "mailerd_sender_used_letters", "What of it was used.", ["sender", "window"], registry=registry
-        )
-        self._paused = Gauge(
-            "mailerd_sender_paused",
-            "1 while it is paused, by cause; of `other` how many.",
-            ["sender", "cause"],
-            registry=registry,
-        )
-        self._surveyed = Gauge(
-            "mailerd_stats_timestamp_seconds", "When the tables were last looked at.", registry=registry
-        )
+        self._surveyed = self._gauge("mailerd_stats_timestamp_seconds", "When the tables were last looked at.")
 
-    def _of_webhooks(self, registry: CollectorRegistry) -> None:
-        self._webhook_attempts = _counters(
-            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome", registry=registry
-        )
+    def _of_webhooks(self) -> None:
+        self._webhook_attempts = self._counter(
+            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome"
+        ).labels
         for outcome in ("delivered", "failed", "given_up"):
             self._webhook_attempts(outcome)
-        self._webhooks = Gauge("mailerd_webhooks", "Endpoints of webhooks.", ["standing"], registry=registry)
-        self._undelivered = Gauge(
-            "mailerd_webhook_undelivered_events", "Events that wait for an endpoint that is on.", registry=registry
+        self._webhooks = self._gauge("mailerd_webhooks", "Endpoints of webhooks.", "standing")
+        self._undelivered = self._gauge(
+            "mailerd_webhook_undelivered_events", "Events that wait for an endpoint that is on."
         )
-        self._oldest_undelivered = Gauge(
-            "mailerd_webhook_oldest_undelivered_seconds", "How long ago the oldest of them happened.", registry=registry
+        self._oldest_undelivered = self._gauge(
+            "mailerd_webhook_oldest_undelivered_seconds", "How long ago the oldest of them happened."
         )
 
-    def _of_database(self, registry: CollectorRegistry) -> None:
-        self._calls = _counters("mailerd_database_calls", "Transactions that ended.", "outcome", registry=registry)
+    def _of_database(self) -> None:
+        self._calls = self._counter("mailerd_database_calls", "Transactions that ended.", "outcome").labels
         for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
             self._calls(outcome)
-        self._calls_s = Histogram(
-            "mailerd_database_call_seconds", "How long they took, queueing included.", registry=registry, buckets=_FAST
+        self._calls_s = self._histogram(
+            "mailerd_database_call_seconds", "How long they took, queueing included.", buckets=_FAST
         )
-        self._retries = Counter("mailerd_database_retries", "Tries after the first.", registry=registry)
-        self._up = Gauge("mailerd_database_up", "0 while the database is away or takes no writes.", registry=registry)
-        self._connections = Gauge("mailerd_database_connections", "Connections that are open.", registry=registry)
-        self._server = Gauge(
-            "mailerd_database_server", "1 for the server in use, 0 for the others.", ["server"], registry=registry
-        )
-        self._moves = Counter("mailerd_database_moves", "Times another server took the writes.", registry=registry)
-        self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
+        self._retries = self._counter("mailerd_database_retries", "Tries after the first.")
+        self._up = self._gauge("mailerd_database_up", "0 while the database is away or takes no writes.")
+        self._connections = self._gauge("mailerd_database_connections", "Connections that are open.")
+        self._server = self._gauge("mailerd_database_server", "1 for the server in use, 0 for the others.", "server")
+        self._moves = self._counter("mailerd_database_moves", "Times another server took the writes.")
+        self._pool = self._gauge("mailerd_database_pool_size", "Connections at most.")
 
-    def _of_process(self, registry: CollectorRegistry) -> None:
-        self._told = _counters("mailerd_events", "Events of the log.", "event", "level", registry=registry)
+    def _of_process(self) -> None:
+        self._told = self._counter("mailerd_events", "Events of the log.", "event", "level").labels
         # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
         for event in registered_events().values():
             self._told(event.name, event.level)
-        self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
-        self._in_flight = Gauge("mailerd_letters_in_flight", "Letters that are being sent.", registry=registry)
-        self._lag = Histogram(
-            "mailerd_event_loop_lag_seconds", "How late the event loop was.", registry=registry, buckets=_FAST
-        )
-        self._silence = Gauge(
-            "mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", ["loop"], registry=registry
-        )
+        self._lost = self._counter("mailerd_log_records_lost", "Records that journald did not take.")
+        self._in_flight = self._gauge("mailerd_letters_in_flight", "Letters that are being sent.")
+        self._lag = self._histogram("mailerd_event_loop_lag_seconds", "How late the event loop was.", buckets=_FAST)
+        self._silence = self._gauge("mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", "loop")
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count an event."""
@@ -372,22 +357,6 @@ class _VisibleSenders(CollectorRegistry):
 def _added(one: Sample, other: Sample) -> float:
     """Two samples as one; of the moments in which counters were made, the first."""
     return min(one.value, other.value) if one.name.endswith("_created") else one.value + other.value
-
-
-def _counters(name: str, words: str, *labels: str, registry: CollectorRegistry) -> Callable[..., Counter]:
-    """A family of counters; calling it with the labels' values gives the one of them.
-
-    It is remembered, since prometheus_client takes a lock and makes new strings to find it, 1 µs each time. No more are
-    kept here than there; what is ever cleared, as some gauges are, must not be found like that.
-    """
-    return cache(Counter(name, words, labels, registry=registry).labels)
-
-
-def _histograms(
-    name: str, words: str, *labels: str, registry: CollectorRegistry, buckets: Sequence[float]
-) -> Callable[..., Histogram]:
-    """The same of histograms."""
-    return cache(Histogram(name, words, labels, registry=registry, buckets=buckets).labels)
 
 
 def _number(value: object) -> float | int:
