@@ -38,7 +38,6 @@ _NO_SPACE: Final = re.compile(
     r" +(?=[，。；：、（）？！])|(?<=[，。；：、（）？！]) +(?=[\u4e00-\u9fff])"
     r"|(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])"
 )
-_CJK: Final = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
 @dataclass(frozen=True)
@@ -197,11 +196,6 @@ class Catalogue:
 def _spaced(text: str) -> str:
     """Chinese without the spaces that stood beside an English word where Chinese has come in its place."""
     return _NO_SPACE.sub("", text)
-
-
-def is_chinese(text: str) -> bool:
-    """Whether there is any Chinese in a text."""
-    return _CJK.search(text) is not None
 
 
 def accepted_language(header: str, *, otherwise: Language = "en") -> Language:

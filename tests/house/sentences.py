@@ -17,6 +17,7 @@ _NO_WORDS = re.compile(
     r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
 )
 """SQL, annotations, headers, markup and commands."""
+_CJK = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _NOT_SAID = {
     "compile",
     "fullmatch",
@@ -127,3 +128,8 @@ def _name(value: ast.expr) -> str:
             return _name(inner)
         case _:
             return "it"
+
+
+def is_chinese(text: str) -> bool:
+    """Whether there is any Chinese in a text."""
+    return _CJK.search(text) is not None

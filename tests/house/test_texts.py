@@ -13,9 +13,9 @@ import pytest
 from mailerd import texts
 from mailerd.cli import lazy_group
 from mailerd.core.pauses import CAUSES
-from mailerd.core.texts import Catalogue, Text, is_chinese
+from mailerd.core.texts import Catalogue, Text
 from mailerd.texts.headings import HEADINGS
-from tests.house.sentences import Sentence, key, sentences
+from tests.house.sentences import Sentence, is_chinese, key, sentences
 from tests.house.source import ROOT, modules
 
 SURFACES: Final[Mapping[str, tuple[str, ...]]] = {

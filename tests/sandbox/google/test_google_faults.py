@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.core.texts import is_chinese
 from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
 from mailerd.sandbox.google.fault_words import WHAT_HAPPENS
 from mailerd.texts import in_chinese
+from tests.house.sentences import is_chinese
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
