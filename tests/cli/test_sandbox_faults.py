@@ -1,5 +1,6 @@
 """`mailerd sandbox fault|faults|mailbox`, and a sign-in that is rehearsed against the stand-in."""
 
+import asyncio
 import json
 
 import aiohttp
@@ -67,7 +68,9 @@ async def test_a_sign_in_is_rehearsed(shop: Shop) -> None:
     assert process.stdout is not None
     said = ""
     while shop.google.accounts.auth_uri not in said:
-        said = (await process.stdout.readline()).decode()
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        assert line, said + (await process.communicate())[1].decode()
+        said = line.decode()
     address = next(word for word in said.split() if word.startswith("http"))
     async with aiohttp.ClientSession() as browser, browser.get(address) as page:
         assert f"{ME} is signed in" in await page.text()
