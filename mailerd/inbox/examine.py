@@ -37,7 +37,7 @@ _NOT_FOUND: Final = 404
 MAX_SEEN: Final = 20_000
 """Messages of one mailbox that are remembered."""
 MAX_WAITING: Final = 10_000
-"""Messages outside our threads that wait; above that they are read in the order of the others."""
+"""Messages outside our threads that wait; a flood of more is not examined, so that it holds up nothing in them."""
 MAX_HEADERS: Final = 200
 """Of one message that are looked at."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
@@ -150,11 +150,8 @@ class Examiner:
         """Whether a message waits until the round has read what stands in our threads; `behind`: the history before."""
         if letters or it.labels & _TYPED_BY_PERSON or self._is_no_matter(it, letters):
             return False
-        if it.gmail_id in self.seen.waiting:
-            return True
-        if len(self.seen.waiting) >= MAX_WAITING:
-            return False
-        self.seen.waiting[it.gmail_id] = (behind, it)
+        if len(self.seen.waiting) < MAX_WAITING:
+            self.seen.waiting.setdefault(it.gmail_id, (behind, it))
         return True
 
     def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:

@@ -75,6 +75,24 @@ async def test_what_waits_is_known_to_the_next_daemon(
     assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
 
 
+async def test_a_flood_outside_our_threads_holds_up_nothing_in_them(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("mailerd.inbox.examine.MAX_WAITING", 5)
+    few_units(monkeypatch)
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await sent(database, google, heard)
+        for number in range(40):
+            flood = f"From: s{number}@evil.example\r\nTo: {ME}\r\nSubject: flood\r\n\r\nx\r\n".encode()
+            google.mailbox(ME).receive(flood, now=google.now())
+        asked = len([it for it in google.log if it.method == "messages.get"])
+        arrive(google, google.sent[0], "hard")
+        await read_up(database, google)
+    assert len(heard.of("letter_bounced")) == 1
+    assert len([it for it in google.log if it.method == "messages.get"]) - asked <= 5 + 2
+
+
 async def test_a_walk_goes_on_where_the_budget_ended_it(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
