@@ -202,6 +202,7 @@ def test_a_port_that_was_snatched_away_is_exchanged(server: Server, monkeypatch:
 def test_a_machine_without_a_server_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mysqld, "_PLACES", ())
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("MYSQLD", raising=False)
     with pytest.raises(ServerError, match="make setup"):
         Server(cache=CACHE).start()
 

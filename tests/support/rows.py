@@ -40,6 +40,13 @@ async def post(
     return job
 
 
+def numbers(digits: int) -> str:
+    """A table of the numbers from 1 to 10 ** digits, for FROM: its column is `seq`. MariaDB's own is not MySQL's."""
+    digit = "(SELECT 0 AS d " + " ".join(f"UNION ALL SELECT {n}" for n in range(1, 10)) + ")"
+    tables = " CROSS JOIN ".join(f"{digit} AS d{n}" for n in range(digits))
+    return f"(SELECT 1 + {' + '.join(f'd{n}.d * {10**n}' for n in range(digits))} AS seq FROM {tables}) AS numbers"
+
+
 async def query(database: Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
     """Rows."""
 
