@@ -195,7 +195,7 @@ class Intake:
                     reaping.cancel()
                     await self._stop(runner)
                     executor.shutdown(wait=False, cancel_futures=True)
-                    self._strangers.tell()
+                    self._strangers.log_summary()
                     self._events.intake_stopped()
 
     async def _stop(self, runner: web.AppRunner) -> None:

@@ -60,10 +60,10 @@ class StrangerLog:
             return True
         self._left_out[address] += 1
         if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(SUMMARY_INTERVAL, self.tell)
+            self._telling = asyncio.get_running_loop().call_later(SUMMARY_INTERVAL, self.log_summary)
         return False
 
-    def tell(self) -> None:
+    def log_summary(self) -> None:
         """Say how many were left out since it was said last."""
         if self._telling is not None:
             self._telling.cancel()

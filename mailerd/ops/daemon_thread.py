@@ -10,7 +10,7 @@ async def in_thread[T](work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def tell(outcome: T | None, error: Exception | None) -> None:
+    def settle(outcome: T | None, error: Exception | None) -> None:
         if done.done():
             return
         if error is not None:
@@ -26,7 +26,7 @@ async def in_thread[T](work: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             failed = error
         try:
-            loop.call_soon_threadsafe(tell, outcome, failed)
+            loop.call_soon_threadsafe(settle, outcome, failed)
         except RuntimeError:
             return  # the loop has ended: the caller has gone
 

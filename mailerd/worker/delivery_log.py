@@ -16,7 +16,7 @@ REMINDER_INTERVAL: Final = 600.0
 
 
 @dataclass
-class _Told:
+class _LoggedPause:
     cause: PauseCause
     since: float
     at: float
@@ -31,7 +31,7 @@ class PauseLog:
     def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
         self._clock = clock
         self._events = events
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, _LoggedPause] = {}
 
     def paused(self, sender: str, pause: Pause, *, began: float) -> None:
         """A letter of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
@@ -43,7 +43,7 @@ class PauseLog:
         if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
             told.ordered, told.until = now, now + seconds
             return
-        self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now, now + seconds)
+        self._told[sender] = _LoggedPause(pause.cause, told.since if told and again else now, now, now, now + seconds)
         cause, reason = pause.cause.value, pause.reason
         if pause.cause is PauseCause.PROJECT_LIMIT:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)

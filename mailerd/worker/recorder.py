@@ -171,7 +171,7 @@ class Recorder:
             future.set_result(what)
 
     def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
-        async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - `insist` gives it so
+        async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - as it is called
             written = await self._rows.record(cursor, records, repeated=repeated)
             if self._memory is not None:
                 for record, what in zip(records, written, strict=True):

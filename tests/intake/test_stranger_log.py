@@ -57,7 +57,7 @@ async def test_many_addresses_together_have_a_bound_too_and_it_fills_again() -> 
     it = StrangerLog(events=IntakeEvents(heard), clock=clock)
     logged = [it.logs(f"192.0.2.{number % 250}") for number in range(2 * TOGETHER)]
     assert sum(logged) == TOGETHER
-    it.tell()
+    it.log_summary()
     assert [(each["count"], each["addresses"]) for each in heard.of("requests_not_logged")] == [(TOGETHER, 250)]
     await clock.move(2)
     assert it.logs("198.51.100.7")
