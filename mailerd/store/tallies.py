@@ -1,6 +1,6 @@
 """How many letters came to what, by minute and sender: written beside the outcomes, so that no query counts letters.
 
-Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After two days the
+Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
 minutes of an hour become one row of `tally_hours`. Tallies are a picture for charts; the letters' rows are the books.
 """
 
@@ -17,7 +17,7 @@ from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
-MINUTES_KEPT: Final = timedelta(hours=48)
+MINUTES_KEPT: Final = timedelta(hours=25)
 """How long a row for each minute is kept; then there is one for each hour."""
 HOURS_KEPT: Final = timedelta(days=400)
 """How long the rows of the hours are kept."""
@@ -125,7 +125,7 @@ class Tallies:
         return await self.database.request(work, what="read a chart", bound=READ_TIMEOUT, read_only=True)
 
     async def prune(self) -> bool:
-        """Make one row of each hour that is over for two days; whether there may be more to do.
+        """Make one row of each hour that is over for a day; whether there may be more to do.
 
         Raises:
             DatabaseError: it was not done, and is done by the next call.

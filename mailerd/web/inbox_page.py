@@ -16,7 +16,7 @@ TIMEOUT: Final = 2.0
 """Seconds for one query."""
 SPAN: Final = timedelta(days=14)
 MAX_SUMS: Final = 20
-MAX_NOTICES: Final = 10_000
+MAX_NOTICES: Final = 4_000
 """Bounces that are summed, the newest ones."""
 SUMS_SHARED: Final = 30.0
 """Seconds for which the sums by domain and by sender are shared."""

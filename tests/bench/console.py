@@ -141,9 +141,9 @@ def _around() -> tuple[str, ...]:
         f" SELECT {_JOB}, 'pause', 'key:shop via console', 1, 0, {_NOW} FROM seq_0_to_{JOBS - 1}",
         "INSERT INTO tallies (minute, sender_email, daemon, sent, failed) SELECT DATE_FORMAT("
         f"{_NOW} - INTERVAL seq DIV {SENDERS} MINUTE, '%Y-%m-%d %H:%i:00'), {_MAILBOX}, 'D', 50, 1"
-        f" FROM seq_0_to_{48 * 60 * SENDERS - 1}",
+        f" FROM seq_0_to_{25 * 60 * SENDERS - 1}",
         "INSERT INTO tally_hours (hour, sender_email, sent, failed) SELECT DATE_FORMAT("
-        f"{_NOW} - INTERVAL 48 + seq DIV {SENDERS} HOUR, '%Y-%m-%d %H:00:00'), {_MAILBOX}, 50, 1"
+        f"{_NOW} - INTERVAL 25 + seq DIV {SENDERS} HOUR, '%Y-%m-%d %H:00:00'), {_MAILBOX}, 50, 1"
         f" FROM seq_0_to_{60 * 24 * SENDERS - 1}",
         "INSERT INTO suppressions (digest, list_id, reason, source, address, created_at)"
         f" SELECT UNHEX(MD5(seq)), 0, 'manual', 'api', CONCAT('r', seq, '@example.org'), {_NOW} FROM seq_0_to_99999",

@@ -63,7 +63,7 @@ async def fill(database: Database, *, hours_ago: int, minutes: int) -> None:
         )  # fmt: skip
 
 
-async def test_after_two_days_the_minutes_of_an_hour_are_one_row_and_nothing_is_lost(database: Database) -> None:
+async def test_after_a_day_the_minutes_of_an_hour_are_one_row_and_nothing_is_lost(database: Database) -> None:
     it = Tallies(database)
     for hours_ago in (1, 60, 61):
         await fill(database, hours_ago=hours_ago, minutes=4)
@@ -76,7 +76,7 @@ async def test_after_two_days_the_minutes_of_an_hour_are_one_row_and_nothing_is_
     assert await query(database, "SELECT COUNT(*) FROM tallies") == [(4,)]
     after = await it.hours(timedelta(days=14))
     assert [point.counts[Tally.SENT] for point in after] == [8, 8, 8]
-    assert len(before) == 1  # minutes beyond the two days are seen once they are rolled
+    assert len(before) == 1  # minutes beyond the day are seen once they are rolled
     await fill(database, hours_ago=60, minutes=1)  # a daemon that was frozen for two days
     assert await it.prune()
     assert await query(database, "SELECT SUM(sent) FROM tally_hours") == [(18,)]
@@ -91,7 +91,7 @@ async def test_only_the_senders_that_are_asked_for(database: Database) -> None:
 
 @pytest.mark.parametrize("senders", [None, {"me@example.com"}])
 async def test_a_chart_reads_its_own_minutes_by_the_primary_key(database: Database, senders: set[str] | None) -> None:
-    for hours_ago in (0, 20, 47):
+    for hours_ago in (0, 12, 24):
         await fill(database, hours_ago=hours_ago, minutes=60)
     await query(database, "ANALYZE TABLE tallies")
     since = datetime.now(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)

@@ -401,7 +401,7 @@ CREATE TABLE IF NOT EXISTS tallies (
   PRIMARY KEY (minute, sender_email, daemon)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- The tallies of an hour, once it is over for two days.
+-- The tallies of an hour, once it is over for a day.
 CREATE TABLE IF NOT EXISTS tally_hours (
   hour DATETIME NOT NULL,
   sender_email VARCHAR(320) NOT NULL,
