@@ -95,7 +95,8 @@ def wire_console(
     wake: Callable[[], None],
 ) -> WiredConsole:
     """The console, and nothing of it listens yet."""
-    services, live = _services(settings, claims=claims, sink=sink, stats=stats, wake=wake), LiveUpdates()
+    services = _services(settings, claims=claims, sink=sink, stats=stats, wake=wake)
+    live = LiveUpdates(services.pages.load if settings.web.enabled else lambda: None)
     return WiredConsole(services, live, tuple(Console(services, live).routes()) if settings.web.enabled else ())
 
 

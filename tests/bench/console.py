@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlencode
 
+from mailerd.web.live import TICK_INTERVAL, TICK_PER_VIEWER
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result
 from tests.bench.sending import sent
@@ -24,8 +25,8 @@ SENDERS: Final = 50
 _TIMES: Final = 20
 _GOAL_MS: Final = 150.0
 _WATCHED_S: Final = 30.0
-_REFRESH_S: Final = 5.0
-"""A page that is watched fetches itself anew that often at most: TICK_INTERVAL of mailerd/web/live.py."""
+_REFRESH_S: Final = TICK_INTERVAL + 10 * TICK_PER_VIEWER
+"""A page that is watched by ten fetches itself anew that often at most."""
 _TURNS: Final = 3
 _SENT: Final = 8_000
 """Letters of one turn."""
