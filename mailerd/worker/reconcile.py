@@ -47,169 +47,169 @@ class Reconciler:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One scan of a mailbox at a time, so that many checks together read each message once."""
 
-    async def reconcile(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
+    async def reconcile(self, letter: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
         """Check a letter. `progress` is called after each answer, since a check may take long."""
-        if doubt.known_message_id:
-            return Resolution(doubt, Transition.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
-        if doubt.draft_id:
-            return await self._by_draft(doubt, doubt.draft_id, progress)
-        return await self._search_sent(doubt, progress)
+        if letter.known_message_id:
+            return Resolution(letter, Transition.FOUND, message_id=letter.known_message_id, proof=Proof.ANSWERED)
+        if letter.draft_id:
+            return await self._by_draft(letter, letter.draft_id, progress)
+        return await self._search_sent(letter, progress)
 
-    async def discard(self, doubt: UnresolvedSend) -> None:
+    async def discard(self, letter: UnresolvedSend) -> None:
         """Delete the draft of a letter that will not be sent, so that a late request finds none.
 
         A failure is logged like that of any call, and the sweep finds a draft that is left.
         """
-        if doubt.draft_id:
-            await self.gmail.delete_draft(doubt.sender, draft_id=doubt.draft_id)
+        if letter.draft_id:
+            await self.gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
 
-    async def _by_draft(self, doubt: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
-        mailbox = await self.gmail.authenticate(doubt.sender)
+    async def _by_draft(self, letter: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
+        mailbox = await self.gmail.authenticate(letter.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
-            return await self._without_drafts(doubt, mailbox, progress)
-        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(doubt.sender, draft_id=draft_id))
+            return await self._without_drafts(letter, mailbox, progress)
+        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(letter.sender, draft_id=draft_id))
         progress()
         match verdict.disposition:
             case Disposition.ACCEPTED:
-                return await self._shown(doubt, progress)
+                return await self._shown(letter, progress)
             case Disposition.DRAFT_GONE:
-                return await self._draft_gone(doubt, progress)
+                return await self._draft_gone(letter, progress)
             case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
-                return unresolved(doubt, verdict.reason)
+                return unresolved(letter, verdict.reason)
             case _:
                 assert_never(verdict.disposition)
 
     async def _without_drafts(
-        self, doubt: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
+        self, letter: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
     ) -> Resolution:
         """The sign-in may no longer use drafts, so it cannot be read whether this one exists."""
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(doubt, progress, drafts=False)
-        if doubt.discarding and not doubt.unanswered:
-            return Resolution(doubt, Transition.MISSING, forgets=True)
-        return Resolution(doubt, None, error=_NO_DRAFTS)
+            return await self._search_thread_or_sent(letter, progress, drafts=False)
+        if letter.discarding and not letter.unanswered:
+            return Resolution(letter, Transition.MISSING, forgets=True)
+        return Resolution(letter, None, error=_NO_DRAFTS)
 
-    async def _shown(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _shown(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
-        there = Resolution(doubt, Transition.MISSING)
-        if not doubt.unanswered or not doubt.checks:
+        there = Resolution(letter, Transition.MISSING)
+        if not letter.unanswered or not letter.checks:
             return there
-        mailbox = await self.gmail.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(letter.sender)
         progress()
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
-        seen = await self._search_thread_or_sent(doubt, progress)
+        seen = await self._search_thread_or_sent(letter, progress)
         return seen if seen.transition is Transition.FOUND else there
 
     async def _search_thread_or_sent(
-        self, doubt: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True
+        self, letter: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True
     ) -> Resolution:
-        if doubt.thread_id:
-            return await self._in_thread(doubt, doubt.thread_id, progress, drafts=drafts)
-        return await self._scan(doubt, progress)
+        if letter.thread_id:
+            return await self._in_thread(letter, letter.thread_id, progress, drafts=drafts)
+        return await self._scan(letter, progress)
 
-    async def _draft_gone(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _draft_gone(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may read it."""
-        mailbox = await self.gmail.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(letter.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
-            return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(doubt, progress)
-        match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
+            return await self._search_thread_or_sent(letter, progress)
+        match draft_gone(unanswered=letter.unanswered, discarding=letter.discarding):
             case Transition.FOUND:
-                return Resolution(doubt, Transition.FOUND, proof=Proof.GONE)
+                return Resolution(letter, Transition.FOUND, proof=Proof.GONE)
             case Transition.MISSING:
-                return Resolution(doubt, Transition.MISSING, forgets=True)
+                return Resolution(letter, Transition.MISSING, forgets=True)
             case _:
-                return Resolution(doubt, None, error=needs_person_reason(unanswered=doubt.unanswered))
+                return Resolution(letter, None, error=needs_person_reason(unanswered=letter.unanswered))
 
     async def _in_thread(
-        self, doubt: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool
+        self, letter: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool
     ) -> Resolution:
         """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
-        reply = await self.gmail.get_thread(doubt.sender, thread_id=thread_id)
+        reply = await self.gmail.get_thread(letter.sender, thread_id=thread_id)
         progress()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
-            return unresolved(doubt, judge(Call.THREADS_GET, reply).reason)
+            return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
             labels = message.get("labelIds")
-            if not isinstance(labels, list) or key_of(message) != doubt.key:
+            if not isinstance(labels, list) or key_of(message) != letter.key:
                 continue
             if "SENT" in labels:
-                return Resolution(doubt, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
+                return Resolution(letter, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
-                return unresolved(doubt, "Google says that the draft is gone, and shows it in its thread")
-        return self._nothing_sent(doubt)
+                return unresolved(letter, "Google says that the draft is gone, and shows it in its thread")
+        return self._nothing_sent(letter)
 
-    def _nothing_sent(self, doubt: UnresolvedSend) -> Resolution:
+    def _nothing_sent(self, letter: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the letter is not there.
 
         What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
         """
-        rested = doubt.nothing_found_for or timedelta(0)
-        if doubt.unanswered and rested < self.in_flight:
+        rested = letter.nothing_found_for or timedelta(0)
+        if letter.unanswered and rested < self.in_flight:
             error = "not settled yet: no sent message is there, and it is looked for once more"
-            return Resolution(doubt, None, error=error, retry_in=self.in_flight - rested, nothing_found=True)
-        return Resolution(doubt, Transition.MISSING, forgets=True)
+            return Resolution(letter, None, error=error, retry_in=self.in_flight - rested, nothing_found=True)
+        return Resolution(letter, Transition.MISSING, forgets=True)
 
-    async def _search_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        mailbox = await self.gmail.authenticate(doubt.sender)
+    async def _search_sent(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+        mailbox = await self.gmail.authenticate(letter.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
-            return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
-            return Resolution(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
-        return await self._scan(doubt, progress)
+            return Resolution(letter, None, error=f"{_HOW_SENT[letter.mode]}, and this sign-in may not look: settle it")
+        return await self._scan(letter, progress)
 
-    async def _scan(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        async with self._scanning[doubt.sender]:
-            return await self._read_sent(doubt, progress)
+    async def _scan(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+        async with self._scanning[letter.sender]:
+            return await self._read_sent(letter, progress)
 
-    async def _read_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _read_sent(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
-        search, page = _Search(doubt), ""
+        search, page = _Search(letter), ""
         while search.passed < _MAX_MESSAGES:
-            reply = await self.gmail.list_sent(doubt.sender, page_token=page)
+            reply = await self.gmail.list_sent(letter.sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted):
-                return unresolved(doubt, judge(Call.MESSAGES_LIST, reply).reason)
+                return unresolved(letter, judge(Call.MESSAGES_LIST, reply).reason)
             if (settled := await self._on_page(search, reply, progress)) is not None:
                 return settled
             if not (page := _next_page(reply)):
-                return self._nothing_sent(doubt)
+                return self._nothing_sent(letter)
         error = (
             f"it is not among the last {search.passed:,} sent messages, and no more are read: search the mailbox for a "
-            f"letter to {doubt.to_email} since {doubt.since:%Y-%m-%d %H:%M} UTC, and settle it"
+            f"letter to {letter.to_email} since {letter.since:%Y-%m-%d %H:%M} UTC, and settle it"
         )
-        return Resolution(doubt, None, error=error)
+        return Resolution(letter, None, error=error)
 
     async def _on_page(self, search: "_Search", page: Accepted, progress: Callable[[], None]) -> Resolution | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
-        doubt = search.doubt
+        letter = search.letter
         for item in _items(page, "messages"):
             search.passed += 1
             message_id = str(item.get("id"))
-            if (known := self._read.get((doubt.sender, message_id))) is None:
+            if (known := self._read.get((letter.sender, message_id))) is None:
                 if search.read == _MAX_READ:
                     error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
-                    return Resolution(doubt, None, error=error, retry_in=_GOES_ON)
+                    return Resolution(letter, None, error=error, retry_in=_GOES_ON)
                 search.read += 1
-                found = await self.gmail.get_message(doubt.sender, message_id=message_id)
+                found = await self.gmail.get_message(letter.sender, message_id=message_id)
                 progress()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
-                    return unresolved(doubt, judge(Call.MESSAGES_GET, found).reason)
-                known = self._remember(doubt.sender, message_id, found.body)
+                    return unresolved(letter, judge(Call.MESSAGES_GET, found).reason)
+                known = self._remember(letter.sender, message_id, found.body)
             key, sent_at = known
             if (
-                sent_at < doubt.since - _MAX_CLOCK_DIFFERENCE
+                sent_at < letter.since - _MAX_CLOCK_DIFFERENCE
             ):  # its key may be on it: a limit notice undid an earlier send
-                return self._nothing_sent(doubt)
-            if key == doubt.key:
-                return Resolution(doubt, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
+                return self._nothing_sent(letter)
+            if key == letter.key:
+                return Resolution(letter, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
         return None
 
     def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
@@ -223,7 +223,7 @@ class Reconciler:
 class _Search:
     """How far one check has got in the sent mail."""
 
-    doubt: UnresolvedSend
+    letter: UnresolvedSend
     passed: int = 0
     """Messages, the newest first."""
     read: int = 0
@@ -261,7 +261,7 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def unresolved(doubt: UnresolvedSend, reason: str) -> Resolution:
+def unresolved(letter: UnresolvedSend, reason: str) -> Resolution:
     """Nothing was decided: it is checked again later, with growing delays."""
-    wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(doubt.checks, 10)))
-    return Resolution(doubt, None, error=f"not settled yet: {reason}", retry_in=wait)
+    wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(letter.checks, 10)))
+    return Resolution(letter, None, error=f"not settled yet: {reason}", retry_in=wait)

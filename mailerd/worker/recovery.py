@@ -108,15 +108,15 @@ class Recovery:
             DatabaseError: none was taken, or it is not known.
         """
         room, looking = _MAX_CHECKS - self._checking.total(), bool(self._checking)
-        doubts = (
+        letters = (
             await self.rows.take_unresolved(limit=room, each=_MAX_CHECKS_PER_SENDER, looking=self._checking)
             if room
             else []
         )
-        for doubt in doubts:
-            self._checking[doubt.sender] += 1
-            looks.create_task(self._reconcile_one(doubt))
-        if doubts:
+        for letter in letters:
+            self._checking[letter.sender] += 1
+            looks.create_task(self._reconcile_one(letter))
+        if letters:
             return True
         if not looking:  # as before the query: a check that ended since then makes room for another
             return False
@@ -131,17 +131,17 @@ class Recovery:
         self._check_ended.clear()
         return True
 
-    async def _reconcile_one(self, doubt: UnresolvedSend) -> None:
+    async def _reconcile_one(self, letter: UnresolvedSend) -> None:
         """Check one. It has a heartbeat of its own, since it may take long and no other waits for it."""
-        what = f"looking for recipient {doubt.id}"
+        what = f"looking for recipient {letter.id}"
         heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
-            await self._resolve_one(doubt, heartbeat)
+            await self._resolve_one(letter, heartbeat)
         finally:
             self.heartbeats.end(what)
-            self._checking[doubt.sender] -= 1
-            if not self._checking[doubt.sender]:
-                del self._checking[doubt.sender]
+            self._checking[letter.sender] -= 1
+            if not self._checking[letter.sender]:
+                del self._checking[letter.sender]
             self._check_ended.set()
 
     async def sweep(self, heartbeat: Heartbeat) -> bool:
@@ -206,14 +206,14 @@ class Recovery:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _resolve_one(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
+    async def _resolve_one(self, letter: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
-            settled = await self._reconcile(doubt, heartbeat)
+            settled = await self._reconcile(letter, heartbeat)
             written = await self.rows.resolve(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
             return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
-            what = f"settling recipient {doubt.id} of job {doubt.job_id}"
+            what = f"settling recipient {letter.id} of job {letter.job_id}"
             self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.check_lease), error=error)
             return
         match written:
@@ -221,53 +221,55 @@ class Recovery:
                 self._log_resolution(settled)
             case WriteResult.CANCELLED:
                 self.runner_events.letter_cancelled(
-                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause="it was looked for, and Google does not have it",
                 )  # fmt: skip
-                self.job_changed(doubt.job_id)
-                await self._discard(doubt)
+                self.job_changed(letter.job_id)
+                await self._discard(letter)
             case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
                 pass  # another daemon has checked meanwhile, and logs its result
 
-    async def _discard(self, doubt: UnresolvedSend) -> None:
+    async def _discard(self, letter: UnresolvedSend) -> None:
         try:
-            await self.reconciler.discard(doubt)
+            await self.reconciler.discard(letter)
         except DatabaseError as error:  # the rate limit could not be read; the sweep finds the draft
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
-    async def _reconcile(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
+    async def _reconcile(self, letter: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
         """The result of a check; an error concerns this check only, and decides nothing."""
         try:
             return await self.reconciler.reconcile(
-                doubt, progress=lambda: heartbeat.working("looking for letters in doubt")
+                letter, progress=lambda: heartbeat.working("looking for letters in doubt")
             )
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other looks go on
             self.runner_events.letter_broke(
-                job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, fate="it is looked for again later",
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, fate="it is looked for again later",
                 error=error,
             )  # fmt: skip
-            return unresolved(doubt, f"unforeseen: {error!r}")
+            return unresolved(letter, f"unforeseen: {error!r}")
 
     def _log_resolution(self, it: Resolution) -> None:
-        doubt, say = it.doubt, self.events
+        letter, say = it.letter, self.events
         match it.transition:
             case Transition.FOUND:
                 proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
                 self.runner_events.letter_found(
-                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender, proof=proof
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
                 )
-                self.job_changed(doubt.job_id)
+                self.job_changed(letter.job_id)
             case Transition.MISSING:
-                say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
+                say.letter_missing(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
                 self.wake()
             case _ if it.retry_in is None:
-                say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
+                say.letter_needs_a_person(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender
+                )
             case _:
                 say.letter_still_unsure(
-                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
-                    checks=doubt.checks + 1, cause=it.error or "", again_in=_seconds(it.retry_in),
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    checks=letter.checks + 1, cause=it.error or "", again_in=_seconds(it.retry_in),
                 )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ MUTATIONS: Final = (
     Mutation(
         "a cancelled letter leaves its draft",
         "mailerd/worker/recovery.py",
-        "                await self._discard(doubt)\n",
+        "                await self._discard(letter)\n",
         "",
         "tests/daemon/test_late.py::test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once",
     ),

@@ -88,7 +88,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
 class Resolution:
     """The result of a check: a transition, or None if the letter is still unsure."""
 
-    doubt: UnresolvedSend
+    letter: UnresolvedSend
     transition: Transition | None
     error: str | None = None
     message_id: str | None = None
@@ -176,37 +176,39 @@ class RecoveryQueries:
         )  # fmt: skip
 
     async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
-        doubt = it.doubt
+        letter = it.letter
         status = after(State.UNSURE, it.transition).value if it.transition else State.UNSURE.value
         wait = micros(it.retry_in) if it.retry_in is not None else None
-        checks, error = doubt.checks + 1, short(it.error)
+        checks, error = letter.checks + 1, short(it.error)
         await cursor.execute(
             _RESOLVE,
             (
                 status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
-                *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, doubt.id, doubt.token,
+                *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, letter.id, letter.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)
         if it.transition:
             await log_attempt(cursor, AttemptRow(
-                doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.transition.value, took, doubt.draft_id,
+                letter.id, letter.attempt, letter.token, self.daemon_id, it.transition.value, took, letter.draft_id,
                 it.message_id, error,
             ))  # fmt: skip
-        if took and it.transition and (statement := count_changes(self.daemon_id, [(doubt.sender, it.transition)])):
+        if took and it.transition and (statement := count_changes(self.daemon_id, [(letter.sender, it.transition)])):
             await cursor.execute(*statement)
         if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
         if it.transition is not Transition.MISSING:
             return WriteResult.APPLIED
-        cancelled = await reschedule(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
+        cancelled = await reschedule(cursor, jobs={letter.job_id: 0}, senders={letter.sender: 0}, back=[letter.id])
         return WriteResult.CANCELLED if cancelled else WriteResult.APPLIED
 
     async def _was_resolved(self, cursor: Cursor, it: Resolution) -> bool:
-        doubt = it.doubt
+        letter = it.letter
         if it.transition:
-            return await was_applied(cursor, doubt.id, token=doubt.token, event=it.transition.value, by=self.daemon_id)
-        await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.checks + 1, short(it.error)))
+            return await was_applied(
+                cursor, letter.id, token=letter.token, event=it.transition.value, by=self.daemon_id
+            )
+        await cursor.execute(_STILL_UNSURE, (letter.id, letter.checks + 1, short(it.error)))
         return bool(await cursor.fetchall())
 
     async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
