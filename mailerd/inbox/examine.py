@@ -131,7 +131,6 @@ class Examiner:
             MessageFailedError: it cannot be read.
             MailboxTroubleError: nothing can be read at the moment.
             BudgetSpentError: the round is over.
-            DatabaseError: it cannot be looked up.
         """
         if self._is_no_matter(it, letters):
             return None

@@ -150,20 +150,12 @@ class ConsoleQueries:
         return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
 
     async def put_off(self, senders: Collection[str] | None) -> FailureCause | None:
-        """Why letters of the last minutes wait again: the most frequent cause of the newest attempts.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Why letters of the last minutes wait again: the most frequent cause of the newest attempts."""
         rows = await self._rows(put_off_statement(senders), what="read why letters wait")
         return next(iter(group_failures(rows)), None)
 
     async def failed_jobs(self) -> list[str]:
-        """Jobs of which letters failed lately: of the last MAX_EVENTS events.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """Jobs of which letters failed lately: of the last MAX_EVENTS events."""
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="find failures")
         return [job for (job,) in rows if job]
 

@@ -106,11 +106,7 @@ class Mailboxes:
     interval: timedelta
 
     async def due(self, limit: int) -> list[str]:
-        """Mailboxes that should be read now and that no daemon reads; new senders' included.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Mailboxes that should be read now and that no daemon reads; new senders' included."""
 
         async def look(cursor: Cursor) -> tuple[bool, list[str]]:
             missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])

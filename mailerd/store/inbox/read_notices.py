@@ -91,11 +91,7 @@ class NoticeReader:
         before: int | None = None,
         limit: int = 100,
     ) -> list[Notice]:
-        """The newest notices of these kinds, those before an id; `sender` None: of all.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """The newest notices of these kinds, those before an id; `sender` None: of all."""
         return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit))]
 
     async def of_letter(self, recipient: int) -> list[Notice]:
