@@ -21,6 +21,8 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "cancel": ("cancel", "取消"),
     "retry": ("retry", "重试"),
     "priority": ("priority", "优先级"),
+    "suppress": ("suppress", "禁发"),
+    "unsuppress": ("end a suppression", "解除禁发"),
     "settle": ("settle", "确认"),
     "answered": ("answered by Google", "Google 已应答"),
     "seen in SENT": ("seen in the sent mail", "已发送中可见"),

@@ -97,7 +97,7 @@ class UnsureLetter:
 
 @dataclass(frozen=True)
 class LoggedAction:
-    """What a person or a program asked of a job or of a sender."""
+    """What a person or a program asked of a job, of a sender or of suppressions."""
 
     id: int
     job_id: str | None
@@ -108,8 +108,8 @@ class LoggedAction:
     changed: bool
     letters: int
     at: datetime
-    sender: str
-    """The job's, or the one that it was asked of."""
+    sender: str | None
+    """The job's, or the one that it was asked of; None: it was asked of suppressions."""
 
 
 @dataclass(frozen=True)

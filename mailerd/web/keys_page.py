@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
@@ -27,6 +28,7 @@ async def _page(it: ConsoleRequest, *, secret: str = "") -> web.Response:
     keys = await it.services.keys.all() if it.key.is_admin else [it.key]
     return it.page(
         "keys.html", active="keys", keys=keys, log=log[:MAX_LISTED], secret=secret, permissions=list(Permission),
+        everything=EVERYTHING_NAME,
         more=log[MAX_LISTED - 1].id if len(log) > MAX_LISTED else None, live=False,
     )  # fmt: skip
 

@@ -249,3 +249,16 @@ async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
     job, browser = await post(site.database), await site.signed_in()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:
         assert (answer.status, len((await answer.text()).splitlines())) == (200, 4)
+
+
+async def test_the_log_of_actions_has_suppressions_of_commands(site: ConsoleSite) -> None:
+    await query(
+        site.database,
+        "INSERT INTO job_actions (action, actor, detail, changed, letters, at) VALUES "
+        "('suppress', 'cli:root', 'everything', 1, 3, UTC_TIMESTAMP(6))",
+    )
+    browser = await site.signed_in()
+    for language, said in (("en", "suppress (any list)"), ("zh", "禁发 (所有列表)")):
+        async with browser.get(f"/keys?lang={language}") as answer:
+            text = await answer.text()
+        assert (said in text, "None" in text) == (True, False)
