@@ -78,6 +78,13 @@ class LiveUpdates:
             return False
         return True
 
+    async def _session_ended(self, it: ConsoleRequest) -> bool:
+        """Whether it is known to have ended. While the database is away the signals go on, and the page says so."""
+        try:
+            return not await it.services.sessions.is_open(it.session)
+        except DatabaseError:
+            return False
+
     async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
         """The signals as server-sent events, until the session ends or the browser goes."""
         if self._viewers >= MAX_VIEWERS:
@@ -100,11 +107,11 @@ class LiveUpdates:
                 if not await self._has_ticked(told):
                     continue
                 told = self.count
-                if not await it.services.sessions.is_open(it.session):
+                if await self._session_ended(it):
                     break
                 async with asyncio.timeout(QUIET_INTERVAL):
                     await response.write(b"event: changed\ndata: %d\n\n" % self.count)
-        except (ConnectionError, TimeoutError, DatabaseError):
+        except (ConnectionError, TimeoutError):
             pass  # the browser has gone, or asks again in a moment
         finally:
             self._viewers -= 1
