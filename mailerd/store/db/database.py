@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
@@ -12,11 +13,16 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.pool import Pool
+from mailerd.store.db.writer import NoWriterError
 
 T = TypeVar("T")
 
 REMIND_INTERVAL: Final = 30.0
 """Seconds between two reminders that the database is still away."""
+SWITCH_PATIENCE: Final = 2.0
+"""Seconds from the begin of an outage in which a caller waits for the writes to move to another of several servers."""
+SWITCH_POLL: Final = 0.05
+"""Seconds between two tries meanwhile."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -156,12 +162,39 @@ class Database:
     ) -> T:
         """One transaction for a caller that waits: it is refused at once while the database cannot be reached.
 
-        A read-only database refuses a write by itself, as quickly, and can still be read.
+        A read-only database refuses a write by itself, as quickly, and can still be read. Where database.url names
+        several servers, the caller waits for a moment: an operator may be moving the writes.
 
         A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
         what is in doubt. `read_only`: it only reads, outside any transaction.
         """
-        run = self.read if read_only else self.transaction
+        run, began = self.read if read_only else self.transaction, time.monotonic()
+        while True:
+            try:
+                return await self._request(run, work, what=what, bound=bound)
+            except DatabaseAwayError as error:
+                if not self._may_be_moving(error, since=began):
+                    raise
+            await asyncio.sleep(SWITCH_POLL)
+            if self._unreachable:
+                with suppress(DatabaseError):
+                    await self.read(_nothing, what="connect", bound=self._settings.connect_timeout)
+
+    def _may_be_moving(self, error: DatabaseAwayError, *, since: float) -> bool:
+        """Whether the writes may be on their way to another server: none takes them, and that has only just begun.
+
+        `since`: when the caller began to wait.
+        """
+        if self.pool.writer.alone or error.in_doubt:
+            return False
+        refused = error.errno in error_codes.READ_ONLY or isinstance(error.__cause__, NoWriterError)
+        began = min(since, self._away_since or since)  # it may be back by now
+        return (refused or error.phase == "queue") and time.monotonic() - began < SWITCH_PATIENCE
+
+    async def _request(
+        self, run: Callable[..., Awaitable[T]], work: Callable[[Cursor], Awaitable[T]], *, what: str,
+        bound: float | None,
+    ) -> T:  # fmt: skip
         if self._unreachable:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,7 +11,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import SWITCH_PATIENCE, Database
 from mailerd.store.db.writer import NoWriterError
 from tests.conftest import CACHE
 from tests.support.cluster import SemiSynchronous, needs_mariadb, semi_synchronous
@@ -42,15 +42,18 @@ async def opened(url: str, heard: Heard) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def write(database: Database, number: int) -> int:
-    """Write a row; the port of the server that took it."""
-
+def inserting(number: int) -> Callable[[Cursor], Awaitable[int]]:
     async def work(cursor: Cursor) -> int:
         await cursor.execute("INSERT INTO t VALUES (%s)", (number,))
         await cursor.execute("SELECT @@port")
         return int((await cursor.fetchone())[0])
 
-    return await database.transaction(work, what="write")
+    return work
+
+
+async def write(database: Database, number: int) -> int:
+    """Write a row; the port of the server that took it."""
+    return await database.transaction(inserting(number), what="write")
 
 
 async def until_written(database: Database, number: int, *, within: float = 15.0) -> int:
@@ -220,6 +223,44 @@ async def test_a_demoted_server_is_left_by_every_connection(cluster: SemiSynchro
         await asyncio.to_thread(cluster.switch_over)
         assert await until_written(database, 10) == cluster.primary.port
         assert database.pool.servers == {one for one in database.pool.servers if f":{cluster.primary.port}:" in one}
+
+
+async def accept(database: Database, number: int) -> int:
+    """The same as `write`, for a caller that waits."""
+    return await database.request(inserting(number), what="accept a job", bound=CONNECT)
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_caller_that_comes_while_the_writes_are_moved_waits_for_it(
+    cluster: SemiSynchronous, *, known: bool
+) -> None:
+    """In good order: the old primary refuses writes by then, and no other server takes them yet."""
+    heard = Heard()
+    async with opened(cluster.url, heard) as database:
+        old = cluster.primary
+        await accept(database, 1)
+        as_admin(old, "SET GLOBAL read_only = ON")
+        if known:
+            with pytest.raises(DatabaseAwayError):
+                await write(database, 2)
+        waiting = [asyncio.create_task(accept(database, number)) for number in (3, 4, 5)]
+        await heard.wait_for("database_away")
+        await asyncio.to_thread(cluster.switch_over)
+        assert await asyncio.gather(*waiting) == [cluster.primary.port] * 3 != [old.port] * 3
+
+
+async def test_a_caller_waits_for_no_longer_than_a_moment_and_later_ones_not_at_all(cluster: SemiSynchronous) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        await accept(database, 1)
+        as_admin(cluster.primary, "SET GLOBAL read_only = ON")
+        began = time.monotonic()
+        with pytest.raises(DatabaseAwayError):
+            await accept(database, 2)
+        assert SWITCH_PATIENCE <= time.monotonic() - began < SWITCH_PATIENCE + 1
+        began = time.monotonic()
+        with pytest.raises(DatabaseAwayError):
+            await accept(database, 3)
+        assert time.monotonic() - began < SWITCH_PATIENCE / 2
 
 
 async def test_where_none_takes_writes_each_server_is_named_with_its_reason(cluster: SemiSynchronous) -> None:
