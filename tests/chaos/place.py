@@ -65,6 +65,8 @@ class Setting:
     """How a second server follows the first, if there is one: "asynchronous" or "semi-synchronous"."""
     cluster: str = ""
     """What database.url names several hosts of, if it does: "semi-synchronous" (MariaDB) or "group" (MySQL)."""
+    post_bound: float = POST_BOUND
+    """Seconds within which a post is to be answered."""
     lanes: bool = False
     """Each daemon reaches each server of the cluster through a proxy of its own."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
@@ -124,6 +126,8 @@ class Place:
     """When posts were answered 503, in epoch seconds."""
     posted: int = 0
     """Posts that got any answer."""
+    post_bound: float = POST_BOUND
+    """Seconds within which each is to be answered."""
 
     async def post(
         self,
@@ -161,7 +165,7 @@ class Place:
 
     async def _post_once(self, child: Child, body: dict[str, Any], again: dict[str, str]) -> dict[str, Any] | None:
         path = f"http://127.0.0.1:{child.port}/api/jobs/send_template_emails"
-        with self._bounded(f"POST to {child.name}", POST_BOUND, child):
+        with self._bounded(f"POST to {child.name}", self.post_bound, child):
             async with self.http.post(path, json=body, headers={"X-API-Key": self.key} | again) as answer:
                 read = json.loads(await answer.read())
                 self.posted += 1
@@ -245,7 +249,7 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
                 for n, (config, port, public_port) in enumerate(configs)
             ]
             it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, roads=roads)
-            it.lanes = lanes
+            it.lanes, it.post_bound = lanes, setting.post_bound
             it.pair = several if isinstance(several, Pair) else None
             it.cluster = several if isinstance(several, Cluster) else None
             try:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from mailerd.mail.child_process import ANSWER_TIMEOUT
 from mailerd.sandbox.google import COMPOSE
 from tests.chaos.child import Child
-from tests.chaos.place import SENDER, Place, Setting
+from tests.chaos.place import POST_BOUND, SENDER, Place, Setting
 from tests.chaos.scenario import Scenario, Size
 
 POISONER: Final = "poison@example.com"
@@ -102,7 +103,10 @@ OF_RENDERER: Final = (
     Scenario(
         "poison", "templates that end the renderer, stored past the check; kills of its children and of daemons",
         _poison, Size(200, 1), Size(1500, 6),
-        setting=Setting(senders=dict.fromkeys((SENDER, POISONER, SLOW), (COMPOSE,))), within=300,
+        setting=Setting(
+            senders=dict.fromkeys((SENDER, POISONER, SLOW), (COMPOSE,)),
+            post_bound=POST_BOUND + ANSWER_TIMEOUT,  # a post may meet the child that was stopped, which is ended by then
+        ), within=300,
         may_fail=frozenset({POISONER}), hits=("renderer_ended", "lease_lapsed"),
     ),
 )  # fmt: skip
