@@ -105,7 +105,7 @@ OF_RENDERER: Final = (
         _poison, Size(200, 1), Size(1500, 6),
         setting=Setting(
             senders=dict.fromkeys((SENDER, POISONER, SLOW), (COMPOSE,)),
-            post_bound=POST_BOUND + ANSWER_TIMEOUT,  # a post may meet the child that was stopped, which is ended by then
+            post_bound=POST_BOUND + ANSWER_TIMEOUT,  # a post may meet a stopped child, which is ended by then
         ), within=300,
         may_fail=frozenset({POISONER}), hits=("renderer_ended", "lease_lapsed"),
     ),
