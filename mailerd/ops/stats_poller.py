@@ -76,7 +76,7 @@ _CLOCKS_DIFFER: Final = 5.0
 """Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset(
-    {"job_accepted", "job_asked", "job_finished", "sender_paused", "project_paused", "sender_resumed"}
+    {"database_back", "job_accepted", "job_asked", "job_finished", "sender_paused", "project_paused", "sender_resumed"}
 )
 """Events after which the counts are read soon, and not only at the next interval."""
 
@@ -130,15 +130,17 @@ class StatsPoller:
         while True:
             heartbeat.working("reading the tables")
             started = time.monotonic()
-            await self._read()
-            # A stream of changes costs no more than its share of the time.
-            least = max(MIN_STATS_INTERVAL, _STATS_SHARE * (time.monotonic() - started))
+            was_read = await self._read()
+            # A stream of changes costs no more than its share of the time. What had no answer cost nothing.
+            took = time.monotonic() - started if was_read else 0.0
+            least = max(MIN_STATS_INTERVAL, _STATS_SHARE * took)
             rest = max(STATS_INTERVAL, least)
             heartbeat.waiting("the next read of the tables", at_most=rest)
             await asyncio.sleep(least)
             await self.changes.wait(timeout=rest - least)
 
-    async def _read(self) -> None:
+    async def _read(self) -> bool:
+        """Whether the tables could be read."""
         try:
             async with asyncio.timeout(_STATS_TIMEOUT + 1):
                 self.take(await self.read())
@@ -147,6 +149,7 @@ class StatsPoller:
         except (DatabaseError, TimeoutError) as error:
             self.latest = None
             self.events.stats_failed(cause=str(error) or "no answer within the time-out")
+        return self.latest is not None
 
     def take(self, stats: QueueStats) -> None:
         """Take what was read: into the metrics, into the log what people have changed, and a clock that is off."""

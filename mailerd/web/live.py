@@ -13,7 +13,7 @@ from mailerd.web.services import ConsoleRequest
 
 TICK_INTERVAL: Final = 3.0
 TICK_PER_VIEWER: Final = 0.5
-LONGEST_TICK: Final = 20.0
+LONGEST_TICK: Final = 15.0
 """Seconds between two signals at least, however much happens: the more watch, the longer, so that all of them together
 fetch two pages a second at most."""
 QUIET_INTERVAL: Final = 10.0

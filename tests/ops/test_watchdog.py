@@ -1,20 +1,26 @@
 """The watch: ready when it may be, the watchdog fed by progress alone, and stacks in the log before the end."""
 
 import asyncio
+import itertools
 import tempfile
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, words
+from mailerd.errors import DatabaseError
 from mailerd.events.process import ProcessEvents
+from mailerd.events.store import StoreEvents
+from mailerd.ops import stats_poller
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
@@ -126,6 +132,31 @@ async def test_clocks_that_differ_are_told_once() -> None:
         poller.take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
     (told,) = heard.of("clock_off")
     assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
+
+
+async def test_the_tables_are_read_as_soon_as_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, changes, reads = Heard(), QueueChanges(), list[str]()
+
+    async def read() -> QueueStats:
+        reads.append("read")
+        if len(reads) == 1:
+            raise DatabaseError("look", phase="work", cause=TimeoutError(), errno=0, retry=True, in_doubt=False)
+        return QueueStats(at=datetime.now(UTC))
+
+    seconds = itertools.count(0, 100)  # each read takes 100 s
+    monkeypatch.setattr(stats_poller, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(stats_poller, "MIN_STATS_INTERVAL", 0.0)
+    poller = StatsPoller(read, changes, Metrics(), ProcessEvents(heard), Heartbeats())
+
+    async def known() -> bool:
+        return poller.latest is not None
+
+    running = asyncio.create_task(poller.run())
+    await heard.wait_for("stats_failed")
+    StoreEvents(changes.on_event).database_back(where="here", seconds=40.0)
+    await eventually(known)
+    running.cancel()
+    assert len(reads) == 2
 
 
 def test_the_status_line_reads_like_a_sentence() -> None:
