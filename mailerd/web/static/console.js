@@ -78,7 +78,13 @@
       setTimeout(() => { open(); refresh(); }, 5000);
     });
   };
-  setInterval(() => { if (source && Date.now() - heard > 30000) { close(); open(); refresh(); } }, 10000);
+  setInterval(() => {
+    if (!source || Date.now() - heard < 30000) return;
+    stale.hidden = false;
+    close();
+    open();
+    refresh();
+  }, 5000);
   // While there is no database, the answer is a page that says so. Where there is no answer, what is shown is old.
   document.body.addEventListener("htmx:beforeSwap", ({ detail }) => { if (detail.xhr.status === 503) detail.shouldSwap = true; });
   document.body.addEventListener("htmx:afterSwap", () => { stale.hidden = true; });
