@@ -52,7 +52,7 @@ _STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WH
 PUT_OFF: Final = """
 SELECT a.error, a.recipient_id FROM (
   SELECT recipient_id, error FROM attempts FORCE INDEX (at)
-   WHERE at > UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE AND event IN ('deferred', 'released') AND error IS NOT NULL
+   WHERE at > UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE AND event IN ('deferred', 'released') AND error IS NOT NULL
    ORDER BY at DESC LIMIT %s) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
   STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {senders}"""

@@ -28,9 +28,10 @@ _RECENT: Final = timedelta(minutes=10)
 _KNOWN: Final = timedelta(hours=1)
 """For how long the page names a daemon that fell silent."""
 MIN_PUT_OFF: Final = 3
-"""So many letters, and more than came to an end, have to be put off before it is trouble: in the last minutes ..."""
-_LAST: Final = 2
-"""... in which there were any."""
+"""So many letters, and more than came to an end, have to be put off before it is trouble: in the last minute in which
+any was tried, or in the last two."""
+_TRIED: Final = timedelta(minutes=5)
+"""How far back tries are looked at."""
 PUT_OFF_SHARED: Final = 5.0
 """Seconds for which the reason is shared."""
 SPANS: Final = {
@@ -81,15 +82,23 @@ async def _put_off(it: ConsoleRequest, stats: QueueStats) -> PutOff | None:
     mine = [each.email for each in stats.senders if it.key.may_send(each.email)]
     paused = {each.email for each in stats.paused}
     senders = frozenset(each for each in mine if each not in paused) if paused else it.key.senders
-    points = sorted(await it.services.tallies.minutes(_RECENT, senders=senders), key=lambda point: point.at)
-    tally = {kind: sum(point.counts.get(kind, 0) for point in points[-_LAST:]) for kind in Tally}
-    ended = tally[Tally.SENT] + tally[Tally.FAILED]
-    if tally[Tally.PUT_OFF] < MIN_PUT_OFF or tally[Tally.PUT_OFF] <= ended:
+    points = sorted(await it.services.tallies.minutes(_TRIED, senders=senders), key=lambda point: point.at)
+    found = next((tried for many in (1, 2) if (tried := _mostly_put_off(points[-many:]))), None)
+    if found is None:
         return None
     cause = await it.services.shared.get(
         ("put off", senders and frozenset(senders)), PUT_OFF_SHARED, lambda: it.services.queries.put_off(senders)
     )
-    return PutOff(tally[Tally.PUT_OFF], tally[Tally.PUT_OFF] + ended, cause.text, cause.example) if cause else None
+    return PutOff(*found, cause.text, cause.example) if cause else None
+
+
+def _mostly_put_off(points: Sequence[TallyPoint]) -> tuple[int, int] | None:
+    """How many letters were put off, of how many that were tried; None: it is no trouble."""
+    put_off, ended = (
+        sum(point.counts.get(kind, 0) for point in points for kind in kinds)
+        for kinds in ((Tally.PUT_OFF,), (Tally.SENT, Tally.FAILED))
+    )
+    return (put_off, put_off + ended) if put_off >= MIN_PUT_OFF and put_off > ended else None
 
 
 async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:

@@ -63,6 +63,11 @@ async def test_while_google_does_not_answer_the_light_is_not_green(
     assert "@MAILERD_" not in text
     await query(site.database, "UPDATE tallies SET sent = 9")
     assert "All is well" in await look(site, browser)
+    await query(site.database, "UPDATE tallies SET sent = 900, minute = minute - INTERVAL 1 MINUTE")
+    await query(site.database, TALLY, "me@example.com", 0, 3)  # it went well until a minute ago
+    assert says(await look(site, browser), f"3 of the last 3 tries were put off: {reason}")
+    await query(site.database, "UPDATE tallies SET minute = minute - INTERVAL 9 MINUTE")
+    assert "All is well" in await look(site, browser)
 
 
 async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> None:
