@@ -62,7 +62,7 @@ class Trouble:
         """The likely causes, each with the command that shows or cures it."""
         found = self.runbook.causes if self.runbook else ()
         names = {
-            "@MAILERD_SENDER@": self.sender, "@MAILERD_WEBHOOK@": self.webhook,
+            "@MAILERD_SENDER@": self.sender or "ADDRESS", "@MAILERD_WEBHOOK@": self.webhook or "NAME",
             "@MAILERD_RECIPIENT@": str(self.letter or "ID"), "@MAILERD_JOB@": "ID",
         }  # fmt: skip
         return [(it.zh if language == "zh" else it.en, _filled_in(it.command, names)) for it in found]
@@ -172,7 +172,7 @@ def _is_full(sender: SenderStats) -> bool:
 
 def _full_day(language: Language, it: SenderStats) -> Trouble:
     """A mailbox whose own limit is used up: nothing is broken, and its letters wait."""
-    text = translate(language, "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: its other ones wait.",
+    text = translate(language, "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: further ones wait.",
                      sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
     return Trouble("note", text, FULL_DAY, f"/senders/{it.email}", it.email)
 

@@ -366,7 +366,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "{seconds} s ago": "{seconds} 秒前",
     "{sender} cannot send until a person mends it: {reason}": "{sender} 无法发送，需人工处理：{reason}",
     "{sender} goes on.": "{sender} 已恢复。",
-    "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: its other ones wait.": (
+    "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: further ones wait.": (
         "{sender} 的 24 小时额度已用完（{used:,} / {limit:,} 封）：其余邮件等待。"
     ),
     "{sender} is paused by a person: {reason}": "{sender} 已由人工暂停：{reason}",
