@@ -29,7 +29,7 @@ DOUBTFUL: Final = timedelta(minutes=15)
 """A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
 LOST: Final = timedelta(minutes=10)
 """For so long a daemon that fell silent is trouble; after that it is something to know."""
-UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
+UNREACHABLE: Final = ("Google cannot be reached", "no answer from Google", "no access token could be had")
 """How the reasons of core/verdicts.py begin that mean the way to Google."""
 UNREAD: Final = timedelta(minutes=15)
 """An inbox that could not be read for so long is trouble."""
