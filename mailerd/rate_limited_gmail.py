@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mailerd.clock import Clock
+from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import UNITS
-from mailerd.core.replies import Call, NotSent, Reply
+from mailerd.core.replies import Call, Reply, UnitsUsedUp
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.store.queue.rate_limits import RateLimits
@@ -98,7 +99,9 @@ class RateLimitedGmail:
         until = self.clock.monotonic() + self.max_wait.total_seconds()
         while wait := await self.rate_limits.acquire(sender, units=UNITS[call]):
             if self.clock.monotonic() + wait.total_seconds() > until:
-                return NotSent(f"{call} was not made: the units of {sender} are used up for {wait}")
+                return UnitsUsedUp(
+                    f"{call} was not made: {sender} may use no more units for {in_words(wait.total_seconds())}"
+                )
             await self.clock.sleep(wait.total_seconds())
         mailbox = await self.authenticate(sender)  # debits the question whose mailbox it is, where it is due
         return await request() if isinstance(mailbox, Mailbox) else mailbox

@@ -90,6 +90,11 @@ class TokenUnavailable(NotSent):
 
 
 @dataclass(frozen=True)
+class UnitsUsedUp(NotSent):
+    """The call was not made, since it would be more than the sender may use now; Google is well."""
+
+
+@dataclass(frozen=True)
 class NoResponse:
     """The request was, or may have been, written and no whole answer came: time-out, reset, cut off."""
 

@@ -22,7 +22,7 @@ from mailerd.core.notices import (
     unsubscribe_token,
 )
 from mailerd.core.reading_budget import NOTICE_UNITS, RoundBudget
-from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply
+from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply, UnitsUsedUp
 from mailerd.core.returned import is_proof
 from mailerd.core.suppression import read_token
 from mailerd.core.verdicts import judge
@@ -279,6 +279,8 @@ def shown_headers(items: object) -> tuple[tuple[str, str], ...]:
 
 def trouble(call: Call, reply: Reply) -> None:
     """Raise MailboxTroubleError where a reply says nothing about the one thing that was asked for."""
+    if isinstance(reply, UnitsUsedUp):
+        raise MailboxTroubleError(reply.cause)
     verdict = judge(call, reply)
     if isinstance(reply, NotSent) or verdict.backoff is not None:
         raise MailboxTroubleError(verdict.reason)

@@ -8,6 +8,7 @@ TEXTS: Final = {
     "Missing command.": "缺少命令。",
     "Try `{command} {option}` for help.": "运行 `{command} {option}` 查看帮助。",
     "No such command {name}.": "没有命令 {name}。",
+    "No such command {name}. Did you mean {other}?": "没有命令 {name}。是否想用 {other}？",
     "No such option: {name}": "没有选项 {name:name}",
     "No such option: {name} (Possible options: {others})": "没有选项 {name:name}（相近的选项：{others}）",
     "Option {name} requires an argument.": "选项 {name} 需要一个值。",

@@ -16,7 +16,7 @@ STATES = [
     ("read", "metadata", Level.PASS, "bounces have no class"),
     ("behind", "readonly", Level.WARN, "not to its end"),
     ("no scope", "", Level.WARN, "not read"),
-    ("refused", "readonly", Level.WARN, "Google refuses it now: revoked"),
+    ("refused", "readonly", Level.WARN, "it cannot be read now: revoked"),
     ("new", "", Level.WARN, "never read"),
 ]
 

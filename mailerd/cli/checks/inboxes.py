@@ -19,9 +19,9 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
                 what = "not read: the sign-in has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
                 found.append(warn(name, what, remedy=f"{login}, or live with it"))
             case "refused":
-                found.append(
-                    warn(name, f"{read}; Google refuses it now: {it.detail}", remedy="mailerd check, the mailbox")
-                )
+                what = f"{read}; it cannot be read now: {it.detail}"
+                remedy = f"see the line of {it.email}; it is read again by itself once the cause is gone"
+                found.append(warn(name, what, remedy=remedy))
             case "behind":
                 stuck = f", held up by message {it.failing_id}" if it.failing_id else ""
                 what = f"{read}, by gmail.{it.scope}, and not to its end{stuck}"
