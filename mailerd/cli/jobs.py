@@ -107,10 +107,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await JobActions(database, timeout=PATIENCE, in_flight=timedelta(0)).actions(id_)
-    _say(describe.of_job(job, outlook, asked=asked))
-    if outlook is not None:
-        for line in describe.no_daemon(await HistoryReader(database).daemons()):
-            print(line)
+    _say(describe.of_job(job, outlook, asked=asked, daemons=await HistoryReader(database).daemons()))
     found = await HistoryReader(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
         print(tr(f"Of the letters sent, by proof: {describe.by_proof(found)}."))

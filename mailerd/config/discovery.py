@@ -42,6 +42,11 @@ class Found:
 
     def __str__(self) -> str:
         """As an error mentions it."""
+        if self.path is None and (SANDBOX / NAME).exists():
+            return (
+                "no configuration file was found, and the sandbox of this folder has ended (`mailerd sandbox --demo` "
+                "starts it again): the environment and the defaults hold"
+            )
         if self.path is None:
             return "no configuration file was found: the environment and the defaults hold; name one with --config"
         kind = "the sandbox's configuration" if self.sandbox else "the configuration"

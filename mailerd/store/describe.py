@@ -9,7 +9,7 @@ from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import hold_reason, repair
-from mailerd.core.quantities import counted
+from mailerd.core.quantities import counted, in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, DaemonInfo, RecipientHistory
@@ -198,7 +198,7 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
         if story.error
         else tr(f"Now: waiting: {why}.")
     )
-    return [now, tr(f"Next: {when}"), *no_daemon(queue.daemons)]
+    return [now, *_next(when, queue.daemons)]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -264,8 +264,17 @@ def _after_hold(story: RecipientHistory, mended: str | None) -> str:
     return tr(f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.")
 
 
-def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
-    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
+def of_job(
+    job: Job,
+    inputs: ForecastInputs | None = None,
+    *,
+    asked: Sequence[RecordedAction] = (),
+    daemons: Sequence[DaemonInfo] = (),
+) -> list[str]:
+    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
+
+    What is next is told with `inputs`, and with the `daemons` that there are then.
+    """
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     heard = [(job.bounced, "bounced"), (job.replied, "answered")]
     fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
@@ -282,7 +291,7 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Re
     if job.finished_at:
         took = tr(f"It took {span(job.finished_at - job.started_at)}. ") if job.started_at else ""
         return [*lines, tr(f"{took}Nothing more happens.")]
-    return [*lines, *(held(job) if inputs is None else _ahead(inputs))]
+    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
 
 
 def _asked(one: RecordedAction) -> str:
@@ -305,20 +314,21 @@ def held(job: Job) -> list[str]:
     return [tr(f"It waits: {reason}.")] if reason else []
 
 
-def _ahead(it: ForecastInputs) -> list[str]:
+def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [tr(f"It waits: {cause}.")] if cause else []
     if not (it.letters or it.unresolved):
-        return [*lines, tr("Next: the letters in flight are finished.")]
+        return [*lines, *_next(tr("the letters in flight are finished."), daemons)]
     minute = forecast.per_minute if it.letters and forecast.windows else None
     pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE else f"{minute:.3g}" if minute else ""
-    return [*lines, tr(f"Next: {describe(it, forecast)}{tr(f', at {pace} letters a minute') if pace else ''}.")]
+    at_pace = tr(f", at {pace} letters a minute") if pace else ""
+    return [*lines, *_next(f"{tr(describe(it, forecast))}{at_pace}{tr('.')}", daemons)]
 
 
 def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
     """The same, for a person who has posted a job and waits for its end."""
-    if any(one.silent <= SILENT for one in daemons):
+    if _heard(daemons):
         return []
     return [
         tr(
@@ -330,6 +340,23 @@ def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
 
 def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     """That nothing happens without a daemon, where none was heard of lately."""
-    if any(one.silent <= SILENT for one in daemons):
+    if _heard(daemons):
         return []
-    return [tr(f"But no daemon was heard of for {SILENT} s: nothing goes before one runs; `systemctl status mailerd`.")]
+    age = min((one.silent for one in daemons), default=SILENT)
+    return [
+        tr(
+            f"But no daemon was heard of for {in_words(age)}: nothing goes before one runs; "
+            "`systemctl status mailerd`, or start one: `mailerd run`."
+        )
+    ]
+
+
+def _heard(daemons: Sequence[DaemonInfo]) -> bool:
+    return any(one.silent <= SILENT for one in daemons)
+
+
+def _next(what: str, daemons: Sequence[DaemonInfo]) -> list[str]:
+    """What comes next, which is no promise while no daemon runs."""
+    if _heard(daemons):
+        return [tr(f"Next: {what}")]
+    return [tr(f"Next, if a daemon starts now: {what}"), *no_daemon(daemons)]

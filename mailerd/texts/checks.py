@@ -116,6 +116,8 @@ TEXTS: Final = {
     "{where} is taken by {it}": "{where} 被{it:text}占用",
     "the mailerd of another database": "使用另一个数据库的 mailerd",
     "another program": "另一个程序",
+    "{where} is taken, and nothing answers there: a daemon that hangs, or another program": "{where} 已被占用但没有应答：守护进程已停滞，或是另一个程序",
+    "see which (`ss -ltnp sport = :{number}`); `systemctl restart mailerd`, or end the program": "请查看是哪个程序（`ss -ltnp sport = :{number}`）；`systemctl restart mailerd`，或结束该程序",
     "see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port": "请查看是哪个程序（`ss -ltnp sport = :{number}`），结束它或另选 intake.port",
     "{place}: {it} GiB of {it2} GiB free": "{place}：共 {it2} GiB，剩余 {it} GiB",
     "{words}, but only {inodes} inodes": "{words:text}，但只剩 {inodes} 个 inode",

@@ -97,7 +97,7 @@ async def _story(it: ConsoleRequest, job: Job) -> list[str]:
         daemons = await it.services.history.daemons()
     except DatabaseError:
         inputs, daemons = None, []
-    return [*describe.of_job(job, inputs)[2:], *describe.no_daemon(daemons)]
+    return describe.of_job(job, inputs, daemons=daemons)[2:]
 
 
 def _rate(job: Job) -> float | None:

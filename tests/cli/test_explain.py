@@ -19,6 +19,10 @@ DEFERRED = (
     "due_at = UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE"
 )
 UNSURE = "UPDATE job_recipients SET status = 'unsure', attempts = 1, mode = 'direct', lease_until = {until}"
+HEARD = (
+    "REPLACE INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) VALUES ('d', 'h', 1, '1',"
+    " UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL {ago} SECOND, '[]')"
+)
 AT = r"(\w+ )?\d\d:\d\d UTC"
 
 
@@ -48,7 +52,7 @@ async def test_a_job_says_why_it_waits_and_what_is_next(shop: Shop, rows: str, w
     for command in (("explain", job), ("jobs", "show", job)):
         said = await shop.say(*command)
         assert re.search(f"^It waits: {waits}", said, re.MULTILINE), said
-        assert re.search(f"^Next: {next_}", said, re.MULTILINE), said
+        assert re.search(f"^Next, if a daemon starts now: {next_}", said, re.MULTILINE), said
         assert "no daemon was heard of for 30 s" in said
 
 
@@ -56,7 +60,9 @@ async def test_the_pace_is_told_with_the_end(shop: Shop) -> None:
     shop.config.write_text(shop.config.read_text().replace("units_per_minute = 0", "units_per_minute = 6000"))
     job = await post(shop.database, recipients=300)
     said = await shop.say("explain", job)
-    assert re.search(rf"^Next: done about {AT}, at 53\.4 letters a minute\.$", said, re.MULTILINE), said
+    assert re.search(
+        rf"^Next, if a daemon starts now: done about {AT}, at 53\.4 letters a minute\.$", said, re.MULTILINE
+    ), said
     assert "It waits" not in said
 
 
@@ -118,11 +124,11 @@ async def test_a_sign_in_that_was_revoked_promises_no_time(shop: Shop) -> None:
     await query(shop.database, REVOKED)
     renewed = f"the sign-in is renewed: `mailerd auth login --sender {ME}`"
     said = await shop.say("explain", job)
-    assert f"Next: not before {renewed}." in said
+    assert f"Next, if a daemon starts now: not before {renewed}." in said
     assert "done about" not in said
     said = await shop.say("explain", str(letter))
     assert f"Now: waiting: {ME} is paused until {renewed} (tried each minute: " in said
-    assert "Next: it goes when that is done." in said
+    assert "Next, if a daemon starts now: it goes when that is done." in said
 
 
 async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -> None:

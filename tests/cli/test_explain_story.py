@@ -51,11 +51,11 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         paused = await told(daemon.database, "a@example.org")
         mended = "there is a credential file that can be used: `mailerd auth login --sender me@example.com`"
         assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
-        assert "Next: it goes when that is done." in paused
+        assert "Next, if a daemon starts now: it goes when that is done." in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
         throttled = await told(daemon.database, "a@example.org")
         assert "Now: waiting: me@example.com is paused until" in throttled
-        assert "Next: it is tried in " in throttled
+        assert "Next, if a daemon starts now: it is tried in " in throttled
         await query(daemon.database, "UPDATE senders SET paused_until = NULL, next_claim_at = NULL")
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")

@@ -106,3 +106,13 @@ def test_a_file_that_others_can_write_to_is_refused_unless_somebody_named_it(tmp
     with pytest.raises(ConfigurationError, match="others can write to it"):
         load(here, environment={}, named=False)  # nor between the finding and the reading
     assert load(found(tmp_path, named=here).path, environment={}).intake.port == 0
+
+
+def test_a_sandbox_that_has_ended_is_named_where_nothing_else_is_found(checkout: Path, tmp_path: Path) -> None:
+    with running(checkout):
+        assert found(tmp_path).sandbox
+    nothing = found(tmp_path)
+    assert nothing.path is None
+    assert "the sandbox of this folder has ended (`mailerd sandbox --demo` starts it again)" in str(nothing)
+    (checkout / ".sandbox" / "mailerd.toml").unlink()
+    assert "sandbox" not in str(found(tmp_path))

@@ -61,7 +61,9 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
         assert "00:00:00:" not in text, who
     letter = (await told(database, job))["explain a letter"]
     assert "is paused until it is resumed: manual: the owner is on leave" in letter
-    assert "Next: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
+    assert (
+        "Next, if a daemon starts now: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
+    )
 
 
 async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) -> None:
@@ -71,7 +73,10 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
     assert f"paused until {end:%H:%M}: manual" in said["status line"]
     assert f"paused until {end:%H:%M:%S}: not now" in said["top"]
     assert f"paused until {end:%Y-%m-%d %H:%M:%S} UTC" in said["explain a job"]
-    assert "Next: it is tried in 1 h 59 min" in said["explain a letter"] or "in 2 h 0 min" in said["explain a letter"]
+    assert (
+        "Next, if a daemon starts now: it is tried in 1 h 59 min" in said["explain a letter"]
+        or "in 2 h 0 min" in said["explain a letter"]
+    )
 
 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:

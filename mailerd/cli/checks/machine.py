@@ -75,6 +75,12 @@ async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckR
         answer = b""
     if b"alive" in answer and await ours is not False:
         return ok(check, f"a mailerd listens on {where}")
+    if not answer:
+        return fail(
+            check,
+            f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
+            remedy=f"see which (`ss -ltnp sport = :{number}`); `systemctl restart mailerd`, or end the program",
+        )
     return fail(
         check,
         f"{where} is taken by {'the mailerd of another database' if b'alive' in answer else 'another program'}",

@@ -177,11 +177,27 @@ async def test_a_clock_five_minutes_off_fails_against_both_the_database_and_goog
         assert "behind" in found[check].what
 
 
-async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        number = other.getsockname()[1]
+async def test_a_port_that_is_held_in_silence_may_be_a_daemons_that_hangs(patient: Patient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        number = silent.getsockname()[1]
         found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     assert found.level is Level.FAIL
+    assert "nothing answers there: a daemon that hangs" in found.what
+    assert f"ss -ltnp sport = :{number}" in found.remedy
+    assert "systemctl restart mailerd" in found.remedy
+
+
+async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 smtp.example.com ESMTP ready\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]
+    found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+    server.close()
+    assert found.level is Level.FAIL
+    assert "taken by another program" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
 
 
