@@ -273,7 +273,7 @@ def of_job(
 ) -> list[str]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
 
-    What is next is told with `inputs`, and with the `daemons` that there are then.
+    `inputs` and `daemons` say what is next.
     """
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     heard = [(job.bounced, "bounced"), (job.replied, "answered")]

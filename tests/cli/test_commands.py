@@ -16,6 +16,7 @@ from yarl import URL
 from mailerd import __version__
 from mailerd.cli import lazy_group, main
 from mailerd.cli.common import CONNECT_TIMEOUT, no_log, open_database
+from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import ME, Shop
@@ -24,7 +25,8 @@ from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
 from tests.support.terminal import terminal
 
-NO_FILE = "mailerd: no configuration file was found: the environment and the defaults hold; name one with --config\n"
+NO_FILE = f"mailerd: {Found(None)}\n"
+"""It also says so where a sandbox of this checkout has ended."""
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
