@@ -25,7 +25,7 @@ from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
 from tests.support.terminal import terminal
 
-NO_FILE = f"mailerd: {Found(None)}\n"
+NO_FILE = re.escape(f"mailerd: {Found(None)}\n")
 """It also says so where a sandbox of this checkout has ended."""
 
 
