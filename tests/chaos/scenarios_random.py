@@ -25,28 +25,34 @@ _WRITTEN: Final = "SELECT (SELECT COUNT(*) FROM mailerd.jobs), (SELECT MAX(id) F
 Fault = Callable[[Place, Cluster], Awaitable[None]]
 
 
-async def _comes_back_writable(place: Place, cluster: Cluster) -> None:
-    """The primary is killed, another takes over, and the old one comes back and takes writes."""
+async def _kill_primary(place: Place, cluster: Cluster) -> Server:
+    """The primary is killed and another takes over; the old one."""
     old = cluster.primary
     async with failover(place, "the primary is killed"):
         old.kill()
         await asyncio.to_thread(cluster.fail_over)
+    return old
+
+
+async def _start_writable(old: Server) -> None:
+    await asyncio.to_thread(old.start)
+    await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
+
+
+async def _comes_back_writable(place: Place, cluster: Cluster) -> None:
+    """The primary is killed, another takes over, and the old one comes back and takes writes."""
+    old = await _kill_primary(place, cluster)
     async with failover(place, "the old primary comes back writable"):
-        await asyncio.to_thread(old.start)
-        await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
+        await _start_writable(old)
         await asyncio.sleep(place.chance.uniform(1.0, 4.0))
     await asyncio.to_thread(cluster.readmit, old)
 
 
 async def _right_one_falls_silent(place: Place, cluster: Cluster) -> None:
     """The same, and then the new primary is frozen: only the old one takes writes, and it must not get any."""
-    old = cluster.primary
-    async with failover(place, "the primary is killed"):
-        old.kill()
-        await asyncio.to_thread(cluster.fail_over)
+    old = await _kill_primary(place, cluster)
     async with failover(place, "the old primary comes back writable, and the new one is frozen"):
-        await asyncio.to_thread(old.start)
-        await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
+        await _start_writable(old)
         before = await asyncio.to_thread(as_admin, old, _WRITTEN)
         cluster.primary.freeze()
         await asyncio.sleep(place.chance.uniform(2.0, 5.0))
