@@ -8,7 +8,8 @@ import pytest
 
 from mailerd.core.rate_limit import UNITS
 from mailerd.core.reading_budget import RoundBudget
-from mailerd.core.replies import Call
+from mailerd.core.replies import Call, NotSent, UnitsUsedUp
+from mailerd.inbox.examine import MailboxTroubleError, trouble
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -173,3 +174,11 @@ async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
     asked = Counter(UNITS[Call(it.method)] for it in google.log if it.method not in LETTERS and it not in refused)
     assert refused
     assert dict(debited) == dict(asked)
+
+
+def test_an_inbox_that_waits_for_its_units_says_so_and_blames_no_network() -> None:
+    waits = "history.list was not made: me@example.com may use no more units for 1 h"
+    with pytest.raises(MailboxTroubleError, match=f"^{waits}$"):
+        trouble(Call.HISTORY_LIST, UnitsUsedUp(waits))
+    with pytest.raises(MailboxTroubleError, match=r"^Google cannot be reached: reset$"):
+        trouble(Call.HISTORY_LIST, NotSent("reset"))

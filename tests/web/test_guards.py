@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -307,6 +308,29 @@ async def test_a_key_has_a_share_of_the_streams_and_a_stream_ends_with_its_key(
         async with asyncio.timeout(10):
             while await streams[0].content.readany():
                 pass
+    ticking.cancel()
+
+
+async def test_a_stream_goes_on_while_the_database_is_away_and_still_ends_with_its_key(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "QUIET_INTERVAL", 0.1)
+    monkeypatch.setattr(live, "TICK_INTERVAL", 0.05)
+    monkeypatch.setattr(live, "TICK_PER_VIEWER", 0.0)
+    ticking = asyncio.create_task(site.daemon.console.live.run())
+    browser = await site.signed_in()
+    async with browser.get("/live") as stream, asyncio.timeout(20):
+        site.database._unreachable, site.database._away_since = True, time.monotonic()
+        begun = site.daemon.console.live.count
+        told = b""
+        while told.count(b"event: changed") < 3 or site.daemon.console.live.count < begun + 3:
+            more = await stream.content.readany()
+            assert more, "it was ended"
+            told += more
+        site.database._unreachable, site.database._away_since = False, None
+        await site.keys.revoke("shop")
+        while await stream.content.readany():
+            pass
     ticking.cancel()
 
 
