@@ -25,7 +25,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="See and change what each mailbox may send; pause and resume it.", no_args_is_help=True)
 EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")]
-LimitOption = Annotated[int | None, typer.Option(min=0, max=100_000_000)]
+LimitOption = Annotated[int | None, typer.Option(min=0, max=LIMITS["per_day"])]
 
 
 @app.command("list")
@@ -63,7 +63,9 @@ def change(
     per_minute: LimitOption = None,
     per_day: LimitOption = None,
     reserve: LimitOption = None,
-    min_gap: Annotated[float | None, typer.Option(min=0, max=86_400, help="Seconds between two letters.")] = None,
+    min_gap: Annotated[
+        float | None, typer.Option(min=0, max=LIMITS["min_gap"], help="Seconds between two letters.")
+    ] = None,
     warm_up: Annotated[
         str | None, typer.Option(metavar="FIRST+MORE", help="50+25: 50 letters on the first day, 25 more each day; off")
     ] = None,
@@ -149,7 +151,7 @@ def _mailbox(known: Settings, given: str) -> str:
 def _keys(given: str) -> tuple[str, ...]:
     key = given.replace("-", "_")
     if key == "all":
-        return LIMITS
+        return tuple(LIMITS)
     if key == "warm_up":
         return ("warm_up", "warm_up_growth")
     if key not in LIMITS:
@@ -240,6 +242,8 @@ def _limits(each: SenderSummary) -> str:
         for name in ("units_per_minute", "per_minute", "per_day")
     ]
     said += [
-        f"{name.replace('_', ' ')} {getattr(it.limits, name):g}" for name in LIMITS[3:] if getattr(it.limits, name)
+        f"{name.replace('_', ' ')} {getattr(it.limits, name):g}"
+        for name in list(LIMITS)[3:]
+        if getattr(it.limits, name)
     ]
     return ", ".join(said)

@@ -19,8 +19,11 @@ from mailerd.store.queue import rate_limits
 from mailerd.store.queue.change_events import sender_event
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
-LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
-"""What a sender may have of its own."""
+LIMITS: Final[Mapping[str, int | float]] = {
+    "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
+    "min_gap": 86_400.0, "warm_up": 9_999_999, "warm_up_growth": 999_999,
+}  # fmt: skip
+"""What a sender may have of its own, and the most of it; what has no fraction here is a whole number."""
 
 _ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
 _ADD: Final = (

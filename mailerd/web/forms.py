@@ -45,6 +45,18 @@ class BadFormError(MailerdError):
         self.status = status
 
 
+def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
+    """The number of a field, of the kind that its bounds are of.
+
+    Raises:
+        ValueError: it is none, or beyond them.
+    """
+    value = type(most)(text)
+    if not least <= value <= most:
+        raise ValueError(text)
+    return value
+
+
 async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
     """The fields of a form.
 

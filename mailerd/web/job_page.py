@@ -9,18 +9,17 @@ from aiohttp import web
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
-from mailerd.core.states import OPEN, ImpossibleRequestError, JobChange, State
+from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, OPEN, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
 from mailerd.mail.addresses import Addresses
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_form, read_number
 from mailerd.web.jobs_page import apply
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
-MAX_PRIORITY: Final = 100
 TIMEOUT: Final = 2.0
 """Seconds for one query."""
 FAILURES_SHARED: Final = 10.0
@@ -159,10 +158,11 @@ async def _asked(it: ConsoleRequest, job: Job, form: dict[str, str]) -> tuple[Jo
                 return it.t("These letters have changed meanwhile; nothing was changed.")
             return JobChange.RETRY, {"errors": cause.errors}
         case "priority":
-            number = form.get("priority", "")
-            if not number.lstrip("-").isdecimal() or abs(int(number[:5])) > MAX_PRIORITY:
+            try:
+                number = read_number(form.get("priority", ""), least=MIN_PRIORITY, most=MAX_PRIORITY)
+            except ValueError:
                 return it.t("A priority is a number from -100 to 100; nothing was changed.")
-            return JobChange.PRIORITY, {"priority": int(number)}
+            return JobChange.PRIORITY, {"priority": number}
         case _:
             return it.t("There was nothing to change.")
 

@@ -11,9 +11,11 @@ from mailerd.events.runbook import RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
-from mailerd.store.senders import LIMITS, MAX_COUNTED, Senders, SenderSummary
+from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
+from mailerd.texts import in_chinese
 from mailerd.web.charts import SHOWN, gauge_svg
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_form, read_number
+from mailerd.web.html import label
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import SPANS, chart_of
@@ -21,7 +23,6 @@ from mailerd.web.status_page import SPANS, chart_of
 PAUSES: Final[Mapping[str, timedelta | None]] = {
     "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "": None,
 }  # fmt: skip
-MAX_LIMIT: Final = 100_000_000
 MAX_REASON: Final = 200
 MAX_SENDERS: Final = 200
 TIMEOUT: Final = 2.0
@@ -88,11 +89,8 @@ async def act(it: ConsoleRequest) -> web.Response:
             said = it.t("{sender} goes on.", sender=email)
         case "limits":
             it.require_admin()
-            limits = {name: _limit(str(form.get(name, "")).strip()) for name in LIMITS}
-            if any(value is not None and not 0 <= value <= MAX_LIMIT for value in limits.values()):
-                return it.back(here, it.t("A limit is a number of 0 or more; nothing was changed."))
-            await senders.change(email, limits)
-            it.services.wake()
+            if why := await _change_limits(it, senders, email, form.texts()):
+                return it.back(here, it.t("{why}; nothing was changed.", why=why))
             said = it.t("The limits of {sender} are changed.", sender=email)
         case _:
             return it.back(here)
@@ -100,12 +98,19 @@ async def act(it: ConsoleRequest) -> web.Response:
     return it.back(here, said)
 
 
-def _limit(text: str) -> float | None:
-    """None: the default."""
-    if not text:
-        return None
+async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form: dict[str, str]) -> str:
+    """Give a sender the limits of a form, an empty field the default; why not, in words, or ""."""
+    limits: dict[str, float | None] = {}
+    for name, most in LIMITS.items():
+        given = form.get(name, "").strip()
+        try:
+            limits[name] = read_number(given, least=type(most)(0), most=most) if given else None
+        except ValueError:
+            kind = it.t("a whole number") if isinstance(most, int) else it.t("a number")
+            return it.t("{name} is {kind} from 0 to {most:,}", name=label(it.language, name), kind=kind, most=int(most))
     try:
-        value = float(text)
-    except ValueError:
-        return -1.0
-    return int(value) if value.is_integer() else value
+        await senders.change(email, limits)
+    except SenderError as error:
+        return in_chinese(str(error)) if it.language == "zh" else str(error)
+    it.services.wake()
+    return ""

@@ -1,0 +1,71 @@
+"""What bounds a key and its values in the API bounds them in the console too."""
+
+import pytest
+
+from tests.support.rows import post, query
+from tests.web.conftest import ConsoleSite
+from tests.web.test_actions import ask
+
+HX = {"HX-Request": "true"}
+
+
+async def test_an_address_that_has_shown_too_many_bad_keys_is_told_when_to_try_again(site: ConsoleSite) -> None:
+    answers = list[tuple[int, str | None]]()
+    for _ in range(62):
+        async with site.visitor().post("/login", data={"key": "sk_live_wrong"}) as answer:
+            answers.append((answer.status, answer.headers.get("Retry-After")))
+    assert answers == [(401, None)] * 60 + [(429, "10")] * 2
+
+
+async def test_a_header_spares_a_key_nothing_of_its_rate(site: ConsoleSite) -> None:
+    browser = await site.signed_in("slow", per_minute=5)
+    posted, seen = list[int](), list[int]()
+    for number in range(7):
+        async with browser.get(f"/jobs?x={number}", headers=HX) as answer:
+            seen.append(answer.status)
+    for _ in range(7):
+        async with browser.post("/jobs", headers=HX, data={"action": "pause"}, allow_redirects=False) as answer:
+            posted.append(answer.status)
+    assert seen == [200] * 5 + [429] * 2, "the page's own refreshes are counted by themselves"
+    assert set(posted[-3:]) == {429}, "the sign-in counts as well"
+
+
+async def test_what_was_done_is_told_to_the_session_that_did_it_alone(site: ConsoleSite) -> None:
+    secret = await site.keys.create("shop")
+    mine, other = await site.sign_in(secret), await site.sign_in(secret)
+    async with mine.post("/jobs", data={"action": "pause"}, allow_redirects=False) as answer:
+        assert answer.status == 303
+    for browser in (mine, other):
+        async with browser.get("/jobs", headers=HX) as answer:
+            assert "Nothing was chosen" not in await answer.text()
+    for said in (True, False):
+        async with mine.get("/jobs") as answer:
+            assert ("Nothing was chosen" in await answer.text()) is said
+
+
+@pytest.mark.parametrize("given", ["101", "-101", "0000005000", "--5", "0000099999", "5.5", "", "high", "9" * 5000])
+async def test_a_priority_has_the_bounds_of_the_api(site: ConsoleSite, given: str) -> None:
+    job, browser = await post(site.database), await site.signed_in()
+    assert "number from -100 to 100" in await ask(browser, f"/jobs/{job}", action="priority", priority=given)
+    assert await query(site.database, "SELECT priority FROM jobs") == [(0,)]
+
+
+@pytest.mark.parametrize("name, given", [
+    ("per_day", "0.4"), ("per_day", "-1"), ("per_day", "100000001"), ("per_day", "nan"), ("per_minute", "many"),
+    ("reserve", "1e999"), ("min_gap", "86401"), ("min_gap", "nan"), ("warm_up", "10000000"),
+])  # fmt: skip
+async def test_a_limit_has_the_bounds_of_the_command(site: ConsoleSite, name: str, given: str) -> None:
+    await post(site.database)
+    await query(site.database, "UPDATE senders SET per_day = 7, per_minute = 8, min_gap = 2")
+    browser = await site.signed_in()
+    said = await ask(browser, "/senders/me@example.com", action="limits", **{"per_minute": "9", name: given})
+    assert "nothing was changed" in said
+    assert await query(site.database, "SELECT per_day, per_minute, min_gap FROM senders") == [(7, 8, 2.0)]
+
+
+async def test_a_gap_may_be_a_part_of_a_second_and_a_limit_that_leaves_nothing_is_told(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser, page = await site.signed_in(), "/senders/me@example.com"
+    await ask(browser, page, action="limits", min_gap="0.5")
+    assert "leaves nothing of 5 letters a day" in await ask(browser, page, action="limits", per_day="5", reserve="5")
+    assert await query(site.database, "SELECT per_day, min_gap FROM senders") == [(None, 0.5)]
