@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -34,7 +35,7 @@ from mailerd.store.tallies import Tallies
 from mailerd.web.console import Console, Route
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
-from mailerd.web.services import Lent, Services, TooManyError
+from mailerd.web.services import Lent, RefusedError, Services
 from mailerd.web.shared_reads import SharedReads
 
 STATEMENT_TIMEOUT = 2.0
@@ -117,12 +118,17 @@ def _lend(services: Services, intake: Intake) -> None:
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
         return await _there(intake.read).write_csv(request, job_id)
 
-    def count_request(key: ApiKey) -> None:
+    def count_request(key: ApiKey, *, refresh: bool = False) -> None:
         with _plainly():
-            intake.auth.count_request(key)
+            intake.auth.count_request(key, refresh=refresh)
+
+    async def check_key(request: web.Request, secret: str) -> ApiKey:
+        with _plainly():
+            return await intake.auth.check_secret(request, secret)
 
     services.lent = Lent(
-        check_key=intake.auth.check_secret, count_request=count_request, note_caller=note_caller,
+        check_key=check_key, count_request=count_request,
+        count_refresh=partial(count_request, refresh=True), note_caller=note_caller,
         address=intake.client_address.address, post=post, render=render, results=results,
         stream_place=_place(intake.shares.streams.place),
         webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
@@ -145,11 +151,11 @@ def _place(
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """What the intake refuses, without what HTTP needs."""
+    """What the intake refuses, in the console's own words."""
     try:
         yield
     except ApiError as error:
-        raise TooManyError(str(error)) from error
+        raise RefusedError(str(error), status=error.status, retry_after=error.retry_after) from error
 
 
 def _there[T](part: T | None) -> T:

@@ -64,7 +64,7 @@ def change(
     per_day: LimitOption = None,
     reserve: LimitOption = None,
     min_gap: Annotated[
-        float | None, typer.Option(min=0, max=LIMITS["min_gap"], help="Seconds between two letters.")
+        float | None, typer.Option(min=0, max=int(LIMITS["min_gap"]), help="Seconds between two letters.")
     ] = None,
     warm_up: Annotated[
         str | None, typer.Option(metavar="FIRST+MORE", help="50+25: 50 letters on the first day, 25 more each day; off")

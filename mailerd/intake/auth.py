@@ -93,14 +93,14 @@ class ApiKeyAuth:
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         return key
 
-    def count_request(self, key: ApiKey) -> None:
-        """Count a request of a key.
+    def count_request(self, key: ApiKey, *, refresh: bool = False) -> None:
+        """Count a request of a key. `refresh`: an open page asks anew by itself; those have the same rate apart.
 
         Raises:
             ApiError: 429, it has made as many within a minute as it may.
         """
         now = self._clock.monotonic()
-        if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
+        if key.per_minute and (wait := self._rates.wait((key.id, refresh), per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
 
     def _check(self, key: ApiKey, call: Permission) -> None:

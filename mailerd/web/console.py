@@ -25,9 +25,9 @@ from mailerd.web import (
     template_page,
     webhooks_page,
 )
-from mailerd.web.forms import BadFormError, read_form
+from mailerd.web.forms import read_form
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services, TooManyError
+from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, RefusedError, Services
 from mailerd.web.troubles import Trouble, database_trouble
 from mailerd.web.words import translate
 
@@ -146,9 +146,10 @@ class Console:
                     text = translate(language, "This key may not see jobs: the console needs the right read.")
                     return self._error(request, language, 403, text)
                 self._services.intake.note_caller(f"{key.name} via console")
-                if "HX-Request" not in request.headers:  # a page that looks again by itself is made once for all
-                    self._services.intake.count_request(key)
-                response = await self._answer(page, ConsoleRequest(request, self._services, key, language))
+                it = ConsoleRequest(request, self._services, key, language)
+                intake = self._services.intake
+                (intake.count_refresh if it.is_refresh else intake.count_request)(key)
+                response = await self._answer(page, it)
             except MailerdError as error:
                 return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
@@ -160,7 +161,7 @@ class Console:
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""
         whole = it.http.path.endswith(_NOT_SHARED)  # a letter has headers of its own that keep it in its frame
-        if it.http.method != "GET" or "HX-Request" not in it.http.headers or whole:
+        if not it.is_refresh or whole:
             return await page(it)
 
         async def made() -> bytes:
@@ -183,10 +184,12 @@ class Console:
     def _failed(self, request: web.Request, language: Language, error: MailerdError) -> web.Response:
         """Why there is no page. While the database is away, no session can be looked up: the page has no secrets."""
         status = _status(error)
-        if status != _UNAVAILABLE:
-            return self._error(request, language, status, str(error))
-        trouble = database_trouble(language, self._services.outage())
-        return self._error(request, language, status, trouble.text, [trouble])
+        if status == _UNAVAILABLE and isinstance(error, DatabaseError):
+            trouble = database_trouble(language, self._services.outage())
+            return self._error(request, language, status, trouble.text, [trouble])
+        response = self._error(request, language, status, str(error))
+        response.headers.update(error.headers if isinstance(error, RefusedError) else {})
+        return response
 
     def _error(
         self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
@@ -217,14 +220,13 @@ class Console:
         try:
             secret = str((await read_form(request)).get("key", "")).strip()
             key = await services.intake.check_key(request, secret)
+            services.intake.count_request(key)
             address = services.intake.address(request)
             session = await services.sessions.create(key, ip=address[:45])
-        except BadFormError as error:
-            return self._login_page(request, status=error.status, error=str(error))
-        except DatabaseError:
-            raise
-        except MailerdError as error:
-            return self._login_page(request, status=401, error=str(error))
+        except RefusedError as error:
+            response = self._login_page(request, status=error.status, error=str(error))
+            response.headers.update(error.headers)
+            return response
         services.events.console_signed_in(key=key.name, address=address, way="key")
         return _begin(request, session)
 
@@ -250,14 +252,12 @@ class Console:
 def _status(error: MailerdError) -> int:
     """The HTTP status that says it."""
     match error:
-        case BadFormError():
+        case RefusedError():
             return error.status
         case MissingError():
             return 404
         case NotAllowedError():
             return 403
-        case TooManyError():
-            return 429
         case DatabaseError():
             return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.web_request import FileField
 
-from mailerd.errors import MailerdError
+from mailerd.web.services import RefusedError
 
 MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
@@ -37,14 +37,6 @@ class Form:
         return {field: value for field, value in self.fields if isinstance(value, str)}
 
 
-class BadFormError(MailerdError):
-    """The body is no form, or only half of one came. `status`: as HTTP says it."""
-
-    def __init__(self, why: str, *, status: int) -> None:
-        super().__init__(why)
-        self.status = status
-
-
 def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     """The number of a field, of the kind that its bounds are of.
 
@@ -61,20 +53,20 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
     """The fields of a form.
 
     Raises:
-        BadFormError: it is too large, too slow, or cannot be read.
+        RefusedError: it is too large, too slow, or cannot be read.
     """
     try:
         async with asyncio.timeout(FORM_TIMEOUT):
             fields = await request.clone(client_max_size=most).post()
             return Form([(name, _content(value)) for name, value in fields.items()])
     except TimeoutError:
-        raise BadFormError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
+        raise RefusedError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
     except web.HTTPRequestEntityTooLarge:
-        raise BadFormError(f"the form is larger than {most:,} bytes", status=413) from None
+        raise RefusedError(f"the form is larger than {most:,} bytes", status=413) from None
     except ConnectionError:
         raise
     except Exception as error:
-        raise BadFormError("the form cannot be read", status=400) from error
+        raise RefusedError("the form cannot be read", status=400) from error
 
 
 def _content(value: str | bytes | bytearray | FileField) -> str | bytes:

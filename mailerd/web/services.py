@@ -39,8 +39,13 @@ class NotAllowedError(MailerdError):
     """The key may not do this."""
 
 
-class TooManyError(MailerdError):
-    """The key does as much already as it may."""
+class RefusedError(MailerdError):
+    """A request that is answered with `status`; `retry_after`: seconds until it may come again."""
+
+    def __init__(self, why: str, *, status: int, retry_after: int | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+        self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
 
 
 class MissingError(MailerdError):
@@ -64,11 +69,13 @@ class Lent:
     """What only the intake has, as it lends it."""
 
     check_key: Callable[[web.Request, str], Awaitable[ApiKey]]
-    """The key of this secret, or MailerdError; it slows down who guesses."""
+    """The key of this secret, or RefusedError; it slows down who guesses."""
     count_request: Callable[[ApiKey], None]
-    """Counts a request of a key; MailerdError: it has made as many as it may within a minute."""
+    """Counts a request of a key; RefusedError: it has made as many as it may within a minute."""
+    count_refresh: Callable[[ApiKey], None]
+    """Counts the refresh of an open page; these have the same rate apart."""
     stream_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for an event stream; MailerdError: it holds its share already."""
+    """A key's place for an event stream; RefusedError: it holds its share already."""
     note_caller: Callable[[str], None]
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
@@ -80,7 +87,7 @@ class Lent:
     results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     """Answers with all recipients of a job as CSV."""
     webhook_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for tests and replays of webhooks, which take seconds; MailerdError: it holds it already."""
+    """A key's place for tests and replays of webhooks, which take seconds; RefusedError: it holds it already."""
 
 
 @dataclass
@@ -128,6 +135,11 @@ class ConsoleRequest:
     language: Language
 
     @property
+    def is_refresh(self) -> bool:
+        """Whether an open page fetches itself anew."""
+        return self.http.method == "GET" and "HX-Request" in self.http.headers
+
+    @property
     def session(self) -> str:
         """The secret of its session."""
         return self.http.cookies.get(cookie_name(self.http), "")
@@ -169,10 +181,11 @@ class ConsoleRequest:
         raise MissingError(self.t("There is nothing at this address."))
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
-        """A page."""
+        """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
         shared = {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "said": said_of(self.http), "query": self.http.query, "now": self.services.clock.now(),
+            "said": "" if self.is_refresh else said_of(self.http), "query": self.http.query,
+            "now": self.services.clock.now(),
         }  # fmt: skip
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")

@@ -9,14 +9,6 @@ from tests.web.test_actions import ask
 HX = {"HX-Request": "true"}
 
 
-async def test_an_address_that_has_shown_too_many_bad_keys_is_told_when_to_try_again(site: ConsoleSite) -> None:
-    answers = list[tuple[int, str | None]]()
-    for _ in range(62):
-        async with site.visitor().post("/login", data={"key": "sk_live_wrong"}) as answer:
-            answers.append((answer.status, answer.headers.get("Retry-After")))
-    assert answers == [(401, None)] * 60 + [(429, "10")] * 2
-
-
 async def test_a_header_spares_a_key_nothing_of_its_rate(site: ConsoleSite) -> None:
     browser = await site.signed_in("slow", per_minute=5)
     posted, seen = list[int](), list[int]()

@@ -38,13 +38,14 @@ async def test_a_key_signs_in_and_signing_out_ends_the_session_at_the_server(sit
 
 
 async def test_a_bad_key_is_refused_and_who_guesses_is_slowed_down(site: ConsoleSite) -> None:
-    browser, seen = site.visitor(), list[str]()
-    for _ in range(70):
+    browser, seen, text = site.visitor(), list[tuple[int, str | None]](), list[str]()
+    for _ in range(62):
         async with browser.post("/login", data={"key": "sk_live_wrong"}) as answer:
-            assert answer.status == 401
-            seen.append(await answer.text())
-    assert "unknown or revoked" in seen[0]
-    assert "too many bad API keys" in seen[-1]
+            seen.append((answer.status, answer.headers.get("Retry-After")))
+            text.append(await answer.text())
+    assert seen == [(401, None)] * 60 + [(429, "10")] * 2
+    assert "unknown or revoked" in text[0]
+    assert "too many bad API keys" in text[-1]
 
 
 async def test_a_session_that_a_stranger_has_set_is_not_taken_over(site: ConsoleSite) -> None:
