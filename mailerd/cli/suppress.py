@@ -65,7 +65,7 @@ def add(
             detail=detail,
             actor=getpass.getuser(),
         )
-        return await suppressions.add([new], log=_log("suppress", mailing_list))
+        return (await suppressions.add([new], log=_log("suppress", mailing_list))).changed
 
     added = _ask(config, work)
     before = "" if added else tr(", as before")
@@ -175,7 +175,7 @@ def import_file(
                 NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
                 for it in addresses
             ]
-            added += len(await suppressions.add(new, log=log))
+            added += len((await suppressions.add(new, log=log)).fresh)
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:

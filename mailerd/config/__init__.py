@@ -53,6 +53,9 @@ class IntakeSettings(Section):
         description="bodies above 1 MiB of one key at once, each of eight times its size; twice that in all",
     )
     dry_runs_per_key: Annotated[int, Field(ge=1, le=16)] = Field(1, description="dry runs of one key at once")
+    downloads_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
+        2, description="CSV downloads of one key at once; the others wait in line; twice that in all"
+    )
     streams_per_key: Annotated[int, Field(ge=1, le=10_000)] = Field(
         20, description="event streams of one key; five times that in all"
     )

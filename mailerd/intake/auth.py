@@ -145,8 +145,13 @@ class ApiKeyAuth:
 
 
 def raw_path(request: web.Request) -> str:
-    """A request's path as it came, for the log: decoded it may hold what a terminal obeys."""
-    return request.rel_url.raw_path
+    """A request's path as it came, for the log: decoded it may hold what a terminal obeys.
+
+    One that names a recipient's address is shown as its pattern: whose mail is suppressed is for the table alone.
+    """
+    resource = request.match_info.route.resource
+    canonical = resource.canonical if resource else ""
+    return canonical if canonical.endswith("/suppressions/{email}") else request.rel_url.raw_path
 
 
 def _too_fast(message: str, wait: float) -> ApiError:

@@ -19,7 +19,7 @@ from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
-from mailerd.store.mailing_lists import MailingList
+from mailerd.store.mailing_lists import ListNameError, MailingList
 from mailerd.store.new_job import NewRecipient
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -48,7 +48,7 @@ class OptOut:
         """The handlers by the ids of their operations."""
         it = SuppressionEndpoints(
             auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
-            large_bodies=shares.large_bodies,
+            shares=shares,
         )  # fmt: skip
         return {
             "listSuppressions": it.index,
@@ -131,4 +131,7 @@ async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppress
     if key is not None and not key.may(Permission.SUPPRESS):
         why = "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them"
         raise invalid([FieldError("list", why)])
-    return None if parsed.dry_run else await suppressions.make_list(name)
+    try:
+        return None if parsed.dry_run else await suppressions.make_list(name)
+    except ListNameError as error:
+        raise invalid([FieldError("list", str(error))]) from None

@@ -15,6 +15,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response, write
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import JobLookup, choice, cursor, limit, moment, query, text
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
 from mailerd.intake.response_models import JobOut, JobsOut
@@ -43,11 +44,14 @@ _FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
 class ReadEndpoints:
     """The endpoints that only read."""
 
-    def __init__(self, *, lookup: JobLookup, jobs: Jobs, forecast: ForecastService, events: IntakeEvents) -> None:
+    def __init__(
+        self, *, lookup: JobLookup, jobs: Jobs, forecast: ForecastService, events: IntakeEvents, downloads: KeyShare
+    ) -> None:
         self._lookup = lookup
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
+        self._downloads = downloads
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
@@ -118,7 +122,8 @@ class ReadEndpoints:
         given = query(request, allowed=("status",))
         status = choice(given, "status", State)
         job = await self._lookup.of(request, key)
-        return await self.write_csv(request, job.id, status)
+        async with self._downloads.place(key):
+            return await self.write_csv(request, job.id, status)
 
     async def write_csv(self, request: web.Request, job_id: str, status: State | None = None) -> web.StreamResponse:
         """The answer itself, once it is known that the caller may see the job."""

@@ -289,8 +289,9 @@ class Intake:
             timeout=self._body_timeout,
         )  # fmt: skip
         self.read = read = ReadEndpoints(
-            lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events
-        )
+            lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
+            downloads=self.shares.downloads,
+        )  # fmt: skip
         check, writer = partial(self._check_ready, renderer), self._database.pool.writer
         health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)

@@ -14,7 +14,7 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response, write
-from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
@@ -29,7 +29,7 @@ from mailerd.intake.suppression_models import (
     SuppressionsOut,
 )
 from mailerd.mail.addresses import Addresses
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
 from mailerd.store.mailing_lists import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, MailingList
@@ -89,13 +89,14 @@ class SuppressionEndpoints:
         timeout: float,
         events: SuppressionEvents,
         body_timeout: float,
-        large_bodies: KeyShare,
+        shares: KeyShares,
     ) -> None:
         self._auth = auth
         self._database = database
         self._timeout = timeout
         self._events = events
-        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=large_bodies)
+        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=shares.large_bodies)
+        self._checks, self._downloads = shares.checks, shares.downloads
 
     async def index(self, request: web.Request) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
@@ -120,7 +121,11 @@ class SuppressionEndpoints:
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """All of them as CSV, page by page."""
-        await self._auth.authenticate(request, Permission.SUPPRESS)
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
+        async with self._downloads.place(key):
+            return await self._write_csv(request)
+
+    async def _write_csv(self, request: web.Request) -> web.StreamResponse:
         given = query(request, allowed=("list", "reason"))
         reason, suppressions = choice(given, "reason", Reason), await self._suppressions()
         mailing_list = await _list_of(suppressions, given.get("list"))
@@ -142,21 +147,25 @@ class SuppressionEndpoints:
         """Make suppressions; all of them or none. Again, it changes nothing."""
         key = await self._auth.authenticate(request, Permission.SUPPRESS)
         query(request, allowed=())
-        async with self._bodies.read(request, key) as raw:
-            given = read_model(SuppressionsIn, parse(raw)).suppressions
+        # Thousands of addresses take seconds, here and of the database: a key has few such requests under way at once,
+        # or the statements of all others would wait behind them. In a thread they hold up no other request.
+        async with self._bodies.read(request, key) as raw, self._checks.place(key):
+            return await self._add(read_model(SuppressionsIn, parse(raw)).suppressions, key)
+
+    async def _add(self, given: Sequence[SuppressionIn], key: ApiKey) -> web.Response:
         suppressions, faults = await self._suppressions(), list[FieldError]()
-        # Thousands of addresses take seconds: in a thread they hold up no other request.
         clean, digests = await asyncio.to_thread(_check_all, given, suppressions, faults)
         if faults:
             raise invalid(faults[:_MAX_FAULTS])
-        lists = {name: await self._made(suppressions, name, faults) for name in {it.list for it in given}}
-        if faults:
-            raise invalid(faults)
+        try:
+            lists = await suppressions.make_lists({it.list for it in given if it.list is not None})
+        except ListNameError as error:
+            raise invalid([FieldError("list", str(error))]) from None
         actor = f"key {key.name}"
         new = [
             NewSuppression(
                 digest,
-                lists[it.list],
+                lists[it.list] if it.list is not None else EVERYTHING,
                 it.reason,
                 Channel.API,
                 email,
@@ -166,8 +175,10 @@ class SuppressionEndpoints:
             for it, email, digest in zip(given, clean, digests, strict=True)
         ]
         added = await suppressions.add(new)
-        self._log_added(added, {list_id: name or EVERYTHING_NAME for name, list_id in lists.items()})
-        return json_response(SuppressedOut(total=len(new), added=len(added)))
+        self._log_added(
+            added.changed, {EVERYTHING: EVERYTHING_NAME, **{list_id: name for name, list_id in lists.items()}}
+        )
+        return json_response(SuppressedOut(total=len(new), added=len(added.fresh)))
 
     def _log_added(self, added: Sequence[NewSuppression], lists: Mapping[int, str]) -> None:
         """One event for each reason, with the number where it is more than one."""
@@ -188,7 +199,11 @@ class SuppressionEndpoints:
     async def remove(self, request: web.Request) -> web.Response:
         """End one; the person gets letters again."""
         key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        given, email = query(request, allowed=("list",)), request.match_info["email"]
+        given = query(request, allowed=("list",))
+        try:
+            email = Addresses().check(request.match_info["email"])
+        except ValueError as error:
+            raise invalid([FieldError("email", str(error))]) from None
         suppressions = await self._suppressions()
         mailing_list = await _list_of(suppressions, given.get("list"))
         removed = await suppressions.remove(
@@ -226,15 +241,6 @@ class SuppressionEndpoints:
     async def _suppressions(self) -> Suppressions:
         keys = await Secrets(self._database, timeout=self._timeout).keys()
         return Suppressions(self._database, key=keys.address, timeout=self._timeout)
-
-    async def _made(self, suppressions: Suppressions, name: str | None, faults: list[FieldError]) -> int:
-        if name is None:
-            return EVERYTHING
-        try:
-            return (await suppressions.make_list(name)).id
-        except ListNameError as error:
-            faults.append(FieldError("list", f"{name!r}: {error}"))
-            return EVERYTHING
 
 
 def _row(it: Suppression) -> tuple[object, ...]:

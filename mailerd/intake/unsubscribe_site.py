@@ -196,7 +196,7 @@ class UnsubscribeSite:
         new = NewSuppression(
             token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, token.recipient_id or None
         )
-        if await suppressions.add([new]):
+        if (await suppressions.add([new])).changed:
             self._events.suppression_added(
                 address=who or "an address", mailing_list=title, reason=Reason.UNSUBSCRIBED.value, source=source.value
             )

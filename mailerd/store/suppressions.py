@@ -25,9 +25,9 @@ _COLUMNS: Final = (
 )
 _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
 _ADD: Final = (
-    "INSERT INTO suppressions"
+    "INSERT IGNORE INTO suppressions"  # it counts what it inserts, and not what was there
     " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = suppressions.digest"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
 )
 # A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
 # other one stays as it was first given.
@@ -93,6 +93,21 @@ class NewSuppression:
     actor: str | None = None
 
 
+@dataclass(frozen=True)
+class AddedSuppressions:
+    """What a transaction has changed."""
+
+    fresh: list[NewSuppression]
+    """Those that there were not before."""
+    stronger: list[NewSuppression]
+    """Those that were there for a weaker reason."""
+
+    @property
+    def changed(self) -> list[NewSuppression]:
+        """All that log and metrics tell."""
+        return [*self.fresh, *self.stronger]
+
+
 class Suppressions:
     """Reads and changes them. `key` makes the digests; `timeout`: seconds that the database gets for an answer."""
 
@@ -105,8 +120,8 @@ class Suppressions:
         """What stands for the address in the table."""
         return digest_of(address, self._key)
 
-    async def add(self, new: Sequence[NewSuppression], *, log: CommandLog | None = None) -> list[NewSuppression]:
-        """Make them, in one transaction; those that there were not before. To repeat it is harmless.
+    async def add(self, new: Sequence[NewSuppression], *, log: CommandLog | None = None) -> AddedSuppressions:
+        """Make them, in one transaction; what that has changed. To repeat it is harmless.
 
         `log`: a command's row in the log of actions, which counts them in the same transaction.
 
@@ -114,9 +129,9 @@ class Suppressions:
             DatabaseError: it is not known to be stored.
         """
 
-        async def work(cursor: Cursor) -> tuple[list[NewSuppression], int | None]:
+        async def work(cursor: Cursor) -> tuple[AddedSuppressions, int | None]:
             added = await add(cursor, new)
-            return added, await log.count(cursor, len(added)) if log else None
+            return added, await log.count(cursor, len(added.changed)) if log else None
 
         added, row = await self._database.request(work, what="suppress", bound=self._timeout)
         if log:
@@ -228,18 +243,24 @@ class Suppressions:
             DatabaseError: it was not made.
         """
         check_list(name, title)
+        return await self._database.request(
+            lambda cursor: _make_list(cursor, name, title), what="make a list", bound=self._timeout
+        )
 
-        async def work(cursor: Cursor) -> MailingList:
-            await cursor.execute(_FIND_LIST, (name,))
-            if not await cursor.fetchone():
-                await cursor.execute(_COUNT_LISTS)
-                if (await cursor.fetchone())[0] >= MAX_LISTS:
-                    raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
-            await cursor.execute(_MAKE_LIST, (name, title))
-            await cursor.execute(_FIND_LIST, (name,))
-            return _list(await cursor.fetchone())
+    async def make_lists(self, names: Collection[str]) -> dict[str, int]:
+        """The ids of the lists of these names; those that are not there are made, all of them or none.
 
-        return await self._database.request(work, what="make a list", bound=self._timeout)
+        Raises:
+            ListNameError: a name cannot be used, or there would be too many lists.
+            DatabaseError: they were not made.
+        """
+        for name in names:
+            check_list(name)
+
+        async def work(cursor: Cursor) -> dict[str, int]:
+            return {name: (await _make_list(cursor, name, None)).id for name in sorted(names)}
+
+        return await self._database.request(work, what="make lists", bound=self._timeout) if names else {}
 
     async def address_of(self, recipient_id: int) -> str | None:
         """To whom a letter went, while its row is kept."""
@@ -249,19 +270,16 @@ class Suppressions:
         return rows[0][0] if rows else None
 
 
-async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppression]:
+async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppressions:
     """What `Suppressions.add` does, in a transaction of the caller's."""
-    added = list[NewSuppression]()
+    added = AddedSuppressions([], [])
     for first in range(0, len(new), ROWS_AT_ONCE):
         part = dict[tuple[bytes, int], NewSuppression]()
         for it in new[first : first + ROWS_AT_ONCE]:
             if (there := part.get((it.digest, it.list_id))) is None or it.reason.strength > there.reason.strength:
                 part[it.digest, it.list_id] = it
-        await cursor.execute(_BINDING, (tuple({it.digest for it in part.values()}), tuple({it for _, it in part})))
-        known = {(bytes(digest), list_id): reason for digest, list_id, reason in await cursor.fetchall()}
+        known = await _insert_missing(cursor, part)
         fresh = [it for key, it in part.items() if key not in known]
-        if fresh:
-            await cursor.execute(*_rows(_ADD, [_row(it) for it in fresh]))
         stronger = [it for key, it in part.items() if key in known and it.reason.strength > Reason(known[key]).strength]
         for it in stronger:
             await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
@@ -273,8 +291,44 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppress
                 )
             )
         await _write_events(cursor, [it for it in fresh if it.reason is Reason.UNSUBSCRIBED])
-        added += fresh
+        added.fresh.extend(fresh)
+        added.stronger.extend(stronger)
     return added
+
+
+async def _insert_missing(
+    cursor: Cursor, part: Mapping[tuple[bytes, int], NewSuppression]
+) -> dict[tuple[bytes, int], str]:
+    """Insert those that are not there; the reasons of those that were.
+
+    Of two transactions that insert one at once, the second finds that it has inserted fewer, and looks once more: so
+    each is counted, logged and told by one of them alone.
+    """
+    digests, lists = tuple({it.digest for it in part.values()}), tuple({it for _, it in part})
+    while True:
+        await cursor.execute(_BINDING, (digests, lists))
+        known = {(bytes(digest), list_id): reason for digest, list_id, reason in await cursor.fetchall()}
+        missing = [_row(it) for key, it in part.items() if key not in known]
+        if not missing:
+            return known
+        await cursor.execute("SAVEPOINT missing")
+        await cursor.execute(*_rows(_ADD, missing))
+        if cursor.rowcount == len(missing):
+            return known
+        await cursor.execute("ROLLBACK TO SAVEPOINT missing")
+
+
+async def _make_list(cursor: Cursor, name: str, title: str | None) -> MailingList:
+    await cursor.execute(_FIND_LIST, (name,))
+    if (row := await cursor.fetchone()) is not None and title is None:
+        return _list(row)
+    if row is None:
+        await cursor.execute(_COUNT_LISTS)
+        if (await cursor.fetchone())[0] >= MAX_LISTS:
+            raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
+    await cursor.execute(_MAKE_LIST, (name, title))
+    await cursor.execute(_FIND_LIST, (name,))
+    return _list(await cursor.fetchone())
 
 
 async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
@@ -321,8 +375,7 @@ def _row(it: NewSuppression) -> tuple[object, ...]:
 def _rows(insert: str, rows: Sequence[tuple[object, ...]]) -> Statement:
     """An INSERT of several rows, made of one of a single row."""
     head, _, rest = insert.partition(" VALUES ")
-    row, end, tail = rest.partition(" ON DUPLICATE")
-    return f"{head} VALUES {', '.join([row] * len(rows))}{end}{tail}", [value for row in rows for value in row]
+    return f"{head} VALUES {', '.join([rest] * len(rows))}", [value for row in rows for value in row]
 
 
 def _suppression(row: Sequence[Any]) -> Suppression:

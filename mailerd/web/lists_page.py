@@ -67,7 +67,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         changed = await suppressions.remove(digest, list_id=list_id, source=Channel.API, actor=it.actor)
     else:
         new = NewSuppression(digest, list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
-        changed = bool(await suppressions.add([new]))
+        changed = bool((await suppressions.add([new])).changed)
     if not changed:
         return it.back(here, it.t("There was nothing to change."))
     events, mailing_list = SuppressionEvents(it.services.events.sink), name or EVERYTHING_NAME

@@ -8,7 +8,9 @@ import pytest
 
 from mailerd.config import PublicSettings, UnsubscribeSettings
 from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.store import suppressions as store
 from mailerd.store.api_keys import Permission
+from mailerd.store.suppressions import Suppressions
 from tests.intake.site import Build, Site
 from tests.intake.site import job as good
 from tests.support.own_time import longest_stall
@@ -97,6 +99,56 @@ async def test_each_request_is_an_event_with_its_number_and_what_was_there_is_no
         ("suppressions_added", {**one, "added": 2, "mailing_list": "2 lists"}),
         ("suppression_removed", {"source": "api", "address": "a•••@example.com", "mailing_list": "news"}),
     ]
+
+
+async def test_a_stronger_reason_is_told_and_counts_as_none_that_was_added(site: Site) -> None:
+    await suppress(site, ADA)
+    assert await suppress(site, ADA, reason="hard_bounce") == (200, {"total": 1, "added": 0})
+    assert [it["reason"] for it in site.heard.of("suppression_added")] == ["manual", "hard_bounce"]
+
+
+async def test_no_address_stands_in_the_line_of_a_request(site: Site) -> None:
+    await suppress(site, ADA)
+    assert (await ask(site, "DELETE", f"/api/suppressions/{ADA}"))[0] == 200
+    assert (await ask(site, "DELETE", "/api/suppressions/%0a%0alog@example.com"))[0] == 404
+    await site.heard.wait_for("request_answered", times=3)
+    assert [it["path"] for it in site.heard.of("request_answered")][-2:] == ["/api/suppressions/{email}"] * 2
+    said = [value for name, it in site.heard.events if name.startswith("suppression_rem") for value in it.values()]
+    assert [value for value in said if "\n" in str(value)] == []
+
+
+async def test_a_request_that_is_refused_makes_no_list_and_a_job_names_the_limit(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_LISTS", 3)
+    body = {"suppressions": [{"email": ADA, "list": f"list-{number}"} for number in range(4)]}
+    assert (await ask(site, "POST", "/api/suppressions", json=body))[0] == 422
+    assert (await ask(site, "GET", "/api/lists"))[1]["lists"] == []
+    body["suppressions"].pop()
+    assert (await ask(site, "POST", "/api/suppressions", json=body))[0] == 200
+    status, found = await site.post(job(BOB, list="another"))
+    assert (status, found["error"]["details"][0]["field"]) == (422, "list")
+    assert "there are 3 lists already" in found["error"]["details"][0]["message"]
+
+
+async def test_a_key_has_few_large_requests_under_way_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = under_way = 0
+    add = Suppressions.add
+
+    async def slowly(*args: Any, **more: Any) -> Any:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0.05)
+            return await add(*args, **more)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Suppressions, "add", slowly)
+    answers = await asyncio.gather(*(suppress(site, f"r{number}@example.com") for number in range(20)))
+    assert [status for status, _ in answers] == [200] * 20
+    assert most == 2, "intake.checks_per_key"
 
 
 async def test_lists_have_titles(site: Site) -> None:

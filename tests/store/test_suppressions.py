@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.store import suppressions as store
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.suppressions import AddedSuppressions, NewSuppression, Suppressions
 from tests.support.rows import query
 
 ADA = "ada@example.com"
@@ -65,14 +66,18 @@ async def test_one_of_everything_binds_every_list_and_none(suppressions: Suppres
     assert await suppressions.binding(["ada@example.com"], list_id=None) == {"ada@example.com": Reason.MANUAL}
 
 
+def counts(added: AddedSuppressions) -> tuple[int, int]:
+    return len(added.fresh), len(added.stronger)
+
+
 async def test_the_same_one_again_changes_nothing_and_a_bounce_is_stronger(
     suppressions: Suppressions, database: Database
 ) -> None:
     one = new(suppressions, "ada@example.com")
-    assert len(await suppressions.add([one, one])) == 1
-    assert len(await suppressions.add([one])) == 0
-    assert len(await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])) == 0
-    assert len(await suppressions.add([one])) == 0
+    assert counts(await suppressions.add([one, one])) == (1, 0)
+    assert counts(await suppressions.add([one])) == (0, 0)
+    assert counts(await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])) == (0, 1)
+    assert counts(await suppressions.add([one])) == (0, 0)
     (only,) = await suppressions.of("ADA@example.com")
     assert (only.reason, only.address, only.actor) == (Reason.HARD_BOUNCE, "ada@example.com", "me")
     assert await log(database) == [("added", "manual", "cli"), ("added", "hard_bounce", "cli")]
@@ -128,7 +133,7 @@ async def test_a_list_is_made_once_and_keeps_its_title(suppressions: Suppression
 
 async def test_of_several_for_one_address_the_strongest_holds(suppressions: Suppressions) -> None:
     both = [new(suppressions, ADA), new(suppressions, ADA, reason=Reason.HARD_BOUNCE), new(suppressions, ADA)]
-    assert len(await suppressions.add(both)) == 1
+    assert counts(await suppressions.add(both)) == (1, 0)
     (only,) = await suppressions.of(ADA)
     assert only.reason is Reason.HARD_BOUNCE
 
@@ -151,3 +156,27 @@ async def test_there_are_no_more_lists_than_an_answer_shows(
         await suppressions.make_list(name)
     with pytest.raises(ListNameError, match="already"):
         await suppressions.make_list("c")
+
+
+async def test_one_that_many_add_at_once_is_added_by_one_of_them(
+    suppressions: Suppressions, database: Database
+) -> None:
+    for number in range(5):  # each a race of its own; together with others that nobody else adds
+        shared = new(suppressions, f"shared{number}@example.com", reason=Reason.UNSUBSCRIBED)
+        alone = [new(suppressions, f"r{number}-{each}@example.com") for each in range(8)]
+        added = await asyncio.gather(*(suppressions.add([it, shared]) for it in alone))
+        assert sum(len(each.fresh) for each in added) == len(alone) + 1
+        assert len(await suppressions.of(f"shared{number}@example.com")) == 1
+    assert len(await log(database)) == 5 * 9
+    assert await query(database, "SELECT COUNT(*) FROM events") == [(5,)]
+
+
+async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_LISTS", 3)
+    made = await suppressions.make_lists(["a", "b"])
+    assert await suppressions.make_lists(["b", "c"]) == {"b": made["b"], "c": made["b"] + 1}
+    with pytest.raises(ListNameError, match="which is the limit"):
+        await suppressions.make_lists(["a", "d"])
+    with pytest.raises(ListNameError, match="a list's name has"):
+        await suppressions.make_lists(["a", "d e"])
+    assert [it.name for it in await suppressions.lists()] == ["a", "b", "c"]

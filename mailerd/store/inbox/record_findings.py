@@ -141,9 +141,9 @@ class _FindingsBatch:
         await self._write_sender(undoing)
         if self._suppress:
             added = await add(self.cursor, self._suppress)
-            names = await list_names(self.cursor, {it.list_id for it in added})
+            names = await list_names(self.cursor, {it.list_id for it in added.changed})
             self.done.suppressed += [
-                AddedSuppression(it.address or "", names[it.list_id], it.reason, it.source) for it in added
+                AddedSuppression(it.address or "", names[it.list_id], it.reason, it.source) for it in added.changed
             ]
         if self._news:
             await self.cursor.execute(*insert_events(self._news))
