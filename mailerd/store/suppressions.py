@@ -311,11 +311,11 @@ async def _insert_missing(
         missing = [_row(it) for key, it in part.items() if key not in known]
         if not missing:
             return known
-        await cursor.execute("SAVEPOINT missing")
+        await cursor.execute("SAVEPOINT s")
         await cursor.execute(*_rows(_ADD, missing))
         if cursor.rowcount == len(missing):
             return known
-        await cursor.execute("ROLLBACK TO SAVEPOINT missing")
+        await cursor.execute("ROLLBACK TO SAVEPOINT s")
 
 
 async def _make_list(cursor: Cursor, name: str, title: str | None) -> MailingList:
