@@ -89,6 +89,7 @@ NO_WORDS: Final = frozenset(
         "Hello {{{{ name }}}}",
         "Mail service not enabled",
         "Quota exceeded",
+        "ROLLBACK TO SAVEPOINT s",
         "READ ONLY of the schema",
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",

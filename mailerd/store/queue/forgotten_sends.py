@@ -38,6 +38,10 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
    AND ((r.status = 'waiting' AND (r.draft_id IS NULL OR r.draft_id = %s))
         OR (r.status = 'sending' AND (r.claim_token = %s OR (r.mode IS NULL AND r.draft_id IS NULL))))
    AND {NOT_SENT}"""
+_OTHER_CLAIM: Final = """
+SELECT claim_token, attempts FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id = %s AND status = 'sending' AND claim_token <> %s FOR UPDATE"""
+_TAKEN: Final = "an earlier send of this letter had no answer: it was taken from this claim before its hand-over"
 _LOGGED: Final = """
 SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
 
@@ -75,6 +79,8 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     """Make a row unsure that does not show this unresolved send, with all that a check needs; whether it was one."""
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
+    await cursor.execute(_OTHER_CLAIM, (letter.id, letter.token))
+    other = await cursor.fetchone()
     await cursor.execute(
         _LATE,
         (
@@ -87,6 +93,9 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
         return False
     row = AttemptRow(letter.id, letter.attempt, letter.token, by, Transition.LOST.value, draft_id=draft, error=error)
     await log_attempt(cursor, row, overrule=True)
+    if other is not None:  # or its worker would take the row back, with a draft that is deleted by then (`_hold`)
+        token, attempts = other
+        await log_attempt(cursor, AttemptRow(letter.id, attempts, token, by, "lapsed", error=_TAKEN))
     return True
 
 

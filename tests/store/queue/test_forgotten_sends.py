@@ -122,6 +122,27 @@ async def test_a_doubt_that_the_history_told_before_its_own_record_came_is_told_
     assert await write(database, lost) == [TAKEN]
 
 
+async def test_who_was_stopped_before_its_hand_over_does_not_take_back_a_row_that_a_doubt_has_taken(
+    database: Database, one: Daemon
+) -> None:
+    """Its draft is deleted as an orphan meanwhile: were it on the row again, that it is gone would look like a send."""
+    former = await one_letter(database)
+    await query(database, FORGOTTEN_CLAIM)
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Handover(letter, "draft", "d2", "t2"))  # stopped: it is never written
+    assert await write(database, Outcome(former, LOST)) == [TAKEN]
+    await look_again_now(database)
+    ((doubt, *_),) = await query(database, "SELECT id FROM job_recipients WHERE status = 'unsure'")
+    assert doubt == letter.id
+    await query(
+        database, "UPDATE job_recipients SET status = 'waiting', lease_until = NULL, draft_id = NULL, mode = NULL"
+    )
+    one.meets_another()
+    await one.ready(1)
+    assert (await row(database, letter, "draft_id")) == (None,)
+    assert letter.token not in await row(database, letter, "claim_token")
+
+
 @pytest.mark.parametrize("now", ["waits", "is claimed again"])
 async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Database, now: str) -> None:
     former = await one_letter(database)
@@ -132,7 +153,8 @@ async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Dat
     for letter in again:
         assert await write(database, Handover(letter, "draft", "d2", "t2")) == [FENCED_OFF]
     assert (await claims(database).claim(1)).letters == ()
-    assert await query(database, "SELECT event, applied FROM attempts") == [("lost", 1)]
+    ended = [("lapsed", 1) for _ in again]
+    assert sorted(await query(database, "SELECT event, applied FROM attempts")) == [*ended, ("lost", 1)]
 
 
 async def test_a_doubt_of_a_claim_that_was_forgotten_is_searched_for_since_its_job_was_made(database: Database) -> None:
