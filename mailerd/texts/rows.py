@@ -98,6 +98,7 @@ TEXTS: Final = {
     "say what was replayed": "补记已告知的结果",
     "tell the database what it may have forgotten": "向数据库补记它可能丢失的内容",
     "it may have been sent by a claim that the row knows nothing of, and is looked for first": "它可能已由数据行不知道的认领发出，将先行查找",
+    "an earlier send of this letter had no answer: it was taken from this claim before its hand-over": "此邮件的上一次发送没有应答：在交付之前已从本次认领中收回",
     "look for locked rows": "查找被锁定的数据行",
     "settled by hand": "人工裁定",
     "there is no recipient {recipient}": "没有收件人 {recipient}",

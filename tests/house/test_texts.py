@@ -90,6 +90,7 @@ NO_WORDS: Final = frozenset(
         "Mail service not enabled",
         "Quota exceeded",
         "ROLLBACK TO SAVEPOINT s",
+        "SAVEPOINT s",
         "READ ONLY of the schema",
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",

@@ -1,14 +1,17 @@
 """A daemon reads its sender's inbox: every shape of message has the fate that it should have, and nothing else."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reading_round import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.inbox.place import ME, METADATA, TRUTH, arrive, fates, read_up, reading
@@ -197,3 +200,23 @@ async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list
         {"address": masked(left.to), "mailing_list": "news", "reason": "unsubscribed", "source": "mailto"}
     ]
     assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.unsubscribed'") == [(1,)]
+
+
+async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    known = reading(database_url, served, google, tmp_path / "c", inbox={"limit_pause": 3600.0})
+    async with running(known, heard):
+        job = await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        arrive(google, google.sent[0], "limit")
+        await read_up(database, google)
+        assert await states(database, job) == {"waiting": 1}
+        controls = JobActions(database, timeout=5, in_flight=timedelta(0))
+        await controls.apply(job, JobChange.CANCEL, actor="ada")
+        await eventually(lambda: _is_cancelled(database, job), within=20)
+    assert (await audit(database))[1] == []
+
+
+async def _is_cancelled(database: Database, job: str) -> bool:
+    return await states(database, job) == {"cancelled": 1}
