@@ -24,6 +24,9 @@ class DatabaseError(MailerdError):
     (COMMIT was sent and no proof of its outcome came): read back by token before acting.
     """
 
+    explained = False
+    """The store has logged the cause and the remedy, so a line about it needs no stack."""
+
     def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
         number = f" {errno}" if errno else ""
         text = str(cause) or "no answer within the time-out"
@@ -39,5 +42,6 @@ class DatabaseError(MailerdError):
 class DatabaseAwayError(DatabaseError):
     """The database cannot be reached at all (as opposed to: it refused this one statement)."""
 
+    explained = True
     cut = False
     """The connection that was used has ended in the midst of it, and not because we cut it off."""

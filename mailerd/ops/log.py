@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from loguru import logger
 
 from mailerd.config import LogSettings
-from mailerd.errors import DatabaseAwayError
+from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import log_formats
@@ -70,8 +70,9 @@ class Log:
         if _NUMBERS[event.level] < self._least:
             return
         words, error = self._words(event, fields).replace("\n", "\n    "), fields.get("error")
-        if isinstance(error, DatabaseAwayError) and not self._all_stacks and self._least > _NUMBERS["debug"]:
-            error = None  # its cause and its remedy are in the words
+        explained = isinstance(error, DatabaseError) and error.explained
+        if explained and not self._all_stacks and self._least > _NUMBERS["debug"]:
+            error = None  # its cause and its remedy are in the log
         stack = error if isinstance(error, BaseException) else None
         logger.opt(exception=stack).bind(event=event, fields=fields).log(event.level.upper(), words)
 

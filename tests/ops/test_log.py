@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import LogSettings
-from mailerd.errors import DatabaseAwayError
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event, EventEmitter, event
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
@@ -76,6 +76,20 @@ def test_a_database_that_is_away_has_its_stack_at_level_debug_alone(
     StoreEvents(log.write).database_unreachable(where="h:1", attempts=3, cause="connection refused", error=caught.value)
     err = capsys.readouterr().err
     assert "connection refused; giving up for now" in err
+    assert err.count("Traceback") == stacks
+
+
+@pytest.mark.parametrize("explained, stacks", [(True, 0), (False, 1)])
+def test_a_refusal_whose_cause_is_in_the_log_already_has_no_stack(
+    capsys: pytest.CaptureFixture[str], *, explained: bool, stacks: int
+) -> None:
+    refused = OSError("The table 'daemons' is full")
+    with pytest.raises(DatabaseError) as caught:
+        raise DatabaseError("beat", phase="work", cause=refused, errno=1114, retry=False, in_doubt=False)
+    caught.value.explained = explained
+    RunnerEvents(Log(LogSettings(format="text")).write).step_failed(what="beating", again_in=10, error=caught.value)
+    err = capsys.readouterr().err
+    assert "beating did not work and is tried again in 10 s: beat: work: OSError 1114" in err
     assert err.count("Traceback") == stacks
 
 

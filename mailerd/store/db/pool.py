@@ -130,6 +130,7 @@ class Pool:
             retry=errno in error_codes.RETRY or not refused,
             in_doubt=committing and (not refused or errno in error_codes.DOUBT),
         )
+        failure.explained |= errno in error_codes.FULL
         if isinstance(failure, DatabaseAwayError):
             failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
         return failure

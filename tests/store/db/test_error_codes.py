@@ -126,8 +126,13 @@ async def test_a_number_in_answer_to_commit_is_in_doubt_only_where_the_table_say
 
 @pytest.mark.parametrize("errno", [1021, 1114, 1637])
 async def test_a_full_disk_is_an_alarm(pool: Pool, heard: Heard, errno: int) -> None:
-    await refusal(pool, signal(errno))
+    error = await refusal(pool, signal(errno))
     assert heard.of("database_full") == [{"what": "test", "errno": errno}]
+    assert error.explained
+
+
+async def test_a_refusal_that_no_event_has_explained_says_so(pool: Pool) -> None:
+    assert not (await refusal(pool, signal(1062))).explained
 
 
 async def two_rows(pool: Pool) -> None:
