@@ -63,10 +63,10 @@ def _run() -> None:
 
 def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
-    stdio.open_closed()
+    stdio.replace_closed_streams()
     texts.speak(texts.from_environment(os.environ))
     try:
-        with stdio.guarded():
+        with stdio.checked_output():
             _run()
     except BrokenPipeError:
         sys.exit(1)

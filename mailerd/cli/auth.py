@@ -71,7 +71,7 @@ def login(
     done = run_async(
         _sign_in(known, AuthorizationRequest(sender, scopes), client=key, place=place, port=port, within=timeout)
     )
-    _tell(sender, done, place)
+    _print_signed_in(sender, done, place)
 
 
 async def _sign_in(
@@ -151,7 +151,7 @@ def _aside(text: str) -> None:
     print(tr(f"mailerd: {text}; still waiting"), file=sys.stderr, flush=True)
 
 
-def _tell(sender: str, done: SignedIn, place: Path) -> None:
+def _print_signed_in(sender: str, done: SignedIn, place: Path) -> None:
     scopes = done.credentials.scopes
     box = mailbox_with(sender, scopes=scopes)
     mode = getattr(box, "mode", "unknown")

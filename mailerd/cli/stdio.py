@@ -15,7 +15,7 @@ class OutputError(MailerdError):
     """Standard output does not take what was to be said."""
 
 
-def open_closed() -> None:
+def replace_closed_streams() -> None:
     """Put the null device in the place of each standard stream that is closed.
 
     Otherwise the next socket gets its number, and libuv ends the process at a socket where it looks for a terminal.
@@ -40,19 +40,19 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with self._told():
+        with self._named_errors():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with self._told():
+        with self._named_errors():
             self._stream.flush()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._give_up()
+            self._discard_rest()
             if isinstance(error, BrokenPipeError):  # the reader has seen enough: that is no error
                 raise
             raise OutputError(
@@ -60,7 +60,7 @@ class _Output:
                 "the same, see before you ask again"
             ) from error
 
-    def _give_up(self) -> None:
+    def _discard_rest(self) -> None:
         """Let the rest go nowhere, or Python would try again at the end, and tell it in its own words."""
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -69,7 +69,7 @@ class _Output:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def checked_output() -> Iterator[None]:
     """See to it that what is said on standard output arrives.
 
     Raises:

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
 from mailerd.cli.output import console
-from mailerd.cli.top_view import Snapshot, empty_page, look, page
+from mailerd.cli.top_view import Snapshot, empty_page, page, read_snapshot
 from mailerd.config import Settings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
@@ -49,7 +49,7 @@ def top(
 async def _once(known: Settings) -> None:
     async with open_database(known) as database:
         shown = console()
-        shown.print(page(await look(database, default_limits(known)), width=shown.width, height=_NO_WINDOW))
+        shown.print(page(await read_snapshot(database, default_limits(known)), width=shown.width, height=_NO_WINDOW))
 
 
 async def _top(known: Settings, *, every: float) -> None:
@@ -131,7 +131,7 @@ class TopView:
 
 
 async def _look_and_show(database: Database, defaults: DefaultLimits, shown: TopView, live: Live) -> None:
-    looking = asyncio.ensure_future(look(database, defaults))
+    looking = asyncio.ensure_future(read_snapshot(database, defaults))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
             live.update(shown.late(), refresh=True)

@@ -76,7 +76,7 @@ class Snapshot:
     """Letters sent in each of the last 60 minutes, the newest last."""
 
 
-async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
+async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot:
     """Look once."""
     began = time.monotonic()
     stories, jobs = HistoryReader(database), Jobs(database, timeout=10.0)

@@ -51,7 +51,7 @@ class NewJob(TypedDict, total=False):
     allow_duplicates: bool
 
 
-Stretch = TypedDict("Stretch", {"from": str, "until": str, "letters": int})
+SendWindow = TypedDict("SendWindow", {"from": str, "until": str, "letters": int})
 """Letters that go without a stop."""
 
 
@@ -62,7 +62,7 @@ class Forecast(TypedDict, total=False):
     per_minute: float | None
     starts_at: str | None
     done_at: str | None
-    stretches: list[Stretch]
+    windows: list[SendWindow]
     cause_of_wait: str | None
     text: str
 

@@ -73,7 +73,7 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "direct": ("direct", "直接发送"),
     "on": ("on", "启用"),
     "failing": ("failing", "失败中"),
-    "paused_by_hand": ("paused by a person", "人工暂停"),
+    "paused_manually": ("paused by a person", "人工暂停"),
     "gone": ("gone: it answered 410", "已停用（410）"),
     "delivered": ("delivered", "已送达"),
     "units_per_minute": ("units a minute", "每分钟配额单位"),

@@ -46,7 +46,7 @@ class RecentAction:
     """Of suppressions: the list."""
 
 
-WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_by_hand", "gone")
+WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class WebhookStats:
 
     name: str
     standing: str
-    """`on`, `failing`, `paused` (it failed for too long), `paused_by_hand` or `gone`."""
+    """`on`, `failing`, `paused` (it failed for too long), `paused_manually` or `gone`."""
     failing: float
     """Seconds since the first of the attempts in a row that failed; 0: the last one did not."""
     undelivered: int

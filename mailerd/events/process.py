@@ -97,11 +97,11 @@ class ProcessEvents(EventEmitter):
         en="sender {sender} is paused by hand {until}: {reason}",
         zh="发件人 {sender} 已被人工暂停（{until}）：{reason}",
     )
-    def sender_paused_by_hand(self, *, sender: str, until: str, reason: str) -> None: ...
+    def sender_paused_manually(self, *, sender: str, until: str, reason: str) -> None: ...
 
     @event(
         "info",
         en="sender {sender} is no longer paused by hand",
         zh="发件人 {sender} 的人工暂停已结束",
     )
-    def sender_resumed_by_hand(self, *, sender: str) -> None: ...
+    def sender_resumed_manually(self, *, sender: str) -> None: ...

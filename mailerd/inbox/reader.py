@@ -74,10 +74,10 @@ class InboxReader:
         due = await self.mailboxes.due(AT_ONCE)
         async with asyncio.TaskGroup() as reads:
             for email in due:
-                reads.create_task(self._read_guarded(email, heartbeat), name=f"read the inbox of {email}")
+                reads.create_task(self._read_mailbox(email, heartbeat), name=f"read the inbox of {email}")
         return len(due) == AT_ONCE
 
-    async def _read_guarded(self, email: str, heartbeat: Heartbeat) -> None:
+    async def _read_mailbox(self, email: str, heartbeat: Heartbeat) -> None:
         try:
             await self.read(email, progress=lambda: heartbeat.working("reading inboxes"))
         except LeaseLostError:

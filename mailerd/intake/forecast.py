@@ -52,7 +52,7 @@ def _shown(inputs: ForecastInputs) -> dict[str, object]:
         "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
         "starts_at": it.starts_at and rfc3339(it.starts_at),
         "done_at": it.done_at and rfc3339(it.done_at),
-        "stretches": parts,
+        "windows": parts,
         "cause_of_wait": waiting_reason(inputs, it),
         "text": describe(inputs, it),
     }

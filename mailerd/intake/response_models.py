@@ -59,7 +59,7 @@ class RejectedOut(ResponseModel):
     reason: str
 
 
-class StretchOut(ResponseModel):
+class SendWindowOut(ResponseModel):
     """Letters that go without a stop."""
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -76,7 +76,7 @@ class ForecastOut(ResponseModel):
     per_minute: Annotated[float | None, Field(description="the pace; null: there is no limit")] = None
     starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
-    stretches: Annotated[list[StretchOut], Field(description="the first ten times without a stop")] = []
+    windows: Annotated[list[SendWindowOut], Field(description="the first ten times without a stop")] = []
     cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
     text: Annotated[str, Field(description="all of it in words")] = ""
 

@@ -155,12 +155,12 @@ def _called(value: Any, method: str, *arguments: Any) -> Any:
         str(value)  # what is missing raises, and says its name
         raise TypeError(f"{type(value).__name__} has no {method}()")
     if method == "get":
-        _guarded(*arguments[:1])
+        _refuse_underscore(*arguments[:1])
     result = getattr(value, method)(*arguments)
     return list(result) if method in {"items", "keys", "values"} else result
 
 
-def _guarded(name: object = "") -> None:
+def _refuse_underscore(name: object = "") -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"{name!r} begins with an underscore; such names are out of reach")
 
@@ -187,7 +187,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`a["b"]` or `a[0]`."""
-        _guarded(argument)
+        _refuse_underscore(argument)
         if isinstance(obj, dict) and argument in obj:
             if obj[argument] is None:
                 self.last_null = str(argument)

@@ -99,12 +99,12 @@ class AlertState:
             loop = fields.get("loop", "the event loop")
             self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
 
-    def look(self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
+    def update(self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
         """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
         if database_away >= self.settings.database_away:
             self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
         if stats is not None:
-            self._look(stats, now)
+            self._update_from(stats, now)
         self._rate(now)
         for name, trouble in list(self._firing.items()):
             if now - trouble.seen >= _SETTLED_AFTER:
@@ -114,7 +114,7 @@ class AlertState:
                 elif trouble.missed:
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
 
-    def _look(self, stats: QueueStats, now: float) -> None:
+    def _update_from(self, stats: QueueStats, now: float) -> None:
         for sender in stats.paused:
             if sender.paused_until and self._matters(sender, stats):
                 end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)

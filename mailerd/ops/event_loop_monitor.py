@@ -43,9 +43,9 @@ class EventLoopMonitor:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stop.wait(_CHECK_INTERVAL):
-            self.look(loop)
+            self.sample(loop)
 
-    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def sample(self, loop: asyncio.AbstractEventLoop) -> None:
         """Log it when the loop has been blocked for too long."""
         silent = self._now() - self._last
         if silent > self._bound and not self._told:

@@ -134,7 +134,7 @@ class Metrics:
         self._paused = self._gauge(
             "mailerd_sender_paused", "1 while it is paused, by cause; of `other` how many.", "sender", "cause"
         )
-        self._surveyed = self._gauge("mailerd_stats_timestamp_seconds", "When the tables were last looked at.")
+        self._stats_at = self._gauge("mailerd_stats_timestamp_seconds", "When the tables were last looked at.")
 
     def _of_webhooks(self) -> None:
         self._webhook_attempts = self._counter(
@@ -172,7 +172,7 @@ class Metrics:
         self._lost = self._counter("mailerd_log_records_lost", "Records that journald did not take.")
         self._in_flight = self._gauge("mailerd_letters_in_flight", "Letters that are being sent.")
         self._lag = self._histogram("mailerd_event_loop_lag_seconds", "How late the event loop was.", buckets=_FAST)
-        self._silence = self._gauge("mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", "loop")
+        self._heartbeat_age = self._gauge("mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", "loop")
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count an event."""
@@ -272,7 +272,7 @@ class Metrics:
     def set_heartbeats(self, loops: Mapping[str, float]) -> None:
         """Since when each loop has been silent."""
         for loop, seconds in loops.items():
-            self._silence.labels(loop).set(seconds)
+            self._heartbeat_age.labels(loop).set(seconds)
 
     def set_process(self, *, in_flight: int, database_up: bool, connections: int, pool_size: int) -> None:
         """How this process stands now."""
@@ -295,7 +295,7 @@ class Metrics:
         self._oldest_claimable.set(stats.oldest_claimable)
         self._oldest_unsure.set(stats.oldest_unsure)
         self._set_webhooks(stats)
-        self._surveyed.set(stats.at.timestamp())
+        self._stats_at.set(stats.at.timestamp())
         for gauge in (self._limit, self._used, self._paused):
             gauge.clear()  # a sender that is not shown any more must not stay as it was
         for sender in stats.senders:

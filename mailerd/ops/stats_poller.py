@@ -42,9 +42,9 @@ class ManualChanges:
         }
         for sender, (end, reason) in now.items():
             if self._paused.get(sender) != (end, reason):
-                self._events.sender_paused_by_hand(sender=sender, until=end, reason=reason)
+                self._events.sender_paused_manually(sender=sender, until=end, reason=reason)
         for sender in self._paused.keys() - now.keys():
-            self._events.sender_resumed_by_hand(sender=sender)
+            self._events.sender_resumed_manually(sender=sender)
         self._paused = now
         told = self._asked
         self._asked = {one.id: one.letters for one in stats.asked}

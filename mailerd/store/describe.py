@@ -92,10 +92,10 @@ def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
 
 
 def _attempt(one: Attempt) -> str:
-    by_hand = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
+    resolution = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
     words = (
-        tr(f"it was {by_hand}")
-        if by_hand
+        tr(f"it was {resolution}")
+        if resolution
         else _did(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
     )
     late = "" if one.applied else tr(" (too late: the claim had ended, and the row did not take it)")

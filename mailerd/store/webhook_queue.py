@@ -128,7 +128,7 @@ class WebhookQueue:
         self._database = database
         self._lease = lease
 
-    async def look(self) -> Work:
+    async def read_work(self) -> Work:
         """What there is to do, in one round trip."""
 
         async def work(cursor: Cursor) -> Work:

@@ -110,7 +110,7 @@ def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: boo
         case EndpointState.ON:
             return "failing" if is_failing else "on"
         case EndpointState.PAUSED:
-            return "paused" if cause is PauseReason.FAILING else "paused_by_hand"
+            return "paused" if cause is PauseReason.FAILING else "paused_manually"
         case EndpointState.GONE:
             return "gone"
         case _:

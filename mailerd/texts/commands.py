@@ -76,7 +76,7 @@ TEXTS: Final = {
     "Recipient {id}: {to_email}, job {job_id}, from {sender}.": "收件人 {id}：{to_email}，任务 {job_id}，发件邮箱 {sender}。",
     "… {left_out} more lines are in the table attempts …": "…… 另有 {left_out} 行，见 attempts 表 ……",
     "It has the draft {draft_id} at Google, and goes out by that one alone.": "它在 Google 有草稿 {draft_id}，只会由该草稿发出。",
-    "it was {by_hand}": "已{by_hand:text}",
+    "it was {resolution}": "已{resolution:text}",
     "no reason was written": "没有记录原因",
     " (too late: the claim had ended, and the row did not take it)": "（太迟：认领已结束，数据行未采用）",
     "attempt {attempt}: {words}{late}.": "第 {attempt} 次尝试：{words:text}{late:text}。",

@@ -97,16 +97,16 @@ class Console:
     def routes(self) -> Iterator[Route]:
         """Every route."""
         for method, path, page in PAGES:
-            yield Route(method, path, self._guarded(self._signed_in(page)))
-        yield Route("GET", "/live", self._guarded(self._signed_in(self._live.stream)))
-        yield Route("GET", "/login", self._guarded(self._show_login))
-        yield Route("POST", "/login", self._guarded(self._login))
-        yield Route("POST", "/logout", self._guarded(self._logout))
-        yield Route("GET", "/login/{secret}", self._guarded(self._show_link))
-        yield Route("POST", "/login/{secret}", self._guarded(self._use_link))
-        yield Route("GET", "/static/{name:.+}", self._guarded(_static))
+            yield Route(method, path, self._secured(self._signed_in(page)))
+        yield Route("GET", "/live", self._secured(self._signed_in(self._live.stream)))
+        yield Route("GET", "/login", self._secured(self._show_login))
+        yield Route("POST", "/login", self._secured(self._login))
+        yield Route("POST", "/logout", self._secured(self._logout))
+        yield Route("GET", "/login/{secret}", self._secured(self._show_link))
+        yield Route("POST", "/login/{secret}", self._secured(self._use_link))
+        yield Route("GET", "/static/{name:.+}", self._secured(_static))
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _secured(self, handler: Handler) -> Handler:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
 
         async def answer(request: web.Request) -> web.StreamResponse:

@@ -74,7 +74,7 @@ async def add(it: ConsoleRequest) -> web.Response:
         made, secret = await _webhooks(it).create(new)
     except WebhookError as error:
         return it.back("/webhooks", str(error))
-    _tell(it, made, "made")
+    _log_change(it, made, "made")
     return await _page(it, made, secret=secret)
 
 
@@ -165,19 +165,19 @@ async def act(it: ConsoleRequest) -> web.Response:
             return it.back(here, await _change(it, found, form))
         case "pause":
             await webhooks.change(found.id, {"state": EndpointState.PAUSED})
-            _tell(it, found, "paused")
+            _log_change(it, found, "paused")
             return it.back(here, it.t("Nothing is posted to it until it is resumed; its events are kept."))
         case "resume":
             await webhooks.change(found.id, {"state": EndpointState.ON})
-            _tell(it, found, "resumed")
+            _log_change(it, found, "resumed")
             return it.back(here, it.t("All that it has missed is due now."))
         case "rotate":
             secret = await webhooks.rotate(found.id, overlap=OVERLAP)
-            _tell(it, found, "rotated")
+            _log_change(it, found, "rotated")
             return await _page(it, await webhooks.find(found.id), secret=secret)
         case "remove":
             await webhooks.remove(found.id)
-            _tell(it, found, "removed")
+            _log_change(it, found, "removed")
             return it.back("/webhooks", it.t("The endpoint {name} is removed.", name=found.name))
         case _:
             return it.back(here)
@@ -193,7 +193,7 @@ async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
         await _webhooks(it).change(found.id, given)
     except WebhookError as error:
         return it.t("{why}; nothing was changed.", why=error)
-    _tell(it, found, "changed")
+    _log_change(it, found, "changed")
     return it.t("Done.")
 
 
@@ -221,9 +221,9 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, onl
     deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.intake.webhook_place(it.key):
         events = await deliveries.replay(found, since=since, only_failed=only_failed)
-    _tell(it, found, f"{events} events replayed since {since:%Y-%m-%d %H:%M}")
+    _log_change(it, found, f"{events} events replayed since {since:%Y-%m-%d %H:%M}")
     return it.t("{n} events are due once more.", n=events)
 
 
-def _tell(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
+def _log_change(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
     it.services.events.console_changed(actor=it.actor, what=f"webhook {found.name}", change=change)

@@ -97,12 +97,12 @@ class WebhookSender:
 
     async def _step(self, attempts: asyncio.TaskGroup) -> None:
         """Make the deliveries of new events, and take what is due."""
-        work = await self.queue.look()
+        work = await self.queue.read_work()
         self._idle = not work.owners
         if work.batches and await self.sent.make():
             self._wakeup.set()
         if work.owners and await self.feed.number_new():
-            work = await self.queue.look()
+            work = await self.queue.read_work()
         for id_ in work.behind:
             if await self.queue.fan_out(id_):
                 self._wakeup.set()
@@ -145,7 +145,7 @@ class WebhookSender:
             await self._record_broken(it, error, timedelta(seconds=time.monotonic() - began))
         else:
             if recorded is not None:
-                self._tell(it, attempt, recorded)
+                self._log_attempt(it, attempt, recorded)
 
     async def _record_broken(self, it: ClaimedEvent, error: Exception, took: timedelta) -> None:
         """A failed attempt like any other: without its record it would be repeated at once, for ever."""
@@ -166,7 +166,7 @@ class WebhookSender:
         async with asyncio.timeout(RECORD_MARGIN):
             return await self.queue.record(it, attempt, decided)
 
-    def _tell(self, it: ClaimedEvent, attempt: WebhookAttempt, recorded: RecordedAttempt) -> None:
+    def _log_attempt(self, it: ClaimedEvent, attempt: WebhookAttempt, recorded: RecordedAttempt) -> None:
         step, cause = recorded.step, attempt.error or ""
         if step.status is DeliveryStatus.DELIVERED:
             ms = attempt.took // timedelta(milliseconds=1)

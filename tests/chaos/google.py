@@ -74,9 +74,9 @@ class Google:
         """Change rules; the words are those of mailerd.sandbox.google.FakeLimits."""
         await self._ask("PATCH", "rules", rules)
 
-    async def send_by_hand(self, email: str) -> bool:
+    async def send_manually(self, email: str) -> bool:
         """Send a letter as the person does in Gmail; whether Google took it."""
-        return bool((await self._ask("POST", "by-hand", {"email": email}))["sent"])
+        return bool((await self._ask("POST", "manual-send", {"email": email}))["sent"])
 
     async def usage(self) -> dict[str, Any]:
         """What was used of the allowances."""

@@ -178,8 +178,8 @@ MUTATIONS: Final = (
     Mutation(
         "a call to the database has no bound",
         "mailerd/store/db/pool.py",
-        "await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)",
-        "await self._guarded(run, phase)",
+        "await asyncio.wait_for(self._with_connection(run, phase), bound or self._settings.statement_timeout)",
+        "await self._with_connection(run, phase)",
         "tests/house/test_guard.py::test_whatever_speaks_to_the_database_stands_in_wait_for",
     ),
     Mutation(

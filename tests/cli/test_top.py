@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from mailerd.cli import top_view
-from mailerd.cli.top_view import Snapshot, look, page, sparkline, split_rows
+from mailerd.cli.top_view import Snapshot, page, read_snapshot, sparkline, split_rows
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
@@ -60,7 +60,7 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         console = Console(width=140, record=True, force_terminal=False)
-        console.print(page(await look(daemon.database, TERMS), width=140, height=50))
+        console.print(page(await read_snapshot(daemon.database, TERMS), width=140, height=50))
     text = console.export_text()
     for part in (job, "me@example.com", "paused until", "0/4", "released", "heard of", "1 job, 4 waiting", "0/54"):
         assert part in text
@@ -78,7 +78,7 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
         cause,
     )
     console = Console(width=width, height=height, record=True, force_terminal=False)
-    console.print(page(await look(tables, TERMS), width=width, height=height), crop=False)
+    console.print(page(await read_snapshot(tables, TERMS), width=width, height=height), crop=False)
     lines = console.export_text().splitlines()
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
@@ -91,29 +91,34 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
 
 async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_said_to_go(tables: Database) -> None:
     await post(tables, recipients=3)
-    assert "no daemon was ever heard of: 3 letters wait; start one" in shown(await look(tables, TERMS)).splitlines()[1]
+    assert (
+        "no daemon was ever heard of: 3 letters wait; start one"
+        in shown(await read_snapshot(tables, TERMS)).splitlines()[1]
+    )
     await query(
         tables,
         "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) SELECT 'dead', 'h', 1, '0', "
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 155 SECOND UNION ALL SELECT 'gone', 'h', 2, '0', "
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 500 SECOND",
     )
-    text = shown(await look(tables, TERMS))
+    text = shown(await read_snapshot(tables, TERMS))
     assert re.search(r"no daemon has been heard of for 15\d s: 3 letters wait", text.splitlines()[1])
     assert "goes" not in text
     assert "h:1" not in text, "the dead are not listed for long"
     await query(tables, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
-    text = shown(await look(tables, TERMS))
+    text = shown(await read_snapshot(tables, TERMS))
     assert "no daemon" not in text
     assert "goes" in text
     await query(tables, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
-    assert "no daemon has been heard of for" in shown(await look(tables, TERMS))
+    assert "no daemon has been heard of for" in shown(await read_snapshot(tables, TERMS))
 
 
 async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Database) -> None:
     await post(tables, recipients=3)
     console = Console(width=100, record=True, force_terminal=True, color_system="standard")
-    console.print(page(await look(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2))
+    console.print(
+        page(await read_snapshot(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2)
+    )
     styled = console.export_text(styles=True)
     assert "database  answered in " in styled
     assert ", 7 s ago" in styled
@@ -125,20 +130,22 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
 
 async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> None:
     await post(tables, recipients=1)
-    assert "no complaint within a day" in shown(await look(tables, TERMS))
+    assert "no complaint within a day" in shown(await read_snapshot(tables, TERMS))
     await query(
         tables,
         "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
         "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 7 SECOND, 'released', 1, 'd', '', 'Google answered 429' "
         "FROM job_recipients",
     )
-    assert re.search(r"Google    last complaint [78] s ago: Google answered 429", shown(await look(tables, TERMS)))
+    assert re.search(
+        r"Google    last complaint [78] s ago: Google answered 429", shown(await read_snapshot(tables, TERMS))
+    )
 
 
 async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Database) -> None:
     await post(tables, recipients=3)
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
-    text = shown(await look(tables, TERMS))
+    text = shown(await read_snapshot(tables, TERMS))
     assert "nothing within a day" not in text
     assert "of failed letters `mailerd jobs show ID` tells more" in text
 
@@ -160,7 +167,7 @@ async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds
     await post(tables, sender="me@gmail.com", recipients=1)
     await post(tables, sender="me@example.com", recipients=1)
     await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
-    seen = {sender.email: sender.per_day for sender in (await look(tables, TERMS)).stats.senders}
+    seen = {sender.email: sender.per_day for sender in (await read_snapshot(tables, TERMS)).stats.senders}
     assert seen == {"me@gmail.com": 500, "me@example.com": 900}
 
 
@@ -288,7 +295,7 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
             ago,
             sent,
         )
-    text = shown(await look(tables, TERMS))
+    text = shown(await read_snapshot(tables, TERMS))
     assert re.search(r"1 job, 300 waiting, 10 a minute, done about (\d\d-\d\d )?\d\d:\d\d$", text.splitlines()[0])
     assert re.search(r"^sent +[▁▂▃▄▅▆▇█ ]+ 30 in 1 h$", text, re.MULTILINE)
     assert re.search(rf"{job} .* 0/300 +0 +(\d\d-\d\d )?\d\d:\d\d", text)
@@ -296,7 +303,7 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
         tables,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused'",
     )
-    text = shown(await look(tables, TERMS))
+    text = shown(await read_snapshot(tables, TERMS))
     assert "done about" not in text.splitlines()[0]
     assert text.splitlines()[1] == (
         "me@example.com sends nothing until the sign-in is renewed: `mailerd auth login --sender me@example.com`"
@@ -317,7 +324,7 @@ async def test_what_was_cancelled_is_not_counted_as_sent(config: Path, tables: D
     (line,) = (line for line in (await mailerd(config, "jobs", "list")).stdout.splitlines() if job in line)
     sent = (await query(tables, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"))[0][0]
     assert line.split()[:3] == [job, "cancelled", f"{sent}/5"]
-    assert f"{sent}/5" in shown(await look(tables, TERMS))
+    assert f"{sent}/5" in shown(await read_snapshot(tables, TERMS))
 
 
 def test_failures_for_one_reason_are_one_line_with_their_number() -> None:

@@ -86,6 +86,6 @@ async def _happen(shop: Shop) -> list[str]:
     await query(shop.database, statement, *values)
     await EventFeed(shop.database, timeout=5).number_new()
     queue = WebhookQueue(shop.database, lease=timedelta(seconds=9))
-    for id_ in (await queue.look()).behind:
+    for id_ in (await queue.read_work()).behind:
         await queue.fan_out(id_)
     return [uid for (uid,) in await query(shop.database, "SELECT uid FROM events")]

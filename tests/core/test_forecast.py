@@ -179,7 +179,7 @@ def test_every_wait_has_its_cause() -> None:
         "none": it,
         "due": replace(it, due=NOW + 2 * HOUR),
         "paused": replace(it, paused_until=NOW + HOUR, pause_cause="throttled", pause_reason="Retry after 09:02"),
-        "held": replace(it, paused_until=FOREVER, pause_cause="by_hand", pause_reason="holidays"),
+        "held": replace(it, paused_until=FOREVER, pause_cause="manual", pause_reason="holidays"),
         "day": replace(it, hours={hour - 2 * HOUR: 2000}),
         "queue": replace(it, queue=(Queued(500, first=True, due=NOW),)),
         "job": replace(it, job_paused=True, due=NOW + 2 * HOUR, paused_until=NOW + HOUR, pause_reason="429"),
@@ -242,7 +242,7 @@ def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(caus
     assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW) is None, "nobody knows"
 
 
-@pytest.mark.parametrize("cause", ["throttled", "daily_limit", "project_limit", "google_unreachable", "by_hand", None])
+@pytest.mark.parametrize("cause", ["throttled", "daily_limit", "project_limit", "google_unreachable", "manual", None])
 def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
     assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW) is None
 

@@ -52,7 +52,7 @@ async def test_a_file_of_somebody_else_ends_no_other_pause(
     await post(database, recipients=1)
     await query(
         database,
-        "UPDATE senders SET pause_cause = 'by_hand', paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, "
+        "UPDATE senders SET pause_cause = 'manual', paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, "
         "next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
     )
     job = await post(database, sender="new@example.com", recipients=1)
@@ -61,7 +61,7 @@ async def test_a_file_of_somebody_else_ends_no_other_pause(
         sign_in(google, credentials, "new@example.com")
         await heard.wait_for("job_finished", within=10)
     assert await states(database, job) == {"sent": 1}
-    assert await query(database, "SELECT pause_cause FROM senders WHERE email = 'me@example.com'") == [("by_hand",)]
+    assert await query(database, "SELECT pause_cause FROM senders WHERE email = 'me@example.com'") == [("manual",)]
     assert len(google.sent) == 1
 
 

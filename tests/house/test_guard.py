@@ -7,7 +7,7 @@ from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
 WRITER = ROOT / "mailerd/store/db/writer.py"
-GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.ping", "connection.begin"}
+GUARDED = {"self._with_connection", "self._connect", "self._end_thread", "connection.ping", "connection.begin"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping, the first word of a transaction."""
 
 
@@ -51,5 +51,5 @@ def test_the_look_for_the_writer_is_bounded_at_each_server() -> None:
 
 
 def test_the_guard_covers_the_wait_for_a_connection() -> None:
-    (guarded,) = [each for each in ast.walk(tree(POOL)) if getattr(each, "name", "") == "_guarded"]
+    (guarded,) = [each for each in ast.walk(tree(POOL)) if getattr(each, "name", "") == "_with_connection"]
     assert "async with self._slots" in ast.unparse(guarded)

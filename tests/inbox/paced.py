@@ -82,7 +82,7 @@ async def run(letters: int, *, folder: Path, interval: float = 5.0, every: int =
         await _sent(it, letters // 2, truth, every)
         await it.google.forget_history()
         for _ in range(3):
-            await it.google.send_by_hand(SENDER)
+            await it.google.send_manually(SENDER)
         await _sent(it, letters, truth, every)
         last = time.time()
         await _read(it)

@@ -185,11 +185,11 @@ async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
         await it.post(2 * per_day)
         taken = []
         while int((await it.rows(_OF_THE_DAY))[0][0] or 0) < per_day - reserve:
-            taken.append(await it.google.send_by_hand(SENDER))
+            taken.append(await it.google.send_manually(SENDER))
             await asyncio.sleep(it.chance.expovariate(4.0))
         await _read_up(it)
         before = (await it.google.usage())["users"][SENDER]["sent_24h"]
-        taken += [await it.google.send_by_hand(SENDER) for _ in range(per_day - before)]
+        taken += [await it.google.send_manually(SENDER) for _ in range(per_day - before)]
         await _read_up(it)
         usage = (await it.google.usage())["users"][SENDER]
         seen.notes |= {

@@ -154,7 +154,7 @@ async def test_letters_that_the_person_sends_count_in_the_ledger(
         await heard.wait_for("job_finished")
         await read_up(database, google)
         for _ in range(by_hand):
-            google.send_by_hand(ME, "friend@example.net")
+            google.send_manually(ME, "friend@example.net")
         await read_up(database, google)
     assert await query(database, "SELECT SUM(letters), SUM(elsewhere) FROM sender_hours") == [(2, by_hand)]
 

@@ -163,7 +163,7 @@ async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
             google.fault(Fault(kind=kind, method=method, count=2))
         for letter in list(google.sent):
             arrive(google, letter, shapes[letter.to])
-        google.send_by_hand(ME, "friend@example.net")
+        google.send_manually(ME, "friend@example.net")
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.accounts.expire_tokens()
         google.mailbox(ME).forget_history()

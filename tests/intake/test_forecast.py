@@ -126,7 +126,7 @@ async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None
     shown = await seen(site, job_id)
     assert shown["cause_of_wait"] == "the job is paused"
     assert shown["forecast"]["text"] == "not before the job is resumed"
-    assert shown["forecast"]["stretches"] == []
+    assert shown["forecast"]["windows"] == []
 
 
 async def test_the_key_is_always_there_and_empty_when_there_is_nothing_to_say(site: Site) -> None:
@@ -211,7 +211,7 @@ async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     assert status == 200
     assert (answer["job_id"], answer["status"]) == (None, "dry_run")
     first = answer["forecast"]
-    assert [stretch["letters"] for stretch in first["stretches"]] == [4]
+    assert [stretch["letters"] for stretch in first["windows"]] == [4]
     assert first["letters_ahead"] == 0
     await posted(site)
     _, answer = await site.post(job(*PEOPLE, dry_run=True))

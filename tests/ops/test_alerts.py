@@ -30,15 +30,15 @@ def paused(cause: str, *, minutes: float) -> SenderStats:
 
 def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_back() -> None:
     state = AlertState(AlertSettings())
-    state.look(None, database_away=59, now=0)
+    state.update(None, database_away=59, now=0)
     assert state.message(now=0) is None
-    state.look(None, database_away=60, now=1)
+    state.update(None, database_away=60, now=1)
     told = state.message(now=1)
     assert told is not None
     assert (told.firing, told.subject) == (("database",), "mailerd: database")
-    state.look(None, database_away=0, now=30)
+    state.update(None, database_away=0, now=30)
     assert state.message(now=100) is None
-    state.look(None, database_away=0, now=101)
+    state.update(None, database_away=0, now=101)
     over = state.message(now=101)
     assert over is not None
     assert over.lines == ("resolved: database, after 100 s",)
@@ -47,11 +47,11 @@ def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_
 def test_what_comes_together_is_told_together_and_not_too_often() -> None:
     state = AlertState(AlertSettings())
     stats = QueueStats(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
-    state.look(stats, database_away=0, now=0)
+    state.update(stats, database_away=0, now=0)
     first = state.message(now=0)
     assert first is not None
     assert len(first.lines) == 2
-    state.look(stats, database_away=90, now=5)
+    state.update(stats, database_away=90, now=5)
     assert state.message(now=5) is None, "within the least interval"
     later = state.message(now=60)
     assert later is not None
@@ -60,7 +60,7 @@ def test_what_comes_together_is_told_together_and_not_too_often() -> None:
 
 def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
     state = AlertState(AlertSettings())
-    state.look(None, database_away=60, how="read-only", now=0)
+    state.update(None, database_away=60, how="read-only", now=0)
     told = state.message(now=0)
     assert told is not None
     assert told.lines == ("the database has been read-only for 60 s: nothing is sent",)
@@ -68,9 +68,9 @@ def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
 
 def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
     state = AlertState(AlertSettings())
-    state.look(QueueStats(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
+    state.update(QueueStats(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
     assert state.message(now=0) is None
-    state.look(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
+    state.update(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
     assert state.message(now=1) is not None
 
 
@@ -80,7 +80,7 @@ def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
     for number in range(20):
         events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
     events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
-    state.look(None, database_away=0, now=1)
+    state.update(None, database_away=0, now=1)
     told = state.message(now=1)
     assert told is not None
     assert "20 of the last 20 letters failed" in told.text
@@ -122,31 +122,31 @@ def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
     state = AlertState(AlertSettings())
     events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
     events.job_finished(job="J", sent=0, failed=2, cancelled=0, seconds=1)
-    state.look(None, database_away=90, now=0)
+    state.update(None, database_away=90, now=0)
     first = state.message(now=0)
     assert first is not None
     state.undelivered()
-    state.look(None, database_away=95, now=5)
+    state.update(None, database_away=95, now=5)
     assert state.message(now=5) is None, "within the least interval"
-    state.look(None, database_away=150, now=60)
+    state.update(None, database_away=150, now=60)
     again = state.message(now=60)
     assert again is not None
     assert again.lines == ("the database has been away for 150 s: nothing is sent", first.lines[1])
-    state.look(None, database_away=210, now=120)
+    state.update(None, database_away=210, now=120)
     assert state.message(now=120) is None, "it was taken this time"
 
 
 def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
     state = AlertState(AlertSettings())
-    state.look(None, database_away=90, now=0)
+    state.update(None, database_away=90, now=0)
     assert state.message(now=0) is not None
     state.undelivered()
-    state.look(None, database_away=0, now=100)
+    state.update(None, database_away=0, now=100)
     told = state.message(now=100)
     assert told is not None
     assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 100 s",)
     state.undelivered()
-    state.look(None, database_away=0, now=200)
+    state.update(None, database_away=0, now=200)
     again = state.message(now=200)
     assert again is not None
     assert again.lines == told.lines

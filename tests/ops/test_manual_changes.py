@@ -37,15 +37,15 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     ):
         senders = Senders(daemon.database, default_limits(Settings()))
         await senders.pause(ME, lasts=None, reason="moving house")
-        paused = await heard.wait_for("sender_paused_by_hand", within=25)
+        paused = await heard.wait_for("sender_paused_manually", within=25)
         job = await post(daemon.database)
         controls = JobActions(daemon.database, timeout=5, in_flight=timedelta(0))
         await controls.apply(job, JobChange.PAUSE, actor="command, ada")
         await controls.apply(job, JobChange.PAUSE, actor="shop")
         steered = await heard.wait_for("job_action_by_command", within=25)
         await senders.resume(ME)
-        await heard.wait_for("sender_resumed_by_hand", within=25)
-    assert heard.of("sender_paused_by_hand") == [
+        await heard.wait_for("sender_resumed_manually", within=25)
+    assert heard.of("sender_paused_manually") == [
         {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
     ]
     assert [one["actor"] for one in heard.of("job_action_by_command")] == ["command, ada"]

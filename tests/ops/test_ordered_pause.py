@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from mailerd.cli.top_view import look, page
+from mailerd.cli.top_view import page, read_snapshot
 from mailerd.config import AlertSettings, DatabaseSettings, Settings
 from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
@@ -40,7 +40,7 @@ async def told(database: Database, job: str) -> dict[str, str]:
     """What each of those who tell of pauses says."""
     stats = await StatsReader(database, TERMS).read()
     console = Console(width=200, record=True, force_terminal=False)
-    console.print(page(await look(database, TERMS), width=200, height=50))
+    console.print(page(await read_snapshot(database, TERMS), width=200, height=50))
     (story,) = await HistoryReader(database).of_address("a@example.org")
     found = await Jobs(database, timeout=5).job(job)
     assert found is not None
@@ -85,7 +85,7 @@ async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(d
     stats, metrics, state = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
     metrics.set_queue(stats)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="manual",sender="me@example.com"}') == 1
-    state.look(stats, database_away=0, now=0)
+    state.update(stats, database_away=0, now=0)
     assert state.message(now=0) is None, "whoever ordered it knows it"
 
 

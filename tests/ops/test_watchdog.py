@@ -91,11 +91,11 @@ async def test_a_blocked_loop_is_told_once_by_the_guard() -> None:
     scene = Scene()
     scene.monitor.beat()
     scene.at = 9.0
-    scene.monitor.look(asyncio.get_running_loop())
+    scene.monitor.sample(asyncio.get_running_loop())
     assert scene.heard.names() == []
     scene.at = 11.0
-    scene.monitor.look(asyncio.get_running_loop())
-    scene.monitor.look(asyncio.get_running_loop())
+    scene.monitor.sample(asyncio.get_running_loop())
+    scene.monitor.sample(asyncio.get_running_loop())
     (told,) = scene.heard.of("loop_blocked")
     assert "hread MainThread (most recent call first)" in told["stacks"]
 
@@ -108,7 +108,7 @@ async def test_a_blocked_loop_is_told_where_no_file_can_be_made(monkeypatch: pyt
     scene = Scene()
     scene.monitor.beat()
     scene.at = 11.0
-    scene.monitor.look(asyncio.get_running_loop())
+    scene.monitor.sample(asyncio.get_running_loop())
     (told,) = scene.heard.of("loop_blocked")
     assert "no space left on device" in told["stacks"]
     assert "task " in told["stacks"]

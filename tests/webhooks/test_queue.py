@@ -75,7 +75,7 @@ async def test_a_claim_whose_lease_is_over_is_claimed_anew_and_its_late_record_w
     (lost,) = await dead.claim(shop, most=1, at_once=1)
     assert await living.claim(shop, most=1, at_once=1) == []
     await query(database, "UPDATE webhook_deliveries SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'sending'")
-    assert list((await living.look()).ready) == [shop]
+    assert list((await living.read_work()).ready) == [shop]
     (again,) = await living.claim(shop, most=1, at_once=1)
     assert (again.position, again.number, again.uid) == (lost.position, 2, lost.uid)
     assert await dead.record(lost, TAKEN, delivered) is None
@@ -93,7 +93,7 @@ async def test_an_endpoint_that_rests_is_tried_by_one_attempt_at_a_time_when_its
     assert len(await queue.claim(shop, most=4, at_once=4)) == 1
     assert await queue.claim(shop, most=4, at_once=4) == []
     await query(database, "UPDATE webhooks SET failures = 0, retry_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
-    assert (await queue.look()).ready == {}
+    assert (await queue.read_work()).ready == {}
     assert await queue.claim(shop, most=4, at_once=4) == []
 
 
@@ -117,7 +117,7 @@ async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(
     await numbered(database)
     await asyncio.gather(*(queue.fan_out(shop) for _ in range(4)))
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(23,)]
-    assert (await queue.look()).behind == {}
+    assert (await queue.read_work()).behind == {}
 
 
 async def test_the_first_endpoint_of_a_database_gets_nothing_that_was_before(

@@ -62,7 +62,7 @@ async def test_what_an_endpoint_that_is_on_has_not_got_stays(
     await age(database, 100)
     pruner, queue = EventPruner(database, days=90), WebhookQueue(database, lease=WAIT)
     assert (await pruner.prune()).events == 0, "not queued yet"
-    await queue.fan_out(next(iter((await queue.look()).behind)))
+    await queue.fan_out(next(iter((await queue.read_work()).behind)))
     assert (await pruner.prune()).events == 0, "waiting"
     await query(database, "UPDATE webhook_deliveries SET status = 'delivered' WHERE position <= 3")
     await query(database, "UPDATE webhook_deliveries SET status = 'sending' WHERE position = 4")
@@ -88,7 +88,7 @@ async def test_what_a_paused_endpoint_loses_is_counted_and_told(
     assert heard.of("webhook_events_expired") == [{"webhook": "shop", "events": 5, "days": 90}]
     assert await there(database) == [6, 7]
     await Webhooks(database, timeout=5).change(id_, {"state": "on"})
-    assert list((await queue.look()).behind) == [id_]
+    assert list((await queue.read_work()).behind) == [id_]
     await queue.fan_out(id_)
     assert await query(database, "SELECT position FROM webhook_deliveries ORDER BY position") == [(6,), (7,)]
 

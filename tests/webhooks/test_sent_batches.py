@@ -61,7 +61,7 @@ async def make(database: Database) -> None:
 async def test_nothing_is_made_unless_somebody_asks(database: Database, receiver: Receiver) -> None:
     await endpoint(database, receiver)
     await send(database, 3)
-    assert not (await WebhookQueue(database, lease=WAIT).look()).batches
+    assert not (await WebhookQueue(database, lease=WAIT).read_work()).batches
     await make(database)
     assert await told(database) == []
 
@@ -174,7 +174,7 @@ async def test_when_nobody_asks_any_more_nothing_is_left(database: Database) -> 
     await make(database)
     await Webhooks(database, timeout=5).remove(id_)
     queue = WebhookQueue(database, lease=WAIT)
-    assert (await queue.look()).batches
+    assert (await queue.read_work()).batches
     await make(database)
-    assert not (await queue.look()).batches
+    assert not (await queue.read_work()).batches
     assert await query(database, "SELECT COUNT(*) FROM sent_reported") == [(0,)]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mailerd.cli.checks import webhooks as checks
 from mailerd.cli.checks.result import Level
-from mailerd.cli.top_view import look, page
+from mailerd.cli.top_view import page, read_snapshot
 from mailerd.config import AlertSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.rate_limit import SenderLimits
@@ -45,7 +45,7 @@ async def standing(database: Database, receiver: Receiver, happen: Happen) -> Da
     await happen(3)
     await numbered(database)
     queue = WebhookQueue(database, lease=WAIT)
-    for id_ in (await queue.look()).behind:
+    for id_ in (await queue.read_work()).behind:
         await queue.fan_out(id_)
     await query(database, "UPDATE events SET at = at - INTERVAL 1 HOUR WHERE position = 1")
     await query(
@@ -63,7 +63,7 @@ async def standing(database: Database, receiver: Receiver, happen: Happen) -> Da
 async def test_the_tables_say_how_each_stands(standing: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {it.name: it for it in await standing.read(stats.read_webhooks, what="test")}
     assert {name: it.standing for name, it in found.items()} == {
-        "failing": "failing", "well": "on", "stopped": "paused_by_hand", "left": "gone", "broken": "paused"
+        "failing": "failing", "well": "on", "stopped": "paused_manually", "left": "gone", "broken": "paused"
     }  # fmt: skip
     assert (found["failing"].undelivered, found["well"].undelivered, found["well"].oldest) == (3, 0, 0)
     assert found["failing"].oldest == pytest.approx(3600, abs=60)
@@ -74,7 +74,7 @@ async def test_the_tables_say_how_each_stands(standing: Database, monkeypatch: p
 
 
 async def test_metrics_and_top_show_it(standing: Database) -> None:
-    snapshot = await look(standing, NONE)
+    snapshot = await read_snapshot(standing, NONE)
     metrics = Metrics()
     metrics.set_queue(snapshot.stats)
     events = WebhookEvents(metrics.on_event)
@@ -105,14 +105,14 @@ async def test_metrics_and_top_show_it(standing: Database) -> None:
 def test_an_endpoint_that_was_paused_since_it_failed_is_an_alert_until_it_is_resumed() -> None:
     state = AlertState(AlertSettings())
     broken = WebhookStats("broken", "paused", 5 * 86_400, 3, 100)
-    by_hand = WebhookStats("stopped", "paused_by_hand", 0, 3, 100)
-    state.look(QueueStats(at=datetime.now(UTC), webhooks=(broken, by_hand)), database_away=0, now=0)
+    by_hand = WebhookStats("stopped", "paused_manually", 0, 3, 100)
+    state.update(QueueStats(at=datetime.now(UTC), webhooks=(broken, by_hand)), database_away=0, now=0)
     told = state.message(now=0)
     assert told is not None
     assert told.firing == ("webhook broken",)
     assert "it failed for 5 days" in told.text
     for now in (50, 100, 200):
-        state.look(QueueStats(at=datetime.now(UTC), webhooks=(by_hand,)), database_away=0, now=now)
+        state.update(QueueStats(at=datetime.now(UTC), webhooks=(by_hand,)), database_away=0, now=now)
     over = state.message(now=200)
     assert over is not None
     assert over.firing == ()

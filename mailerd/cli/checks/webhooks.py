@@ -38,7 +38,7 @@ def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
     if refusal:
         return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
     match it.standing:
-        case "on" | "paused_by_hand":
+        case "on" | "paused_manually":
             return None
         case "failing":
             what = f"it has failed for {failing}; {it.undelivered:,} events wait"

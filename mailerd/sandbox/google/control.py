@@ -36,7 +36,7 @@ class Control:
             ("GET", "outbox/*"): self._eml,
             ("POST", "notices"): self._notify,
             ("POST", "history/forget"): self._forget_history,
-            ("POST", "by-hand"): self._send_by_hand,
+            ("POST", "manual-send"): self._send_by_hand,
             ("GET", "undelivered"): lambda *_: {"letters": [summary(letter) for letter in google.undelivered]},
             ("GET", "drafts"): self._drafts,
             ("DELETE", "drafts"): self._delete_drafts,
@@ -159,7 +159,7 @@ class Control:
 
     def _send_by_hand(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
         """As the person writes a letter in Gmail: it counts against the same day, and may be refused."""
-        letter = self._google.send_by_hand(
+        letter = self._google.send_manually(
             str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net"))
         )
         return {"sent": letter is not None, "id": letter.id if letter else None}

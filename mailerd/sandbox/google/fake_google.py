@@ -233,7 +233,7 @@ class FakeGoogle:
         if keep and len(self.sent) > keep:
             self._forget_body(len(self.sent) - keep - 1)
 
-    def send_by_hand(self, email: str, to: str) -> Letter | None:
+    def send_manually(self, email: str, to: str) -> Letter | None:
         """Send a letter as the person does in Gmail; None where the day has no room. KeyError: no such mailbox."""
         box, now = self.mailboxes[email], self.now()
         raw = f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n\r\nHello\r\n".encode()

@@ -64,7 +64,7 @@ class Pages:
         except KeyError:
             return self._page(404, "missing.html")
         if part == "html":
-            return _guarded(200, _inert_html(letter.message), _LETTER_POLICY)
+            return _html_answer(200, _inert_html(letter.message), _LETTER_POLICY)
         return self._letter(letter) if not part else self._page(404, "missing.html")
 
     async def unsubscribe(self, path: str) -> Answer:
@@ -152,10 +152,10 @@ class Pages:
         )
 
     def _page(self, status: int, template: str, **values: Any) -> Answer:
-        return _guarded(status, self._jinja.get_template(template).render(**values), _OWN_POLICY)
+        return _html_answer(status, self._jinja.get_template(template).render(**values), _OWN_POLICY)
 
 
-def _guarded(status: int, text: str, policy: str) -> Answer:
+def _html_answer(status: int, text: str, policy: str) -> Answer:
     headers = (
         ("Content-Security-Policy", policy),
         ("X-Content-Type-Options", "nosniff"),

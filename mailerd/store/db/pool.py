@@ -109,7 +109,7 @@ class Pool:
         phase = _Phase()
         try:
             # The guard of every call to the database, the wait for a connection included: there is no way round it.
-            return await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)
+            return await asyncio.wait_for(self._with_connection(run, phase), bound or self._settings.statement_timeout)
         except error_codes.LOST as error:
             raise self._failure(error, phase, what=what) from error
 
@@ -144,7 +144,7 @@ class Pool:
         await connection.commit()
         return result
 
-    async def _guarded(self, run: Callable[[Connection, _Phase], Awaitable[T]], phase: _Phase) -> T:
+    async def _with_connection(self, run: Callable[[Connection, _Phase], Awaitable[T]], phase: _Phase) -> T:
         # Acquire, work and release stand in one coroutine, so that no cancellation can come between them.
         async with self._slots:
             connection, clean = None, False

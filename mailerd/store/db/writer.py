@@ -157,13 +157,13 @@ class Writer:
     async def _look_once(self, *, grace: float) -> None:
         """One look at a time; a task that comes meanwhile waits for it, and does not end it by going away."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(grace))
+            self._looking = asyncio.create_task(self._check_servers(grace))
         looking = self._looking
         await asyncio.wait({looking})
         if not looking.cancelled():  # at the end of everything
             looking.result()
 
-    async def _look(self, grace: float) -> None:
+    async def _check_servers(self, grace: float) -> None:
         """Ask all servers at once; one that is silent costs no more than the bound, and less once a writer is known."""
         loop, began = asyncio.get_running_loop(), time.monotonic()
         asked = {asyncio.create_task(self._ask(url)): url for url in self.urls}

@@ -167,7 +167,7 @@ class _FindingsBatch:
                 what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
                 believed = it.consequence.believed
             case SentElsewhere():
-                whose, what, believed = (None, None, None), ("by_hand", None, None), True
+                whose, what, believed = (None, None, None), ("manual", None, None), True
             case PassedOver(cause=cause):
                 whose, what, believed = (None, None, None), ("passed_over", None, short(cause, 500)), False
             case _:
@@ -196,7 +196,7 @@ class _FindingsBatch:
                 self._count(letter.job_id, fate, 1)
                 if before is not None:
                     self._count(letter.job_id, before[0], -1)
-            self._tell(it, fate)
+            self._log_fate(it, fate)
         await self._step(it)
 
     async def _set_fate(self, it: Finding, new: tuple[Fate, str], before: tuple[Fate, str] | None) -> bool:
@@ -212,7 +212,7 @@ class _FindingsBatch:
         if name:
             self._jobs.setdefault(job, Counter())[name] += change
 
-    def _tell(self, it: Finding, fate: Fate) -> None:
+    def _log_fate(self, it: Finding, fate: Fate) -> None:
         letter, meaning = it.letter, it.meaning
         type_ = {
             Fate.BOUNCED: EventType.RECIPIENT_BOUNCED, Fate.REPLIED: EventType.RECIPIENT_REPLIED,

@@ -464,7 +464,7 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
--- kind: what it is (core/notices.py), or 'by_hand' (a letter that the person sent) or 'passed_over' (it could not be
+-- kind: what it is (core/notices.py), or 'manual' (a letter that the person sent) or 'passed_over' (it could not be
 -- read). email: to whom the letter went. believed: 0 if its proof was missing, and it changed nothing.
 CREATE TABLE IF NOT EXISTS notices (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,

@@ -148,7 +148,7 @@ class Claims:
         except NotReplayedError as error:
             await self.replay(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
-        return self._noted(claim)
+        return self._remember_drafts(claim)
 
     async def replay(self, server: str) -> None:
         """Replay to a server what this daemon has sent; the next claim does it for the server of another connection.
@@ -170,7 +170,7 @@ class Claims:
         await self._stale_turns.reschedule(self.defaults)
         full = _ClaimBuilder(0, dict(rooms or {})).full
         next_in = await self.database.read(
-            lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.probe_timeout
+            lambda cursor: self._due_in(cursor, full), what="look for work", bound=self.database.probe_timeout
         )
         return math.inf if next_in is None else next_in
 
@@ -199,9 +199,9 @@ class Claims:
         claim = await self.database.transaction(
             lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
         )
-        return self._noted(claim)
+        return self._remember_drafts(claim)
 
-    def _noted(self, claim: Claim) -> Claim:
+    def _remember_drafts(self, claim: Claim) -> Claim:
         """Remember the letters that own a draft: they are sent again without a further hand-over."""
         for letter in claim.letters:
             if self.replay_log is not None and letter.draft_id is not None:
@@ -269,7 +269,7 @@ class Claims:
         for turn in idle:
             turn.wait_for_job(due.get(turn.it.email))
 
-    async def _look(self, cursor: Cursor, full: Sequence[str]) -> float | None:
+    async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
             return 0.0  # the claim that follows tells it, though nothing be due
         return await self._next_turn(cursor, full)

@@ -142,7 +142,7 @@ class RecordWriter:
         """Write the rows, the log of attempts and the events; whether each record's row took it."""
         await cursor.execute(_LOCK, (tuple(record.letter.id for record in records),))
         rows = {id_: (job, token, status) for id_, job, token, status in await cursor.fetchall()}
-        fresh = await _hand_over_all(cursor, records, _in_force(records, rows))
+        fresh = await _record_handovers(cursor, records, _in_force(records, rows))
         outcomes = [
             (one, took)
             for one, took in zip(records, fresh, strict=True)
@@ -194,8 +194,8 @@ class RecordWriter:
             for one in outcomes
             if one.decision.transition in REFUNDED and one.letter.hour
         )
-        worked = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
-        for sender in sorted(worked):
+        recovered = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
+        for sender in sorted(recovered):
             was = await sender_pause(cursor, sender)
             await cursor.execute(_UNPAUSE, (sender,))
             await write_resumed(cursor, was, ended=bool(cursor.rowcount))
@@ -290,7 +290,7 @@ def _in_force(records: Sequence[Record], rows: Mapping[int, tuple[str, str, str]
     return found
 
 
-async def _hand_over_all(cursor: Cursor, records: Sequence[Record], in_force: list[bool]) -> list[bool]:
+async def _record_handovers(cursor: Cursor, records: Sequence[Record], in_force: list[bool]) -> list[bool]:
     """Write the hand-overs; which records are still to be taken as written.
 
     A hand-over leaves the row to its claim, so to repeat it is harmless: where some row did not take its own, each is
@@ -299,17 +299,17 @@ async def _hand_over_all(cursor: Cursor, records: Sequence[Record], in_force: li
     handed = {n: one for n, one in enumerate(records) if in_force[n] and isinstance(one, Handover)}
     if not handed:
         return in_force
-    await cursor.execute(*_hand_over(list(handed.values())))
+    await cursor.execute(*_handover_update(list(handed.values())))
     if cursor.rowcount == len(handed):
         return in_force
     taken = list(in_force)
     for number, one in handed.items():
-        await cursor.execute(*_hand_over([one]))
+        await cursor.execute(*_handover_update([one]))
         taken[number] = cursor.rowcount == 1
     return taken
 
 
-def _hand_over(handed: Sequence[Handover]) -> Statement:
+def _handover_update(handed: Sequence[Handover]) -> Statement:
     rows = [
         (it.letter.id, it.letter.token, it.mode, it.draft_id, it.thread_id, int(it.unanswered), int(it.discarding),
          None if it.discarding else it.letter.digest, it.letter.list_id, int(it.letter.overrides))

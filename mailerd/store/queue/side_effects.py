@@ -36,8 +36,8 @@ def updates_sender(record: Record) -> bool:
             record.letter.sender_mode,
             record.letter.sender_project,
         )
-    worked = record.decision.transition is Transition.SENT and record.letter.probing
-    return worked or was_slow(record) or is_requeued(record) or record.decision.pause is not None
+    recovered = record.decision.transition is Transition.SENT and record.letter.probing
+    return recovered or was_slow(record) or is_requeued(record) or record.decision.pause is not None
 
 
 def pause_of(record: Record) -> Pause | None:

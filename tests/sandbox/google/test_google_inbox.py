@@ -91,7 +91,7 @@ async def test_a_limit_that_is_noticed_late(
     google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
 ) -> None:
     google.change_rules(late_per_day=2)
-    assert google.send_by_hand(ME, "friend@example.net")
+    assert google.send_manually(ME, "friend@example.net")
     await sent(session, compose, key="1")
     await sent(session, compose, key="2")
     assert ([it.key for it in google.sent], [it.key for it in google.undelivered]) == (["1"], ["2"])
@@ -99,8 +99,8 @@ async def test_a_limit_that_is_noticed_late(
 
 async def test_the_person_is_refused_above_the_day(google: FakeGoogle) -> None:
     google.change_rules(per_day=1)
-    assert google.send_by_hand(ME, "friend@example.net")
-    assert google.send_by_hand(ME, "friend@example.net") is None
+    assert google.send_manually(ME, "friend@example.net")
+    assert google.send_manually(ME, "friend@example.net") is None
 
 
 async def test_rules_draw_the_same_letters_each_time(
@@ -127,7 +127,7 @@ async def test_notices_on_demand_by_the_control_interface(session: aiohttp.Clien
         assert response.status == 422
     async with session.post("/sandbox/notices", json={"key": "other", "shape": "reply"}) as response:
         assert response.status == 404
-    async with session.post("/sandbox/by-hand", json={"email": ME}) as response:
+    async with session.post("/sandbox/manual-send", json={"email": ME}) as response:
         assert (await response.json())["sent"] is True
     async with session.post("/sandbox/history/forget", json={"email": ME}) as response:
         assert await response.json() == {"forgotten": 1}
