@@ -29,16 +29,17 @@ from mailerd.cli.job_actions import JobArgument, job_named
 from mailerd.cli.output import JsonOption, console, print_json, table
 from mailerd.clock import ULID
 from mailerd.config import Settings
-from mailerd.core.states import OPEN, Proof, State
+from mailerd.core.states import OPEN, JobStatus, Proof, State
 from mailerd.errors import DatabaseError
 from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.job_waits import standing, waits_for
+from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
-from mailerd.texts import label, tr
+from mailerd.texts import tr
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
@@ -51,27 +52,30 @@ _NO_WINDOW: Final = 300
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
     *,
+    status: Annotated[JobStatus | None, typer.Option(help="Only those of this status.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """The newest jobs."""
-    run_async(_list(settings(config), limit, as_json=as_json))
+    """The newest jobs; in place of the status, what one waits for that sends nothing now."""
+    run_async(_list(settings(config), JobFilter(status=status), limit, as_json=as_json))
 
 
-async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
+async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) -> None:
     async with open_database(known) as database:
-        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None)
+        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None, only=only)
+        daemon = describe.heard_of(await HistoryReader(database).daemons())
     if as_json:
-        print_json([_as_json(job) for job in found])
+        print_json([_as_json(job, daemon=daemon) for job in found])
         return
     width = None if sys.stdout.isatty() else _NO_WINDOW
-    console(width).print(jobs_table(found) if found else tr("there are no jobs"))
+    console(width).print(jobs_table(found, daemon=daemon) if found else tr("there are no jobs"))
 
 
-def _as_json(job: Job) -> dict[str, object]:
+def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
     return {
         "id": job.id,
         "status": job.status.value,
+        "waits_for": waits_for(job, daemon=daemon),
         "sender_email": job.sender_email,
         "reference": job.reference,
         "total": job.total,
@@ -81,13 +85,13 @@ def _as_json(job: Job) -> dict[str, object]:
     }
 
 
-def jobs_table(jobs: list[Job]) -> Table:
-    """Jobs, one a line; an id is never cut, since it is what other commands are given."""
+def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
+    """Jobs, one a line; an id is never cut, since it is what other commands are given. `daemon`: one runs."""
     rows = []
     for job in jobs:
         sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
         accepted = f"{job.created_at:%m-%d %H:%M}Z"
-        rows.append([job.id, label(job.status.value), f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
+        rows.append([job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
     return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft={5})
 
 

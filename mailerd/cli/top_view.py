@@ -22,14 +22,15 @@ from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import Writer
-from mailerd.store.describe import SILENT, span
+from mailerd.store.describe import SILENT, heard_of, span
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
+from mailerd.store.job_waits import standing
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies, Tally
-from mailerd.texts import heading, label, tr
+from mailerd.texts import heading, tr
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -141,7 +142,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
         _rule("health"), *health,
         _rule("senders", len(senders), for_senders),
         _senders(senders[:for_senders], bars=bars, idle=idle),
-        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], {} if idle else snapshot.forecasts, bars=bars),
+        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
         _rule(tr("went wrong lately"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
@@ -173,7 +174,7 @@ def _remedy(snapshot: Snapshot) -> str:
 
 def _no_daemon(snapshot: Snapshot) -> str:
     """That no daemon sends, in a line; "" while one does."""
-    if any(daemon.silent <= SILENT for daemon in snapshot.daemons):
+    if heard_of(snapshot.daemons):
         return ""
     since = tr("no daemon was ever heard of")
     if snapshot.last_beat is not None:
@@ -304,7 +305,9 @@ def _standing(sender: SenderStats, *, idle: bool) -> Text:
     return Text(tr(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}"), "bold red")
 
 
-def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) -> Table:
+def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
+    """`idle`: no daemon sends now, or it is not known."""
+    forecasts, daemon = {} if idle else snapshot.forecasts, heard_of(snapshot.daemons)
     rows: list[list[str | Text]] = []
     for job in jobs:
         sent, failed = job.counts.get(State.SENT, 0), job.counts.get(State.FAILED, 0)
@@ -312,7 +315,7 @@ def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) 
         figures: list[str | Text] = [f"{sent:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
         done = forecasts[job.id].done_at if job.id in forecasts else None
         end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
-        rows.append([job.id, label(job.status.value), *share, *figures, *end, job.sender_email])
+        rows.append([job.id, standing(job, daemon=daemon), *share, *figures, *end, job.sender_email])
     wide = ["done about"] if bars else []
     headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
     return table(headings, rows, soft={len(headings) - 1})

@@ -328,7 +328,7 @@ def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
 
 def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
     """The same, for a person who has posted a job and waits for its end."""
-    if _heard(daemons):
+    if heard_of(daemons):
         return []
     return [
         tr(
@@ -340,7 +340,7 @@ def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
 
 def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     """That nothing happens without a daemon, where none was heard of lately."""
-    if _heard(daemons):
+    if heard_of(daemons):
         return []
     age = min((one.silent for one in daemons), default=SILENT)
     return [
@@ -351,12 +351,13 @@ def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     ]
 
 
-def _heard(daemons: Sequence[DaemonInfo]) -> bool:
+def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
+    """Whether one of them runs."""
     return any(one.silent <= SILENT for one in daemons)
 
 
 def _next(what: str, daemons: Sequence[DaemonInfo]) -> list[str]:
     """What comes next, which is no promise while no daemon runs."""
-    if _heard(daemons):
+    if heard_of(daemons):
         return [tr(f"Next: {what}")]
     return [tr(f"Next, if a daemon starts now: {what}"), *no_daemon(daemons)]

@@ -54,7 +54,8 @@ _JOBS: Final = (
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
     "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
-    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied "
+    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
+    "j.next_claim_at > UTC_TIMESTAMP(6), s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -93,6 +94,10 @@ class Job:
     """Of its sent letters: those that came back."""
     replied: int = 0
     """Those that a person has answered."""
+    deferred: bool = False
+    """The first of its letters that wait is due later."""
+    limited: bool = False
+    """The next turn of its sender is more than a minute away."""
 
 
 @dataclass(frozen=True)
@@ -322,4 +327,6 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         counts=counts,
         bounced=row[23],
         replied=row[24],
+        deferred=bool(row[25]),
+        limited=bool(row[26]),
     )

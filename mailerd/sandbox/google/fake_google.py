@@ -117,7 +117,7 @@ class FakeGoogle:
     def mailbox(self, email: str) -> Mailbox:
         """The mailbox of an address, opened when there was none."""
         if email not in self.mailboxes:
-            self.mailboxes[email] = Mailbox(email, self._numbers)
+            self.mailboxes[email] = Mailbox(email, self._numbers, history_id=self._numbers.history())
         return self.mailboxes[email]
 
     def drafts(self, sender: str = "") -> list[Letter]:

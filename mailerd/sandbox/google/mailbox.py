@@ -11,12 +11,15 @@ from mailerd.sandbox.google.quota import Usage
 
 
 class IdSequence:
-    """Ids as Google makes them: never twice, rising, and other ones in every run, so that no .eml is overwritten."""
+    """Ids as Google makes them: never twice, rising, and higher ones in every run.
+
+    No .eml is overwritten by a later run, and an inbox that was read in a former run has no history that is forgotten.
+    """
 
     def __init__(self, *, started_at: float) -> None:
         first = int(started_at * 1000) << 20
         self._messages = count(first)
-        self._histories = count(1_000)
+        self._histories = count(int(started_at * 1000))
 
     def message(self) -> str:
         """A message id: 16 hexadecimal digits."""

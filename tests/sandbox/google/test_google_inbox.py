@@ -57,6 +57,16 @@ async def test_history_has_pages_and_is_forgotten(
     assert (await history(session, "x"))["status"] == 400
 
 
+async def test_an_inbox_that_was_read_in_a_former_run_has_no_history_that_is_forgotten(
+    google: FakeGoogle, client: Client, compose: Compose
+) -> None:
+    await sent(client(), compose)
+    read_up_to = google.mailbox(ME).history_id
+    later = FakeGoogle()
+    later.add_mailbox(ME)
+    assert later.mailbox(ME).history_id >= read_up_to > google.mailbox(ME).forgotten
+
+
 @pytest.mark.parametrize("scopes,status", [((COMPOSE,), 403), ((COMPOSE, METADATA), 200), ((COMPOSE, READONLY), 200)])
 async def test_scopes(google: FakeGoogle, client: Client, scopes: tuple[str, ...], status: int) -> None:
     google.set_scopes(ME, scopes)

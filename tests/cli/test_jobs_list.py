@@ -1,0 +1,58 @@
+"""`mailerd jobs list` says in a word why a job sends nothing now."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import ME, Shop
+from tests.support.rows import post, query
+
+DAEMON = (
+    "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+    "VALUES ('D', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"
+)
+PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = '{}', pause_reason = 'why'"
+LATER = "UPDATE {} = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
+TAKEN = "UPDATE job_recipients SET status = 'sending' LIMIT 1"
+UNSURE = "UPDATE job_recipients SET status = 'unsure'"
+
+
+@pytest.mark.parametrize(
+    "changes,word",
+    [
+        ((), "no_daemon"),
+        ((TAKEN,), "no_daemon"),
+        ((DAEMON,), None),
+        ((DAEMON, PAUSE.format("manual")), "sender_paused"),
+        ((PAUSE.format("token_refused"),), "sender_paused"),
+        ((DAEMON, LATER.format("jobs SET send_at")), "scheduled"),
+        ((DAEMON, LATER.format("jobs SET next_claim_at")), "deferred"),
+        ((DAEMON, LATER.format("senders SET next_claim_at")), "limit"),
+        ((DAEMON, TAKEN, LATER.format("senders SET next_claim_at")), None),
+        ((DAEMON, UNSURE), "unsure"),
+        ((DAEMON, "UPDATE jobs SET status = 'paused'"), None),
+    ],
+)
+async def test_a_job_that_sends_nothing_now_says_why(shop: Shop, changes: tuple[str, ...], word: str | None) -> None:
+    job = await post(shop.database)
+    for change in changes:
+        await query(shop.database, change)
+    (found,) = json.loads(await shop.say("jobs", "list", "--json"))
+    paused = "UPDATE jobs SET status = 'paused'" in changes
+    assert (found["status"], found["waits_for"]) == ("paused" if paused else "queued", word)
+    shown = (word or found["status"]).replace("_", " ")
+    assert f"{job}  {shown}  " in await shop.say("jobs", "list")
+
+
+async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:
+    old, new = await post(shop.database), await post(shop.database, sender="you@example.com")
+    await query(shop.database, "UPDATE jobs SET status = 'paused' WHERE id = %s", old)
+    assert [it["id"] for it in json.loads(await shop.say("jobs", "list", "--status", "paused", "--json"))] == [old]
+    assert new in await shop.say("jobs", "list", "--status", "queued")
+    assert "is not one of" in await shop.say("jobs", "list", "--status", "waiting", code=2)
+
+
+async def test_the_words_of_the_list_are_chinese_in_chinese(shop: Shop) -> None:
+    await post(shop.database, sender=ME)
+    shop.config.write_text(shop.config.read_text() + '[log]\nlanguage = "zh"\n')
+    assert "无守护进程" in await shop.say("jobs", "list")
