@@ -14,13 +14,15 @@ from mailerd.app import build
 from mailerd.cli.common import ConfigOption, configured, run_async
 from mailerd.config import Settings, dotenv_in_use, load
 from mailerd.config.discovery import Found
-from mailerd.errors import ConfigurationError, MailerdError
+from mailerd.errors import ConfigurationError, ListenError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.log import Log
 
 _THREADS_TAKE_TURNS_AFTER: Final = 0.001
 """Seconds that a thread which reads a large request may keep the interpreter while the event loop wants it: the loop of
 a sending daemon waits for that several times a letter. Python's own are 0.005; much less slows the reading."""
+
+_SANDBOX_HAS_IT: Final = "the sandbox that runs here has a daemon already, which Ctrl-C there ends too"
 
 
 def run(config: ConfigOption = None) -> None:
@@ -62,7 +64,8 @@ def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
     named, unforeseen = group.split(MailerdError)
     for one in _leaves(named):
-        events.process_refused(cause=f"{one} ({file})")
+        ours = f"; {_SANDBOX_HAS_IT}" if file.sandbox and isinstance(one, ListenError) else ""
+        events.process_refused(cause=f"{one}{ours}", file=str(file))
     if unforeseen is not None:
         events.process_died(error=unforeseen)
 

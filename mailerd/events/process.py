@@ -6,8 +6,8 @@ from mailerd.events.base import EventEmitter, event
 class ProcessEvents(EventEmitter):
     """The process: its start and end, its settings, its own log, and loops that make no progress."""
 
-    @event("critical", en="mailerd cannot run: {cause}", zh="mailerd 无法运行：{cause}")
-    def process_refused(self, *, cause: str) -> None: ...
+    @event("critical", en="mailerd cannot run: {cause} ({file})", zh="mailerd 无法运行：{cause}（{file}）")
+    def process_refused(self, *, cause: str, file: str) -> None: ...
 
     @event(
         "critical",

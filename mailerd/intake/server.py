@@ -35,6 +35,7 @@ from mailerd.intake.key_shares import SHARE_TIMEOUT, KeyShares
 from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import SenderResolver
+from mailerd.intake.port_owner import cannot_listen
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
@@ -145,6 +146,7 @@ class Intake:
             purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
+            await self.listens.wait()  # of two ports that are taken, the intake's is the one to be told
             tasks.create_task(self._opt_out.site.run(), name="unsubscribe site")
 
     async def _purge(self) -> bool:
@@ -195,15 +197,17 @@ class Intake:
                     reaping.cancel()
                     await self._stop(runner)
                     executor.shutdown(wait=False, cancel_futures=True)
-                    self._strangers.log_summary()
-                    self._events.intake_stopped()
 
     async def _stop(self, runner: web.AppRunner) -> None:
         """Stop listening, then close: at once it would reset connections that the kernel has accepted a moment ago."""
+        listened = bool(runner.addresses)
         for site in list(runner.sites):
             await site.stop()
         await asyncio.sleep(_LINGER_SECONDS)
         await runner.cleanup()
+        self._strangers.log_summary()
+        if listened:
+            self._events.intake_stopped()
 
     async def _listen(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> list[Address]:
         for sock in sockets:
@@ -221,13 +225,10 @@ class Intake:
         try:
             await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()
         except OSError as error:
-            why = error.strerror or error
             if path:
+                why = error.strerror or error
                 raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
-            raise ListenError(
-                f"the intake cannot listen on {host}:{port}: {why}; see who does with "
-                f"`ss -ltnp | grep :{port}`, or change intake.host and intake.port"
-            ) from error
+            raise await cannot_listen(error, part="the intake", section="intake", host=host, port=port) from error
         finally:
             if before is not None:
                 os.umask(before)

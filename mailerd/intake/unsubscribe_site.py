@@ -25,11 +25,12 @@ from mailerd.core.suppression import (
     read_token,
 )
 from mailerd.core.texts import accepted_language
-from mailerd.errors import DatabaseError, ListenError
+from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
 from mailerd.intake.errors import no_such_path
+from mailerd.intake.port_owner import cannot_listen
 from mailerd.intake.server_log import StrangerLog, server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
 from mailerd.store.db.database import Database
@@ -122,10 +123,8 @@ class UnsubscribeSite:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise ListenError(
-                    f"the public site cannot listen on {host}:{port}: {error.strerror or error}; "
-                    "change public.host and public.port"
-                ) from error
+                part = "the public site"
+                raise await cannot_listen(error, part=part, section="public", host=host, port=port) from error
             host, port = runner.addresses[0][:2]
             self._events.public_site_listening(where=f"http://{host}:{port}")
             yield host, port

@@ -12,11 +12,12 @@ from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import IntakeSettings, LogSettings
+from mailerd.intake.port_owner import port_owner
 from mailerd.ops.daemon_thread import in_thread
 
 UNIT: Final = "mailerd.service"
 _ANSWER_TIMEOUT: Final = 2.0
-"""Seconds for the program that has the port to answer, and for systemctl."""
+"""Seconds for systemctl to answer."""
 _MIB: Final = 1 << 20
 DISK_WARN: Final = 1024 * _MIB
 """Bytes left."""
@@ -62,20 +63,10 @@ def _listen(host: str, number: int) -> None:
 async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
     check, where = "intake: port", f"{host}:{number}"
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT):
-            reader, writer = await asyncio.open_connection(reachable, number)
-            try:
-                writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                answer = await reader.read(4096)
-            finally:
-                writer.transport.abort()
-    except (OSError, TimeoutError):
-        answer = b""
-    if b"alive" in answer and await ours is not False:
+    owner = await port_owner(host, number)
+    if owner == "mailerd" and await ours is not False:
         return ok(check, f"a mailerd listens on {where}")
-    if not answer:
+    if owner == "silent":
         return fail(
             check,
             f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
@@ -83,7 +74,7 @@ async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckR
         )
     return fail(
         check,
-        f"{where} is taken by {'the mailerd of another database' if b'alive' in answer else 'another program'}",
+        f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
         remedy=f"see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port",
     )
 

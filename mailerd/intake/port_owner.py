@@ -1,0 +1,45 @@
+"""Why a port cannot be had: the setting that names it, who has it, and what to do."""
+
+import asyncio
+import errno
+import os
+from typing import Final, Literal
+
+from mailerd.errors import ListenError
+
+ANSWER_TIMEOUT: Final = 2.0
+"""Seconds for the program that has the port to answer."""
+
+
+async def port_owner(host: str, port: int) -> Literal["mailerd", "other", "silent"]:
+    """Who listens on a port that is in use; `silent`: it answers nothing."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            reader, writer = await asyncio.open_connection(reachable, port)
+            try:
+                writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                answer = await reader.read(4096)
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError):
+        return "silent"
+    if not answer:
+        return "silent"
+    return "mailerd" if b"alive" in answer else "other"
+
+
+async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:
+    """What to raise where `part` of the daemon cannot listen on host and port of that section of the settings."""
+    beginning = f"{part} cannot listen on {host}:{port} ({section}.port)"
+    if error.errno != errno.EADDRINUSE:
+        why = os.strerror(error.errno) if error.errno else error
+        return ListenError(f"{beginning}: {why}; correct {section}.host and {section}.port")
+    if await port_owner(host, port) == "mailerd":
+        return ListenError(
+            f"{beginning}: another mailerd listens there; use that one, end it, or choose another {section}.port"
+        )
+    return ListenError(
+        f"{beginning}: another program listens there; see which (`ss -ltnp sport = :{port}`), and end it or choose "
+        f"another {section}.port"
+    )
