@@ -2,15 +2,16 @@
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, no_log, run_async, settings
+from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.output import JsonOption, print_json, print_list
-from mailerd.config import GmailSettings
+from mailerd.config import GmailSettings, Settings
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
@@ -21,6 +22,7 @@ from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
+from mailerd.store.senders import Senders, default_limits
 from mailerd.texts import tr
 
 _DAY: Final = 86_400.0
@@ -185,8 +187,10 @@ def _short(scope: str) -> str:
 @app.command("list")
 def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
-    known = settings(config).gmail
-    entries = inventory(known)
+    everything = settings(config)
+    known = everything.gmail
+    entries, refused = inventory(known), run_async(_refused(everything))
+    entries = [each if each.problem else replace(each, problem=_problem(each.owner, refused)) for each in entries]
     shown = [
         {
             "mailbox": each.owner, "kind": each.kind, "mode": each.mode or None, "scopes": list(each.scopes),
@@ -207,7 +211,7 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
         print_json(shown)
     else:
         print_list(("mailbox", "kind", "mode", "scopes", "file", "problem"), rows)
-        _explain(known, entries)
+        _explain(known, entries, refused)
     if problems:
         raise typer.Exit(1)
 
@@ -218,9 +222,28 @@ def _row(it: Entry) -> tuple[str, ...]:
     return it.owner, it.kind, it.mode or unknown, scopes or unknown, str(it.path), it.problem
 
 
-def _explain(known: GmailSettings, entries: Sequence[Entry]) -> None:
+async def _refused(known: Settings) -> Mapping[str, str] | None:
+    """What a person has to do at the mailboxes that Google refuses, as their letters met it; None: it is not known."""
+    try:
+        async with open_database(known, no_log) as database:
+            return await Senders(database, default_limits(known)).repairs()
+    except MailerdError:
+        return None
+
+
+def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
+    """Of a mailbox, or of all mailboxes of an @domain."""
+    found = [
+        mend for sender, mend in (refused or {}).items() if sender == owner or f"@{sender.partition('@')[2]}" == owner
+    ]
+    return tr(f"no letter goes until {found[0]}") if found else ""
+
+
+def _explain(known: GmailSettings, entries: Sequence[Entry], refused: Mapping[str, str] | None) -> None:
     """What the list leaves open."""
     if not entries:
         print(tr(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`"))
     elif any(not each.mode and not each.problem for each in entries):
         print(tr("?: the file does not say; `mailerd check` asks Google."))
+    elif refused is None:
+        print(tr("Whether Google takes them is not known, since the database cannot be read; `mailerd check` asks it."))

@@ -157,6 +157,16 @@ async def open_database(settings: Settings, sink: EventSink | None = None) -> As
         yield database
 
 
+def away_remedy(where: str) -> str:
+    """What to do about a database that does not answer at this address."""
+    if "/" in where:
+        return (
+            f"check that the server runs, that its socket is {where} and this user may open it "
+            "(unix_socket in database.url)"
+        )
+    return f"check that the server runs, that a firewall lets {where} through, and host and port in database.url"
+
+
 @asynccontextmanager
 async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database]:
     """The database, whatever is in it.
@@ -180,12 +190,7 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
         why = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
         if remedy := error_codes.refused(error.errno):
             raise MailerdError(f"the database {database.where} refuses the log-in: {why}; {remedy}") from error
-        way = tr(f"that a firewall lets {database.where} through, and host and port in database.url")
-        if "/" in database.where:
-            way = tr(f"that its socket is {database.where} and this user may open it (unix_socket in database.url)")
-        raise MailerdError(
-            f"the database {database.where} is away: {why}; check that the server runs, {way}"
-        ) from error
+        raise MailerdError(f"the database {database.where} is away: {why}; {away_remedy(database.where)}") from error
     finally:
         await database.close()
 

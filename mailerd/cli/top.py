@@ -14,7 +14,7 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
+from mailerd.cli.common import ConfigOption, away_remedy, following, no_log, open_database, run_async, settings
 from mailerd.cli.output import console
 from mailerd.cli.top_view import Snapshot, empty_page, page, read_snapshot
 from mailerd.config import Settings
@@ -55,7 +55,7 @@ async def _once(known: Settings) -> None:
 async def _top(known: Settings, *, every: float) -> None:
     # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
     database, window = Database(known.database, events=StoreEvents(no_log)), console()
-    shown = TopView(window)
+    shown = TopView(window, where=database.where)
     try:
         with _letters() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
 
@@ -100,10 +100,13 @@ def _letters() -> Iterator[asyncio.Event]:
 
 
 class TopView:
-    """The last thing that was seen; it stays on the screen while nothing new comes, and says so."""
+    """The last thing that was seen; it stays on the screen while nothing new comes, and says so.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    `where`: the address of the database.
+    """
+
+    def __init__(self, console: Console, *, where: str) -> None:
+        self._console, self._where = console, where
         self._snapshot: Snapshot | None = None
         self._since = time.monotonic()
 
@@ -114,12 +117,17 @@ class TopView:
 
     def late(self) -> Group:
         """The page while the answer is waited for."""
-        return self._page(tr(f"the database has not answered for {time.monotonic() - self._since:.0f} s"))
+        remedy = away_remedy(self._where)
+        return self._page(tr(f"the database has not answered for {time.monotonic() - self._since:.0f} s; {remedy}"))
 
     def failed(self, error: DatabaseError) -> Group:
         """The page of a look that failed."""
         cause = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
-        return self._page(tr(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}"))
+        remedy = error_codes.refused(error.errno)
+        if isinstance(error, DatabaseAwayError) and not remedy:
+            remedy = away_remedy(self._where)
+        trouble = f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}"
+        return self._page(tr(f"{trouble}; {remedy}" if remedy else trouble))
 
     def _page(self, trouble: str) -> Group:
         if self._snapshot is None:

@@ -55,7 +55,7 @@ _REPAIRS: Final[Mapping[str, str]] = {
     PauseCause.NO_CREDENTIALS: f"there is a credential file that can be used: {_LOGIN}",
     PauseCause.CLIENT_REFUSED: f"the sign-in names an OAuth client that Google knows: {_LOGIN}",
     PauseCause.WRONG_MAILBOX: f"the credential file opens {{sender}}: {_LOGIN}",
-    PauseCause.SCOPE_MISSING: f"the sign-in has the scopes: {_LOGIN}",
+    PauseCause.SCOPE_MISSING: f"the sign-in has the scope, or it is delegated: {_LOGIN}",
     PauseCause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
 }
 """What a person has to do before a letter can be sent; the pause itself ends each minute, for another try."""
@@ -68,5 +68,10 @@ def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetim
 
     `cause` and `end` are those of its last pause. An old one proves nothing: it may be mended and nothing sent since.
     """
+    return remedy(cause, sender=sender) if end and end > now - _STILL else None
+
+
+def remedy(cause: str | None, *, sender: str) -> str | None:
+    """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
     words = _REPAIRS.get(cause or "")
-    return words.format(sender=sender) if words and end and end > now - _STILL else None
+    return words.format(sender=sender) if words else None

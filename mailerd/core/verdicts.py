@@ -155,7 +155,7 @@ def _token(reply: TokenRefused) -> Verdict:
         return _held(
             Scope.SENDER,
             PauseCause.TOKEN_REFUSED,
-            f"Google no longer honours the sign-in ({said}): run `mailerd auth login`",
+            f"Google no longer honours the sign-in ({said})",
         )
     return _held(
         Scope.SENDER,
@@ -172,9 +172,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
         case 400:
             return _bad_request(reply, said)
         case 401:
-            return _held(
-                Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said}): `mailerd auth login`"
-            )
+            return _held(Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
@@ -206,7 +204,7 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
         return _held(
             Scope.SENDER,
             PauseCause.SCOPE_MISSING,
-            f"the sign-in lacks the scope {_NEEDED[call]} ({said}): run `mailerd auth login` again, or delegate it",
+            f"the sign-in lacks the scope {_NEEDED[call]} ({said})",
         )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)

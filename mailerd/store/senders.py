@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
-from mailerd.core.pauses import MANUAL
+from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, rfc3339
+from mailerd.store.db.times import naive, rfc3339, utc
 from mailerd.store.outbox import insert_events
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.change_events import sender_event
@@ -26,6 +26,7 @@ LIMITS: Final[Mapping[str, int | float]] = {
 """What a sender may have of its own, and the most of it; what has no fraction here is a whole number."""
 
 _ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
+_BROKEN: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
 _ADD: Final = (
     "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
 )
@@ -50,6 +51,8 @@ SELECT COUNT(*) FROM (
 MAX_COUNTED: Final = 10_000
 """Waiting letters of a sender that a page counts."""
 _NO_BOUND: Final = 1 << 62
+REPAIRS_TIMEOUT: Final = 4.0
+"""Seconds for what one command shows beside something else."""
 
 
 def some_statement(only: Collection[str] | None, limit: int) -> Statement:
@@ -86,6 +89,12 @@ class Senders:
     async def all(self) -> list[SenderSummary]:
         """Every sender, by address."""
         return await self.database.read(self._all, what="list senders")
+
+    async def repairs(self) -> dict[str, str]:
+        """What a person has to do before letters go, by sender; without those for whom waiting is enough."""
+        rows = await self.database.read_rows(_BROKEN, (), what="read the pauses of senders", bound=REPAIRS_TIMEOUT)
+        found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
+        return {email: words for email, words in found.items() if words}
 
     async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
         """The first ones by address, of `only` where it is given, with letters counted up to MAX_COUNTED.

@@ -129,6 +129,7 @@ TEXTS: Final = {
     "make a key for unsubscribe links": "生成退订链接的密钥",
     "the key of the addresses has not been loaded": "地址的密钥尚未加载",
     "list senders": "列出发件邮箱",
+    "read the pauses of senders": "读取发件邮箱的暂停",
     "a sender has no {unknown}": "发件邮箱没有 {unknown}",
     "change a sender": "更改发件邮箱",
     "{email}: a reserve of {reserve} leaves nothing of {per_day} letters a day": "{email}：每日 {per_day} 封，预留 {reserve} 封后没有剩余",

@@ -16,7 +16,13 @@ import pytest
 
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
+from tests.cli.conftest import Shop
+from tests.support.rows import post, query
 
+REFUSED = (
+    "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused', "
+    "pause_reason = 'Google no longer honours the sign-in'"
+)
 ME, YOU = "me@example.com", "you@example.com"
 
 
@@ -340,3 +346,11 @@ async def test_the_list_of_nothing_says_how_to_begin(place: Place) -> None:
     code, said = await ended(place, "auth", "list")
     assert code == 0
     assert "mailerd auth login --sender" in said
+
+
+async def test_the_list_names_a_mailbox_that_google_refuses_and_the_remedy(shop: Shop) -> None:
+    assert await shop.say("auth", "list")
+    await post(shop.database)
+    await query(shop.database, f"{REFUSED} WHERE email = %s", ME)
+    (line,) = [line for line in (await shop.say("auth", "list", code=1)).splitlines() if ME in line]
+    assert line.rstrip().endswith(f"no letter goes until the sign-in is renewed: `mailerd auth login --sender {ME}`")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailerd.core import pauses
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -226,8 +227,10 @@ def test_a_404_that_is_not_googles_own_proves_nothing_about_a_draft(call: Call) 
         ("403 dailyLimitExceeded", "project"),
     ],
 )
-def test_what_pauses_a_sender_for_good_names_the_remedy(cause: str, remedy: str) -> None:
-    assert remedy in judge(Call.DRAFTS_SEND, ROWS[cause][0]).reason
+def test_what_pauses_a_sender_for_good_names_the_remedy_once(cause: str, remedy: str) -> None:
+    verdict = judge(Call.DRAFTS_SEND, ROWS[cause][0])
+    assert verdict.backoff
+    assert f"{verdict.reason}; {pauses.remedy(verdict.backoff.cause, sender='me@example.com')}".count(remedy) == 1
 
 
 @pytest.mark.parametrize(
