@@ -146,7 +146,7 @@ class Intake:
             purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
-            await self.listens.wait()  # of two ports that are taken, the intake's is the one to be told
+            await self.listens.wait()  # of two ports that are taken, the daemon names the intake's
             tasks.create_task(self._opt_out.site.run(), name="unsubscribe site")
 
     async def _purge(self) -> bool:
