@@ -35,7 +35,7 @@ from mailerd.store.tallies import Tallies
 from mailerd.web.console import Console, Route
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
-from mailerd.web.services import Lent, RefusedError, Services
+from mailerd.web.services import Lent, PostBody, RefusedError, Services
 from mailerd.web.shared_reads import SharedReads
 
 STATEMENT_TIMEOUT = 2.0
@@ -106,11 +106,11 @@ def _lend(services: Services, intake: Intake) -> None:
     def note_caller(name: str) -> None:
         CALLER.set(name)
 
-    async def post(raw: bytes, key: ApiKey, idempotency_key: str) -> web.Response:
-        try:
-            return await _there(intake.create).post(raw, key, idempotency_key)
-        except ApiError as error:
-            return error_response(error, request_id=REQUEST.get())
+    @asynccontextmanager
+    async def posting(request: web.Request, key: ApiKey) -> AsyncIterator[PostBody]:
+        with _plainly():
+            async with _there(intake.create).posting(request, key) as send:
+                yield _answered(send)
 
     async def render(template: Template, readers: Sequence[RecipientData], origin: str) -> Sequence[Rendered]:
         return await _there(intake.renderer).render(template, readers, origin=origin)
@@ -129,10 +129,22 @@ def _lend(services: Services, intake: Intake) -> None:
     services.lent = Lent(
         check_key=check_key, count_request=count_request,
         count_refresh=partial(count_request, refresh=True), note_caller=note_caller,
-        address=intake.client_address.address, post=post, render=render, results=results,
-        stream_place=_place(intake.shares.streams.place),
+        address=intake.client_address.address, posting=posting, render=render, results=results,
+        stream_place=_place(intake.shares.streams.place), download_place=_place(intake.shares.downloads.place),
         webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
     )  # fmt: skip
+
+
+def _answered(send: PostBody) -> PostBody:
+    """What is refused becomes an answer, as the API has it."""
+
+    async def post(body: bytearray, once: str) -> web.Response:
+        try:
+            return await send(body, once)
+        except ApiError as error:
+            return error_response(error, request_id=REQUEST.get())
+
+    return post
 
 
 def _place(

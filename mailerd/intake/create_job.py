@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -20,7 +21,7 @@ from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
-from mailerd.intake.key_shares import KeyShares
+from mailerd.intake.key_shares import LARGE_BODY, KeyShares
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, fingerprint, parse_job
 from mailerd.intake.query_params import query
@@ -74,16 +75,28 @@ class CreateJobEndpoint:
             stored = await self._check_and_store(raw, key, idempotency_key)
         return await self._answer(stored, key, started=started)
 
-    async def post(self, raw: bytes, key: ApiKey, idempotency_key: str) -> web.Response:
-        """Do the same for a body of our own making; an `idempotency_key` of "" is none.
+    @asynccontextmanager
+    async def posting(
+        self, request: web.Request, key: ApiKey
+    ) -> AsyncIterator[Callable[[bytearray, str], Awaitable[web.Response]]]:
+        """Hold a key's places for a request whose form becomes a job; yields what posts the job's body.
+
+        That takes an idempotency key too, of which "" is none, and holds the places of `create` and of `dry_run`.
 
         Raises:
-            ApiError, DatabaseError, RendererError: as `create`; nothing was stored, unless the error is in doubt.
+            ApiError: there is no place; what posts raises as `create` does, and nothing was stored.
         """
         started = self.clock.monotonic()
-        async with self.shares.posts.place(key):
-            stored = await self._check_and_store(bytearray(raw), key, idempotency_key or None)
-        return await self._answer(stored, key, started=started)
+        length = request.content_length
+        large = length is None or length > LARGE_BODY
+
+        async def post(raw: bytearray, idempotency_key: str) -> web.Response:
+            async with self.shares.large_bodies.place(key) if len(raw) > LARGE_BODY and not large else nullcontext():
+                stored = await self._check_and_store(raw, key, idempotency_key or None)
+            return await self._answer(stored, key, started=started)
+
+        async with self.shares.posts.place(key), self.shares.large_bodies.place(key) if large else nullcontext():
+            yield post
 
     async def _check_and_store(
         self, raw: bytearray, key: ApiKey, idempotency_key: str | None

@@ -1,22 +1,23 @@
 """Reads a table of recipients: a CSV whose first line names the columns, separated by commas, semicolons or tabs."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from mailerd.errors import MailerdError
 from mailerd.texts import tr
 
+MAX_SEEN: Final = 300
+"""Characters of a header that cannot be used, as they are shown."""
 _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
-
-
 _SEPARATORS: Final = (",", ";", "\t")
 MAX_SHOWN: Final = 20
 """Bad lines that are named."""
+MAX_ROW: Final = 1_000_000
+"""Characters of one row, over all its lines: a row is in memory at once, each of its cells for itself."""
 
 
 class TableError(MailerdError):
@@ -42,36 +43,72 @@ def read_table(opened_file: TextIO, name: str) -> RecipientTable:
     Raises:
         TableError: it cannot be used.
     """
+    table = RecipientTable()
+    for line, recipient in read_rows(opened_file, name):
+        table.recipients.append(recipient)
+        table.lines.append(line)
+    return table
+
+
+def read_rows(opened_file: TextIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The recipients of a table that is called `name`, one by one, each with the line on which it ends.
+
+    Raises:
+        TableError: it cannot be used; lines that are bad are known at the end.
+    """
+    lines, bad, more = _Lines(opened_file, name), list[str](), 0
     try:
-        return _read(opened_file, name)
+        reader = csv.reader(lines, strict=True, delimiter=_delimiter(lines.first))
+        header = _header(next(reader, []), name)
+        for row in reader:
+            lines.row = 0
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) == len(header):
+                yield reader.line_num, _recipient(dict(zip(header, row, strict=True)))
+            elif len(bad) == MAX_SHOWN:
+                more += 1
+            else:
+                bad.append(
+                    tr(f"{name} line {reader.line_num}: its cells are {len(row)}, those of the header {len(header)}")
+                )
     except csv.Error as error:
         raise TableError(f"{name} is no CSV: {error}") from error
+    if bad:
+        raise TableError("\n".join([*bad, tr(f"  and {more:,} more")] if more else bad))
 
 
-def _read(opened_file: TextIO, name: str) -> RecipientTable:
-    first = opened_file.readline()
-    reader = csv.reader(chain([first], opened_file), strict=True, delimiter=_delimiter(first))
-    header = _folded([cell.strip() for cell in next(reader, [])])
+class _Lines:
+    """The lines of a table, none of which makes its row too large."""
+
+    def __init__(self, opened_file: TextIO, name: str) -> None:
+        self._file, self._name = opened_file, name
+        self.row = 0
+        """Characters since the last row ended."""
+        self.first = opened_file.readline(MAX_ROW + 1)
+        self._next = self.first
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line, self._next = self._next or self._file.readline(MAX_ROW + 1), ""
+        if not line:
+            raise StopIteration
+        self.row += len(line)
+        if self.row > MAX_ROW:
+            raise TableError(f"{self._name}: a row has more than {MAX_ROW:,} characters")
+        return line
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    header = _folded([cell.strip() for cell in cells])
     if "email" not in header:
-        seen = ", ".join(header) or "nothing"
+        seen = ", ".join(header)[:MAX_SEEN] or "nothing"
         raise TableError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
     if len(set(header)) < len(header) or "" in header:
-        raise TableError(f"{name}: each column needs a name of its own: {', '.join(header)}")
-    table, bad = RecipientTable(), list[str]()
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            bad.append(
-                tr(f"{name} line {reader.line_num}: its cells are {len(row)}, those of the header {len(header)}")
-            )
-            continue
-        table.recipients.append(_recipient(dict(zip(header, row, strict=True))))
-        table.lines.append(reader.line_num)
-    if bad:
-        more = [tr(f"  and {len(bad) - MAX_SHOWN:,} more")] if len(bad) > MAX_SHOWN else []
-        raise TableError("\n".join([*bad[:MAX_SHOWN], *more]))
-    return table
+        raise TableError(f"{name}: each column needs a name of its own: {', '.join(header)[:MAX_SEEN]}")
+    return header
 
 
 def _delimiter(first: str) -> str:

@@ -9,7 +9,8 @@ from aiohttp.typedefs import Handler
 
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey, KeyNameError, Permission
+from mailerd.store.mailing_lists import ListNameError
 from mailerd.web import (
     guards,
     inbox_page,
@@ -218,7 +219,7 @@ class Console:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         services = self._services
         try:
-            secret = str((await read_form(request)).get("key", "")).strip()
+            secret = (await read_form(request)).text("key")
             key = await services.intake.check_key(request, secret)
             services.intake.count_request(key)
             address = services.intake.address(request)
@@ -258,6 +259,8 @@ def _status(error: MailerdError) -> int:
             return 404
         case NotAllowedError():
             return 403
+        case ListNameError() | KeyNameError():
+            return 422
         case DatabaseError():
             return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:

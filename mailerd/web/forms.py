@@ -1,12 +1,11 @@
 """Reads what a browser has sent: bounded in size and time, and whatever is wrong with it is the sender's fault."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import web
-from aiohttp.web_request import FileField
+from aiohttp import BodyPartReader, web
 
 from mailerd.web.services import RefusedError
 
@@ -14,8 +13,11 @@ MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
 MAX_TABLE: Final = 16 * 1024 * 1024
 """Bytes of a form with a table of addresses."""
+MAX_FIELDS: Final = 1000
+"""Fields of a form; a list of jobs has one for each of them."""
 FORM_TIMEOUT: Final = 30.0
 """Seconds for the whole of it to come."""
+_CHUNK: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,21 @@ class Form:
 
     fields: Sequence[tuple[str, str | bytes]]
 
-    def get(self, name: str, default: str = "") -> str | bytes:
-        """The first field of a name."""
-        return next((value for field, value in self.fields if field == name), default)
+    def text(self, name: str) -> str:
+        """The first text of a name, without the blanks around it; "" where there is none: a file is no text."""
+        return next(iter(self.all(name)), "").strip()
+
+    def content(self, name: str) -> bytes:
+        """The first content of a name that is a file, or was to be left as it came."""
+        return next((value for field, value in self.fields if field == name and isinstance(value, bytes)), b"")
 
     def all(self, name: str) -> list[str]:
         """Every text of a name."""
         return [value for field, value in self.fields if field == name and isinstance(value, str)]
 
     def texts(self) -> dict[str, str]:
-        """Every text, by its name."""
-        return {field: value for field, value in self.fields if isinstance(value, str)}
+        """The first text of each name."""
+        return {field: self.text(field) for field, value in self.fields if isinstance(value, str)}
 
 
 def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
@@ -49,16 +55,18 @@ def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     return value
 
 
-async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
-    """The fields of a form.
+async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:
+    """The fields of a form. `large`: those that are left as they came, since they may be large.
 
     Raises:
         RefusedError: it is too large, too slow, or cannot be read.
     """
     try:
         async with asyncio.timeout(FORM_TIMEOUT):
-            fields = await request.clone(client_max_size=most).post()
-            return Form([(name, _content(value)) for name, value in fields.items()])
+            return Form([
+                (name, value if name in large or is_file else value.decode())
+                async for name, value, is_file in _fields(request, most)
+            ])  # fmt: skip
     except TimeoutError:
         raise RefusedError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
     except web.HTTPRequestEntityTooLarge:
@@ -69,8 +77,23 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
         raise RefusedError("the form cannot be read", status=400) from error
 
 
-def _content(value: str | bytes | bytearray | FileField) -> str | bytes:
-    if isinstance(value, FileField):
-        with value.file:
-            return value.file.read()
-    return value if isinstance(value, str) else bytes(value)
+async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:
+    """Name and content of each field, and whether it is a file. Any charset but UTF-8 is refused: some take minutes."""
+    if request.content_type != "multipart/form-data":  # in one piece, so it has to be small
+        if (request.charset or "utf-8").lower() != "utf-8":
+            raise ValueError(request.charset)
+        for name, value in (await request.clone(client_max_size=min(most, MAX_FORM)).post()).items():
+            yield name, str(value).encode(), False
+        return
+    size = count = 0
+    async for part in await request.multipart():
+        count += 1
+        if not isinstance(part, BodyPartReader) or part.name is None or count > MAX_FIELDS:
+            raise ValueError(count)
+        content = bytearray()
+        while chunk := await part.read_chunk(_CHUNK):
+            content += chunk
+            size += len(chunk)
+            if size > most:
+                raise web.HTTPRequestEntityTooLarge(most, size)
+        yield part.name, bytes(content), bool(part.filename)

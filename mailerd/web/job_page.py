@@ -16,7 +16,7 @@ from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job
-from mailerd.web.forms import read_form, read_number
+from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.jobs_page import apply
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
@@ -130,7 +130,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.require(Permission.CONTROL)
     form = await read_form(it.http)
     here = f"/jobs/{job.id}"
-    asked = await _asked(it, job, form.texts())
+    asked = await _asked(it, job, form)
     if isinstance(asked, str):
         return it.back(here, asked)
     change, options = asked
@@ -145,21 +145,21 @@ async def act(it: ConsoleRequest) -> web.Response:
     )
 
 
-async def _asked(it: ConsoleRequest, job: Job, form: dict[str, str]) -> tuple[JobChange, dict[str, Any]] | str:
+async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, dict[str, Any]] | str:
     """The change that a form asks for; or why there is none, in words."""
-    match action := form.get("action", ""):
+    match action := form.text("action"):
         case "pause" | "resume" | "cancel":
             return JobChange(action), {}
         case "retry" | "retry-soft" | "look":
             return JobChange.RETRY, _RETRIES[action]
         case "retry-cause":
-            cause = await _cause(it, job, form.get("cause", ""))
+            cause = await _cause(it, job, form.text("cause"))
             if cause is None:
                 return it.t("These letters have changed meanwhile; nothing was changed.")
             return JobChange.RETRY, {"errors": cause.errors}
         case "priority":
             try:
-                number = read_number(form.get("priority", ""), least=MIN_PRIORITY, most=MAX_PRIORITY)
+                number = read_number(form.text("priority"), least=MIN_PRIORITY, most=MAX_PRIORITY)
             except ValueError:
                 return it.t("A priority is a number from -100 to 100; nothing was changed.")
             return JobChange.PRIORITY, {"priority": number}
@@ -174,4 +174,5 @@ async def _cause(it: ConsoleRequest, job: Job, id_: str) -> FailureCause | None:
 async def results(it: ConsoleRequest) -> web.StreamResponse:
     """All recipients as CSV, as the API gives them."""
     job = await find_job(it)
-    return await it.services.intake.results(it.http, job.id)
+    async with it.services.intake.download_place(it.key):
+        return await it.services.intake.results(it.http, job.id)

@@ -52,8 +52,8 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Do one thing to several jobs."""
     form = await read_form(it.http)
     changes = {change.value: change for change in IN_BULK}
-    change = changes.get(str(form.get("action", "")))
-    ids = [str(each) for each in form.all("job") if ULID.fullmatch(str(each))][:MAX_LISTED]
+    change = changes.get(form.text("action"))
+    ids = [each for each in form.all("job") if ULID.fullmatch(each)][:MAX_LISTED]
     if change is None or not ids:
         return it.back("/jobs", it.t("Nothing was chosen, and nothing was changed."))
     it.require(Permission.CONTROL)

@@ -37,12 +37,12 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Make, rotate or revoke a key."""
     it.require_admin()
     form = await read_form(it.http)
-    keys, events, name = it.services.keys, it.services.events, str(form.get("name", "")).strip()
-    match str(form.get("action", "")):
+    keys, events, name = it.services.keys, it.services.events, form.text("name")
+    match form.text("action"):
         case "create":
-            senders = [each.strip().lower() for each in str(form.get("senders", "")).split(",") if each.strip()]
+            senders = [each.strip().lower() for each in form.text("senders").split(",") if each.strip()]
             known = set(Permission)
-            chosen = [Permission(str(each)) for each in form.all("permission") if each in known]
+            chosen = [Permission(each) for each in form.all("permission") if each in known]
             secret = await keys.create(name, senders=senders, permissions=chosen)
             events.console_changed(actor=it.actor, what=f"key {name}", change="made")
             return await _page(it, secret=secret)

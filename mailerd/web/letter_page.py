@@ -100,7 +100,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.require(Permission.CONTROL, story.sender)
     form = await read_form(it.http)
     changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
-    change = changes.get(str(form.get("action", "")))
+    change = changes.get(form.text("action"))
     here = f"/letters/{story.id}"
     if change is None:
         return it.back(here)

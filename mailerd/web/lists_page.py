@@ -49,14 +49,14 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Add one, end one, or make a list."""
     it.require(Permission.SUPPRESS)
     form = await read_form(it.http)
-    suppressions, action = await _suppressions(it), str(form.get("action", ""))
-    here, name = "/suppressions", str(form.get("list", "")).strip()
+    suppressions, action = await _suppressions(it), form.text("action")
+    here, name = "/suppressions", form.text("list")
     if action == "list":
-        made = await suppressions.make_list(name, title=str(form.get("title", "")).strip() or None)
+        made = await suppressions.make_list(name, title=form.text("title") or None)
         it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
         return it.back(here, it.t("The list {name} is there.", name=made.name))
     try:
-        email = Addresses().check(str(form.get("email", "")).strip())
+        email = Addresses().check(form.text("email"))
     except ValueError as error:
         return it.back(here, str(error))
     list_id = await _list_id(suppressions, name)

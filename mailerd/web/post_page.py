@@ -1,21 +1,23 @@
 """A table that is dropped on the page becomes a job: the same checks and the same once-only rule as `mailerd send`."""
 
-import hashlib
-import io
+import asyncio
 import json
 import re
 from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.mail.recipient_table import RecipientTable, TableError, read_table
+from mailerd.mail.recipient_table import TableError
 from mailerd.store.api_keys import Permission
 from mailerd.texts import in_chinese
 from mailerd.web.forms import MAX_TABLE, read_form
-from mailerd.web.services import ConsoleRequest, Posted
+from mailerd.web.services import ConsoleRequest, PostBody, Posted
+from mailerd.web.table_job import JobLimits, TableJob, make_job
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""
+MAX_ECHO: Final = 256 * 1024
+"""Bytes of a table that the page gives back, so that it is tried and then posted; a larger one is chosen again."""
 _OK: Final = 200
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 """What the API calls a recipient."""
@@ -38,19 +40,21 @@ def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Res
 async def post(it: ConsoleRequest) -> web.Response:
     """Try the table, or post it."""
     it.require(Permission.SEND)
-    form = await read_form(it.http, most=MAX_TABLE)
-    kept = form.texts()
-    upload = form.get("table")
-    try:
-        text = upload.decode("utf-8-sig") if isinstance(upload, bytes) and upload else kept.get("pasted", "")
-        table = read_table(io.StringIO(text, newline=""), it.t("Table"))
-    except UnicodeDecodeError:
-        return _page(it, status=422, form=kept, trouble=it.t("The table is not UTF-8: save it as CSV UTF-8."))
-    except TableError as error:
-        return _page(it, status=422, form=kept, trouble=str(error))
-    job = _job(kept, table)
-    dry = kept.get("action") == "try"
-    posted = await post_job(it, job | {"dry_run": dry}, once="" if dry else _once(it, job))
+    async with it.services.intake.posting(it.http, it.key) as send:
+        form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
+        kept = form.texts()
+        table = form.content("table") or form.content("pasted")
+        del form
+        kept |= _echo(table)
+        dry = kept.get("action") == "try"
+        try:
+            job = await _job(it, kept, table, dry_run=dry)
+        except UnicodeDecodeError:
+            return _page(it, status=422, form=kept, trouble=it.t("The table is not UTF-8: save it as CSV UTF-8."))
+        except TableError as error:
+            return _page(it, status=422, form=kept, trouble=str(error))
+        del table
+        posted = await post_job(send, job.body, once="" if dry else job.once)
     if posted.job_id is not None:
         said = it.t("This very table was posted before, as this job; nothing was posted now.") if posted.repeated else (
             it.t("Accepted: {accepted} of {total} letters.", accepted=posted.answer["accepted"],
@@ -58,34 +62,47 @@ async def post(it: ConsoleRequest) -> web.Response:
         )  # fmt: skip
         return it.back(f"/jobs/{posted.job_id}", said)
     if "error" in posted.answer:
-        faults = _faults(it, posted.answer["error"], table)
-        return _page(it, status=422, form=kept | {"pasted": text}, trouble=posted.answer["error"]["message"],
-                     faults=faults)  # fmt: skip
-    return _page(it, form=kept | {"pasted": text}, tried=posted.answer)
+        faults = _faults(it, posted.answer["error"], job.lines)
+        page = _page(it, status=posted.status, form=kept, trouble=posted.answer["error"]["message"], faults=faults)
+        page.headers.update(posted.headers)
+        return page
+    return _page(it, form=kept, tried=posted.answer)
 
 
-def _job(form: dict[str, str], table: RecipientTable) -> dict[str, Any]:
+def _echo(table: bytes) -> dict[str, str]:
+    """What the page gives back of a table."""
+    if len(table) > MAX_ECHO:
+        return {"too_large": "1"}
+    try:
+        return {"pasted": table.decode("utf-8-sig")}
+    except UnicodeDecodeError:  # half of it would be another table
+        return {}
+
+
+async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_run: bool) -> TableJob:
     fields = {
-        "sender_email": form.get("sender", "").strip(), "sender_name": form.get("sender_name", "").strip(),
-        "template_name": form.get("template", ""), "reference": form.get("reference", "").strip(),
-        "list": form.get("list", "").strip(), "on_invalid": "skip" if form.get("skip") else "reject",
+        "sender_email": form.get("sender", ""), "sender_name": form.get("sender_name", ""),
+        "template_name": form.get("template", ""), "reference": form.get("reference", ""),
+        "list": form.get("list", ""), "on_invalid": "skip" if form.get("skip") else "reject",
     }  # fmt: skip
-    return {name: value for name, value in fields.items() if value} | {"recipients": table.recipients}
+    named = it.services.library.find(fields["template_name"])
+    limits = it.services.settings.intake
+    return await asyncio.to_thread(
+        make_job, table, {name: value for name, value in fields.items() if value}, name=it.t("Table"), dry_run=dry_run,
+        version=named.version if named else "", limits=JobLimits(limits.max_body, limits.max_recipients),
+    )  # fmt: skip
 
 
-def _once(it: ConsoleRequest, job: dict[str, Any]) -> str:
-    """What makes this very job one that is posted once, with this version of the template."""
-    named = it.services.library.find(str(job.get("template_name", "")))
-    raw = json.dumps(job, ensure_ascii=False, sort_keys=True).encode() + (named.version if named else "").encode()
-    return f"console-{hashlib.sha256(raw).hexdigest()}"
-
-
-async def post_job(it: ConsoleRequest, job: dict[str, Any], *, once: str) -> Posted:
+async def post_job(send: PostBody, body: bytearray, *, once: str) -> Posted:
     """Post a job by the same way as the API; `once`: its idempotency key."""
-    response = await it.services.intake.post(json.dumps(job, ensure_ascii=False).encode(), it.key, once)
+    response = await send(body, once)
     answer = json.loads(response.text or "{}")
-    posted = response.status == _OK and not job.get("dry_run")
-    return Posted(answer["job_id"] if posted else None, "Idempotency-Replayed" in response.headers, answer)
+    posted = response.status == _OK and "dry_run" not in answer
+    headers = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
+    return Posted(
+        answer["job_id"] if posted else None, "Idempotency-Replayed" in response.headers, answer, response.status,
+        headers,
+    )  # fmt: skip
 
 
 def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:
@@ -95,11 +112,11 @@ def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:
     return f"{error.get('message', it.t('It was refused.'))} {details}"
 
 
-def _faults(it: ConsoleRequest, error: dict[str, Any], table: RecipientTable) -> list[str]:
+def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list[str]:
     """What is wrong, by the lines of the table."""
 
     def line(found: re.Match[str]) -> str:
-        return it.t("line {n}", n=table.lines[int(found[1])])
+        return it.t("line {n}", n=lines[int(found[1])])
 
     say = in_chinese if it.language == "zh" else str
     return [

@@ -14,7 +14,7 @@ from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
 from mailerd.texts import in_chinese
 from mailerd.web.charts import SHOWN, gauge_svg
-from mailerd.web.forms import read_form, read_number
+from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.html import label
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import ConsoleRequest
@@ -77,10 +77,10 @@ async def act(it: ConsoleRequest) -> web.Response:
         it.missing()
     form = await read_form(it.http)
     here, said = f"/senders/{email}", ""
-    match str(form.get("action", "")):
+    match form.text("action"):
         case "pause":
-            lasts = PAUSES.get(str(form.get("lasts", "")), timedelta(hours=1))
-            reason = str(form.get("reason", "")).strip()[:MAX_REASON] or it.t("no reason was given")
+            lasts = PAUSES.get(form.text("lasts"), timedelta(hours=1))
+            reason = form.text("reason")[:MAX_REASON] or it.t("no reason was given")
             await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})", actor=it.actor)
             said = it.t("{sender} is paused.", sender=email)
         case "resume":
@@ -89,20 +89,20 @@ async def act(it: ConsoleRequest) -> web.Response:
             said = it.t("{sender} goes on.", sender=email)
         case "limits":
             it.require_admin()
-            if why := await _change_limits(it, senders, email, form.texts()):
+            if why := await _change_limits(it, senders, email, form):
                 return it.back(here, it.t("{why}; nothing was changed.", why=why))
             said = it.t("The limits of {sender} are changed.", sender=email)
         case _:
             return it.back(here)
-    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=str(form.get("action")))
+    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=form.text("action"))
     return it.back(here, said)
 
 
-async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form: dict[str, str]) -> str:
+async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form: Form) -> str:
     """Give a sender the limits of a form, an empty field the default; why not, in words, or ""."""
     limits: dict[str, float | None] = {}
     for name, most in LIMITS.items():
-        given = form.get(name, "").strip()
+        given = form.text(name)
         try:
             limits[name] = read_number(given, least=type(most)(0), most=most) if given else None
         except ValueError:

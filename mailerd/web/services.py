@@ -1,6 +1,6 @@
 """What the pages of the console use: queries, actions, and what the intake lends them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -62,6 +62,14 @@ class Posted:
     """This very job was posted before, and nothing was posted now."""
     answer: dict[str, Any]
     """As the API gives it."""
+    status: int
+    """The answer's."""
+    headers: Mapping[str, str]
+    """What the answer says of when to come again."""
+
+
+PostBody = Callable[[bytearray, str], Awaitable[web.Response]]
+"""Posts a job, as JSON, once for each idempotency key ("": always); the JSON is emptied."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +88,14 @@ class Lent:
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
     """Where a request comes from."""
-    post: Callable[[bytes, ApiKey, str], Awaitable[web.Response]]
-    """Posts a job, as JSON, once for each idempotency key ("": always)."""
+    posting: Callable[[web.Request, ApiKey], AbstractAsyncContextManager[PostBody]]
+    """A key's places for a request whose form becomes a job, and what posts it; RefusedError: it holds its share."""
     render: Callable[[Template, Sequence[RecipientData], str], Awaitable[Sequence[Rendered]]]
     """Renders letters, for an origin."""
     results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     """Answers with all recipients of a job as CSV."""
+    download_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
+    """A key's place for a download of CSV; RefusedError: it holds its share already."""
     webhook_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
     """A key's place for tests and replays of webhooks, which take seconds; RefusedError: it holds it already."""
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from mailerd.mail.template_library import NamedTemplate, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
-from mailerd.web.forms import read_form
+from mailerd.web.forms import Form, read_form
 from mailerd.web.letter_page import frame, render_one
 from mailerd.web.post_page import explain_answer, post_job
 from mailerd.web.services import ConsoleRequest
@@ -69,16 +69,20 @@ async def send_test(it: ConsoleRequest) -> web.Response:
     """Post a job with one letter, to the address that is given; each press of the button sends one."""
     named = _find(it)
     it.require(Permission.SEND)
-    form = await read_form(it.http)
-    here = f"/templates/{named.name}"
-    recipient = {"email": str(form.get("email", "")).strip()}
-    if language := str(form.get("in", "")):
+    async with it.services.intake.posting(it.http, it.key) as send:
+        posted = await post_job(send, _test_job(named, await read_form(it.http)), once="")
+    if posted.job_id is None:
+        return it.back(f"/templates/{named.name}", explain_answer(it, posted.answer))
+    return it.back(f"/jobs/{posted.job_id}", it.t("The test is on its way."))
+
+
+def _test_job(named: NamedTemplate, form: Form) -> bytearray:
+    """A job with one letter, which has the template's own examples."""
+    recipient = {"email": form.text("email")}
+    if language := form.text("in"):
         recipient["language"] = language
     job = {
-        "sender_email": str(form.get("sender", "")).strip(), "template_name": named.name,
+        "sender_email": form.text("sender"), "template_name": named.name,
         "variables": dict(named.variables), "recipients": [recipient], "reference": f"test of {named.name}"[:255],
     }  # fmt: skip
-    posted = await post_job(it, job, once="")
-    if posted.job_id is None:
-        return it.back(here, explain_answer(it, posted.answer))
-    return it.back(f"/jobs/{posted.job_id}", it.t("The test is on its way."))
+    return bytearray(json.dumps(job, ensure_ascii=False).encode())

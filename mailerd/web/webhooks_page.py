@@ -78,18 +78,17 @@ async def add(it: ConsoleRequest) -> web.Response:
     return await _page(it, made, secret=secret)
 
 
-def _described(it: ConsoleRequest, given: Form) -> NewEndpoint | str:
+def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
     """What a form describes; or what is wrong with it, in words."""
-    form = {name: value.strip() for name, value in given.texts().items()}
-    types = [EventType(each) for each in given.all("type") if each in set(EventType)]
-    name, url = form.get("name", ""), form.get("url", "")
+    types = [EventType(each) for each in form.all("type") if each in set(EventType)]
+    name, url = form.text("name"), form.text("url")
     http = OutboundHttp(it.services.settings.webhooks.network_rules)
     if why := check_name(name) or check_url(url):
         return why
     if why := http.refusal(url):
         return it.t("{why}; the operator's [webhooks] says what is allowed.", why=why)
     try:
-        senders = {mailbox(each.strip()) for each in form.get("senders", "").split(",") if each.strip()}
+        senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
     except ValueError as error:
         return str(error)
     if len(senders) > MAX_SENDERS:
@@ -154,12 +153,12 @@ async def act(it: ConsoleRequest) -> web.Response:
     found = await _find(it)
     form = await read_form(it.http)
     here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
-    match str(form.get("action", "")):
+    match form.text("action"):
         case "test":
             return it.back(here, await _test(it, found))
         case "replay":
             return it.back(
-                here, await _replay(it, found, str(form.get("since", "")), only_failed=form.get("only") == "failed")
+                here, await _replay(it, found, form.text("since"), only_failed=form.text("only") == "failed")
             )
         case "change":
             return it.back(here, await _change(it, found, form))

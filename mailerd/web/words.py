@@ -185,6 +185,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "The inbox of {sender} cannot be read, so its bounces are not seen: {reason}": "无法读取 {sender} 的收件箱，看不到其退信：{reason}",
     "The same holds for {n} more senders.": "另有 {n} 个发件邮箱情况相同。",
     "The secret, which is shown this once:": "签名密钥（仅显示这一次）：",
+    "The table is too large to be given back here: choose it again.": "表格太大，无法在此保留：请重新选择。",
     "The table is not UTF-8: save it as CSV UTF-8.": "表格不是 UTF-8：请另存为 CSV UTF-8。",
     "The tables cannot be read yet.": "暂时无法读取数据表。",
     "The template as it looks": "模板外观",

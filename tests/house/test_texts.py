@@ -22,6 +22,7 @@ SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
     "causes in the log": ("core", "store", "gmail", "worker", "inbox", "ops", "app.py"),
     "errors of the API": ("intake", "mail"),
     "the configuration": ("config",),
+    "what the console refuses": ("web/forms.py", "web/table_job.py"),
     "commands and their help": ("cli",),
     "mailerd check": ("cli/checks",),
     "the sandbox": (

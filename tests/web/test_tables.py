@@ -1,0 +1,175 @@
+"""A table that is sent by the page: it holds the places of the API, keeps its once-only name, and bounds its memory."""
+
+import io
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailerd.intake.key_shares import LARGE_BODY
+from mailerd.mail.recipient_table import MAX_ROW, TableError, read_rows, read_table
+from mailerd.web import post_page
+from mailerd.web.post_page import MAX_ECHO
+from mailerd.web.table_job import JobLimits, TableJob, make_job
+from tests.support.rows import post, query
+from tests.web.conftest import ConsoleSite
+from tests.web.test_actions import FORM
+
+LIMITS = JobLimits(64 * 1024 * 1024, 100_000)
+ROW = "r{n}@example.com,Ada,Tea," + "x" * 10_000 + "\n"
+
+
+def table(rows: int) -> bytes:
+    return b"email,name,product,note\n" + b"".join(ROW.replace("{n}", str(n)).encode() for n in range(rows))
+
+
+async def send(browser: aiohttp.ClientSession, content: bytes, action: str) -> tuple[int, str, aiohttp.ClientResponse]:
+    form = aiohttp.FormData({"template": "welcome", "sender": "me@example.com", "action": action})
+    form.add_field("table", io.BytesIO(content), filename="people.csv", content_type="text/csv")
+    async with browser.post("/send", data=form) as answer:
+        return answer.status, await answer.text(), answer
+
+
+def no_share_waits(site: ConsoleSite) -> None:
+    """A place that is not free is refused at once."""
+    for share in vars(site.daemon.intake.shares).values():
+        share._within = 0
+
+
+@asynccontextmanager
+async def all_taken(site: ConsoleSite, name: str) -> AsyncIterator[None]:
+    """While the first key holds its places of a share."""
+    (key,) = await site.keys.all()
+    share = getattr(site.daemon.intake.shares, name)
+    async with AsyncExitStack() as stack:
+        for _ in range(share._per_key):
+            await stack.enter_async_context(share.place(key))
+        yield
+
+
+async def test_a_try_holds_the_place_of_a_dry_run_and_is_refused_in_the_page_where_there_is_none(
+    site: ConsoleSite,
+) -> None:
+    browser = await site.signed_in()
+    no_share_waits(site)
+    for language, words in (("en", "dry runs under way, which is its share"), ("zh", "已达其份额")):
+        async with (
+            all_taken(site, "dry_runs"),
+            browser.post(f"/send?lang={language}", data={**FORM, "action": "try"}) as answer,
+        ):
+            text = await answer.text()
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+            assert words in text
+            assert "ada@example.com,Ada,Tea" in text, "what was typed is still there"
+    async with browser.post("/send", data={**FORM, "action": "try"}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("action", ["try", "post"])
+async def test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_where_there_is_none(
+    site: ConsoleSite, action: str
+) -> None:
+    browser = await site.signed_in()
+    no_share_waits(site)
+    large = table(LARGE_BODY // len(ROW) + 100)
+    small_of_which_the_job_is_large = table(20).replace(b"note", b"x" * 60_000)
+    for content in (large, small_of_which_the_job_is_large):
+        async with all_taken(site, "large_bodies"):
+            status, text, answer = await send(browser, content, action)
+        assert (status, answer.headers["Retry-After"]) == (429, "5")
+        assert "bodies above 1 MiB under way" in text
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
+    status, text, _ = await send(browser, small_of_which_the_job_is_large, action)
+    assert status == 200, text
+
+
+async def test_a_download_holds_the_place_of_a_download(site: ConsoleSite) -> None:
+    browser, job = await site.signed_in(), await post(site.database)
+    no_share_waits(site)
+    async with all_taken(site, "downloads"), browser.get(f"/jobs/{job}/results.csv") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+        assert "downloads of CSV under way" in await answer.text()
+    async with browser.get(f"/jobs/{job}/results.csv") as answer:
+        assert answer.status == 200
+
+
+async def test_a_large_table_is_not_given_back_and_the_page_says_so(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    for size, given_back in ((MAX_ECHO // 2, True), (MAX_ECHO * 2, False)):
+        status, text, _ = await send(browser, table(size // len(ROW)), "try")
+        assert (status, "choose it again" in text, "r7@example.com,Ada,Tea,xxx" in text) == (
+            200, not given_back, given_back
+        )  # fmt: skip
+        assert len(text) < MAX_ECHO * 2
+
+
+async def test_a_table_that_is_not_utf_8_is_not_given_back_as_another_one(site: ConsoleSite) -> None:
+    status, text, _ = await send(await site.signed_in(), "email,name\na@b.example,Zoë\n".encode("latin-1"), "post")
+    assert (status, "not UTF-8" in text, "Zo" in text) == (422, True, False)
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters='\r\n",\0'), max_size=8)
+NAMES = st.text("abcXY_é😀 ", min_size=1, max_size=6).map(str.strip).filter(bool)
+
+
+@given(
+    names=st.lists(NAMES, max_size=4, unique_by=str.lower),
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=5),
+    fields=st.dictionaries(
+        st.sampled_from(["sender_email", "template_name", "reference", "list"]),
+        st.sampled_from(["a@b.example", '"recipients": []', "welcome", "é"]),
+    ),
+    dry=st.booleans(),
+)
+def test_a_job_and_its_name_are_what_they_would_be_if_they_were_made_whole(
+    names: list[str], rows: list[tuple[str, ...]], fields: dict[str, str], *, dry: bool
+) -> None:
+    fields = {**fields, "on_invalid": "skip"}
+    header = ["email", *(name for name in names if name.lower() not in {"email", "name", "language"})]
+    lines = [",".join(header), *(",".join(f'"{cell}"' for cell in ("x", *row)[: len(header)]) for row in rows)]
+    raw = "\n".join(lines).encode()
+    job = fields | {"recipients": read_table(io.StringIO(raw.decode(), newline=""), "Table").recipients}
+    made = make_job(raw, fields, name="Table", dry_run=dry, version="v1", limits=LIMITS)
+    assert bytes(made.body) == json.dumps(job | {"dry_run": dry}, ensure_ascii=False).encode()
+    whole = json.dumps(job, ensure_ascii=False, sort_keys=True).encode() + b"v1"
+    assert made.once == f"console-{sha256(whole).hexdigest()}"
+
+
+@pytest.mark.parametrize("raw, said", [
+    (b"email\n" + b"a@b.example\n" * 11, "more than 10 recipients"),
+    (b"email," + b"a" * 900 + b"\n" + b"a@b.example,\n" * 9, "more than 5,000 bytes"),
+    (b"email\n" + b"," * (MAX_ROW + 1), "a row has more than 1,000,000 characters"),
+    (b"email\n" + b'"' + b"a\n" * 50_000 + b'",' + b'"a\n",' * 400_000, "a row has more than 1,000,000 characters"),
+    (b"email" + b",a" * MAX_ROW, "a row has more than 1,000,000 characters"),
+    (b"email" + b",a" * 1000, "each column needs a name of its own"),
+    (b"email\n" + b"a,b\n" * 30, "and 10 more"),
+])  # fmt: skip
+def test_a_table_that_would_take_much_memory_is_refused_in_few_words(raw: bytes, said: str) -> None:
+    with pytest.raises(TableError) as caught:
+        make_job(raw, {"on_invalid": "skip"}, name="Table", dry_run=False, version="", limits=JobLimits(5_000, 10))
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_rows_of_a_table_may_have_lines_within_their_cells() -> None:
+    rows = list(read_rows(io.StringIO('email,note\na@b.example,"one\ntwo"\n\nc@d.example,x\n', newline=""), "Table"))
+    assert [(line, each["variables"]["note"]) for line, each in rows] == [(3, "one\ntwo"), (5, "x")]
+
+
+async def test_a_table_is_read_beside_the_event_loop(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set[int]()
+
+    def make(*args: Any, **options: Any) -> TableJob:
+        threads.add(threading.get_ident())
+        return make_job(*args, **options)
+
+    monkeypatch.setattr(post_page, "make_job", make)
+    assert (await send(await site.signed_in(), table(2), "try"))[0] == 200
+    assert threads - {threading.get_ident()}
