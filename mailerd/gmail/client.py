@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final, Self, assert_never
 
@@ -97,9 +96,9 @@ class Gmail:
         if problem := await self._check_owner(account, sender, token, deadline=deadline, pay=pay):
             self._adapt_share(sender, problem)
             return problem
-        known = mailbox_with(sender.lower(), scopes=token.scopes, project=account.project)
-        if isinstance(known, Mailbox):
-            known = replace(known, verified=account.ownership.verified)
+        known = mailbox_with(
+            sender.lower(), scopes=token.scopes, project=account.project, verified=account.ownership.verified
+        )
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
             scopes = " ".join(known.scopes) or "unknown"

@@ -1,6 +1,7 @@
 """What a sender's granted scopes allow: the delivery mode, and whether metadata of its mail can be read."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from mailerd.core.replies import NoCredentials
@@ -46,8 +47,11 @@ def allow_profile(scopes: tuple[str, ...]) -> bool:
     return not scopes or bool(set(scopes) & _PROFILE_SCOPES)
 
 
-def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:
-    """The mailbox with these scopes, or why nothing can be sent with them."""
+@lru_cache(maxsize=1024)
+def mailbox_with(
+    sender: str, *, scopes: tuple[str, ...], project: str = "", verified: bool = True
+) -> Mailbox | NoCredentials:
+    """The mailbox with these scopes, or why nothing can be sent with them. It is the same for every letter."""
     granted = set(scopes)
     if granted & _DRAFT_SCOPES or not granted:
         # Unknown scopes are taken as allowing drafts: if that is wrong, Google refuses before anything is sent.
@@ -62,5 +66,6 @@ def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> 
     can_read = bool(granted & _READ_SCOPES)
     bodies = bool(granted & _BODY_SCOPES) and METADATA not in granted
     return Mailbox(
-        sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project, can_read_bodies=bodies
-    )
+        sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project, can_read_bodies=bodies,
+        verified=verified,
+    )  # fmt: skip
