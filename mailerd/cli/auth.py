@@ -23,7 +23,7 @@ from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, Si
 from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
 from mailerd.store.senders import Senders, default_limits
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 _DAY: Final = 86_400.0
 
@@ -159,7 +159,7 @@ def _print_signed_in(sender: str, done: SignedIn, place: Path) -> None:
     mode = getattr(box, "mode", "unknown")
     print(
         tr(
-            f"{sender} is signed in: {mode} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} "
+            f"{sender} is signed in: {label(mode)} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} "
             "(mode 0600)."
         )
     )
@@ -219,7 +219,7 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
 def _row(it: Entry) -> tuple[str, ...]:
     unknown = "" if it.problem else "?"
     scopes = " ".join(map(_short, it.scopes))
-    return it.owner, it.kind, it.mode or unknown, scopes or unknown, str(it.path), it.problem
+    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), it.problem
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:

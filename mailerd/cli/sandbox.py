@@ -164,10 +164,10 @@ def mailbox(
 
 
 def _line(it: dict[str, Any]) -> str:
-    where = tr(f" at {it['method']}") if it["method"] else ""
+    where = tr(f" in calls of {it['method']}") if it["method"] else ""
     whom = tr(f" for {it['sender']}") if it["sender"] else ""
-    often = tr("until it is cleared") if it["count"] < 0 else f"{it['count']}x"
-    return tr(f"{it['id']}: {it['kind']}{where}{whom}, {often}, has struck {it['struck']}x")
+    often = tr("until it is cleared") if it["count"] < 0 else tr(counted(it["count"], "time"))
+    return tr(f"{it['id']}: {it['kind']}{where}{whom}, {often}, has struck {counted(it['struck'], 'time')}")
 
 
 class _Control:

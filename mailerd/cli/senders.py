@@ -17,7 +17,7 @@ from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.mail.addresses import mailbox
 from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, label, tr
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -216,7 +216,7 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     if it.paused and it.paused_until:
         mended = _repair(each)
         end = tr(f"until {mended}") if mended else until(it.paused_until)
-        state = tr(f"paused {end} ({(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}")
+        state = tr(f"paused {end} ({label(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}")
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = tr("the day is used up")
     elif it.limits.latency:
@@ -225,7 +225,7 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
         _limit(each, "units_per_minute"), _limit(each, "per_minute"), _limit(each, "min_gap"), warm,
-        it.mode or "", it.project or "",
+        label(it.mode or ""), it.project or "",
     )  # fmt: skip
 
 

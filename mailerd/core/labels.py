@@ -76,6 +76,8 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "cli": ("command", "命令行"),
     "draft": ("by draft", "经草稿"),
     "direct": ("direct", "直接发送"),
+    "authorized_user": ("sign-in of a person", "个人登录"),
+    "service_account": ("service account", "服务账号"),
     "on": ("on", "启用"),
     "failing": ("failing", "失败中"),
     "paused_manually": ("paused by a person", "人工暂停"),

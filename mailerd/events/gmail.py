@@ -9,7 +9,7 @@ class GmailEvents(EventEmitter):
     @event(
         "info",
         en="{sender} is signed in at Google: {mode} mode, scopes: {scopes}",
-        zh="{sender} 已登录 Google：{mode} 模式，权限范围：{scopes}",
+        zh="{sender} 已登录 Google，方式：{mode:label}，权限范围：{scopes}",
     )
     def sender_authenticated(self, *, sender: str, mode: str, scopes: str) -> None: ...
 

@@ -116,7 +116,7 @@ def _now(story: RecipientHistory, queue: Queue) -> list[str]:
                     f"Now: sent{at}, Google's message id is {story.message_id or tr('not known')}. Nothing "
                     "more happens."
                 ),
-                tr(f"Proof ({story.proof.value if story.proof else tr('none')}): {_SPEAKS[story.proof]}."),
+                tr(f"Proof ({label(story.proof) if story.proof else tr('none')}): {_SPEAKS[story.proof]}."),
                 *_fate(story),
             ]
         case State.FAILED:
@@ -142,7 +142,7 @@ def _fate(story: RecipientHistory) -> list[str]:
     if story.fate is None or story.fate_at is None:
         return []
     words = {
-        Fate.BOUNCED: tr(f"it bounced ({' '.join(filter(None, (story.fate_kind, story.fate_code)))})"),
+        Fate.BOUNCED: tr(f"it bounced ({' '.join(filter(None, (label(story.fate_kind or ''), story.fate_code)))})"),
         Fate.REPLIED: tr("its recipient answered"),
         Fate.OTHER_REPLIED: tr("it was answered from another address"),
         Fate.AUTO_REPLIED: tr("a program answered"),

@@ -10,7 +10,7 @@ from tests.cli.conftest import ME, Shop
 
 async def test_a_fault_is_ordered_seen_and_lifted(shop: Shop) -> None:
     said = await shop.say("sandbox", "fault", "user_rate_limit", "--method", "drafts.send", "--count", "2")
-    assert said == "1: user_rate_limit at drafts.send, 2x, has struck 0x\n"
+    assert said == "1: user_rate_limit in calls of drafts.send, 2 times, has struck 0 times\n"
     await shop.say("sandbox", "fault", "hang_after", "--sender", ME, "--count", "-1", "--seconds", "3")
     (first, second) = shop.google.faults.armed
     assert (first.fault.kind, first.fault.count, second.fault.seconds) == ("user_rate_limit", 2, 3.0)
