@@ -193,9 +193,10 @@ def _unsure(story: RecipientHistory) -> list[str]:
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
+    told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
     now = (
         tr(f"Now: waiting: {why}. The last attempt said: {story.error}.")
-        if story.error
+        if story.error and not told
         else tr(f"Now: waiting: {why}.")
     )
     return [now, *_next(when, queue.daemons)]

@@ -51,6 +51,7 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         paused = await told(daemon.database, "a@example.org")
         mended = "there is a credential file that can be used: `mailerd auth login --sender me@example.com`"
         assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
+        assert "The last attempt said" not in paused, "it said what the pause says"
         assert "Next, if a daemon starts now: it goes when that is done." in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
         throttled = await told(daemon.database, "a@example.org")
