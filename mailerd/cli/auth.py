@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
+from mailerd.cli.common import PATIENCE, ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.output import JsonOption, print_json, print_list
 from mailerd.config import GmailSettings, Settings
 from mailerd.core.replies import Call, Reply
@@ -22,6 +22,7 @@ from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
+from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.senders import Senders, default_limits
 from mailerd.texts import label, tr
 
@@ -223,12 +224,15 @@ def _row(it: Entry) -> tuple[str, ...]:
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:
-    """What a person has to do at the mailboxes that Google refuses, as their letters met it; None: it is not known."""
+    """Why Google refuses mailboxes, as their letters and their inboxes met it last; None: it is not known."""
     try:
         async with open_database(known, no_log) as database:
-            return await Senders(database, default_limits(known)).repairs()
+            repairs = await Senders(database, default_limits(known)).repairs()
+            inboxes = await NoticeReader(database, timeout=PATIENCE).inboxes()
     except MailerdError:
         return None
+    unread = {it.email: tr(f"its inbox cannot be read: {it.detail}") for it in inboxes if it.state == "refused"}
+    return unread | {sender: tr(f"no letter goes until {mend}") for sender, mend in repairs.items()}
 
 
 def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
@@ -236,7 +240,7 @@ def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
     found = [
         mend for sender, mend in (refused or {}).items() if sender == owner or f"@{sender.partition('@')[2]}" == owner
     ]
-    return tr(f"no letter goes until {found[0]}") if found else ""
+    return found[0] if found else ""
 
 
 def _explain(known: GmailSettings, entries: Sequence[Entry], refused: Mapping[str, str] | None) -> None:

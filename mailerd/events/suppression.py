@@ -12,7 +12,7 @@ class SuppressionEvents(EventEmitter):
     @event(
         "info",
         en="suppression added: {address} gets no letters of {mailing_list} ({reason}, by {source})",
-        zh="已加入禁发名单：{address} 不再收到 {mailing_list} 的邮件（{reason:label}，来源 {source:label}）",
+        zh="已加入禁发名单：{address}，范围：{mailing_list}（{reason:label}，来源 {source:label}）",
     )
     def suppression_added(self, *, address: str, mailing_list: str, reason: str, source: str) -> None: ...
 

@@ -128,6 +128,7 @@ TEXTS: Final = {
     "there are {max_token_keys} token keys already, which is all that a link can name": "令牌密钥已有 {max_token_keys} 个，达到链接所能标识的上限",
     "make a key for unsubscribe links": "生成退订链接的密钥",
     "the key of the addresses has not been loaded": "地址的密钥尚未加载",
+    "everything": "所有邮件",
     "list senders": "列出发件邮箱",
     "read the pauses of senders": "读取发件邮箱的暂停",
     "a sender has no {unknown}": "发件邮箱没有 {unknown}",

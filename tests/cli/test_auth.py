@@ -23,6 +23,9 @@ REFUSED = (
     "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused', "
     "pause_reason = 'Google no longer honours the sign-in'"
 )
+UNREAD = (
+    "INSERT INTO mailboxes (email, scope, state, detail, next_at) VALUES (%s, '', 'refused', 'invalid_grant', NOW())"
+)
 ME, YOU = "me@example.com", "you@example.com"
 
 
@@ -350,6 +353,8 @@ async def test_the_list_of_nothing_says_how_to_begin(place: Place) -> None:
 
 async def test_the_list_names_a_mailbox_that_google_refuses_and_the_remedy(shop: Shop) -> None:
     assert await shop.say("auth", "list")
+    await query(shop.database, UNREAD, ME)
+    assert "its inbox cannot be read: invalid_grant" in await shop.say("auth", "list", code=1)
     await post(shop.database)
     await query(shop.database, f"{REFUSED} WHERE email = %s", ME)
     (line,) = [line for line in (await shop.say("auth", "list", code=1)).splitlines() if ME in line]
