@@ -44,7 +44,7 @@ _FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = 
 _FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
 _NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
 _COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
-_ALL_LISTS: Final = "SELECT id, name, title, created_at FROM lists ORDER BY name"
+LISTS: Final = "SELECT id, name, title, created_at FROM lists WHERE name > %s ORDER BY name LIMIT %s"
 _MAKE_LIST: Final = (
     "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
     " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
@@ -180,18 +180,8 @@ class Suppressions:
         limit: int = MAX_PAGE,
     ) -> list[Suppression]:
         """Suppressions by age, the oldest first; those behind `after`, which is the last one's `place`."""
-        wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
-        where = [condition for condition, value in wanted.items() if value is not None]
-        values: list[object] = [value for value in wanted.values() if value is not None]
-        if after is not None:
-            where.append("(s.created_at, s.digest, s.list_id) > (%s, %s, %s) AND s.created_at >= %s")
-            at, digest, its_list = after
-            values += [moment := naive(at), digest, its_list, moment]
-        condition = f"WHERE {' AND '.join(where)}" if where else ""
-        statement = f"SELECT {_COLUMNS} {_FROM} {condition} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s"
-        rows = await self._database.request_rows(
-            statement, (*values, limit), what="list suppressions", bound=self._timeout
-        )
+        statement, values = page_statement(list_id=list_id, reason=reason, after=after, limit=limit)
+        rows = await self._database.request_rows(statement, values, what="list suppressions", bound=self._timeout)
         return [_suppression(row) for row in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
@@ -218,9 +208,9 @@ class Suppressions:
             found.setdefault(self.digest(address), []).append(address)
         return found
 
-    async def lists(self) -> list[MailingList]:
-        """Every list, by name."""
-        rows = await self._database.request_rows(_ALL_LISTS, what="list the lists", bound=self._timeout)
+    async def lists(self, *, after: str = "", limit: int = MAX_LISTS) -> list[MailingList]:
+        """The lists, by name; those behind the name `after`."""
+        rows = await self._database.request_rows(LISTS, (after, limit), what="list the lists", bound=self._timeout)
         return [_list(row) for row in rows]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
@@ -268,6 +258,24 @@ class Suppressions:
             _RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
         )
         return rows[0][0] if rows else None
+
+
+def page_statement(
+    *, list_id: int | None, reason: Reason | None, after: tuple[datetime, bytes, int] | None, limit: int
+) -> Statement:
+    """One page of suppressions, as `Suppressions.page` describes it."""
+    wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
+    where = [condition for condition, value in wanted.items() if value is not None]
+    values: list[object] = [value for value in wanted.values() if value is not None]
+    if after is not None:
+        where.append("(s.created_at, s.digest, s.list_id) > (%s, %s, %s) AND s.created_at >= %s")
+        at, digest, its_list = after
+        values += [moment := naive(at), digest, its_list, moment]
+    condition = f"WHERE {' AND '.join(where)}" if where else ""
+    return f"SELECT {_COLUMNS} {_FROM} {condition} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s", [
+        *values,
+        limit,
+    ]
 
 
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppressions:

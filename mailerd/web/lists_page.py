@@ -24,24 +24,27 @@ async def _suppressions(it: ConsoleRequest) -> Suppressions:
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """A page of them, the oldest first; or those of one address."""
+    """A page of them, the oldest first, or those of one address; and a page of the lists."""
     it.require(Permission.SUPPRESS)
     suppressions, query = await _suppressions(it), it.http.query
-    lists = await suppressions.lists()
-    chosen = next((each for each in lists if each.name == query.get("list")), None)
+    lists = await suppressions.lists(after=query.get("lists", ""), limit=MAX_LISTED + 1)
+    named, email = query.get("list", "").strip(), query.get("email", "").strip()
+    chosen = await suppressions.list_named(named) if named else None
     reason = Reason(query["reason"]) if query.get("reason") in set(Reason) else None
-    email = query.get("email", "").strip()
+    found: list[Suppression] = []
     if email:
         found = await suppressions.of(email)
-    else:
+    elif chosen or not named:
         found = await suppressions.page(
             list_id=chosen.id if chosen else None, reason=reason, after=_place(query.get("after", "")),
             limit=MAX_LISTED + 1,
         )  # fmt: skip
     shown = found[:MAX_LISTED]
     return it.page(
-        "lists.html", active="suppressions", suppressions=shown, lists=lists, chosen=chosen, reason=reason,
-        reasons=list(Reason), email=email, more=_cursor(shown[-1]) if len(found) > MAX_LISTED else "", live=False,
+        "lists.html", active="suppressions", suppressions=shown, lists=lists[:MAX_LISTED], named=named, chosen=chosen,
+        reason=reason, reasons=list(Reason), email=email, live=False,
+        more=_cursor(shown[-1]) if len(found) > MAX_LISTED else "",
+        more_lists=lists[MAX_LISTED - 1].name if len(lists) > MAX_LISTED else "",
     )  # fmt: skip
 
 

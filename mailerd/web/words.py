@@ -200,6 +200,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "There are none: set templates.folder, with one folder for each template.": "没有模板：请设置 templates.folder，每个模板一个文件夹。",
     "There is no doubt about any letter.": "没有存疑的邮件。",
     "There is no endpoint yet.": "还没有端点。",
+    "There is no list of this name.": "没有这个名称的列表。",
     "There is no list of this name; nothing was changed.": "没有此名称的列表；未作更改。",
     "There is no list yet.": "还没有列表。",
     "There is nothing at this address.": "此地址没有内容。",

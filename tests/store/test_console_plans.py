@@ -1,12 +1,13 @@
 """Every query that a page of the console asks is read by an index, and looks at few rows more than it shows."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mailerd.core.fates import Fate
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import State
+from mailerd.core.suppression import Reason
 from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store import console_queries, forecast_inputs, senders
 from mailerd.store.console_queries import put_off_statement, undone_statement
@@ -17,6 +18,7 @@ from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.recipients import letters_statement, recipients_statement
 from mailerd.store.senders import Senders, some_statement
+from mailerd.store.suppressions import LISTS, page_statement
 from mailerd.store.webhook_deliveries import deliveries_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
@@ -30,6 +32,12 @@ SPAN = timedelta(days=14)
 
 def ask(fate: Fate | None = None, *, status: State | None = None, email: str | None = None) -> Statement:
     return recipients_statement(JOB, status=status, after=5, limit=51, email=email, fate=fate)
+
+
+def suppressed(
+    *, list_id: int | None = None, reason: Reason | None = None, after: tuple[datetime, bytes, int] | None = None
+) -> Statement:
+    return page_statement(list_id=list_id, reason=reason, after=after, limit=51)
 
 
 STATEMENTS: list[tuple[str, Statement, set[str]]] = [
@@ -57,6 +65,11 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("what waits for a sender", (senders._WAITING, (ME, 10_000)), {"next_claim", "claim"}),
     ("deliveries", deliveries_statement(HOOK, None, None, 51), {"PRIMARY", "position"}),
     ("deliveries in a state", deliveries_statement(HOOK, 900, DeliveryStatus.FAILED, 51), {"undelivered", "position"}),
+    ("suppressions", suppressed(), {"age", "PRIMARY"}),
+    ("suppressions further on", suppressed(after=(datetime(2026, 1, 1, tzinfo=UTC), b"x", 0)), {"age", "PRIMARY"}),
+    ("suppressions of a list", suppressed(list_id=7), {"by_list", "PRIMARY"}),
+    ("suppressions for a reason", suppressed(reason=Reason.COMPLAINED), {"by_reason", "PRIMARY"}),
+    ("lists", (LISTS, ("list-5", 51)), {"name"}),
     ("a person", letters_statement("r7@example.org", before=None, limit=51, senders=None), {"person", "PRIMARY"}),
 ]  # fmt: skip
 
@@ -90,7 +103,19 @@ async def filled(database: Database) -> Database:
         "position, IF(MOD(position, 50), 'delivered', 'failed'), 1, at, at FROM events",
         HOOK,
     )
-    await query(database, "ANALYZE TABLE jobs, job_recipients, notices, events, webhook_deliveries")
+    await query(
+        database,
+        "INSERT INTO lists (name, created_at) SELECT CONCAT('list-', seq), UTC_TIMESTAMP(6) FROM job_recipients "
+        "WHERE seq < 1000",
+    )
+    await query(
+        database,
+        "INSERT INTO suppressions (digest, list_id, reason, source, address, created_at) SELECT UNHEX(MD5(seq)), "
+        "MOD(seq, 1001), 'manual', 'api', to_email, UTC_TIMESTAMP(6) - INTERVAL seq SECOND FROM job_recipients",
+    )
+    await query(
+        database, "ANALYZE TABLE jobs, job_recipients, notices, events, webhook_deliveries, lists, suppressions"
+    )
     return database
 
 

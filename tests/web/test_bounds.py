@@ -1,5 +1,7 @@
 """What bounds a key and its values in the API bounds them in the console too."""
 
+import re
+
 import pytest
 
 from tests.support.rows import post, query
@@ -61,3 +63,26 @@ async def test_a_gap_may_be_a_part_of_a_second_and_a_limit_that_leaves_nothing_i
     await ask(browser, page, action="limits", min_gap="0.5")
     assert "leaves nothing of 5 letters a day" in await ask(browser, page, action="limits", per_day="5", reserve="5")
     assert await query(site.database, "SELECT per_day, min_gap FROM senders") == [(None, 0.5)]
+
+
+async def test_lists_are_shown_a_page_at_a_time_and_one_that_is_not_there_shows_nobody(site: ConsoleSite) -> None:
+    await query(
+        site.database,
+        "INSERT INTO lists (name, created_at) WITH RECURSIVE n (i) AS (SELECT 101 UNION SELECT i + 1 FROM n "
+        "WHERE i < 220) SELECT CONCAT('list-', i), UTC_TIMESTAMP(6) FROM n",
+    )
+    browser = await site.signed_in()
+    await ask(browser, "/suppressions", action="add", email="ada@example.com", list="list-200")
+    seen, path = list[str](), "/suppressions"
+    while path:
+        async with browser.get(path) as answer:
+            text = await answer.text()
+        shown = re.findall(r"<tr><td>(list-\d+)</td>", text)
+        assert len(shown) <= 50
+        seen += shown
+        path = next(iter(re.findall(r'href="(/suppressions\?lists=[^"]+)"', text)), "")
+    assert seen == [f"list-{number}" for number in range(101, 221)]
+    for name, found, said in (("list-200", True, False), ("list-201", False, False), ("list-20", False, True)):
+        async with browser.get(f"/suppressions?list={name}") as answer:
+            text = await answer.text()
+        assert ("ada@example.com" in text, "There is no list of this name" in text) == (found, said), name
