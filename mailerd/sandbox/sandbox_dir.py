@@ -61,7 +61,10 @@ class SandboxDir:
                     break
                 except BlockingIOError:
                     if attempt == _LOCK_TRIES - 1:
-                        raise BlockingIOError(f"another sandbox is using {self.folder}") from None
+                        raise BlockingIOError(
+                            f"another sandbox is using {self.folder}: end it with Ctrl-C in its terminal, or start "
+                            "this one in another folder"
+                        ) from None
                     await asyncio.sleep(_LOCK_AGAIN_S)
             yield
 

@@ -59,6 +59,7 @@ TEXTS: Final = {
     "\nTo begin with new data, remove {kept}": "\n如需从新数据开始，请删除 {kept}",
     "the private database server {state}:\n{log_tail}{again}": "私有数据库服务器{state:text}：\n{log_tail}{again:text}",
     "the private database server is not running": "私有数据库服务器未在运行",
+    "another sandbox is using {folder}: end it with Ctrl-C in its terminal, or start this one in another folder": "另一个沙盒正在使用 {folder}：请在其终端按 Ctrl-C 结束它，或在另一个文件夹中启动本沙盒",
     "another sandbox is using {data}": "另一个沙盒正在使用 {data}",
     "{path} is here but mariadb-install-db is not: install mariadb-server": "有 {path} 但没有 mariadb-install-db：请安装 mariadb-server",
     "{command} could not make {directory}:\n{it}": "{command} 无法创建 {directory}：\n{it}",
