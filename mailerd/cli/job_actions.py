@@ -9,6 +9,7 @@ import typer
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, asked_by, open_database, run_async, settings
 from mailerd.clock import ULID
 from mailerd.config import Settings
+from mailerd.core.quantities import counted
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
 from mailerd.store import describe
@@ -75,8 +76,8 @@ def priority(
 
 def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
     done, now = run_async(_ask(settings(config), job, change, options))
-    moved = f", {done.letters:,} letter{'s' if done.letters > 1 else ''}" if done.letters else ""
-    print(f"{label(change)}: {heading('done') if done.changed else tr('nothing to change')}{moved}")
+    said = heading("done") if done.changed else tr("nothing to change")
+    print(f"{label(change)}: {said}{f', {tr(counted(done.letters, "letter"))}' if done.letters else ''}")
     print("\n".join(describe.of_job(now)))
 
 

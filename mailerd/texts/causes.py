@@ -186,6 +186,7 @@ TEXTS: Final = {
     "draining: {in_flight} in flight": "正在停止：还有 {in_flight:text}处理中",
     "1 letter": "1 封邮件",
     "{number} letters": "{number} 封邮件",
+    "{number} letter": "{number} 封邮件",
     "the database is {away}: nothing is claimed, new jobs are answered 503": "数据库{away:text}：不认领邮件，新任务应答 503",
     "preparing the database": "准备数据库",
     "the settings could not be read again": "无法重新读取设置",

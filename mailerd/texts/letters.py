@@ -42,7 +42,7 @@ TEXTS: Final = {
     "was ended by {name}": "被 {name} 终止",
     "broke the renderer (exit code {code})": "使渲染器出错（退出码 {code}）",
     "{part}, line {line}: {what}": "{part}，第 {line} 行：{what:text}",
-    "{part}, line {line}": "{part}，第 {line} 行",
+    "{part}, line {line}": "{part}，第 {line:number} 行",
     "nested too deeply": "嵌套过深",
     "a number of too many digits": "数字位数过多",
     "comes out longer than {most} {it}": "结果长于 {most} {it}",
