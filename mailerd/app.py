@@ -21,8 +21,7 @@ from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Gmail
-from mailerd.inbox.build_reader import build_reader
-from mailerd.inbox.reader import InboxReader
+from mailerd.inbox.reader import InboxReader, build_reader
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver

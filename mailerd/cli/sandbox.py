@@ -107,7 +107,7 @@ def faults(
 ) -> None:
     """Show the faults that are in force and those that have struck; or lift them."""
     if kinds:
-        from mailerd.sandbox.google.fault_words import WHAT_HAPPENS  # noqa: PLC0415 # a daemon never loads the stand-in
+        from mailerd.sandbox.google.faults import WHAT_HAPPENS  # noqa: PLC0415 # a daemon never loads the stand-in
 
         width = max(map(len, WHAT_HAPPENS))
         print("\n".join(f"{kind:{width}}  {tr(words)}" for kind, words in WHAT_HAPPENS.items()))

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, NoReturn
 
+from mailerd.config import Settings
 from mailerd.core.findings import InboxLease
 from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
+from mailerd.events.base import EventSink
+from mailerd.events.inbox import InboxEvents
+from mailerd.events.suppression import SuppressionEvents
 from mailerd.gmail import Mailbox
 from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
 from mailerd.inbox.inbox_log import InboxLog
@@ -20,6 +24,8 @@ from mailerd.ops.periodic import every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 
 AT_ONCE: Final = 4
@@ -147,3 +153,33 @@ class InboxReader:
         kept = lease.scope if scope is None else scope
         await self.mailboxes.release(lease, state="refused", scope=kept, detail=cause, wait=wait, units=units)
         self.log.unreadable(lease.email, cause, again_in=wait.total_seconds())
+
+
+def build_reader(
+    settings: Settings,
+    sink: EventSink,
+    claims: Claims,
+    *,
+    gmail: RateLimitedGmail,
+    wake: Callable[[], None],
+    heartbeats: Heartbeats,
+) -> InboxReader:
+    """The reader of one daemon."""
+
+    def defaults() -> DefaultLimits:
+        return claims.defaults  # a reload changes them
+
+    database = claims.database
+    known, lease = settings.inbox, timedelta(seconds=settings.runner.lease)
+    rest = timedelta(seconds=known.limit_pause)
+    return InboxReader(
+        gmail=gmail,
+        mailboxes=Mailboxes(database, defaults, lease_time=lease, interval=timedelta(seconds=known.interval)),
+        writer=FindingsWriter(database, defaults, claims.daemon_id, lease, min_pause=rest, undo=known.undo_over_limit),
+        secrets=Secrets(database, timeout=database.probe_timeout),
+        log=InboxLog(InboxEvents(sink), SuppressionEvents(sink)),
+        heartbeats=heartbeats,
+        interval=known.interval,
+        call_timeout=gmail.max_wait.total_seconds() + settings.gmail.request_timeout,
+        wake=wake,
+    )

@@ -13,7 +13,7 @@ from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import MAX_LETTER_BYTES, check_size, encoded_size
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
-from mailerd.store.attachments import StoredAttachment
+from mailerd.store.new_job import StoredAttachment
 
 _DEFAULT_KIND: Final = "application/octet-stream"
 _MAX_OWN_BYTES: Final = 12_000_000

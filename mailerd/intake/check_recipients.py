@@ -16,8 +16,7 @@ from mailerd.mail.addresses import Addresses
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData, Template
-from mailerd.store.attachments import StoredAttachment
-from mailerd.store.new_job import NewRecipient
+from mailerd.store.new_job import NewRecipient, StoredAttachment
 
 CHECK_TIMEOUT: Final = 30.0
 """Seconds for all recipients of one job: 100,000 with a plain template take one."""

@@ -22,8 +22,7 @@ from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, Templa
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Source, Template, TemplateErrors
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.attachments import StoredAttachment
-from mailerd.store.new_job import NewJob, TemplateLanguage
+from mailerd.store.new_job import NewJob, StoredAttachment, TemplateLanguage
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import jinja2
 from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.runtime import Context
 
-from mailerd.core.variables import choose_language, merge
 from mailerd.mail.allowed_syntax import find_violations
 from mailerd.mail.environment import (
     ESCAPED,
@@ -25,7 +24,17 @@ from mailerd.mail.environment import (
     RecordedVariable,
 )
 from mailerd.mail.html_to_text import text_from_html
-from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
+from mailerd.mail.templates import (
+    Content,
+    RecipientData,
+    RenderError,
+    Source,
+    Template,
+    TemplateError,
+    TemplateErrors,
+    choose_language,
+    merge_variables,
+)
 
 MAX_SOURCE: Final = 1_000_000
 """Characters of one part's template at most."""
@@ -295,7 +304,7 @@ class CompiledTemplate:
             OutOfMemoryError: the bound was met.
         """
         own = json.loads(reader.variables) if reader.variables else None
-        variables = merge(
+        variables = merge_variables(
             self._template.variables, own, email=reader.email, name=reader.name, unsubscribe_url=reader.unsubscribe_url
         )
         parts = self._parts[choose_language(variables.get("language"), among=self._parts.keys()) or ""]

@@ -12,11 +12,11 @@ from mailerd.core.fates import Fate
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store.attachments import store_attachments
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import claim_key
+from mailerd.store.job_content import store_attachments
 from mailerd.store.new_job import NewJob, NewRecipient
 from mailerd.store.recipients import Recipient, recipient_of, recipients_statement
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from mailerd.store.attachments import StoredAttachment
 from mailerd.store.idempotency import IdempotencyKey
 
 
@@ -19,6 +18,19 @@ class NewRecipient(NamedTuple):
     error: str | None = None
     suppressed: bool = False
     """The address has opted out: the row is stored as cancelled, and `error` says why."""
+
+
+@dataclass(frozen=True)
+class StoredAttachment:
+    """One attachment, for the recipient whose `seq` it names or for all recipients."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    """SHA-256 of the content."""
+    content_id: str | None = None
+    recipient: int | None = None
 
 
 @dataclass(frozen=True)

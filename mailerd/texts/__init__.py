@@ -21,8 +21,6 @@ TABLES: Final = (
     "letters",
     "options",
     "rows",
-    "sign_ins",
-    "usage",
 )
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
 _LANGUAGE: Final = ContextVar[Language]("language", default="en")

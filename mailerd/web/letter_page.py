@@ -15,11 +15,10 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
-from mailerd.store.attachments import attachments
 from mailerd.store.console_queries import LetterRow
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.read_notices import NoticeReader
-from mailerd.store.job_content import job_content
+from mailerd.store.job_content import attachments, job_content
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle
 from mailerd.web import guards

@@ -1,4 +1,4 @@
-"""Joins the part that delivers events: the sender and the retention of events, with a few connections of their own."""
+"""The part that delivers events, joined: the sender and the loop that deletes old events, over connections of its own."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.config import Settings
+from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.store import StoreEvents
 from mailerd.events.webhooks import WebhookEvents
@@ -20,8 +21,46 @@ from mailerd.store.event_feed import EventFeed
 from mailerd.store.prune_events import EventPruner
 from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.webhooks.event_retention import EventRetention
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
+
+PRUNE_INTERVAL: Final = 60.0
+"""Seconds between two looks for old events."""
+_REST: Final = 0.5
+"""Seconds between two batches."""
+_LOOP: Final = "deleting old events"
+
+
+@dataclass(frozen=True)
+class EventRetention:
+    """The loop of one daemon; of several, one works at a time."""
+
+    pruner: EventPruner
+    clock: Clock
+    events: WebhookEvents
+    heartbeats: Heartbeats
+
+    async def run(self) -> None:
+        """Delete, until cancelled."""
+        heartbeat = self.heartbeats.register(_LOOP)
+
+        def failed(error: DatabaseError) -> None:
+            self.events.webhook_step_failed(what=_LOOP, again_in=PRUNE_INTERVAL, cause=str(error))
+
+        await every(
+            PRUNE_INTERVAL, self.step, name=_LOOP, first_after=PRUNE_INTERVAL, heartbeat=heartbeat, on_error=failed,
+            sleep=self.clock.sleep,
+        )  # fmt: skip
+
+    async def step(self) -> bool:
+        """Delete a batch of each; whether there may be more."""
+        pruned = await self.pruner.prune()
+        for it in pruned.lost:
+            self.events.webhook_events_expired(webhook=it.webhook, events=it.events, days=self.pruner.days)
+        more = await self.pruner.forget_removed() or pruned.more
+        if more:
+            await self.clock.sleep(_REST)
+        return more
+
 
 _CONNECTIONS: Final = 2
 """To the database, beside those of the letters, which are never used for this."""

@@ -1,10 +1,11 @@
 """What a daemon does for its database now and then: it says that it lives, prunes, looks which server takes writes."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.ops.periodic import every
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
@@ -18,26 +19,28 @@ PRUNE_INTERVAL: Final = 600.0
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
     """Say that this daemon is there, until cancelled."""
-
-    def failed(error: DatabaseError) -> None:
-        events.step_failed(what="beating", again_in=HEARTBEAT_INTERVAL, error=error)
-
-    await every(
-        HEARTBEAT_INTERVAL, daemons.heartbeat, name="beating", first_after=HEARTBEAT_INTERVAL,
-        heartbeat=heartbeats.register("heartbeat"), on_error=failed,
-    )  # fmt: skip
+    heartbeat = heartbeats.register("heartbeat")
+    await _every(HEARTBEAT_INTERVAL, daemons.heartbeat, name="beating", heartbeat=heartbeat, events=events)
 
 
 async def prune_loop(tallies: Tallies, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
     """Make hours of the minutes that are old, until cancelled."""
+    heartbeat = heartbeats.register("prune tallies")
+    await _every(PRUNE_INTERVAL, tallies.prune, name="pruning tallies", heartbeat=heartbeat, events=events)
 
+
+async def _every(
+    interval: float,
+    work: Callable[[], Awaitable[bool | None]],
+    *,
+    name: str,
+    heartbeat: Heartbeat,
+    events: RunnerEvents,
+) -> NoReturn:
     def failed(error: DatabaseError) -> None:
-        events.step_failed(what="pruning tallies", again_in=PRUNE_INTERVAL, error=error)
+        events.step_failed(what=name, again_in=interval, error=error)
 
-    await every(
-        PRUNE_INTERVAL, tallies.prune, name="pruning tallies", first_after=PRUNE_INTERVAL,
-        heartbeat=heartbeats.register("prune tallies"), on_error=failed,
-    )  # fmt: skip
+    await every(interval, work, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
 
 
 async def watch_writer_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:

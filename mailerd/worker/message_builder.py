@@ -17,9 +17,9 @@ from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.render_batches import RenderBatches
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Content, RecipientData, Source, Template
-from mailerd.store.attachments import StoredAttachment, attachments
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import JobContent, job_content
+from mailerd.store.job_content import JobContent, attachments, job_content
+from mailerd.store.new_job import StoredAttachment
 from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
 _MAX_CACHED_JOBS: Final = 256
@@ -30,13 +30,8 @@ _LARGE_TEXT: Final = 100_000
 
 @dataclass(frozen=True)
 class _Job:
-    template: Template
-    from_email: str
-    sender_name: str | None
-    reply_to: str | None
-    attachments: int
-    attached_bytes: int
     content: JobContent
+    template: Template
 
 
 class MessageBuilder:
@@ -64,9 +59,10 @@ class MessageBuilder:
             ValueError: a value cannot stand in its header, or the letter is too large.
             DatabaseError: the job could not be read.
         """
-        job = await self._job(letter.job_id)
-        list_headers = await self._links.headers(letter, job.content)
-        content = await self._content(job, letter, list_headers.url if list_headers else "")
+        it = await self._job(letter.job_id)
+        job = it.content
+        list_headers = await self._links.headers(letter, job)
+        content = await self._render(it.template, letter, list_headers.url if list_headers else "")
         envelope = Envelope(
             sender_email=job.from_email,
             sender_name=job.sender_name,
@@ -86,9 +82,9 @@ class MessageBuilder:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
-    async def _content(self, job: _Job, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
+    async def _render(self, template: Template, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
         reader = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
-        made = await self._batches.render(job.template, reader, origin=letter.sender, batch=letter.job_id)
+        made = await self._batches.render(template, reader, origin=letter.sender, batch=letter.job_id)
         if isinstance(made, Content):
             return made
         raise made[0]
@@ -100,7 +96,7 @@ class MessageBuilder:
     def memory_slot(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
         """A slot in memory for a letter, from its building until Google has it: large ones wait for one another."""
         known = self._jobs.get(letter.job_id)
-        return self._attachments.memory_slot(known.attached_bytes) if known else self._room_once_read(letter)
+        return self._attachments.memory_slot(known.content.attached_bytes) if known else self._room_once_read(letter)
 
     @asynccontextmanager
     async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
@@ -109,7 +105,7 @@ class MessageBuilder:
         An error here is ignored: `build` meets it again and raises it.
         """
         try:
-            size = (await self._job(letter.job_id)).attached_bytes
+            size = (await self._job(letter.job_id)).content.attached_bytes
         except (ValueError, DatabaseError):
             size = 0
         async with self._attachments.memory_slot(size):
@@ -140,20 +136,13 @@ class MessageBuilder:
 
     async def _read(self, id_: str) -> _Job:
         it = await job_content(self._database, id_)
-        return _Job(
-            template=Template(
-                Source(it.subject, it.html, it.text),
-                {each.language: Source(each.subject, each.html, each.text) for each in it.languages},
-                inline_css=bool(it.inline_css),
-                variables=json.loads(it.variables),
-            ),
-            from_email=it.from_email,
-            sender_name=it.sender_name,
-            reply_to=it.reply_to,
-            attachments=it.attachments,
-            attached_bytes=it.attached_bytes,
-            content=it,
+        template = Template(
+            Source(it.subject, it.html, it.text),
+            {each.language: Source(each.subject, each.html, each.text) for each in it.languages},
+            inline_css=bool(it.inline_css),
+            variables=json.loads(it.variables),
         )
+        return _Job(it, template)
 
 
 MAX_CACHED_BYTES: Final = 100_000_000

@@ -14,8 +14,8 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.locked_rows import find_locked
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.side_effects import find_locked
 from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100

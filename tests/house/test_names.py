@@ -18,7 +18,7 @@ DAEMON = [path for path in PACKAGE if not {SANDBOX, CLIENT}.intersection(path.pa
 
 TWICE = {
     "__init__", "attachments", "auth", "console", "database", "errors", "forecast", "job_actions", "jobs",
-    "recipients", "recovery", "renderer", "senders", "server", "stats", "suppression", "suppressions",
+    "recipients", "recovery", "renderer", "senders", "stats", "suppression", "suppressions",
     "templates", "webhooks",
 }  # fmt: skip
 """Names of files that stand twice, because the folder says the difference."""

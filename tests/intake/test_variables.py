@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.variables import merge
+from mailerd.mail.templates import merge_variables
 
 VARIABLES = st.dictionaries(st.sampled_from(["name", "email", "product", "code"]), st.text(max_size=3))
 
@@ -12,7 +12,7 @@ VARIABLES = st.dictionaries(st.sampled_from(["name", "email", "product", "code"]
 def test_the_recipients_own_win_over_the_jobs_and_both_over_address_and_name(
     job: dict[str, object], own: dict[str, object] | None, name: str | None
 ) -> None:
-    merged = merge(job, own, email="a@example.com", name=name)
+    merged = merge_variables(job, own, email="a@example.com", name=name)
 
     for variable in ("name", "email", "product", "code"):
         offered = {"email": "a@example.com"} | ({} if name is None else {"name": name})
@@ -24,6 +24,6 @@ def test_the_recipients_own_win_over_the_jobs_and_both_over_address_and_name(
 def test_merging_changes_nothing_that_it_was_given() -> None:
     job: dict[str, object] = {"product": "X"}
 
-    merge(job, {"product": "Y"}, email="a@example.com", name="Ada")
+    merge_variables(job, {"product": "Y"}, email="a@example.com", name="Ada")
 
     assert job == {"product": "X"}

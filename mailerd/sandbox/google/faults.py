@@ -1,9 +1,10 @@
 """Faults on demand: what can go wrong, for whom and how often, and the answers that lie. Only the door acts on them."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mailerd.sandbox.google.answers import HTML, NAMED, Answer
 from mailerd.sandbox.google.methods import METHODS
@@ -178,3 +179,45 @@ class Faults:
                 self.spent.append(armed)
             return fault
         return None
+
+
+WHAT_HAPPENS: Final[Mapping[str, str]] = {
+    "reset_before": "the connection is cut, and nothing was done",
+    "hang_before": "silence for --seconds, and nothing was done",
+    "reset_after": "the connection is cut after the work was done",
+    "hang_after": "silence for --seconds after the work was done",
+    "late": "silence, and the work is done --seconds later",
+    "cut_off": "the work was done, and the answer breaks off half-way",
+    "latency": "an honest answer, --seconds later",
+    "undelivered": "an honest answer, and the letter comes back: the limit notice",
+    "garbage": "the work was done, and the answer is no JSON",
+    "truncated": "the work was done, and half of the JSON is missing",
+    "200_without_id": "the work was done, and the answer has no id",
+    "list_body": "the work was done, and the answer is a list with an error in it",
+    "bad_utf8": "the work was done, and the answer is no UTF-8",
+    "without_scope": "a token that does not say what it may do (--method token)",
+    "status": "an answer with the status 500 and without a body",
+    "invalid_to": "400: the address is no address",
+    "recipient_required": "400: there is no recipient",
+    "precondition_failed": "400: Google says no more than that",
+    "mail_service_not_enabled": "400: Gmail is off for this account",
+    "auth_error": "401: the token is not good any more",
+    "rate_limit": "403: too many units in this minute",
+    "user_rate_limit": "403: too fast for one mailbox",
+    "user_rate_limit_retry_after": "429: too fast, and until when",
+    "user_rate_limit_retry_after_403": "403: too fast, and until when",
+    "mail_sending_retry_after": "429: the day is full, and until when",
+    "too_many_concurrent": "429: too many requests of one mailbox at once",
+    "daily_limit": "403: the project's day is full",
+    "quota_exceeded": "403: the quota is used up",
+    "domain_policy": "403: the administrators of the domain allow no Gmail apps",
+    "scope_insufficient": "403: the sign-in does not allow this call",
+    "not_found": "404: there is no such draft or letter",
+    "backend_error": "500: an error inside Google",
+    "unavailable": "503: Gmail is not available for the moment",
+    "html_502": "502: a page of HTML in front of the API",
+    "invalid_grant": "the sign-in was revoked or has expired (--method token)",
+    "invalid_client": "there is no such OAuth client (--method token)",
+    "unauthorized_client": "the OAuth client may not do this (--method token)",
+}
+"""By the kind's name, in a few words, for who chooses one."""

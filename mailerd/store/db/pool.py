@@ -21,7 +21,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Connection, connect
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.server import server_behind
+from mailerd.store.db.server_role import server_behind
 from mailerd.store.db.url import address
 from mailerd.store.db.writer import Writer
 

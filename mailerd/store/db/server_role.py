@@ -1,4 +1,7 @@
-"""What one server says of itself: whether it takes writes, and whether its group or its replicas stand behind it."""
+"""What one server says of itself: whether it takes writes, and whether its group or its replicas stand behind it.
+
+`server_behind` names it and its start: after a failover, or behind a router, a connection leads to another one.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +10,6 @@ from typing import Any, Final
 from pymysql.err import MySQLError
 
 from mailerd.store.db import error_codes
-from mailerd.store.db.server import server_behind
 from mailerd.store.db.writer_term import SINCE, WriterTerm, read_term
 
 _READ_ONLY: Final = ("read_only", "super_read_only", "innodb_read_only")
@@ -171,3 +173,25 @@ def _view(members: Sequence[GroupMember], own: str) -> tuple[str, int] | None:
 
 def _on(variables: Mapping[str, str], name: str) -> bool:
     return variables.get(name, "OFF").upper() not in {"OFF", "0", ""}
+
+
+# Both are whole seconds of one statement's own time, so their difference is the same for every session.
+_SINCE: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
+_MYSQL: Final = f"""
+SELECT @@server_uuid, {_SINCE} FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"""
+# MariaDB has no server_uuid.
+_MARIADB: Final = f"""
+SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id), {_SINCE}
+  FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'"""
+
+
+async def server_behind(cursor: Any, version: str) -> str:
+    """A name of the server and of when it was started; "" where it may not be asked."""
+    try:
+        await cursor.execute(_MARIADB if "mariadb" in version.lower() else _MYSQL)
+        row = await cursor.fetchone()
+    except MySQLError as error:
+        if error_codes.from_server(error_codes.number(error)):
+            return ""
+        raise
+    return f"{row[0]} since {row[1]}" if row else ""

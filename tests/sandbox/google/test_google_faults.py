@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
-from mailerd.sandbox.google.fault_words import WHAT_HAPPENS
+from mailerd.sandbox.google.faults import WHAT_HAPPENS
 from mailerd.texts import in_chinese
 from tests.house.sentences import is_chinese
 

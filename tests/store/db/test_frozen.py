@@ -13,8 +13,8 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.locked_rows import find_locked
 from mailerd.store.queue.rate_limits import BUSY, RateLimits
+from mailerd.store.queue.side_effects import find_locked
 from tests.support.eventually import eventually
 from tests.support.holding import holding
 from tests.support.rows import post, query
