@@ -119,8 +119,14 @@ Priority = Annotated[
 _TOO_MANY: Final = "too_many_fields"
 
 
-class _Strict(BaseModel):
+class RequestModel(BaseModel):
+    """The base of every body: nothing else is in it, and nothing is taken for something else."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FewFields(RequestModel):
+    """One that strangers may send with a million fields; the look at them takes some microseconds an object."""
 
     @model_validator(mode="before")
     @classmethod
@@ -136,7 +142,7 @@ class _Strict(BaseModel):
         return value
 
 
-class TemplateIn(_Strict):
+class TemplateIn(FewFields):
     """`template`: Jinja2 sources."""
 
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT), AfterValidator(one_line)]
@@ -150,7 +156,7 @@ class TemplateIn(_Strict):
         return self
 
 
-class AttachmentIn(_Strict):
+class AttachmentIn(FewFields):
     """A file in a letter."""
 
     filename: Annotated[
@@ -170,7 +176,7 @@ class AttachmentIn(_Strict):
 Attachments = Annotated[list[AttachmentIn], Field(max_length=MAX_ATTACHMENTS)]
 
 
-class RecipientIn(_Strict):
+class RecipientIn(FewFields):
     """One recipient, one letter. check_recipients.py reads it field by field, for speed; this model documents it."""
 
     email: Annotated[str, Field(description="where the letter goes", examples=["ada@example.com"])]
@@ -190,7 +196,7 @@ def _list_name(name: str) -> str:
     return name
 
 
-class JobFields(_Strict):
+class JobFields(FewFields):
     """Everything but the recipients."""
 
     sender_email: Annotated[
@@ -260,11 +266,11 @@ class JobIn(JobFields):
     recipients: Annotated[list[RecipientIn], Field(min_length=1, description="one letter to each of them")]
 
 
-class NothingIn(_Strict):
+class NothingIn(FewFields):
     """An empty body, or `{}`."""
 
 
-class RetryIn(_Strict):
+class RetryIn(FewFields):
     """`retry`: which letters are meant."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"only": "failed"}]})
@@ -289,7 +295,7 @@ class RetryIn(_Strict):
         return self
 
 
-class PriorityIn(_Strict):
+class PriorityIn(FewFields):
     """`priority`: the job's new place among those of its sender."""
 
     priority: Priority

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
@@ -18,7 +18,7 @@ from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.request_models import one_line, read_model
+from mailerd.intake.request_models import RequestModel, one_line, read_model
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppression_models import (
     ListOut,
@@ -46,10 +46,8 @@ _MAX_FAULTS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class SuppressionIn(BaseModel):
+class SuppressionIn(RequestModel):
     """One suppression of a request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     email: Annotated[str, Field(max_length=320)]
     list: Annotated[
@@ -61,18 +59,14 @@ class SuppressionIn(BaseModel):
     ] = None
 
 
-class SuppressionsIn(BaseModel):
+class SuppressionsIn(RequestModel):
     """The body of `POST /api/suppressions`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     suppressions: Annotated[list[SuppressionIn], Field(min_length=1, max_length=MAX_AT_ONCE)]
 
 
-class ListIn(BaseModel):
+class ListIn(RequestModel):
     """The body of `POST /api/lists`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME)]
     title: Annotated[str | None, Field(max_length=MAX_LIST_TITLE, description="what people read")] = None

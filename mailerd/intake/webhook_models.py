@@ -1,12 +1,13 @@
 """What requests and answers about webhooks hold."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, PauseReason
+from mailerd.intake.request_models import RequestModel
 from mailerd.intake.response_models import Moment, ResponseModel, Whole
 from mailerd.mail.addresses import mailbox
 from mailerd.store.webhook_deliveries import WebhookDelivery
@@ -51,10 +52,8 @@ Senders = Annotated[
 ]
 
 
-class WebhookIn(BaseModel):
+class WebhookIn(RequestModel):
     """The body of `POST /api/webhooks`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name
     url: Url
@@ -62,10 +61,8 @@ class WebhookIn(BaseModel):
     senders: Senders = None
 
 
-class WebhookChangeIn(BaseModel):
+class WebhookChangeIn(RequestModel):
     """The body of `PATCH /api/webhooks/{id}`: what is given is changed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name = ""
     url: Url = ""
@@ -74,20 +71,16 @@ class WebhookChangeIn(BaseModel):
     state: Annotated[Literal["on", "paused"], Field(description="on: all that it has missed is due at once")] = "on"
 
 
-class RotateIn(BaseModel):
+class RotateIn(RequestModel):
     """The body of `POST /api/webhooks/{id}/rotate`, which may be left out."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     overlap: Annotated[
         int, Field(ge=0, le=MAX_OVERLAP, description="seconds for which the old secret signs as well")
     ] = 86_400
 
 
-class ReplayIn(BaseModel):
+class ReplayIn(RequestModel):
     """The body of `POST /api/webhooks/{id}/replay`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     since: Annotated[
         datetime,
@@ -114,29 +107,20 @@ class WebhookOut(ResponseModel):
     created_at: Annotated[Moment, Field(description="when it was made")]
 
     @classmethod
-    def of(cls, it: WebhookEndpoint) -> "WebhookOut":
+    def of(cls, it: WebhookEndpoint, **secret: str) -> Self:
         """One as the API shows it."""
-        return cls(**_fields(it))
+        return cls(
+            id=it.id, name=it.name, url=it.url, types=None if it.types is None else list(it.types),
+            senders=None if it.senders is None else sorted(it.senders), state=it.state, pause_cause=it.pause_cause,
+            failures=it.failures, failing_since=it.failing_since, retry_at=it.retry_at,
+            old_secret_until=it.old_until, created_at=it.created_at, **secret,
+        )  # fmt: skip
 
 
 class NewWebhookOut(WebhookOut):
     """An endpoint that was just made."""
 
     secret: Annotated[str, Field(description="what signs; it is not shown again")]
-
-    @classmethod
-    def made(cls, it: WebhookEndpoint, secret: str) -> "NewWebhookOut":
-        """The endpoint with its secret."""
-        return cls(**_fields(it), secret=secret)
-
-
-def _fields(it: WebhookEndpoint) -> dict[str, object]:
-    return {
-        "id": it.id, "name": it.name, "url": it.url, "types": None if it.types is None else list(it.types),
-        "senders": None if it.senders is None else sorted(it.senders), "state": it.state, "pause_cause": it.pause_cause,
-        "failures": it.failures, "failing_since": it.failing_since, "retry_at": it.retry_at,
-        "old_secret_until": it.old_until, "created_at": it.created_at,
-    }  # fmt: skip
 
 
 class WebhooksOut(ResponseModel):

@@ -99,7 +99,7 @@ class WebhookEndpoints:
             made, secret = await self._webhooks.create(new)
         except WebhookError as error:
             raise ApiError(409, "conflict", f"{error}; nothing was stored") from None
-        return json_response(NewWebhookOut.made(made, secret))
+        return json_response(NewWebhookOut.of(made, secret=secret))
 
     async def show(self, request: web.Request) -> web.Response:
         """One endpoint."""

@@ -22,11 +22,11 @@ _NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, er
 _TOO_LARGE: Final = frozenset({errno.EMSGSIZE})
 
 
-def under_systemd(environment: Mapping[str, str], *, descriptor: int = 2) -> bool:
+def under_systemd(environment: Mapping[str, str]) -> bool:
     """Whether standard error goes to journald: JOURNAL_STREAM names its device and inode, see systemd.exec(5)."""
     device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
     try:
-        it = os.fstat(descriptor)
+        it = os.fstat(2)
     except OSError:
         return False
     return (device, inode) == (str(it.st_dev), str(it.st_ino))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 # Runs in the child and then becomes the program. It replaces `preexec_fn`, which may deadlock in a process with
@@ -35,7 +35,7 @@ def child_process(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command]
 
 
-def spawn(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start `command` silently, in a session of its own (Ctrl-C is for us, not for it), tied to this process."""
 
     def start() -> subprocess.Popen[bytes]:
@@ -44,7 +44,6 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str] | None = Non
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment,
             start_new_session=True,
         )
 

@@ -25,6 +25,7 @@ from mailerd.sandbox.mysqld import ServerError
 __all__ = ["Server", "ServerError"]
 
 _PROTOCOL_10 = 0x0A  # the fifth byte of a greeting; an error packet has 0xff there (MySQL protocol, HandshakeV10)
+_START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
 _FREEZE_LIMIT_S = 5.0
 _PORT_ATTEMPTS = 3
@@ -100,7 +101,7 @@ class Server:
         """The server's process id. Raises ServerError when it is not running."""
         return self._alive().pid
 
-    def start(self, *, within_s: float = 60.0) -> Self:
+    def start(self) -> Self:
         """Start, and return when it has greeted. Raises ServerError with the end of the server's log."""
         if self.running:
             raise ServerError("the private database server is running already")
@@ -108,7 +109,7 @@ class Server:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.port = chosen or _free_port()
             try:
-                return self._start(within_s)
+                return self._start()
             except ServerError:
                 # Another process may have taken the free port in between; a port that was asked for is not exchanged.
                 if chosen or attempt == _PORT_ATTEMPTS or "ddress already in use" not in self.log_tail():
@@ -172,7 +173,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self, within_s: float) -> Self:
+    def _start(self) -> Self:
         program = mysqld.find(self._program)
         place, data = self._prepare(program)
         accounts = place / "accounts.sql"
@@ -192,7 +193,7 @@ class Server:
             *self._extra,
         ]
         self._process = spawn(command)
-        self._wait_for_greeting(place / "s", within_s)
+        self._wait_for_greeting(place / "s")
         return self
 
     def _prepare(self, program: mysqld.Program) -> tuple[Path, Path]:
@@ -216,8 +217,8 @@ class Server:
             return self._kept.with_name(self._kept.name + ".log").absolute()
         return self._place / "error.log" if self._place is not None else None
 
-    def _wait_for_greeting(self, path: Path, within_s: float) -> None:
-        end = time.monotonic() + within_s
+    def _wait_for_greeting(self, path: Path) -> None:
+        end = time.monotonic() + _START_LIMIT_S
         process = self._process
         while process is not None and self.running and time.monotonic() < end:
             with suppress(OSError), socket.socket(socket.AF_UNIX) as attempt:
@@ -227,7 +228,7 @@ class Server:
                     return
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.005)
-        state = f"did not greet within {within_s:g} s" if self.running else "ended at once"
+        state = f"did not greet within {_START_LIMIT_S:g} s" if self.running else "ended at once"
         self.kill()
         again = f"\nTo begin with new data, remove {self._kept}" if self._kept is not None else ""
         raise ServerError(f"the private database server {state}:\n{self.log_tail()}{again}")

@@ -14,6 +14,8 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 
 MAX_FINDINGS: Final = 1000
 """Findings of one kind that are listed."""
+_CHECK_TIMEOUT: Final = 600.0
+"""Seconds for each check."""
 _STALE_AFTER: Final = timedelta(minutes=5)
 """A running daemon corrects a sender's turn within about a minute."""
 
@@ -165,17 +167,15 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-async def audit(
-    database: Database, *, defaults: DefaultLimits | None = None, bound: float = 600.0
-) -> tuple[int, list[AuditFinding]]:
-    """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
+async def audit(database: Database, *, defaults: DefaultLimits | None = None) -> tuple[int, list[AuditFinding]]:
+    """How many jobs there are, and every finding.
 
     `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
     """
     ((jobs,),) = await database.read_rows("SELECT COUNT(*) FROM jobs", what="count jobs")
     findings: list[AuditFinding] = []
     for kind, statement in _CHECKS:
-        findings += await _check(database, kind, statement, bound=bound)
+        findings += await _check(database, kind, statement)
     if defaults is not None:
         asleep = await stale_turns.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
         findings += [
@@ -185,12 +185,12 @@ async def audit(
     return jobs, findings
 
 
-async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | None, int]:
+async def proofs(database: Database) -> dict[Proof | None, int]:
     """How many letters are sent by each kind of proof, the strongest first; None: without any."""
     rows = await database.read_rows(
         "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof",
         what="audit: count by proof",
-        bound=bound,
+        bound=_CHECK_TIMEOUT,
     )
     found = dict(rows)
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
@@ -201,7 +201,7 @@ def _stale_turn(one: stale_turns.StaleTurn) -> str:
     return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
 
 
-async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[AuditFinding]:
+async def _check(database: Database, kind: str, statement: str) -> list[AuditFinding]:
     async def work(cursor: Cursor) -> list[AuditFinding]:
         limit = await without_limit(cursor)  # millions of rows take longer than any statement of a daemon may
         await cursor.execute(f"{statement} LIMIT %s", (MAX_FINDINGS,))
@@ -212,4 +212,4 @@ async def _check(database: Database, kind: str, statement: str, *, bound: float)
             for job, recipient, what in rows
         ]
 
-    return await database.read(work, what=f"audit: {kind}", bound=bound)
+    return await database.read(work, what=f"audit: {kind}", bound=_CHECK_TIMEOUT)

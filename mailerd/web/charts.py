@@ -11,7 +11,6 @@ from mailerd.core.states import State
 from mailerd.store.tallies import Tally, TallyPoint
 
 WIDTH: Final = 720
-HEIGHT: Final = 120
 _BASE: Final = 100
 """Where the bars stand; the axis' words are below."""
 _TOP: Final = 8

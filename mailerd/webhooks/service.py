@@ -1,4 +1,4 @@
-"""The part that delivers events, joined: the sender and the loop that deletes old events, over connections of its own."""
+"""Delivers events: joins the sender and the loop that deletes old events, with connections of its own."""
 
 import asyncio
 from collections.abc import Mapping

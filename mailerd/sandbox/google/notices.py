@@ -207,9 +207,9 @@ def _date(at: float) -> str:
     return format_datetime(datetime.fromtimestamp(at, tz=UTC))
 
 
-def _top(letter: Letter, results: str, *, path: str = "") -> str:
+def _top(letter: Letter, results: str) -> str:
     return (
-        f"Return-Path: <{path}>\r\nAuthentication-Results: {results}\r\nDate: {_date(letter.at)}\r\n"
+        f"Return-Path: <>\r\nAuthentication-Results: {results}\r\nDate: {_date(letter.at)}\r\n"
         f"Message-ID: <{letter.id}.reply@mx.sandbox>\r\nMIME-Version: 1.0\r\n"
     )
 

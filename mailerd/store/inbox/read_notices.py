@@ -15,8 +15,6 @@ _COLUMNS: Final = (
     "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at"
 )
 _NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
-MAX_SUMMED: Final = 20_000
-"""Bounces that a page sums up by domain; a command sums up all."""
 _BOUNCES: Final = """
 SELECT n.mailbox, n.email, n.kind, n.recipient_id FROM notices n {index}
  WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""

@@ -15,7 +15,7 @@ from mailerd.store.db.times import micros, utc
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt, was_applied
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
+from mailerd.store.queue.reschedule import MAX_FOUND, reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 from mailerd.store.tallies import count_changes
 
@@ -293,9 +293,9 @@ class RecoveryQueries:
         """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not."""
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
-    async def unfinished_jobs(self, limit: int = 200) -> list[str]:
+    async def unfinished_jobs(self) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
-        rows = await self.database.read_rows(UNFINISHED_JOBS, (limit,), what="find unfinished jobs")
+        rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="find unfinished jobs")
         return [row[0] for row in rows]
 
     async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:

@@ -24,6 +24,8 @@ UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
 
+MAX_FOUND: Final = 200
+"""Stuck or unfinished jobs of one look; there are as good as none."""
 # The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps
 # MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
 STUCK_JOBS: Final = """
@@ -76,13 +78,13 @@ async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]
     return False
 
 
-async def stuck_jobs(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
+async def stuck_jobs(cursor: Cursor) -> dict[str, str]:
     """Jobs that no claim would ever find though something of them waits, and the sender of each.
 
     One statement sees one moment, and all that lets a letter wait reschedules its job in the same commit: what is found
     here is the result of a fault.
     """
-    await cursor.execute(STUCK_JOBS, (limit,))
+    await cursor.execute(STUCK_JOBS, (MAX_FOUND,))
     return dict(await cursor.fetchall())
 
 
