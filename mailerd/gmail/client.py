@@ -1,11 +1,9 @@
 """The Gmail client. Every call takes a sender, ends within the time-out, and returns a Reply whatever happens."""
 
 import asyncio
-import base64
-import json
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Self, assert_never
+from typing import Final, Self, assert_never, override
 
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
@@ -25,20 +23,15 @@ from mailerd.core.replies import (
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import responses
 from mailerd.gmail.account import Account
+from mailerd.gmail.calls import GmailCalls
 from mailerd.gmail.concurrency import SLOW_AFTER, LetterSemaphore
 from mailerd.gmail.credentials import CredentialDirs, CredentialFile
-from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
+from mailerd.gmail.endpoints import Endpoints
 from mailerd.gmail.instrument import report
 from mailerd.gmail.mailbox import Mailbox, mailbox_with
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import Token, Tokens
 
-KEY_HEADERS = ("X-Mailerd-Key",)
-NOTICE_HEADERS = (
-    "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
-    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key",
-)  # fmt: skip
-"""What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
 _OTHER_CALLS = 20
 """Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
 _UNAUTHORIZED = 401
@@ -46,7 +39,7 @@ _PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
 """Statuses that mean the same for every call."""
 
 
-class Gmail:
+class Gmail(GmailCalls):
     """Gmail, for all senders. `async with` opens and closes the connections.
 
     `semaphore` lets at most `concurrency` letters be at Google at once; sending one takes a slot of it. Each call
@@ -64,7 +57,7 @@ class Gmail:
         clock: Clock | None = None,
     ) -> None:
         self._time_s = settings.request_timeout
-        self._endpoints = Endpoints(settings.api_root)
+        super().__init__(Endpoints(settings.api_root))
         self._events = events
         self._clock = clock or Clock()
         self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
@@ -105,78 +98,6 @@ class Gmail:
             self._events.sender_authenticated(sender=known.sender, mode=known.mode, scopes=scopes)
         return known
 
-    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
-        """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
-        if len(raw) <= UPLOAD_ABOVE:
-            return await self._post(sender, Call.DRAFTS_CREATE, self._endpoints.drafts_create, body=draft_json(raw))
-        return await self._upload(sender, Call.DRAFTS_CREATE, self._endpoints.upload_draft, raw=raw)
-
-    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """Send a draft; Accepted holds the message's id and its thread's."""
-        body = json.dumps({"id": draft_id}).encode()
-        return await self._post(sender, Call.DRAFTS_SEND, self._endpoints.drafts_send, body=body)
-
-    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
-        """Send a letter directly; Accepted holds the message's id and its thread's."""
-        if len(raw) <= UPLOAD_ABOVE:
-            return await self._post(sender, Call.MESSAGES_SEND, self._endpoints.messages_send, body=message_json(raw))
-        return await self._upload(sender, Call.MESSAGES_SEND, self._endpoints.upload_message, raw=raw)
-
-    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
-        return await self._get(sender, Call.DRAFTS_GET, self._endpoints.draft(draft_id, shape="minimal"))
-
-    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
-        """A draft with all its headers in `body["message"]["payload"]["headers"]`."""
-        return await self._get(sender, Call.DRAFTS_GET, self._endpoints.draft(draft_id, shape="metadata"))
-
-    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """Delete a draft for good."""
-        url = self._endpoints.draft(draft_id)
-        return await self._call(GmailRequest(Call.DRAFTS_DELETE, sender=sender, method="DELETE", url=url))
-
-    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
-        """A page of up to 100 drafts (`body["drafts"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.DRAFTS_LIST, self._endpoints.drafts(page_token=page_token))
-
-    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
-        """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.MESSAGES_LIST, self._endpoints.sent(page_token=page_token))
-
-    async def get_message(self, sender: str, *, message_id: str) -> Reply:
-        """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
-        url = self._endpoints.message(message_id, headers=KEY_HEADERS)
-        return await self._get(sender, Call.MESSAGES_GET, url)
-
-    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
-        """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
-        url = self._endpoints.thread(thread_id, headers=KEY_HEADERS)
-        return await self._get(sender, Call.THREADS_GET, url)
-
-    async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
-        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
-        return await self._get(sender, Call.HISTORY_LIST, self._endpoints.history(start, page_token=page_token))
-
-    async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
-        """A page of up to 500 messages with a label, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.MESSAGES_LIST, self._endpoints.labelled(label, page_token=page_token))
-
-    async def get_headers(self, sender: str, *, message_id: str) -> Reply:
-        """A message's labels, size and those headers that tell what it is; never a word of its text."""
-        url = self._endpoints.message(message_id, headers=NOTICE_HEADERS)
-        return await self._get(sender, Call.MESSAGES_GET, url)
-
-    async def get_raw(self, sender: str, *, message_id: str) -> Reply:
-        """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
-        url = self._endpoints.raw_message(message_id)
-        return await self._call(
-            GmailRequest(Call.MESSAGES_GET, sender=sender, method="GET", url=url, max_body=responses.MAX_RAW)
-        )
-
-    async def get_profile(self, sender: str) -> Reply:
-        """The mailbox's own address and counts (`body["emailAddress"]`)."""
-        return await self._get(sender, Call.GET_PROFILE, self._endpoints.profile())
-
     def credential_file(self, sender: str) -> CredentialFile | NoCredentials:
         """The credential file that a sender has, unread; only the disk is asked."""
         return self._credential_dirs.find(sender.lower())
@@ -192,7 +113,7 @@ class Gmail:
 
     async def ping(self) -> responses.Answer | NotSent | NoResponse:
         """Google's answer to a call without a token: a refusal, which shows that Google is there, and its Date."""
-        request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self._endpoints.profile())
+        request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self.endpoints.profile())
         return await self._session.request(request, deadline=self._deadline())
 
     def _account(self, sender: str) -> Account:
@@ -211,18 +132,9 @@ class Gmail:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._time_s
 
-    async def _get(self, sender: str, call: Call, url: str) -> Reply:
-        return await self._call(GmailRequest(call, sender=sender, method="GET", url=url))
-
-    async def _post(self, sender: str, call: Call, url: str, *, body: bytes) -> Reply:
-        return await self._call(GmailRequest(call, sender=sender, method="POST", url=url, body=body))
-
-    async def _upload(self, sender: str, call: Call, url: str, *, raw: bytes) -> Reply:
-        return await self._call(
-            GmailRequest(call, sender=sender, method="POST", url=url, body=raw, content_type="message/rfc822")
-        )
-
-    async def _call(self, request: GmailRequest) -> Reply:
+    @override
+    async def call(self, request: GmailRequest) -> Reply:
+        """Make the call now."""
         started = self._clock.monotonic()
         reply = await self._send(request, account=self._account(request.sender), deadline=self._deadline())
         seconds = self._clock.monotonic() - started
@@ -298,16 +210,3 @@ def _not_made(call: Call, problem: Reply) -> Reply:
         case _:
             return problem
     return NotSent(f"{call} was not made: the question whose mailbox it is ended {why}")
-
-
-def message_json(raw: bytes) -> bytes:
-    """A letter as a Message resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
-
-    It is written by hand, since base64url needs no escaping in JSON.
-    """
-    return b"".join((b'{"raw":"', base64.urlsafe_b64encode(raw), b'"}'))
-
-
-def draft_json(raw: bytes) -> bytes:
-    """A letter as a Draft resource."""
-    return b"".join((b'{"message":', message_json(raw), b"}"))

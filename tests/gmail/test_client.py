@@ -11,7 +11,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, MalformedResponse, NoCredentials, NoResponse, Refused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.client import draft_json, message_json
+from mailerd.gmail.calls import draft_json, message_json
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault
 

@@ -6,8 +6,10 @@ from typing import cast
 
 import pytest
 
-from mailerd.core.replies import Accepted, NotSent, Reply
+from mailerd.core.replies import Accepted, Call, NotSent, Reply
 from mailerd.gmail import Gmail, Mailbox
+from mailerd.gmail.endpoints import Endpoints
+from mailerd.gmail.session import GmailRequest
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.rate_limits import RateLimits
 from tests.support.ticking import Ticking
@@ -29,20 +31,19 @@ class Limits:
 class FakeGmail:
     """Answers any call and remembers which."""
 
+    endpoints = Endpoints("https://gmail.googleapis.com/")
+
     def __init__(self) -> None:
-        self.made: list[str] = []
+        self.made: list[Call] = []
 
     async def authenticate(self, sender: str, **_: object) -> Mailbox:
         """Asked before every call, and free while it is known whose mailbox it is."""
         return Mailbox(sender, "draft", can_read_metadata=True, scopes=())
 
-    def __getattr__(self, name: str) -> object:
-        async def call(sender: str, **_: object) -> Reply:
-            assert sender == "me"
-            self.made.append(name)
-            return Accepted(id=name)
-
-        return call
+    async def call(self, request: GmailRequest) -> Reply:
+        assert request.sender == "me"
+        self.made.append(request.call)
+        return Accepted(id="made")
 
 
 def limited(limits: Limits, gmail: FakeGmail, clock: Ticking | None = None) -> RateLimitedGmail:
@@ -50,21 +51,21 @@ def limited(limits: Limits, gmail: FakeGmail, clock: Ticking | None = None) -> R
 
 
 @pytest.mark.parametrize(
-    "name, given, units",
+    "name, given, call, units",
     [
-        ("get_draft", {"draft_id": "d"}, [20]),
-        ("get_draft_headers", {"draft_id": "d"}, [20]),
-        ("delete_draft", {"draft_id": "d"}, [10]),
-        ("list_drafts", {}, [5]),
-        ("list_sent", {}, [5]),
-        ("get_message", {"message_id": "m"}, [20]),
-        ("get_thread", {"thread_id": "t"}, [40]),
+        ("get_draft", {"draft_id": "d"}, Call.DRAFTS_GET, 20),
+        ("get_draft_headers", {"draft_id": "d"}, Call.DRAFTS_GET, 20),
+        ("delete_draft", {"draft_id": "d"}, Call.DRAFTS_DELETE, 10),
+        ("list_drafts", {}, Call.DRAFTS_LIST, 5),
+        ("list_sent", {}, Call.MESSAGES_LIST, 5),
+        ("get_message", {"message_id": "m"}, Call.MESSAGES_GET, 20),
+        ("get_thread", {"thread_id": "t"}, Call.THREADS_GET, 40),
     ],
 )
-async def test_each_call_costs_its_units_once(name: str, given: dict[str, object], units: list[int]) -> None:
+async def test_each_call_costs_its_units_once(name: str, given: dict[str, object], call: Call, units: int) -> None:
     limits, gmail = Limits(), FakeGmail()
-    assert await getattr(limited(limits, gmail), name)("me", **given) == Accepted(id=name)
-    assert (limits.asked, gmail.made) == (units, [name])
+    assert await getattr(limited(limits, gmail), name)("me", **given) == Accepted(id="made")
+    assert (limits.asked, gmail.made) == ([units], [call])
 
 
 async def test_a_call_waits_for_its_units_and_is_then_made() -> None:
@@ -73,7 +74,7 @@ async def test_a_call_waits_for_its_units_and_is_then_made() -> None:
     for seconds, asked in ((0, 1), (10, 2), (5, 3)):
         await clock.move(seconds)
         assert len(limits.asked) == asked
-    assert await call == Accepted(id="get_draft")
+    assert await call == Accepted(id="made")
 
 
 async def test_a_call_that_would_wait_too_long_is_not_made() -> None:

@@ -36,7 +36,7 @@ class Control:
             ("GET", "outbox/*"): self._eml,
             ("POST", "notices"): self._notify,
             ("POST", "history/forget"): self._forget_history,
-            ("POST", "manual-send"): self._send_by_hand,
+            ("POST", "manual-send"): self._send_manually,
             ("GET", "undelivered"): lambda *_: {"letters": [summary(letter) for letter in google.undelivered]},
             ("GET", "drafts"): self._drafts,
             ("DELETE", "drafts"): self._delete_drafts,
@@ -157,7 +157,7 @@ class Control:
             box.forget_history()
         return {"forgotten": len(boxes)}
 
-    def _send_by_hand(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
+    def _send_manually(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
         """As the person writes a letter in Gmail: it counts against the same day, and may be refused."""
         letter = self._google.send_manually(
             str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net"))

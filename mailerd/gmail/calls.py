@@ -1,0 +1,124 @@
+"""The calls to Gmail, each written once: what it asks for, and at which address."""
+
+import base64
+import json
+from abc import ABC, abstractmethod
+
+from mailerd.core.replies import Call, Reply
+from mailerd.gmail import responses
+from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
+from mailerd.gmail.session import GmailRequest
+
+KEY_HEADERS = ("X-Mailerd-Key",)
+NOTICE_HEADERS = (
+    "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
+    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key",
+)  # fmt: skip
+"""What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
+
+
+class GmailCalls(ABC):
+    """Every call that mailerd makes to Gmail. `call` says when one is made: now, or once its units are granted."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+
+    @abstractmethod
+    async def call(self, request: GmailRequest) -> Reply:
+        """Make one call."""
+
+    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
+        """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
+        return await self._upload(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, raw=raw)
+
+    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Send a draft; Accepted holds the message's id and its thread's."""
+        body = json.dumps({"id": draft_id}).encode()
+        return await self._post(sender, Call.DRAFTS_SEND, self.endpoints.drafts_send, body=body)
+
+    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
+        """Send a letter directly; Accepted holds the message's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
+        return await self._upload(sender, Call.MESSAGES_SEND, self.endpoints.upload_message, raw=raw)
+
+    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
+        return await self._get(sender, Call.DRAFTS_GET, self.endpoints.draft(draft_id, shape="minimal"))
+
+    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
+        """A draft with all its headers in `body["message"]["payload"]["headers"]`."""
+        return await self._get(sender, Call.DRAFTS_GET, self.endpoints.draft(draft_id, shape="metadata"))
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Delete a draft for good."""
+        url = self.endpoints.draft(draft_id)
+        return await self.call(GmailRequest(Call.DRAFTS_DELETE, sender=sender, method="DELETE", url=url))
+
+    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 drafts (`body["drafts"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.DRAFTS_LIST, self.endpoints.drafts(page_token=page_token))
+
+    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.sent(page_token=page_token))
+
+    async def get_message(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
+        url = self.endpoints.message(message_id, headers=KEY_HEADERS)
+        return await self._get(sender, Call.MESSAGES_GET, url)
+
+    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
+        """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
+        url = self.endpoints.thread(thread_id, headers=KEY_HEADERS)
+        return await self._get(sender, Call.THREADS_GET, url)
+
+    async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
+        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
+        return await self._get(sender, Call.HISTORY_LIST, self.endpoints.history(start, page_token=page_token))
+
+    async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
+        """A page of up to 500 messages with a label, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.labelled(label, page_token=page_token))
+
+    async def get_headers(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels, size and those headers that tell what it is; never a word of its text."""
+        url = self.endpoints.message(message_id, headers=NOTICE_HEADERS)
+        return await self._get(sender, Call.MESSAGES_GET, url)
+
+    async def get_raw(self, sender: str, *, message_id: str) -> Reply:
+        """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        url = self.endpoints.raw_message(message_id)
+        return await self.call(
+            GmailRequest(Call.MESSAGES_GET, sender=sender, method="GET", url=url, max_body=responses.MAX_RAW)
+        )
+
+    async def get_profile(self, sender: str) -> Reply:
+        """The mailbox's own address and counts (`body["emailAddress"]`)."""
+        return await self._get(sender, Call.GET_PROFILE, self.endpoints.profile())
+
+    async def _get(self, sender: str, call: Call, url: str) -> Reply:
+        return await self.call(GmailRequest(call, sender=sender, method="GET", url=url))
+
+    async def _post(self, sender: str, call: Call, url: str, *, body: bytes) -> Reply:
+        return await self.call(GmailRequest(call, sender=sender, method="POST", url=url, body=body))
+
+    async def _upload(self, sender: str, call: Call, url: str, *, raw: bytes) -> Reply:
+        return await self.call(
+            GmailRequest(call, sender=sender, method="POST", url=url, body=raw, content_type="message/rfc822")
+        )
+
+
+def message_json(raw: bytes) -> bytes:
+    """A letter as a Message resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
+
+    It is written by hand, since base64url needs no escaping in JSON.
+    """
+    return b"".join((b'{"raw":"', base64.urlsafe_b64encode(raw), b'"}'))
+
+
+def draft_json(raw: bytes) -> bytes:
+    """A letter as a Draft resource."""
+    return b"".join((b'{"message":', message_json(raw), b"}"))
