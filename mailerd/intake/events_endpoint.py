@@ -1,6 +1,5 @@
 """`GET /api/events`: what happened, page by page or as server-sent events, for applications that have no server."""
 
-import asyncio
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,13 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.clock import Clock
 from mailerd.core.event_types import EventType
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
-from mailerd.intake.errors import RETRY_AFTER, ApiError, FieldError, invalid
-from mailerd.intake.http_responses import json_response, to_json, write
-from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.errors import ApiError, FieldError, invalid
+from mailerd.intake.event_stream import EventStreams
+from mailerd.intake.http_responses import json_response, to_json
 from mailerd.intake.query_params import limit, query, text
 from mailerd.intake.response_models import FeedEventOut, FeedOut
 from mailerd.store.api_keys import ApiKey, Permission
@@ -22,7 +20,6 @@ from mailerd.store.event_feed import (
     MAX_PAGE,
     EventFeed,
     EventPage,
-    FeedEvent,
     PrunedPositionError,
     UnknownPositionError,
 )
@@ -30,12 +27,6 @@ from mailerd.store.event_feed import (
 DEFAULT_LIMIT: Final = 100
 POLL_INTERVAL: Final = 1.0
 """Seconds between two queries of a stream that has nothing to say."""
-COMMENT_INTERVAL: Final = 15.0
-"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead one is noticed."""
-MAX_STREAM_SECONDS: Final = 3600.0
-"""Seconds of one stream; then the client reconnects."""
-WRITE_TIMEOUT: Final = 10.0
-"""Seconds for a client to read an event."""
 _POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -51,16 +42,10 @@ class _FeedQuery:
 class EventFeedEndpoint:
     """The endpoint."""
 
-    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: KeyShare, clock: Clock) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: EventStreams) -> None:
         self._auth = auth
         self._feed = feed
         self._streams = streams
-        self._clock = clock
-        self._stopping = asyncio.Event()
-
-    async def stop(self, _: web.Application) -> None:
-        """End every stream, so that the stop does not wait for them."""
-        self._stopping.set()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page, or a stream where the client accepts one."""
@@ -74,7 +59,7 @@ class EventFeedEndpoint:
             )
         if _POSITION.fullmatch(last := request.headers.get("Last-Event-ID", "")):
             reader.after = int(last)
-        async with self._streams.place(key):
+        async with self._streams.places.place(key):
             return await self._stream(request, reader, await self._page(reader, key))
 
     async def _page(self, reader: _FeedQuery, key: ApiKey) -> EventPage:
@@ -88,28 +73,16 @@ class EventFeedEndpoint:
             raise ApiError(410, "events_deleted", str(error)) from None
 
     async def _stream(self, request: web.Request, reader: _FeedQuery, page: EventPage) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        response.content_type = "text/event-stream"
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n".encode(), timeout=WRITE_TIMEOUT)
-        until = self._clock.monotonic() + MAX_STREAM_SECONDS
-        spoken = self._clock.monotonic()
-        while True:
+        stream = await self._streams.begin(request)
+        while not stream.over:
             for it in page.events:
-                await write(response, _block(it), timeout=WRITE_TIMEOUT)
-            if page.events:
-                spoken = self._clock.monotonic()
-            elif self._clock.monotonic() - spoken >= COMMENT_INTERVAL:
-                await write(response, b": no news\n\n", timeout=WRITE_TIMEOUT)
-                spoken = self._clock.monotonic()
+                await stream.send(it.type.value, id_=it.position, data=to_json(FeedEventOut.of(it)))
             more, reader.after = len(page.events) == reader.limit, page.next_after
-            if self._clock.monotonic() >= until or await self._wait(0.0 if more else POLL_INTERVAL):
-                return response
-            if (found := await self._next(request, reader)) is None:
-                return response
+            await stream.rest(0.0 if more else POLL_INTERVAL)
+            if stream.over or (found := await self._next(request, reader)) is None:
+                break
             page = found
+        return stream.response
 
     async def _next(self, request: web.Request, reader: _FeedQuery) -> EventPage | None:
         """The next page; None: the key is no longer good, or the database has forgotten what the client has seen."""
@@ -120,19 +93,6 @@ class EventFeedEndpoint:
             return EventPage([], reader.after)
         except ApiError:  # the client comes again, and gets it as an answer
             return None
-
-    async def _wait(self, seconds: float) -> bool:
-        """Wait until the next query; returns whether the daemon stops."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
-
-
-def _block(it: FeedEvent) -> bytes:
-    return f"event: {it.type.value}\nid: {it.position}\ndata: {to_json(FeedEventOut.of(it))}\n\n".encode()
 
 
 def _after(given: dict[str, str]) -> int:

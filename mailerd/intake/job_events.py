@@ -9,9 +9,8 @@ from mailerd.clock import Clock
 from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
-from mailerd.intake.errors import RETRY_AFTER
-from mailerd.intake.http_responses import to_json, write
-from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.event_stream import EventStreams
+from mailerd.intake.http_responses import to_json
 from mailerd.intake.query_params import JobLookup, query
 from mailerd.intake.response_models import JobOut
 from mailerd.store.api_keys import Permission
@@ -20,12 +19,6 @@ from mailerd.store.jobs import Job, Jobs
 POLL_INTERVAL: Final = 1.0
 """Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 letters."""
 LETTERS_PER_INTERVAL: Final = 50_000
-COMMENT_INTERVAL: Final = 15.0
-"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead one is noticed."""
-MAX_STREAM_SECONDS: Final = 3600.0
-"""Seconds of one stream; then the client reconnects."""
-WRITE_TIMEOUT: Final = 10.0
-"""Seconds for a client to read an event."""
 
 
 class JobEventsEndpoint:
@@ -35,7 +28,7 @@ class JobEventsEndpoint:
     Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: KeyShare, clock: Clock) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: EventStreams, clock: Clock) -> None:
         self._auth = auth
         self._lookup = lookup
         self._jobs = jobs
@@ -44,11 +37,6 @@ class JobEventsEndpoint:
         self._open = 0
         self._seen: dict[str, tuple[Job, float]] = {}
         self._reading = asyncio.Lock()
-        self._stopping = asyncio.Event()
-
-    async def stop(self, _: web.Application) -> None:
-        """End every stream, so that the stop does not wait for them."""
-        self._stopping.set()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Stream until the job is finished."""
@@ -57,7 +45,7 @@ class JobEventsEndpoint:
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
             return web.Response(status=204)  # a browser's EventSource then stops reconnecting
-        async with self._streams.place(key):
+        async with self._streams.places.place(key):
             self._open += 1
             try:
                 return await self._stream(request, job, last)
@@ -67,40 +55,24 @@ class JobEventsEndpoint:
                     self._seen.clear()
 
     async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        response.content_type = "text/event-stream"
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await _write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n")
-        until = self._clock.monotonic() + MAX_STREAM_SECONDS
-        spoken = self._clock.monotonic()
-        while True:
+        stream = await self._streams.begin(request)
+        while not stream.over:
             if event_id(job) != last:
                 last = event_id(job)
                 kind = "finished" if is_over(job) else "progress"
-                await _write(response, f"event: {kind}\nid: {last}\ndata: {to_json(JobOut.of(job))}\n\n")
-                spoken = self._clock.monotonic()
-            elif self._clock.monotonic() - spoken >= COMMENT_INTERVAL:
-                await _write(response, ": still here\n\n")
-                spoken = self._clock.monotonic()
-            if is_over(job) or self._clock.monotonic() >= until or await self._wait(job.total):
-                return response
+                await stream.send(kind, id_=last, data=to_json(JobOut.of(job)))
+            if is_over(job):
+                break
+            await stream.rest(POLL_INTERVAL * (1 + job.total / LETTERS_PER_INTERVAL))
+            if stream.over:
+                break
             try:
                 if not await self._auth.is_still_valid(request, Permission.READ, sender=job.sender_email):
-                    return response
+                    break
                 job = await self._read(job)
             except DatabaseError:
                 continue  # the store has logged it; the stream goes on when the database is back
-
-    async def _wait(self, total: int) -> bool:
-        """Wait until the next query; returns whether the daemon stops."""
-        try:
-            async with asyncio.timeout(POLL_INTERVAL * (1 + total / LETTERS_PER_INTERVAL)):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return stream.response
 
     async def _read(self, job: Job) -> Job:
         """The job as it is now; one query serves all clients that watch it."""
@@ -121,7 +93,3 @@ def is_over(job: Job) -> bool:
 def event_id(job: Job) -> str:
     """A short form of what an event shows."""
     return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values())
-
-
-async def _write(response: web.StreamResponse, text: str) -> None:
-    await write(response, text.encode(), timeout=WRITE_TIMEOUT)

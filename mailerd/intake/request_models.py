@@ -104,8 +104,6 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
 Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(one_name)]
-
-
 Priority = Annotated[
     int,
     Field(
@@ -114,8 +112,6 @@ Priority = Annotated[
         description="higher goes first among the jobs of one sender; never above other senders",
     ),
 ]
-
-
 _TOO_MANY: Final = "too_many_fields"
 
 

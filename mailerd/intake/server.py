@@ -26,6 +26,7 @@ from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.docs_pages import DocsEndpoints
 from mailerd.intake.errors import no_such_path
+from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.events_endpoint import EventFeedEndpoint
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
@@ -236,16 +237,14 @@ class Intake:
     def _application(self, executor: ThreadPoolExecutor, renderer: Renderer) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
+        streams = EventStreams(self.shares.streams, self._clock)
+        application.on_shutdown.append(streams.stop)
         job_events = JobEventsEndpoint(
-            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=self.shares.streams, clock=self._clock
+            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=streams, clock=self._clock
         )
         feed = EventFeedEndpoint(
-            auth=self.auth,
-            feed=EventFeed(self._database, timeout=self._patience),
-            streams=self.shares.streams,
-            clock=self._clock,
+            auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams
         )
-        application.on_shutdown.extend((job_events.stop, feed.stop))
         endpoints = self._endpoints(executor, renderer, job_events) | {"listEvents": feed.events}
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.

@@ -152,7 +152,7 @@ async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -
 
 
 async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.COMMENT_INTERVAL", 0.1)
+    monkeypatch.setattr("mailerd.intake.event_stream.COMMENT_INTERVAL", 0.1)
     job_id = await posted(site)
     async with stream(site, job_id) as response:
         await event(response)
@@ -183,7 +183,7 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         async def hang(*_: object) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr("mailerd.intake.job_events.WRITE_TIMEOUT", 0.05)
+        monkeypatch.setattr("mailerd.intake.event_stream.WRITE_TIMEOUT", 0.05)
         monkeypatch.setattr(web.StreamResponse, "write", hang)
         await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
         with pytest.raises(aiohttp.ClientError):
