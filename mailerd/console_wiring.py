@@ -121,6 +121,7 @@ def _lend(services: Services, intake: Intake) -> None:
     def count_request(key: ApiKey, *, refresh: bool = False) -> None:
         with _plainly():
             intake.auth.count_request(key, refresh=refresh)
+        intake.auth.note_use(key)
 
     async def check_key(request: web.Request, secret: str) -> ApiKey:
         with _plainly():

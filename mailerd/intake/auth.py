@@ -62,14 +62,18 @@ class ApiKeyAuth:
                 429, too many requests, or too many invalid keys from its address.
         """
         key = await self.check_secret(request, request.headers.get(HEADER))
-        now = self._clock.monotonic()
         CALLER.set(key.name)
         self._check(key, call)
+        self.note_use(key)
+        return key
+
+    def note_use(self, key: ApiKey) -> None:
+        """Let it be written that a key was used now; at most once a minute."""
+        now = self._clock.monotonic()
         if now - self._noted.get(key.id, -KEY_USE_INTERVAL) >= KEY_USE_INTERVAL:
             self._noted[key.id] = now
             self._to_note.add(key.id)
             self._used.set()
-        return key
 
     async def check_secret(self, request: web.Request, secret: str | None) -> ApiKey:
         """The key of a secret that was shown with a request; who guesses is slowed down.

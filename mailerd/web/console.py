@@ -9,8 +9,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
-from mailerd.store.api_keys import ApiKey, KeyNameError, Permission
-from mailerd.store.mailing_lists import ListNameError
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
     guards,
     inbox_page,
@@ -259,8 +258,6 @@ def _status(error: MailerdError) -> int:
             return 404
         case NotAllowedError():
             return 403
-        case ListNameError() | KeyNameError():
-            return 422
         case DatabaseError():
             return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:

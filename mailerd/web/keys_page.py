@@ -6,8 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING_NAME
-from mailerd.store.api_keys import Permission
-from mailerd.web.forms import read_form
+from mailerd.store.api_keys import KeyNameError, Permission
+from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 OVERLAP: Final = timedelta(days=1)
@@ -19,7 +19,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     return await _page(it)
 
 
-async def _page(it: ConsoleRequest, *, secret: str = "") -> web.Response:
+async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> web.Response:
     before = it.http.query.get("before", "")
     log = await it.services.queries.action_log(
         limit=MAX_LISTED + 1, before=int(before) if before.isdecimal() and len(before) < 20 else None,  # noqa: PLR2004
@@ -27,7 +27,8 @@ async def _page(it: ConsoleRequest, *, secret: str = "") -> web.Response:
     )  # fmt: skip
     keys = await it.services.keys.all() if it.key.is_admin else [it.key]
     return it.page(
-        "keys.html", active="keys", keys=keys, log=log[:MAX_LISTED], secret=secret, permissions=list(Permission),
+        "keys.html", status=422 if trouble else 200, active="keys", trouble=trouble,
+        keys=keys, log=log[:MAX_LISTED], secret=secret, permissions=list(Permission),
         everything=EVERYTHING_NAME,
         more=log[MAX_LISTED - 1].id if len(log) > MAX_LISTED else None, live=False,
     )  # fmt: skip
@@ -37,6 +38,13 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Make, rotate or revoke a key."""
     it.require_admin()
     form = await read_form(it.http)
+    try:
+        return await _act(it, form)
+    except KeyNameError as error:
+        return await _page(it, trouble=str(error))
+
+
+async def _act(it: ConsoleRequest, form: Form) -> web.Response:
     keys, events, name = it.services.keys, it.services.events, form.text("name")
     match form.text("action"):
         case "create":

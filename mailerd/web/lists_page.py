@@ -9,6 +9,7 @@ from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reaso
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
+from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
 from mailerd.web.forms import read_form
@@ -26,7 +27,11 @@ async def _suppressions(it: ConsoleRequest) -> Suppressions:
 async def show(it: ConsoleRequest) -> web.Response:
     """A page of them, the oldest first, or those of one address; and a page of the lists."""
     it.require(Permission.SUPPRESS)
-    suppressions, query = await _suppressions(it), it.http.query
+    return await _page(it, await _suppressions(it))
+
+
+async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str = "") -> web.Response:
+    query = it.http.query
     lists = await suppressions.lists(after=query.get("lists", ""), limit=MAX_LISTED + 1)
     named, email = query.get("list", "").strip(), query.get("email", "").strip()
     chosen = await suppressions.list_named(named) if named else None
@@ -41,7 +46,8 @@ async def show(it: ConsoleRequest) -> web.Response:
         )  # fmt: skip
     shown = found[:MAX_LISTED]
     return it.page(
-        "lists.html", active="suppressions", suppressions=shown, lists=lists[:MAX_LISTED], named=named, chosen=chosen,
+        "lists.html", status=422 if trouble else 200, active="suppressions", trouble=trouble,
+        suppressions=shown, lists=lists[:MAX_LISTED], named=named, chosen=chosen,
         reason=reason, reasons=list(Reason), email=email, live=False,
         more=_cursor(shown[-1]) if len(found) > MAX_LISTED else "",
         more_lists=lists[MAX_LISTED - 1].name if len(lists) > MAX_LISTED else "",
@@ -55,7 +61,10 @@ async def act(it: ConsoleRequest) -> web.Response:
     suppressions, action = await _suppressions(it), form.text("action")
     here, name = "/suppressions", form.text("list")
     if action == "list":
-        made = await suppressions.make_list(name, title=form.text("title") or None)
+        try:
+            made = await suppressions.make_list(name, title=form.text("title") or None)
+        except ListNameError as error:
+            return await _page(it, suppressions, trouble=str(error))
         it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
         return it.back(here, it.t("The list {name} is there.", name=made.name))
     try:

@@ -94,6 +94,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Make a key": "新建密钥",
     "Make the key": "创建密钥",
     "Make the list": "创建列表",
+    "Mend these lines, or have them left out: the choice is above the buttons.": "请更正这些行，或将其略过：选项在按钮上方。",
     "Newer": "较新",
     "No address is suppressed here.": "这里没有禁发地址。",
     "No answer came, and it was seen among the sent messages.": "没有应答，但在“已发送”中可见。",

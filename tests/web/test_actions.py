@@ -205,6 +205,14 @@ async def test_a_table_becomes_a_job_once(site: ConsoleSite) -> None:
     assert await query(site.database, "SELECT template_name, total FROM jobs") == [("welcome", 2)]
 
 
+async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: ConsoleSite) -> None:
+    browser, form = await site.signed_in(), {**FORM, "pasted": f"{TABLE}nobody,Bob,Tea\n", "action": "try"}
+    for skip, said in (({}, True), ({"skip": "1"}, False)):
+        tried = await ask(browser, "/send", **form, **skip)
+        assert "2 of 3 letters can be sent" in tried
+        assert ("have them left out" in tried, "on_invalid" in tried) == (said, False)
+
+
 async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     for content, status, said in (

@@ -1,9 +1,11 @@
 """What bounds a key and its values in the API bounds them in the console too."""
 
+import asyncio
 import re
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -63,6 +65,19 @@ async def test_a_gap_may_be_a_part_of_a_second_and_a_limit_that_leaves_nothing_i
     await ask(browser, page, action="limits", min_gap="0.5")
     assert "leaves nothing of 5 letters a day" in await ask(browser, page, action="limits", per_day="5", reserve="5")
     assert await query(site.database, "SELECT per_day, min_gap FROM senders") == [(None, 0.5)]
+
+
+async def test_a_key_that_is_used_in_the_console_is_a_key_that_is_used(site: ConsoleSite) -> None:
+    writing = asyncio.create_task(site.daemon.intake.auth.write_last_used())
+    await site.signed_in()
+
+    async def written() -> bool:
+        return await query(site.database, "SELECT last_used_at IS NOT NULL FROM api_keys") == [(1,)]
+
+    try:
+        await eventually(written, within=60)
+    finally:
+        writing.cancel()
 
 
 async def test_lists_are_shown_a_page_at_a_time_and_one_that_is_not_there_shows_nobody(site: ConsoleSite) -> None:
