@@ -130,3 +130,15 @@ async def test_a_form_is_utf_8_whatever_it_says_since_other_charsets_may_take_mi
         )
         async with site.visitor().post("/login", data=form, headers={"Content-Type": MULTIPART}) as answer:
             assert (answer.status, answer.url.path) == (200, "/")
+
+
+async def test_a_wrong_key_and_a_wrong_address_are_told_in_the_readers_words(site: ConsoleSite) -> None:
+    for language, said in (("en", "this API key is unknown or revoked"), ("zh", "API 密钥")):
+        async with site.visitor().post(f"/login?lang={language}", data={"key": "sk_live_wrong"}) as answer:
+            words = (await answer.text()).split('role="alert">')[1].split("</p>")[0]
+            assert (answer.status, said in words) == (401, True), words
+    browser = await site.signed_in()
+    for language, said in (("en", "must have an @-sign"), ("zh", "@")):
+        async with browser.get(f"/people?email=nobody&lang={language}") as answer:
+            words = (await answer.text()).split('class="trouble">')[1].split("</p>")[0]
+            assert (said in words, "must have" in words) == (True, language == "en"), words
