@@ -1,0 +1,47 @@
+"""Whatever stands in an address behind the question mark, the page comes."""
+
+from urllib.parse import quote
+
+import pytest
+from yarl import URL
+
+from tests.support.rows import post, query
+from tests.web.conftest import ConsoleSite
+
+ODD = [
+    "", " ", "a" * 3000, "\0", "\x1b[31m", "\ud800", "😀" * 50, "9" * 40, "9" * 18, "-1", "nan", "1e999", "%s'\"<",
+    "٣", "9999-12-31", "0000-00-00", "1-1-1", "nan-00-0", "1e300-ff-1", "1-zz-1", "1764000000.5-ff-99999999999999",
+]  # fmt: skip
+QUERIES = {
+    "/": ["span", "lang"],
+    "/jobs": ["status", "sender", "reference", "from", "until", "before"],
+    "/jobs/{job}": ["tab", "email", "after"],
+    "/senders/me@example.com": ["span"],
+    "/inbox": ["show", "before"],
+    "/people": ["email", "before"],
+    "/suppressions": ["list", "reason", "email", "after", "lists"],
+    "/templates/welcome": ["in"],
+    "/templates/welcome/html": ["in"],
+    "/webhooks/{hook}": ["tab", "before"],
+    "/keys": ["before"],
+}
+
+
+@pytest.mark.parametrize("path", QUERIES)
+async def test_no_query_is_answered_with_a_bug(site: ConsoleSite, path: str) -> None:
+    job, hook, browser = await post(site.database), "1" * 26, await site.signed_in()
+    await query(
+        site.database,
+        "INSERT INTO webhooks (id, name, url, secret, state, position, created_at) VALUES "
+        "(%s, 'till', 'https://127.0.0.1/hook', 'x', 'on', 0, UTC_TIMESTAMP(6))",
+        hook,
+    )
+    wrong = list[tuple[str, str, int]]()
+    for name in QUERIES[path]:
+        for odd in ODD:
+            address = f"{path.format(job=job, hook=hook)}?{name}={quote(odd, errors='surrogatepass')}"
+            async with browser.get(URL(f"{site.url}{address}", encoded=True)) as answer:
+                if answer.status != 200:
+                    wrong.append((name, odd[:20], answer.status))
+    assert wrong == []
+    assert not site.heard.of("request_failed")
