@@ -82,10 +82,10 @@ def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> No
 
 
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
-    patience = known.database.connect_timeout
+    timeout = known.database.connect_timeout
     async with open_database(known) as database:
         job = await job_named(database, id_)
-        controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
+        controls = JobActions(database, timeout=timeout, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
             done = await controls.apply(id_, change, actor=asked_by(), letters=job.total, **options)
         except ImpossibleRequestError as error:

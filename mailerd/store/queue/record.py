@@ -232,8 +232,8 @@ class RecordWriter:
         limit, since, now = await cursor.fetchone()
         allowed = concurrency(limit, since=since, now=now)
         in_flight = await in_flight_by_sender(cursor, (sender,))
-        hand = in_flight[sender] + 1  # the one that was refused is no longer `sending`
-        fewer = max(1, min(hand, allowed or hand) // 2)
+        before = in_flight[sender] + 1  # the one that was refused is no longer `sending`
+        fewer = max(1, min(before, allowed or before) // 2)
         await cursor.execute(_FEWER, (fewer, sender))
 
     async def _note(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
