@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.bench import letter
 from tests.bench.place import CACHE, Place, place
@@ -74,26 +76,39 @@ def _theirs(it: Place, letters: int) -> float:
             "letters": letters,
             "template": [letter.SUBJECT, letter.HTML, letter.TEXT],
         }
-        worker = subprocess.Popen([python, str(_WORKER), json.dumps(about)])
-        try:
-            return _rate(it, letters, worker)
-        finally:
-            worker.kill()
-            worker.wait()
+        with _side("work", python, about) as worker, _side("enqueue", python, about) as client:
+            return _rate(it, letters, worker, client)
     finally:
         redis.terminate()
         redis.wait()
 
 
-def _rate(it: Place, letters: int, worker: "subprocess.Popen[bytes]") -> float:
-    """From the first recorded letter to the last, so that its start and its enqueuing are not counted."""
-    first, end = 0.0, time.monotonic() + letters / 20 + _START_S
+@contextmanager
+def _side(side: str, python: str, about: Mapping[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
+    """One of the two processes, once it is ready."""
+    command = [python, str(_WORKER), json.dumps(about), side]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"the peer did not start: {side}")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _rate(it: Place, letters: int, worker: "subprocess.Popen[bytes]", client: "subprocess.Popen[bytes]") -> float:
+    """From the first letter that is enqueued to the last that is recorded, as ours is from the first POST."""
+    assert client.stdin is not None
+    started, end = time.monotonic(), time.monotonic() + letters / 20 + _START_S
+    client.stdin.write(b"go\n")
+    client.stdin.flush()
     while time.monotonic() < end and worker.poll() is None:
         ((done,),) = it.query("SELECT COUNT(*) FROM peer WHERE status = 'sent'")
-        if done and not first:
-            first = time.monotonic()
         if done >= letters:
-            return letters / (time.monotonic() - first)
+            return letters / (time.monotonic() - started)
         time.sleep(0.05)
     raise RuntimeError("the peer did not send all letters")
 

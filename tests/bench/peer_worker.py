@@ -1,4 +1,4 @@
-"""saq's worker for `tests.bench.peer`, run by a Python of its own: enqueue all letters, then send them."""
+"""saq's two sides for `tests.bench.peer`, run by a Python of its own: `enqueue` the letters, or `work` them off."""
 
 import asyncio
 import base64
@@ -49,19 +49,29 @@ async def startup(context: dict[str, Any]) -> None:
         async with context["http"].post(ABOUT["google"] + "token", data=form) as answer:
             context["tokens"][sender] = (await answer.json())["access_token"]
     context["senders"] = list(context["tokens"])
+    _ready()
 
 
 def _credentials() -> dict[str, dict[str, str]]:
     return {file.stem: json.loads(file.read_text()) for file in sorted(Path(ABOUT["credentials"]).glob("*.json"))}
 
 
+def _ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
 async def main() -> None:
-    """Put all letters into the queue, then work."""
+    """Be one of the two; the one that enqueues begins when a line comes."""
     queue = RedisQueue(Redis.from_url(ABOUT["redis"], max_connections=1000))
     await queue.connect()
+    if sys.argv[2] == "work":
+        await Worker(queue, functions=[send], startup=startup, concurrency=100).start()
+        return
+    _ready()
+    await asyncio.to_thread(sys.stdin.readline)
     for number in range(ABOUT["letters"]):
         await queue.enqueue("send", number=number)
-    await Worker(queue, functions=[send], startup=startup, concurrency=100).start()
 
 
 if __name__ == "__main__":
