@@ -75,9 +75,10 @@ _STATS_TIMEOUT: Final = 10.0
 _CLOCKS_DIFFER: Final = 5.0
 """Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
-_CHANGES: Final = frozenset(
-    {"database_back", "job_accepted", "job_asked", "job_finished", "sender_paused", "project_paused", "sender_resumed"}
-)
+_CHANGES: Final = frozenset({
+    "database_back", "job_accepted", "job_found", "job_asked", "job_finished", "sender_paused", "project_paused",
+    "sender_resumed",
+})  # fmt: skip
 """Events after which the counts are read soon, and not only at the next interval."""
 
 

@@ -1,0 +1,39 @@
+"""The counts of the status line and of the metrics: they are read soon after a change, and else every ten seconds."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mailerd.events.base import EventSink
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.stats_poller import QueueChanges
+
+
+def _job_found(sink: EventSink) -> None:
+    RunnerEvents(sink).job_found(job="J", type="send_template_emails", sender="me@example.com", total=3, age=0.2)
+
+
+def _job_finished(sink: EventSink) -> None:
+    RunnerEvents(sink).job_finished(job="J", sent=3, failed=0, cancelled=0, seconds=1.0)
+
+
+def _alive(sink: EventSink) -> None:
+    RunnerEvents(sink).alive(polls=1, sent=0, failed=0, in_flight=0)
+
+
+@pytest.mark.parametrize("change", [_job_found, _job_finished])
+async def test_a_job_that_a_command_has_stored_is_counted_once_it_is_found(change: Callable[[EventSink], None]) -> None:
+    changes = QueueChanges()
+    change(changes.on_event)
+    async with asyncio.timeout(5):
+        await changes.wait(timeout=60)
+
+
+async def test_an_event_that_changes_no_count_waits_for_the_next_round() -> None:
+    changes = QueueChanges()
+    _alive(changes.on_event)
+    waiting = asyncio.create_task(changes.wait(timeout=60))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
