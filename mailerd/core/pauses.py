@@ -75,3 +75,9 @@ def remedy(cause: str | None, *, sender: str) -> str | None:
     """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
     words = _REPAIRS.get(cause or "")
     return words.format(sender=sender) if words else None
+
+
+def with_remedy(reason: str, cause: str, *, sender: str) -> str:
+    """Why a sender is paused, with what a person has to do, for who hears of it by that sentence alone."""
+    mend = remedy(cause, sender=sender)
+    return f"{reason}; tried each minute until {mend}" if mend else reason

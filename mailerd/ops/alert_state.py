@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.config import AlertSettings
-from mailerd.core.pauses import MANUAL, until
+from mailerd.core.pauses import MANUAL, until, with_remedy
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
 from mailerd.core.verdicts import PauseCause
@@ -118,7 +118,8 @@ class AlertState:
         for sender in stats.paused:
             if sender.paused_until and self._matters(sender, stats):
                 end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
-                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {sender.pause_reason}"
+                why = with_remedy(sender.pause_reason, sender.pause_cause, sender=sender.email)
+                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {why}"
                 self._see(f"sender {sender.email}", line, now)
         for it in stats.webhooks:
             if it.standing == "paused":

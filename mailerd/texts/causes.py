@@ -159,7 +159,7 @@ TEXTS: Final = {
     "the database has been {how} for {database_away} s: nothing is sent": "数据库{how:text}已 {database_away} 秒：没有邮件发出",
     "resolved: {name}, after {it} s": "已恢复：{name:text}，持续 {it} 秒",
     "resolved: {line}; it lasted {it} s": "已恢复：{line:text}；持续了 {it} 秒",
-    "{email} is paused {end} ({pause_cause}): {pause_reason}": "{email} 已暂停，{end:text}（{pause_cause:text}）：{pause_reason:text}",
+    "{email} is paused {end} ({pause_cause}): {why}": "{email} 已暂停，{end:text}（{pause_cause:text}）：{why:text}",
     "sender {email}": "发件邮箱 {email}",
     "a letter has been unsure for {minutes} min: `mailerd settle` may be due": "有邮件结果未定已 {minutes} 分钟：可能需要 `mailerd settle`",
     "failure rate": "失败率",

@@ -7,7 +7,7 @@ from typing import Final
 from mailerd.clock import Clock
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, WriteResult
-from mailerd.core.pauses import remedy
+from mailerd.core.pauses import with_remedy
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
@@ -45,8 +45,7 @@ class PauseLog:
             told.ordered, told.until = now, now + seconds
             return
         self._told[sender] = _LoggedPause(pause.cause, told.since if told and again else now, now, now, now + seconds)
-        cause, mend = pause.cause.value, remedy(pause.cause, sender=sender)
-        reason = f"{pause.reason}; tried each minute until {mend}" if mend else pause.reason
+        cause, reason = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
         if pause.cause is PauseCause.PROJECT_LIMIT:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
         else:

@@ -23,8 +23,8 @@ def told() -> Told:
 @pytest.fixture
 def events(told: Told) -> GmailEvents:
     def tell(event: Event, fields: Mapping[str, object]) -> None:
-        event.en.format(**fields)
-        event.zh.format(**fields)
+        event.words(fields)
+        event.words(fields, chinese=True)
         told.append((event.name, fields))
 
     return GmailEvents(tell)

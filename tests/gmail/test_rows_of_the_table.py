@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core.decisions import Decision, RetryPolicy, decide
+from mailerd.core.pauses import with_remedy
 from mailerd.core.replies import Call, Reply
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause, judge
@@ -132,4 +133,6 @@ def test_a_missing_scope_is_named(call: Call, scope: str) -> None:
     made = gmail("scope_insufficient", call=call)
     assert made.pause
     assert scope in made.pause.reason
-    assert "mailerd auth login" in made.pause.reason
+    assert "mailerd auth login --sender me@example.com" in with_remedy(
+        made.pause.reason, made.pause.cause, sender="me@example.com"
+    )

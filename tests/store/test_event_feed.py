@@ -315,6 +315,7 @@ async def test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none(
     (event,) = await seen(database)
     assert (event.type.value, event.sender) == ("sender.paused", "me@example.com")
     assert event.data["cause"] == "token_refused"
+    assert "mailerd auth login --sender me@example.com" in event.data["reason"]
     assert event.data["until"].endswith("Z")
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")

@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core.event_types import EventType
 from mailerd.core.models import Outcome
+from mailerd.core.pauses import with_remedy
 from mailerd.core.states import Transition
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import rfc3339, utc
@@ -64,6 +65,7 @@ async def write_paused(
     The cause stays until a letter has gone well: a sign-in that is refused at each try is one pause.
     """
     if before is not None and before.cause != cause:
+        reason = with_remedy(reason, cause, sender=before.email)
         data = {"cause": cause, "reason": reason, "until": rfc3339(utc(before.now) + lasts)}
         await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, before.email, data)]))
 
