@@ -51,7 +51,9 @@ def test_what_comes_together_is_told_together_and_not_too_often() -> None:
     first = state.message(now=0)
     assert first is not None
     assert len(first.lines) == 2
-    assert any("because; tried each minute until the sign-in is renewed: `mailerd auth login" in it for it in first.lines)
+    assert any(
+        "because; tried each minute until the sign-in is renewed: `mailerd auth login" in it for it in first.lines
+    )
     state.update(stats, database_away=90, now=5)
     assert state.message(now=5) is None, "within the least interval"
     later = state.message(now=60)
