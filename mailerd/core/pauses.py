@@ -59,6 +59,8 @@ _REPAIRS: Final[Mapping[str, str]] = {
     PauseCause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
 }
 """What a person has to do before a letter can be sent; the pause itself ends each minute, for another try."""
+_REASON_WITHOUT_REMEDY: Final = frozenset({PauseCause.TOKEN_REFUSED, PauseCause.SCOPE_MISSING})
+"""Causes whose reason is Google's answer alone; the others say themselves which file or which setting to correct."""
 _STILL: Final = timedelta(minutes=2)
 """Time after a pause in which the try that follows it may have no answer yet."""
 
@@ -79,5 +81,5 @@ def remedy(cause: str | None, *, sender: str) -> str | None:
 
 def with_remedy(reason: str, cause: str, *, sender: str) -> str:
     """Why a sender is paused, with what a person has to do, for who hears of it by that sentence alone."""
-    mend = remedy(cause, sender=sender)
+    mend = remedy(cause, sender=sender) if cause in _REASON_WITHOUT_REMEDY else None
     return f"{reason}; tried each minute until {mend}" if mend else reason

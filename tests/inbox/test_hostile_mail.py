@@ -14,6 +14,7 @@ from mailerd.mail.hostile_mail import decoded_words
 from mailerd.mail.read_notice import read_notice
 from mailerd.sandbox.google.letters import Letter
 from mailerd.sandbox.google.notices import write
+from tests.support.own_time import at_this_speed
 
 ADA: Final = "ada@example.org"
 NOW: Final = datetime(2026, 11, 26, tzinfo=UTC)
@@ -70,7 +71,7 @@ def understand(raw: bytes, items: object) -> None:
 def test_no_message_costs_much(raw: bytes) -> None:
     began = time.process_time()
     understand(raw, [])
-    assert time.process_time() - began < MAX_CPU
+    assert time.process_time() - began < at_this_speed(MAX_CPU)
 
 
 WORDS: Final = [
@@ -87,7 +88,7 @@ def test_no_subject_makes_it_fail(word: str) -> None:
     understand(
         b"Subject: x\r\n\r\n", [{"name": "Subject", "value": word}, {"name": "From", "value": f"{word} <a@b.c>"}]
     )
-    assert time.process_time() - began < MAX_CPU
+    assert time.process_time() - began < at_this_speed(MAX_CPU)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A clock that stands still while this process could run and other processes have all the processors."""
+"""A clock that stands still while other processes have all the processors, and bounds for the speed of this machine."""
 
 import asyncio
 import time
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 _THREADS: Final = Path("/proc/self/task")
+_USUAL: Final = 0.05
+"""Seconds of CPU that a million additions take where the bounds were set: 2.5 GHz, Python 3.13."""
 
 
 def own_time() -> float:
@@ -34,3 +36,19 @@ async def longest_stall(seconds: float) -> float:
         await asyncio.sleep(0.005)
         worst = max(worst, own_time() - before)
     return worst
+
+
+def at_this_speed(seconds: float) -> float:
+    """A bound on computing, longer on a machine that computes more slowly now than those that bounds are set on.
+
+    A virtual machine may get a fraction of its processors, which no figure inside it tells.
+    """
+    return seconds * max(1.0, min(_computed() for _ in range(3)) / _USUAL)
+
+
+def _computed() -> float:
+    """Seconds of CPU for a million additions."""
+    began, total = time.thread_time(), 0
+    for number in range(1_000_000):
+        total += number
+    return time.thread_time() - began
