@@ -28,8 +28,8 @@ _POISONS: Final = (
     ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", 0),
 )
 """Templates that the check refuses, and whether CSS is inlined: an older version may have stored them."""
-_LOOP: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001 == 0 %}x{% endif %}{% endfor %}" * 80
-"""Some 300 ms a letter: it is accepted, and sent."""
+_LOOP: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001 == 0 %}x{% endif %}{% endfor %}" * 30
+"""Some 100 ms a letter, a few times as much on a slow machine: it is accepted, and sent."""
 _REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply", "was killed")
 _OPEN: Final = "SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"
 _LONGEST: Final = 300

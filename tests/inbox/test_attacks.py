@@ -7,8 +7,8 @@ import pytest
 from tests.inbox.attacks import run
 
 ASKED = {"token", "getProfile", "history.list", "messages.list", "messages.get"}
-SENT = {"drafts.create", "drafts.send", "drafts.list"}
-"""Letters go out by drafts; the list is asked for those that a crash left."""
+SENT = {"drafts.create", "drafts.send", "drafts.list", "drafts.get"}
+"""Letters go out by drafts; the list, and each draft in it, is asked for those that a crash left."""
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from mailerd.intake.errors import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.strict_json import parse
 from mailerd.intake.value_counts import MAX_RUN, MAX_VALUES
-from tests.intake.site import Site, job
+from tests.intake.site import Build, Site, job
 from tests.support.own_time import at_this_speed
 from tests.support.rendering import rendering_in_thread
 
@@ -181,7 +181,8 @@ async def test_no_dry_run_is_above_a_megabyte(site: Site, filler: str) -> None:
     assert all(sample["html"] and sample["text"] for sample in answer["samples"])
 
 
-async def test_no_job_kept_with_bad_recipients_is_answered_above_a_megabyte(site: Site) -> None:
+async def test_no_job_kept_with_bad_recipients_is_answered_above_a_megabyte(build: Build) -> None:
+    site = await build(patience=30)
     bad = [{"email": WIDE * 500, "name": WIDE * 500, f"{WIDE * 200}{n}": 1} for n in range(1_500)]
     status, answer = await _answered(site, job(ONE, *bad, on_invalid="skip"))
 
