@@ -21,8 +21,8 @@ _TURNS: Final = "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status I
 
 
 async def _resume(place: Place) -> None:
+    await place.rows(_TURNS)  # first, as everywhere: a claim in between would find the sender due and no job of it
     await place.rows(_RESUME)
-    await place.rows(_TURNS)
 
 
 async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], kills: bool) -> int:

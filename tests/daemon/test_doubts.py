@@ -210,12 +210,12 @@ async def test_throttling_never_costs_an_attempt(
     async with running(known, heard):
         for _ in range(20):
             await query(
+                database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
+            )
+            await query(
                 database,
                 "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, "
                 "next_claim_at = UTC_TIMESTAMP(6)",
-            )
-            await query(
-                database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
             )
             if "job_finished" in heard.names():
                 break

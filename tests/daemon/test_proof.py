@@ -94,12 +94,13 @@ async def test_what_was_sent_without_an_answer_says_how_that_is_known(
 
 
 async def unpause(database: Database) -> None:
+    # Jobs first, as everywhere: a claim in between would find the sender due and no job of it.
+    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
     await query(
         database,
         "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, "
         "next_claim_at = UTC_TIMESTAMP(6)",
     )
-    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
 
 
 def delete_by_hand(google: FakeGoogle, sender: str) -> None:

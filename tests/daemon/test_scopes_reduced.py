@@ -29,12 +29,13 @@ def known(database_url: str, served: RunningServer, credentials: Path, google: F
 
 
 async def unpause(database: Database) -> None:
+    # Jobs first, as everywhere: a claim in between would find the sender due and no job of it.
+    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
     await query(
         database,
         "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, "
         "next_claim_at = UTC_TIMESTAMP(6)",
     )
-    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
 
 
 async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
