@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import typer
@@ -26,7 +26,7 @@ from mailerd.cli.common import (
     settings,
 )
 from mailerd.cli.job_actions import JobArgument, job_named
-from mailerd.cli.output import JsonOption, console, print_json, table
+from mailerd.cli.output import JsonOption, console, narrow, print_json, table
 from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, JobStatus, Proof, State
@@ -90,9 +90,16 @@ def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
     rows = []
     for job in jobs:
         sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
-        accepted = f"{job.created_at:%m-%d %H:%M}Z"
-        rows.append([job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
+        rows.append([
+            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, _accepted(job), job.sender_email
+        ])  # fmt: skip
     return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft={5})
+
+
+def _accepted(job: Job) -> str:
+    """When it was accepted; without the date in a window, where it was today and the columns are few."""
+    today = narrow(wide=False) and job.created_at.date() == datetime.now(UTC).date()
+    return f"{job.created_at:%H:%M}Z" if today else f"{job.created_at:%m-%d %H:%M}Z"
 
 
 @app.command("show")

@@ -15,6 +15,7 @@ from mailerd.sandbox.google import COMPOSE
 from tests.chaos.child import Child
 from tests.chaos.place import POST_BOUND, SENDER, Place, Setting
 from tests.chaos.scenario import Scenario, Size
+from tests.support.own_time import at_this_speed
 
 POISONER: Final = "poison@example.com"
 SLOW: Final = "slow@example.com"
@@ -28,8 +29,9 @@ _POISONS: Final = (
     ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", 0),
 )
 """Templates that the check refuses, and whether CSS is inlined: an older version may have stored them."""
-_LOOP: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001 == 0 %}x{% endif %}{% endfor %}" * 30
-"""Some 100 ms a letter, a few times as much on a slow machine: it is accepted, and sent."""
+_TURN: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001 == 0 %}x{% endif %}{% endfor %}"
+_LOOP: Final = _TURN * round(80 / at_this_speed(1.0))
+"""Some 300 ms a letter: it is accepted, and sent. A machine that computes slowly gets fewer turns for them."""
 _REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply", "was killed")
 _OPEN: Final = "SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"
 _LONGEST: Final = 300
