@@ -12,16 +12,15 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.stats import QueueStats
-from mailerd.errors import MailerdError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.web import WebEvents
 from mailerd.intake.auth import CALLER
-from mailerd.intake.errors import ApiError
+from mailerd.intake.errors import RETRY_AFTER, ApiError, cannot_render
 from mailerd.intake.http_responses import REQUEST, error_response
 from mailerd.intake.server import Intake
 from mailerd.mail.renderer import Rendered
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.mail.templates import RecipientData, Template
+from mailerd.mail.templates import RecipientData, RendererError, Template
 from mailerd.store.api_keys import ApiKey, ApiKeys
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.forecast_inputs import ForecastReader
@@ -113,7 +112,8 @@ def _lend(services: Services, intake: Intake) -> None:
                 yield _answered(send)
 
     async def render(template: Template, readers: Sequence[RecipientData], origin: str) -> Sequence[Rendered]:
-        return await _there(intake.renderer).render(template, readers, origin=origin)
+        with _plainly():
+            return await _there(intake.renderer).render(template, readers, origin=origin)
 
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
         return await _there(intake.read).write_csv(request, job_id)
@@ -144,6 +144,8 @@ def _answered(send: PostBody) -> PostBody:
             return await send(body, once)
         except ApiError as error:
             return error_response(error, request_id=REQUEST.get())
+        except RendererError as error:
+            return error_response(cannot_render(error), request_id=REQUEST.get())
 
     return post
 
@@ -169,10 +171,12 @@ def _plainly() -> Iterator[None]:
         yield
     except ApiError as error:
         raise RefusedError(str(error), status=error.status, retry_after=error.retry_after) from error
+    except RendererError as error:
+        raise RefusedError(str(error), status=503, retry_after=RETRY_AFTER) from error
 
 
 def _there[T](part: T | None) -> T:
     """A part that the intake has while it serves."""
     if part is None:
-        raise MailerdError("the intake does not serve yet")
+        raise RefusedError("the intake does not serve yet", status=503, retry_after=RETRY_AFTER)
     return part

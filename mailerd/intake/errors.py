@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.errors import MailerdError
+from mailerd.mail.templates import RendererError
 
 MAX_DETAILS: Final = 100
 """Errors that are listed in one answer; the message says how many there are."""
@@ -132,6 +133,11 @@ def too_large(message: str) -> ApiError:
 def away(message: str) -> ApiError:
     """The 503 with Retry-After."""
     return ApiError(503, "database_away", message, retry_after=RETRY_AFTER)
+
+
+def cannot_render(error: RendererError) -> ApiError:
+    """The 503 of a post whose letters no process can render now."""
+    return ApiError(503, "renderer_unavailable", f"{error}{NOTHING_STORED}", retry_after=RETRY_AFTER)
 
 
 async def no_such_path(request: web.Request) -> web.StreamResponse:

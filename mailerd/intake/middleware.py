@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, raw_path
 from mailerd.intake.client_address import ClientAddress
-from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, RETRY_AFTER, ApiError, away, too_large
+from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, away, cannot_render, too_large
 from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, with_headers, write_whole
 from mailerd.intake.server_log import StrangerLog
 from mailerd.mail.templates import RendererError
@@ -135,9 +135,7 @@ class ErrorMiddleware:
         except DatabaseError as error:
             response = self._database_failed(request, error)
         except RendererError as error:
-            text = f"{error}{NOTHING_STORED}"
-            unavailable = ApiError(503, "renderer_unavailable", text, retry_after=RETRY_AFTER)
-            response = self._refuse(request, unavailable, request_id)
+            response = self._refuse(request, cannot_render(error), request_id)
         except Exception as error:  # noqa: BLE001 - the log has its stack; the answer must not show it
             response = self._handle_bug(request, error)
         return response

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -173,3 +174,16 @@ async def test_a_table_is_read_beside_the_event_loop(site: ConsoleSite, monkeypa
     monkeypatch.setattr(post_page, "make_job", make)
     assert (await send(await site.signed_in(), table(2), "try"))[0] == 200
     assert threads - {threading.get_ident()}
+
+
+async def test_where_nothing_can_be_rendered_the_page_says_so_as_the_api_does_and_nothing_is_stored(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in()
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/nowhere/python")
+        status, page, answer = await send(browser, b"email,name,product\nada@example.com,Ada,Tea\n", "post")
+    assert status == 503, page
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "/nowhere/python" in page
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
