@@ -16,6 +16,11 @@ _OWN: Final = ("email", "name", "language")
 _SEPARATORS: Final = (",", ";", "\t")
 MAX_SHOWN: Final = 20
 """Bad lines that are named."""
+MAX_USELESS: Final = 1_048_576
+"""Empty and bad rows, each of which takes time: those of a whole sheet of Excel, saved as it is.
+
+https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
+"""
 MAX_ROW: Final = 1_000_000
 """Characters of one row, over all its lines: a row is in memory at once, each of its cells for itself."""
 
@@ -56,13 +61,17 @@ def read_rows(opened_file: TextIO, name: str) -> Iterator[tuple[int, dict[str, A
     Raises:
         TableError: it cannot be used; lines that are bad are known at the end.
     """
-    lines, bad, more = _Lines(opened_file, name), list[str](), 0
+    lines, bad, more, useless = _Lines(opened_file, name), list[str](), 0, 0
     try:
         reader = csv.reader(lines, strict=True, delimiter=_delimiter(lines.first))
         header = _header(next(reader, []), name)
         for row in reader:
             lines.row = 0
-            if not any(cell.strip() for cell in row):
+            empty = not any(cell.strip() for cell in row)
+            useless += empty or len(row) != len(header)
+            if useless > MAX_USELESS:
+                raise TableError(f"{name}: more than {MAX_USELESS:,} of its rows are empty or bad; delete them")
+            if empty:
                 continue
             if len(row) == len(header):
                 yield reader.line_num, _recipient(dict(zip(header, row, strict=True)))

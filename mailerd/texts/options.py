@@ -100,6 +100,7 @@ TEXTS: Final = {
     "{name}: the first line must name the columns, one of them email; it has {seen}": "{name}：第一行必须是列名，其中有 email；现为 {seen}",
     "{name}: each column needs a name of its own: {header}": "{name}：各列名称不能重复：{header}",
     "{name} line {line_num}: its cells are {row}, those of the header {header}": "{name} 第 {line_num} 行：有 {row} 个单元格，而表头有 {header} 个",
+    "{name}: more than {max_useless} of its rows are empty or bad; delete them": "{name}：空行或错误行超过 {max_useless} 行；请删除",
     "{name}: a row has more than {max_row} characters": "{name}：有一行超过 {max_row} 个字符",
     "{name}: it has more than {recipients} recipients, the limit of intake.max_recipients": "{name}：收件人超过 {recipients} 个，即 intake.max_recipients 的上限",
     "{name}: its job has more than {body} bytes, the limit of intake.max_body": "{name}：其任务超过 {body} 字节，即 intake.max_body 的上限",

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.intake.key_shares import LARGE_BODY
-from mailerd.mail.recipient_table import MAX_ROW, TableError, read_rows, read_table
+from mailerd.mail.recipient_table import MAX_ROW, MAX_USELESS, TableError, read_rows, read_table
 from mailerd.web import post_page
 from mailerd.web.post_page import MAX_ECHO
 from mailerd.web.table_job import JobLimits, TableJob, make_job
@@ -151,12 +151,19 @@ def test_a_job_and_its_name_are_what_they_would_be_if_they_were_made_whole(
     (b"email" + b",a" * MAX_ROW, "a row has more than 1,000,000 characters"),
     (b"email" + b",a" * 1000, "each column needs a name of its own"),
     (b"email\n" + b"a,b\n" * 30, "and 10 more"),
+    (b"email\n" + b"\n" * (MAX_USELESS + 1), "more than 1,048,576 of its rows are empty or bad"),
+    (b"email\n" + b"a,b\n" * (MAX_USELESS + 1), "more than 1,048,576 of its rows are empty or bad"),
 ])  # fmt: skip
 def test_a_table_that_would_take_much_memory_is_refused_in_few_words(raw: bytes, said: str) -> None:
     with pytest.raises(TableError) as caught:
         make_job(raw, {"on_invalid": "skip"}, name="Table", dry_run=False, version="", limits=JobLimits(5_000, 10))
     assert said in str(caught.value)
     assert len(str(caught.value)) < 2000
+
+
+def test_a_whole_sheet_whose_rows_are_nearly_all_empty_is_read() -> None:
+    raw = "email\n" + "\n" * (MAX_USELESS - 1) + "a@b.example\n"
+    assert [each["email"] for _, each in read_rows(io.StringIO(raw, newline=""), "Table")] == ["a@b.example"]
 
 
 def test_rows_of_a_table_may_have_lines_within_their_cells() -> None:
