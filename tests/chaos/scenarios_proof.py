@@ -17,6 +17,7 @@ _LONG: Final = ("mail_sending_retry_after", "user_rate_limit_retry_after", "quot
 _RESUME: Final = (
     "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, next_claim_at = UTC_TIMESTAMP(6)"
 )
+_REFUSED: Final = "SELECT status FROM job_recipients WHERE job_id = %s AND error IS NOT NULL"
 _TURNS: Final = "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
 
 
@@ -25,8 +26,18 @@ async def _resume(place: Place) -> None:
     await place.rows(_RESUME)
 
 
+async def _refused_once(place: Place, *, sender: str) -> None:
+    """A long refusal that nothing disturbs: mailerd itself deletes the draft, whatever the owner finds afterwards."""
+    await place.google.fault(kind=_LONG[0], method="drafts.send")
+    job = await place.post(1, sender=sender)
+    while (await place.rows(_REFUSED, job)) != [("waiting",)]:
+        await asyncio.sleep(0.05)
+    await _resume(place)
+
+
 async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], kills: bool) -> int:
     """Refusals, short and long; each time the owner deletes what he finds, and the pause is ended."""
+    await _refused_once(place, sender=senders[0])
     deleted = 0
     for n in range(size.rounds):
         for kind in (*_LONG, "user_rate_limit"):

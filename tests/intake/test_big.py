@@ -25,7 +25,7 @@ def _what_was_loaded_before_stays() -> Iterator[None]:
 
 
 async def test_twenty_thousand_recipients_are_taken_whole_while_the_loop_stays_awake(build: Build) -> None:
-    site = await build(patience=5.0)
+    site = await build(patience=10.0)
     body = json.dumps(
         job(
             *(
