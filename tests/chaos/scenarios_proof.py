@@ -30,7 +30,7 @@ async def _refused_once(place: Place, *, sender: str) -> None:
     """A long refusal that nothing disturbs: mailerd itself deletes the draft, whatever the owner finds afterwards."""
     await place.google.fault(kind=_LONG[0], method="drafts.send")
     job = await place.post(1, sender=sender)
-    while (await place.rows(_REFUSED, job)) != [("waiting",)]:
+    while (await place.rows(_REFUSED, job)) != [("waiting",)]:  # noqa: ASYNC110 - no bell
         await asyncio.sleep(0.05)
     await _resume(place)
 
