@@ -28,6 +28,9 @@ MAX_LOOKUP_AGE: Final = 2.0
 ANSWER_DELAY: Final = 2.5
 """Seconds from the COMMIT of an unsubscribe to its answer: by then each send that did not see it has begun."""
 
+_MAX_DOMAIN: Final = 253
+_MAX_LABEL: Final = 63
+"""Octets of a domain's text and of each of its labels (RFC 1035, section 2.3.4); its ASCII form is no shorter."""
 _GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
 _VERSION: Final = 1
 _FIELDS: Final = struct.Struct(">BBIQ16s")
@@ -104,7 +107,8 @@ def canonical(address: str) -> str:
     (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another person's filter.
     """
     local, _, domain = address.strip().lower().rpartition("@")
-    if not domain.isascii():  # IDNA leaves ASCII as it is, at the price of a microsecond
+    # IDNA leaves ASCII as it is, at the price of a microsecond; of what is too long it looks at each character first.
+    if not domain.isascii() and len(domain) <= _MAX_DOMAIN and max(map(len, domain.split("."))) <= _MAX_LABEL:
         with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
             domain = domain.encode("idna").decode("ascii")
     if domain in _GMAIL:

@@ -28,10 +28,12 @@ class Addresses:
             ValueError: it is not an address; the text says why.
         """
         address = given.strip()
+        if (over := len(address) - MAX_ADDRESS) > 0:  # email-validator looks at each character before it counts them
+            raise ValueError(f"The email address is too long ({over} characters too many).")
         local, at, domain = address.rpartition("@")
         domain = domain.lower()
         address = f"{local}{at}{domain}"
-        if len(address) <= MAX_ADDRESS and len(local) <= MAX_LOCAL_PART and _PLAIN_LOCAL.fullmatch(local):
+        if len(local) <= MAX_LOCAL_PART and _PLAIN_LOCAL.fullmatch(local):
             if domain in self._good:
                 return address
             _validate(f"x@{domain}")
