@@ -51,7 +51,7 @@ async def rate(google: FakeGoogle, *, seconds: float) -> float:
 
 async def busy(google: FakeGoogle, database: Database) -> None:
     """The others have more to send than a test takes, and Google is what bounds their rate, not a busy machine."""
-    google.change_rules(latency_s=0.15)
+    google.change_rules(latency_s=0.3)
     for one in OTHERS:
         await post(database, sender=one, recipients=600)
 
@@ -63,7 +63,7 @@ async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
     await busy(google, database)
     async with running(known, heard):
         await until(lambda: sent(google).total() > 20)
-        alone = await rate(google, seconds=2)
+        alone = await rate(google, seconds=4)
         google.fault(Fault(kind="hang_before", method=method, sender=BAD, count=-1, seconds=600))
         await post(database, sender=BAD, recipients=200)
         beside = await rate(google, seconds=2.5 * TIMEOUT)
@@ -104,7 +104,7 @@ async def test_letters_that_wait_for_room_hold_no_slots(
     await busy(google, database)
     async with running(known, heard):
         await until(lambda: sent(google).total() > 20)
-        alone = await rate(google, seconds=2)
+        alone = await rate(google, seconds=4)
         google.fault(Fault(kind="latency", method="drafts.create", sender=BAD, count=-1, seconds=1.0))
         await post_large(database)
         beside = await rate(google, seconds=5)
@@ -119,7 +119,7 @@ async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
     await busy(google, database)
     async with running(known, heard):
         await until(lambda: all(sent(google)[one] for one in OTHERS))
-        alone = await rate(google, seconds=2)
+        alone = await rate(google, seconds=4)
         google.fault(Fault(kind="hang_before", method="token", count=-1, seconds=600))
         await post(database, sender=BAD, recipients=50)  # it has none yet
         beside = await rate(google, seconds=2.5 * TIMEOUT)

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mailerd.clock import new_id
+from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.new_job import NewJob, NewRecipient
+
+_DEADLOCK = 1213
 
 
 async def post(
@@ -54,7 +57,12 @@ async def query(database: Database, statement: str, *values: object) -> list[tup
         await cursor.execute(statement, values or None)
         return list(await cursor.fetchall())
 
-    return await database.transaction(work, what="look")
+    while True:
+        try:
+            return await database.transaction(work, what="look")
+        except DatabaseError as error:
+            if error.errno != _DEADLOCK:  # a daemon has taken the same rows in another order: nothing was done
+                raise
 
 
 async def states(database: Database, job: str) -> dict[str, int]:

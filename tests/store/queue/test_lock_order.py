@@ -30,7 +30,7 @@ async def record(database: Database, records: Sequence[Record], *, repeated: boo
         await it.record(cursor, records, repeated=repeated)  # type: ignore[arg-type]
         await cursor.execute("ROLLBACK")  # type: ignore[attr-defined]  # the same again in the next round
 
-    await database.transaction(work, what="record")
+    await database.transaction(work, what="record", bound=120.0)  # the last of so many waits for all others
 
 
 async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock(
