@@ -28,6 +28,7 @@ from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
+from mailerd.store.db.database import Database
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
 from mailerd.texts import tr
@@ -120,6 +121,18 @@ class _JobPoster:
             )
         return order
 
+    async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
+        """The job with what its suppressions say of each recipient, told to the person."""
+        order = await mark_opted_out(
+            order, key=None, database=database, answer_timeout=self.known.database.connect_timeout,
+            warn_above=self.known.unsubscribe.warn_above,
+        )  # fmt: skip
+        for each in order.suppressed:
+            print(tr(f"gets no letter: {each.email}: {each.reason}"))
+        for warning in order.warnings:
+            print(tr(f"warning: {warning}"))
+        return order
+
     def _line(self, index: int) -> str:
         return self.table.named(self.file)(index)
 
@@ -136,14 +149,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
         order = await asyncio.to_thread(posting.order, raw, renderer)
     known = posting.known
     async with open_database(known) as database:
-        order = await mark_opted_out(
-            order, key=None, database=database, answer_timeout=known.database.connect_timeout,
-            warn_above=known.unsubscribe.warn_above,
-        )  # fmt: skip
-        for each in order.suppressed:
-            print(tr(f"gets no letter: {each.email}: {each.reason}"))
-        for warning in order.warnings:
-            print(tr(f"warning: {warning}"))
+        order = await posting.marked(order, database)
         job = order.job if posting.again else replace(order.job, once=posting.once(order, raw))
         jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
@@ -196,6 +202,8 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
     """Tell what would become of the table; how many of its letters can be sent: none, where a post is refused."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
+        async with open_database(posting.known) as database:
+            order = await posting.marked(order, database)
         found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer))
     for each in found.rejected:
         print(tr(f"would fail: {each.email}: {each.reason}"))

@@ -165,6 +165,8 @@ async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
                 unsent(line(each["index"]), each["email"], each["reason"], refused=bool(found["post_refused"])), line
             )
         )
+    for each in found["suppressed"]:
+        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
     for warning in found["warnings"]:
         print(tr(f"warning: {warning}"))
     for sample in found["samples"][:1]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.core.suppression import canonical
+from mailerd.core.suppression import SUPPRESSED, canonical
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
@@ -38,9 +38,11 @@ SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error
   FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
 _LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
+# Those who have opted out come last, so that however many they are, they hide no failure.
 _FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
- WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
+ WHERE r.job_id = %s AND (r.status IN ('failed', 'unsure') OR (r.status = 'cancelled' AND r.error LIKE %s))
+ ORDER BY r.status = 'cancelled', r.id LIMIT %s"""
 _PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
 _LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
@@ -112,7 +114,7 @@ class RecipientHistory:
 
 @dataclass(frozen=True)
 class LetterFailure:
-    """A letter that has failed or is in doubt, or an attempt that went wrong."""
+    """A letter that has failed, is in doubt or is suppressed, or an attempt that went wrong."""
 
     at: datetime
     to_email: str
@@ -164,8 +166,9 @@ class HistoryReader:
         return int(number)
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
-        """What has failed or is in doubt in a job."""
-        rows = await self.database.read_rows(_FAILURES, (job, _SHOWN), what="read failures", bound=self.timeout)
+        """What has failed or is in doubt in a job, and the letters to suppressed addresses."""
+        values = (job, f"{SUPPRESSED}%", _SHOWN)
+        rows = await self.database.read_rows(_FAILURES, values, what="read failures", bound=self.timeout)
         return [
             LetterFailure(utc(at), to, id_, error or "", status, job_id) for to, id_, error, at, status, job_id in rows
         ]

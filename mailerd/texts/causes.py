@@ -9,7 +9,7 @@ TEXTS: Final = {
     "the draft is gone: it was sent, or it was deleted": "草稿已不存在：已经发出，或被人删除",
     "Google refuses this letter ({said}), and takes others from its mailbox": "Google 拒收这封邮件（{said}），但接受同一邮箱的其他邮件",
     "no access token could be had: {cause}": "无法取得访问令牌：{cause:text}",
-    "the address is suppressed: {reason}": "该地址已禁发：{reason}",
+    "the address is suppressed: {reason}": "该地址已禁发：{reason:text}",
     "Google cannot be reached: {cause}": "无法连接 Google：{cause:text}",
     "Google's token endpoint cannot serve us now ({said})": "Google 的令牌端点暂时不可用（{said}）",
     "Google no longer honours the sign-in ({said})": "Google 不再承认此登录（{said}）",

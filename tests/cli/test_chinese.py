@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from mailerd import texts
 from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
+from mailerd.core.suppression import Reason, why_suppressed
 
 FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show |Install |required|default:|env var")
 
@@ -68,6 +69,11 @@ SAID = {
 @pytest.mark.parametrize("english", SAID)
 def test_figures_and_pauses_are_said_in_chinese(english: str) -> None:
     assert texts.in_chinese(english) == SAID[english]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> None:
+    assert not re.search("[a-z]", texts.in_chinese(why_suppressed(reason)))
 
 
 @pytest.mark.parametrize(

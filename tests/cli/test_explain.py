@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.store import describe, history
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Jobs
@@ -89,6 +90,22 @@ async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop:
     await shop.say("jobs", "cancel", job)
     cancelled = await shop.say("explain", job)
     assert re.search(r"UTC  cancel, asked by command, \S+: 1 letter\.$", cancelled, re.MULTILINE), cancelled
+
+
+async def test_the_story_of_a_job_names_those_who_opted_out_after_what_failed(shop: Shop) -> None:
+    job = await post(shop.database)
+    (first, second, third) = (id_ for (id_,) in await query(shop.database, "SELECT id FROM job_recipients ORDER BY id"))
+    why = why_suppressed(Reason.UNSUBSCRIBED)
+    ended = "UPDATE job_recipients SET status = %s, error = %s WHERE id = %s"
+    await query(shop.database, ended, "cancelled", why, first)
+    await query(shop.database, ended, "cancelled", "the job was cancelled by key shop", second)
+    await query(shop.database, ended, "failed", "Google rejected the letter", third)
+    for words in (("explain", job), ("jobs", "show", job)):
+        said = await shop.say(*words)
+        assert said.index(f"(recipient {third}): Google rejected the letter") < said.index(
+            f"(recipient {first}): {why}"
+        )
+        assert f"recipient {second}" not in said, "the line of the action tells it"
 
 
 async def test_a_letter_with_very_many_attempts_is_told_on_a_page(shop: Shop) -> None:

@@ -72,6 +72,18 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     assert "0 letters of 1 can be sent" in said
 
 
+async def test_a_dry_run_names_those_who_opted_out_and_counts_them_out(shop: Shop, table: str) -> None:
+    await shop.say("suppress", "add", "ada@example.org", "--list", "news", "--new-list")
+    words = ("send", table, "--template", "welcome", "--sender", ME, "--list", "news", "--dry-run")
+    said = await shop.say(*words)
+    assert "gets no letter: ada@example.org: the address is suppressed: manual" in said
+    assert "To: bob@example.org" in said
+    assert "1 letter of 2 can be sent" in said
+    await shop.say("suppress", "add", "bob@example.org")
+    assert "0 letters of 2 can be sent" in await shop.say(*words, code=1)
+    assert await _stored(shop) == 0
+
+
 @pytest.mark.parametrize("bad", ["nonsense,y", "A@Example.org,y"])
 async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: Shop, table: str, bad: str) -> None:
     (shop.folder / table).write_text(f"email,product\na@example.org,x\n{bad}\n")

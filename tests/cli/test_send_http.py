@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.client.conftest import Place, place
@@ -61,6 +62,18 @@ async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) 
     said = await send(place, table, *words, "--skip-invalid", code=1)
     assert "left out: twice.csv line 3" in said
     assert "1 sent, 1 failed" in said
+
+
+async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) -> None:
+    body = {"suppressions": [{"email": "ada@example.org"}]}
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": place.key}) as session,
+        session.post(f"{place.url}/api/suppressions", json=body) as response,
+    ):
+        assert response.status == 200
+    said = await send(place, table, "--template", "welcome", "--key", place.key, "--dry-run")
+    assert "gets no letter: ada@example.org: the address is suppressed: manual" in said
+    assert "1 letter of 2 can be sent" in said
 
 
 @pytest.mark.parametrize(
