@@ -184,7 +184,8 @@ class RecipientIn(FewFields):
     attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
 
 
-def _list_name(name: str) -> str:
+def list_name(name: str) -> str:
+    """The name of a list; ValueError: it cannot be used."""
     try:
         check_list(name)
     except ListNameError as error:
@@ -224,7 +225,7 @@ class JobFields(FewFields):
     priority: Priority = 0
     reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
     list: Annotated[
-        Annotated[str, AfterValidator(_list_name)] | None,
+        Annotated[str, AfterValidator(list_name)] | None,
         Field(description="what a recipient can leave; without one it is no subscription mail"),
     ] = None
     override_suppression: Annotated[

@@ -32,11 +32,11 @@ class MailingList:
         return self.title or self.name
 
 
-def check_list(name: str, title: str | None = None) -> None:
-    """See whether a list can be called so: both stand in headers, and a name in URLs and commands.
+def check_list(name: str) -> None:
+    """See whether a list can be called so: its name stands in headers, URLs and commands.
 
     Raises:
-        ListNameError: the name or the title cannot be used.
+        ListNameError: the name cannot be used.
     """
     plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
@@ -44,5 +44,13 @@ def check_list(name: str, title: str | None = None) -> None:
         raise ListNameError(
             f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
         )
+
+
+def check_list_title(title: str | None) -> None:
+    """See whether a list can have this title, or none: it stands in headers.
+
+    Raises:
+        ListNameError: the title cannot be used.
+    """
     if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
         raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")

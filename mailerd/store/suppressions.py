@@ -12,7 +12,7 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
-from mailerd.store.mailing_lists import MAX_LISTS, ListNameError, MailingList, check_list
+from mailerd.store.mailing_lists import MAX_LISTS, ListNameError, MailingList, check_list, check_list_title
 from mailerd.store.outbox import NewEvent, insert_events
 
 MAX_PAGE: Final = 1000
@@ -232,7 +232,8 @@ class Suppressions:
             ListNameError: the name or the title cannot be used.
             DatabaseError: it was not made.
         """
-        check_list(name, title)
+        check_list(name)
+        check_list_title(title)
         return await self._database.request(
             lambda cursor: _make_list(cursor, name, title), what="make a list", bound=self._timeout
         )

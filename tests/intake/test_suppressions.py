@@ -72,10 +72,14 @@ async def test_every_fault_of_a_request_is_named_and_nothing_is_stored(site: Sit
     body = {"suppressions": [{"email": ADA}, {"email": "nobody"}, {"email": "x@", "list": "a b"}]}
     status, found = await ask(site, "POST", "/api/suppressions", json=body)
     assert status == 422
-    assert [it["field"] for it in found["error"]["details"]] == ["suppressions[1].email", "suppressions[2].email"]
+    assert [it["field"] for it in found["error"]["details"]] == [
+        "suppressions[1].email", "suppressions[2].email", "suppressions[2].list"
+    ]  # fmt: skip
     assert (await suppress(site, ADA, list="a b"))[0] == 422
     assert (await suppress(site, ADA, reason="because"))[0] == 422
-    assert (await ask(site, "POST", "/api/lists", json={"name": "a\r\nb"}))[0] == 422
+    status, found = await ask(site, "POST", "/api/lists", json={"name": "a\r\nb", "title": "c\r\nd"})
+    assert status == 422
+    assert [it["field"] for it in found["error"]["details"]] == ["name", "title"]
     assert (await ask(site, "GET", "/api/suppressions?list=none"))[0] == 422
     assert (await ask(site, "GET", "/api/suppressions?cursor=x"))[0] == 422
     assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
