@@ -213,6 +213,14 @@ async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: Cons
         assert ("have them left out" in tried, "on_invalid" in tried) == (said, False)
 
 
+async def test_a_try_names_those_who_opted_out(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await ask(browser, "/suppressions", action="add", email="ada@example.com")
+    tried = await ask(browser, "/send", action="try", **FORM)
+    assert "1 of 2 letters can be sent" in tried
+    assert "ada@example.com: the address is suppressed: manual" in tried
+
+
 async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     for content, status, said in (
