@@ -150,6 +150,7 @@ TEXTS: Final = {
     "An email address cannot end with a period.": "电子邮件地址不能以句点结尾。",
     "An email address cannot have a hyphen immediately after the @-sign.": "@ 之后不能紧跟连字符。",
     "An email address cannot end with a hyphen.": "电子邮件地址不能以连字符结尾。",
+    "The email address is too long ({over} characters too many).": "电子邮件地址过长（多出 {over} 个字符）。",
     "The email address is too long {how}.": "电子邮件地址过长{how}。",
     "The email address is too long before the @-sign {how}.": "电子邮件地址 @ 之前的部分过长{how}。",
     "The email address is too long after the @-sign {how}.": "电子邮件地址 @ 之后的部分过长{how}。",
