@@ -126,6 +126,6 @@ def settle(
             for job in await database.transaction(
                 lambda cursor: complete(cursor, [done.job_id]), what=tr("finish jobs")
             ):
-                print(tr(f"job {job.id} is completed: {job.sent} sent, {job.failed} failed"))
+                print(tr(f"job {job.id} is finished: {job.sent} sent, {job.failed} failed"))
 
     with_database(settings(config), work)

@@ -46,7 +46,7 @@ CODES: Final = {
     "timeout": "the body did not come in time",
     "too_costly": "the template takes too long for so many recipients",
     "too_fast": "the key's rate, or too many bad keys from this address; again after `Retry-After`",
-    "too_large": "the body or a letter is larger than it may be",
+    "too_large": "the body is larger than it may be; one letter that is too large is an `invalid_request`",
     "unauthorized": "the API key is missing, unknown or revoked",
     "unknown_position": "the feed of events does not go so far: the database was restored",
     "unsupported_encoding": "the body is compressed",

@@ -65,7 +65,7 @@ TEXTS: Final = {
     "the body did not come in time": "请求体没有及时到达",
     "the template takes too long for so many recipients": "对这么多收件人，模板耗时过长",
     "the key's rate, or too many bad keys from this address; again after `Retry-After`": "超过密钥的速率，或来自此地址的错误密钥过多；请在 `Retry-After` 之后重试",
-    "the body or a letter is larger than it may be": "请求体或邮件超过允许的大小",
+    "the body is larger than it may be; one letter that is too large is an `invalid_request`": "请求体超过允许的大小；单封邮件过大时为 `invalid_request`",
     "the API key is missing, unknown or revoked": "缺少 API 密钥、密钥未知或已吊销",
     "the feed of events does not go so far: the database was restored": "事件源没有到达此处：数据库曾被恢复",
     "the body is compressed": "请求体被压缩",

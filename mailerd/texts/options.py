@@ -138,7 +138,7 @@ TEXTS: Final = {
     "--message-id goes with --sent": "--message-id 须与 --sent 一起使用",
     "--message-id takes up to 128 printable ASCII characters": "--message-id 最多 128 个可打印 ASCII 字符",
     "recipient {recipient} ({to_email}) of job {job_id} is now {status}": "任务 {job_id} 的收件人 {recipient}（{to_email}）现在的状态为 {status:text}",
-    "job {id} is completed: {sent} sent, {failed} failed": "任务 {id} 已完成：{sent} 封已发送，{failed} 封失败",
+    "job {id} is finished: {sent} sent, {failed} failed": "任务 {id} 已结束：{sent} 封已发送，{failed} 封失败",
     "standard output cannot be written to: {strerror}; what was asked for may be done all the same, see before you ask again": "标准输出无法写入：{strerror}；所要求的操作可能已完成，再次执行之前请先查看",
     "The list that it is about; without it, every letter there is.": "所针对的列表；不给出则为所有邮件。",
     "Make the list where there is none of this name.": "没有此名称的列表时创建它。",
