@@ -23,6 +23,13 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "info",
+        en="key {key} overrides suppressions in job {job}: it goes also to {overridden:n recipient} who opted out",
+        zh="密钥 {key} 在任务 {job} 中越过禁发名单：也发送给 {overridden} 个已退订的收件人",
+    )
+    def suppressions_overridden(self, *, job: str, overridden: int, key: str, request: str) -> None: ...
+
+    @event(
+        "info",
         en="request {request} refused with {status} {code}: {reason}",
         zh="请求 {request} 被拒绝，状态 {status} {code}：{reason}",
     )

@@ -138,6 +138,10 @@ class CreateJobEndpoint:
             key=key.name,
             request=REQUEST.get(),
         )
+        if parsed.job.override_suppression:
+            self.events.suppressions_overridden(
+                job=parsed.job.id, overridden=parsed.overridden, key=key.name, request=REQUEST.get()
+            )
         return await self._accepted(parsed, send_at)
 
     async def dry_run(self, request: web.Request) -> web.Response:

@@ -96,6 +96,7 @@ async def mark_opted_out(
     found = await _list_of(parsed, key, suppressions)
     list_id = found.id if found else None
     reasons = await suppressions.binding([each.email for each in job.recipients if each.error is None], list_id=list_id)
+    opted_out = len(reasons)
     if job.override_suppression:
         reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
     rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
@@ -109,7 +110,8 @@ async def mark_opted_out(
             "Name one in `list`, unless each of these letters was asked for"
         )
     job = replace(job, recipients=rows, list_id=list_id)
-    return replace(parsed, job=job, suppressed=suppressed, warnings=warnings)
+    overridden = opted_out - len(reasons)
+    return replace(parsed, job=job, suppressed=suppressed, overridden=overridden, warnings=warnings)
 
 
 def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:

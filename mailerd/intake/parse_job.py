@@ -73,6 +73,8 @@ class ParsedJob:
     """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
     """The recipients that have opted out."""
+    overridden: int = 0
+    """Addresses that have opted out and get a letter all the same."""
     warnings: list[str] = field(default_factory=list)
     """What the answer has to say beside."""
 

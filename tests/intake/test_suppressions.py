@@ -215,6 +215,8 @@ async def test_an_override_needs_its_permission_and_lifts_no_bounce(site: Site) 
     await suppress(site, BOB, reason="hard_bounce")
     status, answer = await site.post(job(ADA, BOB, override_suppression=True))
     assert (status, [it["email"] for it in answer["suppressed"]]) == (200, [BOB])
+    (told,) = site.heard.of("suppressions_overridden")
+    assert (told["job"], told["overridden"], told["key"]) == (answer["job_id"], 1, "test")
     secret = await site.keys.create("sender", permissions=(Permission.SEND,))
     async with (
         aiohttp.ClientSession(headers={"X-API-Key": secret}) as client,
