@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
@@ -280,16 +281,16 @@ class RetryIn(FewFields):
         ),
     ] = "failed"
     kind: Annotated[
-        Literal["hard", "soft", "blocked", "unknown"] | None, Field(description="with `bounced`: which bounces")
+        Literal["hard", "soft", "blocked", "unknown"] | None,
+        Field(description="with `bounced`: which bounces", validate_default=True),
     ] = None
 
-    @model_validator(mode="after")
-    def _kind_goes_with_bounced(self) -> Self:
-        if (self.kind is not None) is not (self.only == "bounced"):
-            raise ValueError(
-                '"kind" (hard, soft, blocked or unknown) goes with "only": "bounced", and with nothing else'
-            )
-        return self
+    @field_validator("kind")
+    @classmethod
+    def _goes_with_bounced(cls, kind: str | None, info: ValidationInfo) -> str | None:
+        if "only" not in info.data or (kind is None) is not (info.data["only"] == "bounced"):
+            return kind
+        raise ValueError('"kind" (hard, soft, blocked or unknown) goes with "only": "bounced", and with nothing else')
 
 
 class PriorityIn(FewFields):

@@ -78,7 +78,8 @@ async def test_what_bounced_is_sent_again_and_nothing_else(site: Site) -> None:
 @pytest.mark.parametrize("body", [{"only": "bounced"}, {"kind": "soft"}, {"only": "bounced", "kind": "firm"}])
 async def test_a_retry_of_bounces_names_their_kind(site: Site, body: dict[str, Any]) -> None:
     job_id = await bounced(site)
-    assert (await ask(site, job_id, "retry", body))[0] == 422
+    status, answer = await ask(site, job_id, "retry", body)
+    assert (status, [it["field"] for it in answer["error"]["details"]]) == (422, ["kind"])
     assert await site.rows("SELECT COUNT(*) FROM job_recipients WHERE status = 'waiting'") == [(0,)]
 
 
