@@ -299,14 +299,14 @@ class PriorityIn(FewFields):
     priority: Priority
 
 
-def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
-    """A small body.
+def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:
+    """A small body; `context`: what its validators are given.
 
     Raises:
         ApiError: 422, naming all that is wrong.
     """
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, context=context)
     except ValidationError as error:
         raise invalid(list(_field_errors(error))) from None
 

@@ -1,9 +1,10 @@
 """What requests and answers about webhooks hold."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, PauseReason
@@ -32,9 +33,11 @@ def _name(value: str) -> str:
     return value
 
 
-def _url(value: str) -> str:
+def _url(value: str, info: ValidationInfo[Callable[[str], str] | None]) -> str:
     if why := check_url(value):
         raise ValueError(why)
+    if info.context and (why := info.context(value)):  # an example in the documents is no request
+        raise ValueError(f"{why}; the operator's [webhooks] says what is allowed")
     return value
 
 
