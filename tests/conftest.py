@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from mailerd.sandbox.mariadb import Server
+from tests.support.ports import free_port
 
 if os.environ.get("CI"):  # a run that decides about a change must not differ from the one before it by chance
     settings.register_profile("ci", derandomize=True)
@@ -24,7 +25,7 @@ def mariadb() -> Iterator[Server]:
 
     A test that kills it need not clean up: the next database starts it again.
     """
-    with Server(cache=CACHE) as server:
+    with Server(cache=CACHE, port=free_port()) as server:
         yield server
 
 

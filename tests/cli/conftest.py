@@ -45,7 +45,7 @@ class Shop:
     async def say(self, *words: str, code: int = 0, given: str = "") -> str:
         """Run a command to its end as a process of its own; what it printed, both streams."""
         process = await self.start(*words)
-        out, _ = await asyncio.wait_for(process.communicate(given.encode()), 60)
+        out, _ = await asyncio.wait_for(process.communicate(given.encode()), 300)
         assert process.returncode == code, out.decode()
         return out.decode()
 

@@ -9,8 +9,8 @@ import pytest
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
-from tests.support.daemon import running, settings, sign_in
-from tests.support.heard import Heard
+from tests.support.daemon import running, settings, sign_in, sweep
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states
 
 DRAFTS, LOOKS = "drafts@example.com", "looks@example.com"
@@ -27,7 +27,7 @@ def known(database_url: str, served: RunningServer, credentials: Path, google: F
         served,
         credentials,
         gmail={"request_timeout": 0.5},
-        runner={"lease": 4, "poll_interval": 0.1, "concurrency": 20, "sweep_interval": 0.5},
+        runner={"lease": 4, "poll_interval": 0.1, "concurrency": 20, "sweep_interval": 600.0},
     )
 
 
@@ -59,7 +59,7 @@ async def test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt(
     say_it_is_there(google, looks=2)
     job = await post(database, sender=sender, recipients=1)
     async with running(impatient(known, 2), heard):
-        await heard.wait_for("job_finished", within=20)
+        await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", proof)}
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
     assert_the_truth(google, job, 1)
@@ -76,7 +76,7 @@ async def test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft
     say_it_is_there(google, looks=1)
     job = await post(database, sender=sender, recipients=1)
     async with running(impatient(known, 1), heard):
-        await heard.wait_for("job_finished", within=20)
+        await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", proof)}
     assert_the_truth(google, job, 1)
 
@@ -89,11 +89,11 @@ async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
     if deletion:
         google.fault(Fault(kind=deletion, method="drafts.delete"))
     job = await post(database, sender=LOOKS, recipients=1)
-    async with running(impatient(known, 1), heard):
-        await heard.wait_for("job_finished", within=30)
-        async with asyncio.timeout(20):
-            while google.drafts():  # noqa: ASYNC110 - no bell
-                await asyncio.sleep(0.05)
+    async with running(impatient(known, 1), heard) as daemon:
+        await heard.wait_for("job_finished")
+        async with asyncio.timeout(PATIENCE):
+            while google.drafts():
+                await sweep(daemon)
     assert await states(database, job) == {"failed": 1}
     assert "given up after 1 attempts" in heard.of("letter_failed")[0]["cause"]
     assert_the_truth(google, job, 0)

@@ -50,13 +50,13 @@ async def test_it_is_not_blamed_for_one_kill_or_two(
         for _ in range(kills):
             asked = hanging.struck
             daemon.start()
-            await eventually(is_at_google, within=30)
+            await eventually(is_at_google)
             daemon.kill()
             await query(database, "DELETE FROM daemons")  # it was not heard of since
             await query(database, _LONG_AGO)
         google.clear_faults()
         daemon.start()
-        await eventually(has_ended, within=30)
+        await eventually(has_ended)
     finally:
         daemon.kill()
     assert len(google.sent) == (ends == "sent")

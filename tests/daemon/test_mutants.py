@@ -11,10 +11,12 @@ from mailerd.config import Settings
 from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query
 
 IN_FLIGHT = timedelta(seconds=1)
+WINDOW = 2.0
+"""Seconds for which a call lasts while the test looks into the tables."""
 
 
 @pytest.fixture
@@ -28,10 +30,22 @@ def known(database_url: str, served: RunningServer, credentials: Path) -> Settin
     )
 
 
-async def until(condition: Callable[[], bool], *, within: float = 10.0) -> None:
-    async with asyncio.timeout(within):
+@pytest.fixture
+def patient(database_url: str, served: RunningServer, credentials: Path) -> Settings:
+    """A call may last longer than the test looks at it."""
+    return settings(database_url, served, credentials, runner={"lease": 60, "poll_interval": 0.1})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - the stand-in has no bell
             await asyncio.sleep(0.01)
+
+
+async def look_now(database: Database, heard: Heard) -> None:
+    """Once the answer is lost, somebody looks for the letter at once."""
+    await heard.wait_for("letter_unsure")
+    await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'")
 
 
 def requests(google: FakeGoogle, method: str) -> int:
@@ -39,72 +53,74 @@ def requests(google: FakeGoogle, method: str) -> int:
 
 
 async def test_the_drafts_id_is_durable_before_google_is_asked_to_send_it(
-    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+    patient: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
-    google.fault(Fault(kind="hang_after", method="drafts.send"))
+    google.fault(Fault(kind="hang_after", method="drafts.send", seconds=WINDOW))
     await post(database, recipients=1)
-    async with running(known, heard):
+    async with running(patient, heard):
         await until(lambda: len(google.sent) == 1)
         # What a kill -9 would leave at this moment: Google has the letter, and no answer has come.
         row = await query(database, "SELECT status, mode, draft_id FROM job_recipients")
         assert row == [("sending", "draft", google.sent[0].draft_id)]
-        await heard.wait_for("job_finished", within=20)
+        await look_now(database, heard)
+        await heard.wait_for("job_finished")
 
 
 async def test_a_direct_send_is_durable_before_google_is_asked(
-    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
+    patient: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
-    google.fault(Fault(kind="hang_after", method="messages.send"))
+    google.fault(Fault(kind="hang_after", method="messages.send", seconds=WINDOW))
     await post(database, sender="direct@example.com", recipients=1)
-    async with running(known, heard):
+    async with running(patient, heard):
         await until(lambda: len(google.sent) == 1)
         assert await query(database, "SELECT status, mode FROM job_recipients") == [("sending", "direct")]
-        await heard.wait_for("letter_needs_a_person", within=20)
+        await look_now(database, heard)
+        await heard.wait_for("letter_needs_a_person")
 
 
 async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to(
-    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+    patient: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
-    google.fault(Fault(kind="hang_after", method="drafts.delete"))
+    google.fault(Fault(kind="hang_after", method="drafts.delete", seconds=WINDOW))
     await post(database, recipients=1)
-    async with running(known, heard):
+    async with running(patient, heard):
         await until(lambda: requests(google, "drafts.send") == 1 and not google.drafts())
         # What a kill -9 would leave at this moment: the draft is gone, and Google has refused the letter.
         row = await query(database, "SELECT status, unanswered, discarding, draft_id IS NOT NULL FROM job_recipients")
         assert row == [("sending", 0, 1, 1)]
         assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(1,)]
-        await heard.wait_for("letter_missing", within=20)
+        await look_now(database, heard)
+        await heard.wait_for("letter_missing")
 
 
 async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
-    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
+    patient: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
-    # No renewal tells it meanwhile: the record is what does.
-    known = settings(database_url, served, credentials, runner={"lease": 60, "poll_interval": 0.1})
+    # No renewal of the long lease tells it meanwhile: the record is what does.
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
-    google.change_rules(latency_s=0.4)
+    google.change_rules(latency_s=1.0)
     await post(database, recipients=1)
-    async with running(known, heard), asyncio.timeout(20):
+    async with running(patient, heard), asyncio.timeout(PATIENCE):
         while not await query(  # noqa: ASYNC110 - the row has no bell
             database, "SELECT 1 FROM job_recipients WHERE draft_id IS NOT NULL"
         ):
             await asyncio.sleep(0.01)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_claim_lost", within=10)
+        await heard.wait_for("letter_claim_lost")
     assert requests(google, "drafts.delete") == 0
 
 
 async def test_a_worker_whose_claim_has_gone_does_not_send(
-    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+    patient: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
-    google.change_rules(latency_s=0.4)  # the draft is there half-way through
+    google.change_rules(latency_s=1.0)  # the draft is there half-way through
     await post(database, recipients=1)
-    async with running(known, heard):
+    async with running(patient, heard):
         await until(lambda: len(google.drafts()) == 1)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_claim_lost", within=10)
+        await heard.wait_for("letter_claim_lost")
     assert requests(google, "drafts.send") == 0
     assert google.sent == []
 
@@ -115,12 +131,12 @@ async def test_nobody_looks_before_a_lost_request_can_no_longer_arrive(
     google.fault(Fault(kind="hang_before", method="drafts.send"))
     await post(database, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure", within=10)
+        await heard.wait_for("letter_unsure")
         ((waits,),) = await query(
             database, "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, lease_until) FROM job_recipients"
         )
         assert timedelta(microseconds=waits) >= IN_FLIGHT
-        await heard.wait_for("job_finished", within=20)
+        await heard.wait_for("job_finished")
     assert len(google.sent) == 1
 
 
@@ -132,7 +148,7 @@ async def test_many_direct_doubts_read_each_sent_message_once(
     google.fault(Fault(kind="reset_before", method="messages.send", count=5))
     await post(database, sender="direct@example.com", recipients=30)
     async with running(known, heard):
-        await heard.wait_for("job_finished", within=30)
+        await heard.wait_for("job_finished")
     assert google.duplicates() == {}
     assert len(google.sent) == 30
     assert requests(google, "messages.get") <= 30

@@ -67,7 +67,7 @@ async def test_letters_that_were_sent_since_the_backup_are_found_and_the_rest_go
     backup = await asyncio.to_thread(dump, database_url)
     async with running(known, Heard()) as daemon:
         daemon.runner.wake()
-        await eventually(lambda: sent(google, 4), within=20)
+        await eventually(lambda: sent(google, 4))
     await asyncio.to_thread(load, database_url, backup)
     assert await states(database, job) == {"waiting": 6}, "the backup knows of none"
     queue = RestoredQueue(database)
@@ -77,8 +77,8 @@ async def test_letters_that_were_sent_since_the_backup_are_found_and_the_rest_go
     assert (await states(database, job)) == {"unsure": 6}
     assert (await audit(database))[1] == []
     async with running(known, Heard()):
-        await eventually(lambda: sent(google, 6), within=40)
-        await eventually(lambda: ended(database, job), within=20)
+        await eventually(lambda: sent(google, 6))
+        await eventually(lambda: ended(database, job))
     assert not google.duplicates()
     assert len(google.sent) == 6
     proofs = await query(database, "SELECT proof, COUNT(*) FROM job_recipients GROUP BY proof")
@@ -92,12 +92,12 @@ async def test_a_sign_in_that_may_not_look_leaves_it_to_a_person_and_a_better_on
     queue = RestoredQueue(database)
     assert await queue.doubt_all() == 2
     async with running(known, Heard()):
-        await eventually(lambda: for_a_person(database, 2), within=20)
+        await eventually(lambda: for_a_person(database, 2))
     assert not google.sent
     sign_in(google, credentials, BLIND, scopes=(COMPOSE, METADATA))
     assert await queue.doubt_all() == 2, "they are looked for again"
     async with running(known, Heard()):
-        await eventually(lambda: ended(database, job), within=30)
+        await eventually(lambda: ended(database, job))
     assert len(google.sent) == 2
 
 

@@ -35,22 +35,26 @@ def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path
 
 @pytest.mark.parametrize("template", [SLOW, BOMB], ids=["slow", "bomb"])
 async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
-    known: Settings, google: FakeGoogle, database: Database, heard: Heard, template: str
-) -> None:
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch,
+    template: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("mailerd.mail.renderer._SLOW_FOR", 600.0)  # a busy machine makes a letter for longer than that
     await busy(google, database)
     async with running(known, heard) as daemon:
-        await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20), within=10)
+        await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20))
         alone = await rate(google, seconds=4)
         job = await post(database, sender=BAD, recipients=200, text=template)
-        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None), within=30)
+        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None))
         # It has more in flight than it may have by now, so no more are claimed.
-        await eventually(
-            lambda: asyncio.sleep(0, daemon.runner.semaphore.capacity_by_sender().get(BAD, 0) < 0), within=30
-        )
+        await eventually(lambda: asyncio.sleep(0, daemon.runner.semaphore.capacity_by_sender().get(BAD, 0) < 0))
         beside = await rate(google, seconds=6)
         ended = await states(database, job)
         assert ended.get("waiting", 0) + ended.get("sending", 0) > 50, "it is slow indeed"
-        assert ended.get("sent", 0) + ended.get("failed", 0) > 0, "and goes on all the same"
+
+        async def one_has_ended() -> bool:
+            return bool({"sent", "failed"} & (await states(database, job)).keys())
+
+        await eventually(one_has_ended)  # it goes on all the same
     assert beside > 0.6 * alone, (beside, alone)
 
 
@@ -67,4 +71,4 @@ async def test_a_renderer_that_does_not_start_costs_no_letter_an_attempt(
         async def all_sent() -> bool:
             return await states(database, job) == {"sent": 3}
 
-        await eventually(all_sent, within=30)
+        await eventually(all_sent)

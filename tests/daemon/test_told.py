@@ -19,7 +19,7 @@ async def on_the_wire(database: Database) -> bool:
 async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
-    google.change_rules(latency_s=0.5)
+    google.change_rules(latency_s=1.0)
     job = await post(database, recipients=1)
     async with running(known, heard):
         await eventually(lambda: on_the_wire(database))
@@ -38,7 +38,7 @@ async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
 async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
-    google.change_rules(latency_s=0.5)
+    google.change_rules(latency_s=1.0)
     google.fault(Fault(kind="rate_limit", method="drafts.send"))
     job = await post(database, recipients=1)
     async with running(known, heard):

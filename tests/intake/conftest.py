@@ -30,7 +30,7 @@ async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         )
         closing.append(database.close)
         await migrate(database, events=StoreEvents(heard))
-        keys = ApiKeys(database, timeout=10)
+        keys = ApiKeys(database, timeout=20)
         intake = Intake(
             settings or IntakeSettings(port=0),
             database=database,
@@ -43,7 +43,7 @@ async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         [(host, port)] = await serving.__aenter__()
         closing.append(lambda: serving.__aexit__(None, None, None))
         key = await keys.create("test")
-        client = aiohttp.ClientSession(headers={"X-API-Key": key}, timeout=aiohttp.ClientTimeout(total=30))
+        client = aiohttp.ClientSession(headers={"X-API-Key": key}, timeout=aiohttp.ClientTimeout(total=300))
         closing.append(client.close)
         return Site(f"http://{host}:{port}", key, client, database, keys, wakeups, heard, intake)
 

@@ -25,7 +25,7 @@ def heard() -> Heard:
 @pytest.fixture
 async def database(database_url: str, heard: Heard) -> AsyncIterator[Database]:
     events = StoreEvents(heard)
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
     yield database
     await database.close()
@@ -33,7 +33,7 @@ async def database(database_url: str, heard: Heard) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
-    settings = DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=10, pool_size=4)
+    settings = DatabaseSettings(url=database_url, connect_timeout=10, statement_timeout=10, pool_size=4)
     pool = Pool(settings, events=StoreEvents(heard))
     await rows(
         pool, "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL) ENGINE=InnoDB", "INSERT INTO t VALUES (1, 0), (2, 0)"
@@ -53,7 +53,7 @@ async def proxy(mariadb: Server, database_url: str) -> AsyncIterator[Proxy]:
 async def far(proxy: Proxy, database_url: str, heard: Heard) -> AsyncIterator[Database]:
     """A database behind the proxy, with an empty table `t`."""
     url = str(URL(database_url).with_port(proxy.port))
-    settings = DatabaseSettings(url=url, connect_timeout=0.5, statement_timeout=1.5, pool_size=3)
+    settings = DatabaseSettings(url=url, connect_timeout=1.5, statement_timeout=4, pool_size=3)
     far = Database(settings, events=StoreEvents(heard))
     await query(far, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
     yield far

@@ -16,9 +16,10 @@ import pytest
 from mailerd.sandbox import mysqld
 from mailerd.sandbox.mariadb import Server
 from tests.support.dialect import is_mariadb
+from tests.support.ports import free_port
 from tests.support.replicated import as_admin
 
-_WITHIN: Final = 30.0
+_WITHIN: Final = 60.0
 _OPTIONS: Final = (
     "--log-bin=bin", "--binlog-format=ROW", "--log-slave-updates=ON", "--gtid-strict-mode=ON",
     "--read-only=ON",  # whoever comes back is a replica until it is promoted
@@ -119,7 +120,10 @@ class SemiSynchronous(Cluster):
 
     def __init__(self, cache: Path) -> None:
         super().__init__(
-            [Server(cache=cache, program="mariadbd", extra=(*_OPTIONS, f"--server-id={n}")) for n in (1, 2, 3)]
+            [
+                Server(cache=cache, program="mariadbd", port=free_port(), extra=(*_OPTIONS, f"--server-id={n}"))
+                for n in (1, 2, 3)
+            ]
         )
         self._roads: Mapping[int, int] = {}
 

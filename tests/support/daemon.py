@@ -16,15 +16,15 @@ from tests.support.heard import Heard
 
 
 def settings(database_url: str, google: RunningServer, credentials: Path, **sections: dict[str, Any]) -> Settings:
-    """Settings for a quick test: small time-outs, no pace."""
+    """Settings for a quick test: it polls often, tries again soon and has no pace; what is merely slow has its time."""
     given: dict[str, dict[str, Any]] = {
-        "database": {"url": database_url, "connect_timeout": 2, "statement_timeout": 5},
+        "database": {"url": database_url, "connect_timeout": 10, "statement_timeout": 20},
         "intake": {"port": 0},
-        "runner": {"poll_interval": 0.2, "lease": 8, "drain_timeout": 5},
+        "runner": {"poll_interval": 0.2, "lease": 20, "drain_timeout": 30},
         "gmail": {
             "api_root": google.url,
             "token_uri": google.token_uri,
-            "request_timeout": 1.0,
+            "request_timeout": 5.0,
             "credentials_dir": credentials,
         },
         "pace": {"units_per_minute": 0, "per_day": 0},
@@ -60,6 +60,11 @@ async def running(known: Settings, heard: Heard) -> AsyncIterator[Daemon]:
         stop.set()
         with patch("mailerd.intake.server._LINGER_SECONDS", 0.0):  # no test connects to a daemon that it ends
             await task
+
+
+async def sweep(daemon: Daemon) -> None:
+    """Let it search for orphan drafts now, once."""
+    await daemon.recovery.sweep(daemon.heartbeats.register("a sweep of the test"))
 
 
 async def _until_started(task: "asyncio.Task[None]", heard: Heard) -> None:

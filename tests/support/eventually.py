@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from tests.support.heard import PATIENCE
 
-async def eventually(holds: Callable[[], Awaitable[bool]], *, within: float = 5.0) -> None:
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
     """Until it holds; looks every few milliseconds.
 
     Raises:

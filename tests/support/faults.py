@@ -7,8 +7,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,8 @@ class Faults:
     google: RunningServer
     expected: Mapping[str, Sequence[re.Pattern[str]]]
     told: dict[str, Told] = field(default_factory=dict)
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Two programs are loaded at a time: the page speaks of a machine that has one daemon."""
 
     async def provoke_all(self) -> None:
         """All of them, side by side."""
@@ -75,31 +77,35 @@ class Faults:
     async def refused(self) -> None:
         async with Proxy(self.server.port) as proxy:
             await proxy.refuse()
-            with self._daemon("refused", database={"url": _through(self.server.url, proxy)}) as child:
+            async with self._daemon("refused", database={"url": _through(self.server.url, proxy)}) as child:
                 await self._hear("The database does not run", child)
 
     async def black_hole(self) -> None:
-        async with Proxy(self.server.port) as proxy:
-            with self._daemon("black-hole", database={"url": _through(self.server.url, proxy)}) as child:
-                await child.until(lambda log: "runner started" in log, within=30)
-                await proxy.black_hole()
-                await self._hear("The database does not answer", child)
+        async with (
+            Proxy(self.server.port) as proxy,
+            self._daemon("black-hole", database={"url": _through(self.server.url, proxy)}) as child,
+        ):
+            await child.until(lambda log: "runner started" in log)
+            await proxy.black_hole()
+            await self._hear("The database does not answer", child)
 
     async def wrong_password(self) -> None:
         url = self.server.url.replace(self.server.password, "not-the-password")
-        with self._daemon("wrong-password", database={"url": url}) as child:
+        async with self._daemon("wrong-password", database={"url": url}) as child:
             await self._hear("The password is wrong", child)
 
     async def newer_schema(self) -> None:
         async with self._database("mailerd_newer") as database:
             await query(database, "INSERT INTO schema_version VALUES (999, 'later', UTC_TIMESTAMP(6))")
-        with self._daemon("newer", database={"url": self.server.url_of("mailerd_newer")}) as child:
+        async with self._daemon("newer", database={"url": self.server.url_of("mailerd_newer")}) as child:
             await self._hear("The schema is another version's", child)
 
     async def port_taken(self) -> None:
-        async with Proxy(self.server.port) as somebody:
-            with self._daemon("port", intake={"port": somebody.port}) as child:
-                await self._hear("The port is taken", child)
+        async with (
+            Proxy(self.server.port) as somebody,
+            self._daemon("port", intake={"port": somebody.port}) as child,
+        ):
+            await self._hear("The port is taken", child)
 
     async def senders(self) -> None:
         """Trouble of five mailboxes; one daemon tells of all."""
@@ -117,7 +123,7 @@ class Faults:
                 await post(database, sender=f"{sender}@example.com", recipients=1)
             await post(database, recipients=["ada@example.org"], text="{{ 100 / share }}", variables={"share": 0})
         url, gmail = self.server.url_of("mailerd_senders"), {"credentials_dir": str(folder)}
-        with self._daemon("senders", database={"url": url}, gmail=gmail) as child:
+        async with self._daemon("senders", database={"url": url}, gmail=gmail) as child:
             for heading in (
                 "A sign-in was revoked", "Google's daily limit is reached", "A credential file is missing or open",
                 "A template fails",
@@ -127,8 +133,8 @@ class Faults:
     async def full_disk(self) -> None:
         async with self._database("mailerd_full", server=self.full) as database:
             key = await ApiKeys(database, timeout=5.0).create("test")
-        with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
-            await child.until(lambda log: "runner started" in log, within=30)
+        async with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
+            await child.until(lambda log: "runner started" in log)
             await asyncio.to_thread(_fill, self.full)
             where = re.search(r"listens on (\S+)", child.runs[-1].log.read_text("utf-8"))
             assert where is not None
@@ -146,7 +152,7 @@ class Faults:
                 await self._hear("The database takes no writes", child)
 
     async def clock_off(self) -> None:
-        with self._daemon("clock", shift=-300.0) as child:
+        async with self._daemon("clock", shift=-300.0) as child:
             await self._hear("The clock is off", child)
 
     async def google_unreachable(self) -> None:
@@ -158,15 +164,15 @@ class Faults:
                 await post(database, sender="far@example.com", recipients=1)
             url = self.server.url_of("mailerd_away")
             gmail = {"api_root": root, "token_uri": f"{root}token", "credentials_dir": str(folder)}
-            with self._daemon("away", database={"url": url}, gmail=gmail) as child:
+            async with self._daemon("away", database={"url": url}, gmail=gmail) as child:
                 await self._hear("Google cannot be reached", child)
 
     async def unusable(self) -> None:
-        with self._daemon("unusable", intake={"prot": 5000}, runner={"lease": 10}) as child:
+        async with self._daemon("unusable", intake={"prot": 5000}, runner={"lease": 10}) as child:
             await self._hear("Nothing but systemd's own lines", child)
 
     async def blocked(self) -> None:
-        with self._daemon("blocked", module="tests.support.blocked") as child:
+        async with self._daemon("blocked", module="tests.support.blocked") as child:
             await self._hear("The loop stands still", child)
 
     async def dead_webhook(self) -> None:
@@ -180,7 +186,7 @@ class Faults:
                 await query(database, statement, *values)
             webhooks = {"allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8"}
             database_url = {"url": self.server.url_of("mailerd_webhook")}
-            with self._daemon("webhook", database=database_url, webhooks=webhooks) as child:
+            async with self._daemon("webhook", database=database_url, webhooks=webhooks) as child:
                 await self._hear("A webhook's endpoint fails", child)
 
     async def _hear(self, heading: str, child: Child) -> None:
@@ -207,10 +213,10 @@ class Faults:
         yield database
         await database.close()
 
-    @contextmanager
-    def _daemon(
+    @asynccontextmanager
+    async def _daemon(
         self, name: str, *, module: str = "mailerd", shift: float = 0.0, **sections: dict[str, Any]
-    ) -> Iterator[Child]:
+    ) -> AsyncIterator[Child]:
         config = self.folder / name / "mailerd.toml"
         config.parent.mkdir()
         given: dict[str, dict[str, Any]] = {
@@ -232,8 +238,11 @@ class Faults:
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         config.write_text("\n".join(lines) + "\n", "utf-8")
         child = Child(name, config=config, port=int(given["intake"]["port"]), shift=shift, module=module)
-        child.start()
         try:
+            async with self.starting:
+                child.start()
+                while child.running and not child.has_spoken():  # noqa: ASYNC110 - it waits for a process
+                    await asyncio.sleep(0.05)
             yield child
         finally:
             child.kill()

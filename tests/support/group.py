@@ -1,7 +1,6 @@
 """Three MySQL servers in Group Replication, which choose their primary themselves."""
 
 import os
-import socket
 import sys
 import time
 import uuid
@@ -15,6 +14,7 @@ import pymysql
 from mailerd.sandbox import mysqld
 from mailerd.sandbox.mariadb import Server
 from tests.support.cluster import Cluster
+from tests.support.ports import free_port
 from tests.support.replicated import as_admin
 
 _WITHIN: Final = 60.0
@@ -57,13 +57,14 @@ class Group(Cluster):
     """A group in single-primary mode, which waits for no member that is silent for 5 s."""
 
     def __init__(self, cache: Path) -> None:
-        name, ports = uuid.uuid4(), [_free_port() for _ in range(3)]
+        name, ports = uuid.uuid4(), [free_port() for _ in range(3)]
         seeds = ",".join(f"127.0.0.1:{port}" for port in ports)
         super().__init__(
             [
                 Server(
                     cache=cache,
                     program=mysql_server() or "",
+                    port=free_port(),
                     extra=(*_options(str(name), seeds), f"--server-id={n}", _local(port)),
                 )
                 for n, port in enumerate(ports, start=1)
@@ -163,12 +164,6 @@ def _options(name: str, seeds: str) -> tuple[str, ...]:
 
 def _local(port: int) -> str:
     return f"--loose-group-replication-local-address=127.0.0.1:{port}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":  # for scripts

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mailerd.events.base import Event
+
+PATIENCE: Final = 60.0
+"""Seconds for what comes by itself, however slow the machine is: a wait that is over at once costs none of them."""
 
 
 class Heard:
@@ -28,7 +31,7 @@ class Heard:
         """The story."""
         return [name for name, _ in self.events]
 
-    async def wait_for(self, name: str, *, times: int = 1, within: float = 10.0) -> dict[str, Any]:
+    async def wait_for(self, name: str, *, times: int = 1, within: float = PATIENCE) -> dict[str, Any]:
         """Until it was heard so often; its last fields."""
         try:
             async with asyncio.timeout(within):

@@ -10,6 +10,8 @@ import struct
 from contextlib import suppress
 from typing import Final, Literal, Self
 
+from tests.support.ports import free_port
+
 Way = Literal["up", "down"]
 """up: from the client to the server; down: from the server to the client."""
 BOTH: Final[tuple[Way, Way]] = ("up", "down")
@@ -20,7 +22,7 @@ class Proxy:
     """`async with Proxy(port) as proxy:` listens on `proxy.port`; `passed` counts the bytes of each way."""
 
     def __init__(self, target: int) -> None:
-        self.port = 0
+        self.port = free_port()  # it is ours also while connections are refused
         self.accepted = 0
         self.passed: dict[Way, int] = {"up": 0, "down": 0}
         self._target = target
@@ -104,7 +106,6 @@ class Proxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _tell(self) -> None:
         async with self._changed:

@@ -10,9 +10,10 @@ import pymysql
 
 from mailerd.sandbox.mariadb import Server
 from tests.support.dialect import is_mariadb
+from tests.support.ports import free_port
 
 _BINLOG: Final = ("--log-bin=bin", "--binlog-format=ROW", "--log-slave-updates=ON")
-_FOLLOWED_WITHIN: Final = 20.0
+_FOLLOWED_WITHIN: Final = 60.0
 
 
 def as_admin(server: Server, *statements: str) -> Sequence[tuple[Any, ...]]:
@@ -28,8 +29,8 @@ class Pair:
     """A primary and its replica. `lag` keeps the replica behind, `fail_over` ends the primary and promotes it."""
 
     def __init__(self, cache: Path, *, semi_synchronous: bool = False) -> None:
-        self.primary = Server(cache=cache, extra=(*_BINLOG, "--server-id=1"))
-        self.replica = Server(cache=cache, extra=(*_BINLOG, "--server-id=2"))
+        self.primary = Server(cache=cache, port=free_port(), extra=(*_BINLOG, "--server-id=1"))
+        self.replica = Server(cache=cache, port=free_port(), extra=(*_BINLOG, "--server-id=2"))
         self.replica.password = self.primary.password
         self._semi_synchronous = semi_synchronous
         self._words = ("SLAVE", "MASTER") if is_mariadb() else ("REPLICA", "SOURCE")

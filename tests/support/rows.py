@@ -27,7 +27,7 @@ async def post(
     """A job, stored by the store's own door; its id."""
     job = new_id()
     names = [f"r{number}@example.org" for number in range(recipients)] if isinstance(recipients, int) else recipients
-    await Jobs(database, timeout=10.0).accept(
+    await Jobs(database, timeout=60.0).accept(
         NewJob(
             id=job,
             sender_email=sender,
@@ -51,7 +51,7 @@ def numbers(digits: int) -> str:
 
 
 async def query(database: Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Rows."""
+    """Rows; what a deadlock with a daemon's own transactions has undone is done again."""
 
     async def work(cursor: Any) -> list[tuple[Any, ...]]:
         await cursor.execute(statement, values or None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.sandbox.child_process import child_process
+from tests.support.heard import PATIENCE
 
 _ESCAPES: Final = re.compile(rb"\x1b(?:\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])")
 
@@ -49,7 +50,7 @@ class Terminal:
         """Whether what is typed is shown, as a shell finds it and expects it."""
         return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
-    async def shows(self, part: str, *, within: float = 20.0) -> str:
+    async def shows(self, part: str, *, within: float = PATIENCE) -> str:
         """Wait until something is written; all that was.
 
         Raises:

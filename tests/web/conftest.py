@@ -42,7 +42,7 @@ class ConsoleSite:
     def visitor(self) -> aiohttp.ClientSession:
         """A browser that has not signed in."""
         jar = aiohttp.CookieJar(unsafe=True)
-        made = aiohttp.ClientSession(self.url, cookie_jar=jar, headers=SAME, timeout=aiohttp.ClientTimeout(total=20))
+        made = aiohttp.ClientSession(self.url, cookie_jar=jar, headers=SAME, timeout=aiohttp.ClientTimeout(total=120))
         self.sessions.append(made)
         return made
 
@@ -70,7 +70,7 @@ async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
 async def console_site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
     """The site; its daemon sends nothing, since no loop of it runs but the intake."""
     settings = Settings(
-        database=DatabaseSettings(url=database_url, connect_timeout=5, statement_timeout=10),
+        database=DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20),
         intake=IntakeSettings(port=0),
         gmail=GmailSettings(credentials_dir=tmp_path),
         runner=RunnerSettings(),

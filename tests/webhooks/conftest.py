@@ -27,7 +27,7 @@ def heard() -> Heard:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     events = StoreEvents(Heard())
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
     yield database
     await database.close()
@@ -73,10 +73,10 @@ def happen(database: Database) -> Happen:
 def settings(database_url: str, **webhooks: object) -> Settings:
     """Settings in which days are tenths of a second, and loopback may be reached."""
     given = {
-        "allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8", "timeout": 1.0,
+        "allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8", "timeout": 10.0,
         "retries": [0.05, 0.3, 0.6, 1.2], **webhooks,
     }  # fmt: skip
-    return Settings.model_validate({"database": {"url": database_url, "connect_timeout": 2}, "webhooks": given})
+    return Settings.model_validate({"database": {"url": database_url, "connect_timeout": 20}, "webhooks": given})
 
 
 Deliver = Callable[..., service.WebhookService]

@@ -19,7 +19,7 @@ def heard() -> Heard:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     events = StoreEvents(Heard())
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
     yield database
     await database.close()

@@ -51,7 +51,7 @@ class Google:
         self.more.set()
 
     async def until_asked(self, times: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.asked) < times:
                 self.more.clear()
                 await self.more.wait()

@@ -51,7 +51,7 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
     recorder = Recorder(rows, clock=Clock(), events=RunnerEvents(heard), memory=replay_log)
     running = asyncio.create_task(recorder.run())
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         assert await recorder.record(Handover(letter, "direct")) is WriteResult.STALE
     running.cancel()
     await asyncio.wait([running])

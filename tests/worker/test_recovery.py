@@ -78,7 +78,7 @@ async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
 
     place.google.get_draft = hangs  # type: ignore[method-assign]
     loops = [asyncio.create_task(loop) for loop in (place.rescue.reconcile_loop(), place.rescue.expired_claims_loop())]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for _ in range(2):
             await asked.acquire()
         await post(database, sender="you@example.com", recipients=1)

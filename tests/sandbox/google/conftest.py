@@ -43,7 +43,7 @@ async def client(google: FakeGoogle, running: RunningServer) -> AsyncIterator[Cl
             expires_at=google.now() + 3_600,
         )
         headers = {"Authorization": f"Bearer {token}"}
-        session = aiohttp.ClientSession(running.url, headers=headers, timeout=aiohttp.ClientTimeout(total=10))
+        session = aiohttp.ClientSession(running.url, headers=headers, timeout=aiohttp.ClientTimeout(total=60))
         sessions.append(session)
         return session
 
