@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.sandbox.child_process import child_process
+from tests.support.heard import PATIENCE
 
 _LIBRARIES: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 PYTHON: Final = os.path.abspath(sys.executable)  # noqa: PTH100 - resolve() would leave the virtual environment
@@ -123,7 +124,7 @@ class Child:
         """Whether this life has written anything."""
         return self.runs[-1].log.stat().st_size > 0
 
-    async def until(self, condition: Callable[[str], bool], *, within: float = 20.0) -> None:
+    async def until(self, condition: Callable[[str], bool], *, within: float = PATIENCE) -> None:
         """Wait until its present log fulfils a condition.
 
         Raises:

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 import pymysql
+from pymysql.constants import ER
 
 from mailerd.sandbox.google import COMPOSE
 from mailerd.sandbox.mariadb import Server
@@ -26,6 +26,7 @@ from tests.chaos.child import PYTHON, Child
 from tests.chaos.google import Google, stand_in
 from tests.support.cluster import Cluster, SemiSynchronous
 from tests.support.group import Group
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.replicated import Pair
 
@@ -196,9 +197,19 @@ class Place:
         if child.answering and len(child.runs) == life and len(child.runs[-1].stops) == stops:
             self.over.append((time.monotonic() - asked - bound, what))
 
+    def daemon(self, ident: str) -> Child | None:
+        """The one whose present life has this id, as rows name it; None: that life is over."""
+        lives = ((child, child.runs[-1].log.read_text("utf-8", "replace")) for child in self.daemons)
+        return next((child for child, log in lives if ident in log), None)
+
     async def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Rows, read by a connection that mailerd has no part in."""
-        return await asyncio.to_thread(self._rows, statement, values)
+        """Rows, by a connection that mailerd has no part in; what a deadlock with a daemon has undone is done again."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._rows, statement, values)
+            except pymysql.err.OperationalError as error:
+                if error.args[0] != ER.LOCK_DEADLOCK:
+                    raise
 
     def _rows(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with (
@@ -216,7 +227,7 @@ class Place:
 async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
     """Build it; whatever is still there at the end is killed."""
     several = _several(setting)
-    server = several.primary if several else Server(cache=ROOT / ".cache", durable=setting.durable)
+    server = several.primary if several else Server(cache=ROOT / ".cache", durable=setting.durable, port=free_port())
     try:
         await asyncio.to_thread(several.start if several else server.start)
         async with (
@@ -300,7 +311,7 @@ def _way(url: str, daemon: int, lanes: dict[tuple[int, int], Proxy]) -> str:
 
 
 def _config(folder: Path, number: int, setting: Setting, url: str, google: Google) -> tuple[Path, int, int]:
-    port, public_port = _free_port(), _free_port()
+    port, public_port = free_port(), free_port()
     sections: dict[str, dict[str, object]] = {
         "database": {"url": url, "connect_timeout": CONNECT, "statement_timeout": STATEMENT},
         "intake": {"port": port},
@@ -351,12 +362,6 @@ async def _prepared(config: Path) -> str:
             raise RuntimeError(f"mailerd {' '.join(arguments)}: {done.stderr}")
         said = done.stdout
     return said.split()[-1]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def others(children: Sequence[Child], child: Child) -> list[Child]:

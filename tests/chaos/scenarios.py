@@ -27,17 +27,33 @@ BLIND: Final = "blind@example.com"
 _PAST_THE_LEASE: Final = LEASE + 2 * REQUEST_TIMEOUT + 1.5
 """Seconds until a successor has settled what a stopped daemon held."""
 _SLACK: Final = 1.0
+_SENDING: Final = "SELECT DISTINCT daemon_id FROM job_recipients WHERE status = 'sending'"
 
 
 async def _kill9(place: Place, size: Size) -> int:
-    """A kill on average every 0.8 s: most daemons die while they send, some before they have begun."""
+    """A kill on average every 0.8 s: the first while it sends, most others as well, some before they have begun."""
+    kills = 0
     for n in range(size.rounds):
         await place.post(_share(size, n))
+        kills += await _kill_while_it_sends(place) if not n else 0
         await asyncio.sleep(place.chance.uniform(0.2, 1.4))
         child = place.chance.choice(place.daemons)
         child.kill()
         child.start()
-    return size.rounds
+    return size.rounds + kills
+
+
+async def _kill_while_it_sends(place: Place) -> int:
+    """Kill who sends until one has left letters behind, whose leases lapse; the number of kills."""
+    kills = 0
+    while True:
+        for (ident,) in (await place.rows(_SENDING))[:1]:
+            if (child := place.daemon(ident)) is None:
+                return kills
+            child.kill()
+            child.start()
+            kills += 1
+        await asyncio.sleep(0.02)
 
 
 async def _stop_cont(place: Place, size: Size) -> int:
@@ -68,6 +84,8 @@ async def _db_freeze(place: Place, size: Size) -> int:
         await asyncio.sleep(place.chance.uniform(0.3, 1.0))
         place.server.freeze()
         await asyncio.sleep(size.seconds)
+        for child in place.daemons:
+            await child.until(lambda log: "database_away" in log)
         place.server.thaw()
         await asyncio.sleep(REQUEST_TIMEOUT)
     return size.rounds

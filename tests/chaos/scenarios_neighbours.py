@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND
-from tests.chaos.child import Child
 from tests.chaos.place import LEASE, SENDER, Place, Setting
 from tests.chaos.scenario import Scenario, Size
 
@@ -62,7 +61,7 @@ async def _long_search(place: Place, size: Size) -> int:
     )
     await place.google.fault(kind="latency", method="drafts.create", sender=SENDER, count=-1, seconds=0.5)
     await place.post(60)
-    victim = _whose(place, lambda log: scans not in log)
+    (victim,) = (child for child in place.daemons if child is not place.daemon(scans))
     await _until(place, f"SELECT COUNT(*) > 0 FROM job_recipients WHERE status = 'sending' AND daemon_id <> '{scans}'")
     victim.kill()
     await place.google.clear_faults()
@@ -104,11 +103,6 @@ async def _judge_crashes(place: Place, *, letters: int) -> None:
         place.breaches.append(f"{failed} letters are failed, {letters} crash")
 
 
-def _whose(place: Place, mine: Callable[[str], bool]) -> Child:
-    """The daemon whose present log is like this."""
-    return next(child for child in place.daemons if mine(child.runs[-1].log.read_text("utf-8", "replace")))
-
-
 async def _until(place: Place, true: str) -> None:
     """The scenario's limit is the bound."""
     while not (await place.rows(true))[0][0]:  # noqa: ASYNC110 - a table
@@ -131,8 +125,9 @@ _TWO: Final[dict[str, tuple[str, ...]]] = {SENDER: (COMPOSE,), BAD: (COMPOSE,)}
 
 OF_NEIGHBOURS: Final = (
     Scenario(
-        "hanging", "one mailbox whose every call hangs, beside another", _hanging, Size(450, 1, 3.0),
-        Size(2400, 1, 20.0), setting=Setting(senders=_TWO, latency=_SLOW), within=240, hits=("google_call_failed",),
+        "hanging", "one mailbox whose every call hangs, beside another", _hanging, Size(240, 1, 6.0),
+        Size(2400, 1, 20.0), setting=Setting(senders=_TWO, latency=_SLOW, concurrency=4), within=400,
+        hits=("google_call_failed",),
     ),
     Scenario(
         "dead_tokens", "the token endpoint is dead: who has a token goes on", _dead_tokens, Size(1500, 1, 6.0),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mailerd.core.suppression import SUPPRESSED
-from tests.chaos.place import Place
+from tests.chaos.place import REQUEST_TIMEOUT, Place
 
 _ROWS: Final = """
 SELECT r.job_id, r.seq, r.status, r.error, r.message_id, j.sender_email FROM job_recipients r
@@ -23,8 +23,8 @@ SELECT a.recipient_id, a.event, a.claim_token FROM attempts a
  WHERE a.id > l.id AND a.applied = 1 AND NOT (a.event = 'sent' AND %s)"""
 """%s: whether the database was another server meanwhile. Then each daemon tells it again what Google answered, which
 may settle a doubt of a lapsed claim, as it should."""
-_ON_THE_WAY: Final = 0.5
-"""Seconds that a request which began in time may need to reach Google's stand-in and be carried out."""
+_ON_THE_WAY: Final = REQUEST_TIMEOUT
+"""Seconds in which a request that began in time is carried out by Google's stand-in, or is given up."""
 OPEN: Final = """
 SELECT COALESCE(SUM(status IN ('waiting', 'sending') OR (status = 'unsure' AND lease_until IS NOT NULL)), 0)
   FROM job_recipients"""

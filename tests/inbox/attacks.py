@@ -27,6 +27,7 @@ from mailerd.sandbox.mariadb import Server
 from tests.chaos import place as places
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
+from tests.support.ports import free_port
 
 ME: Final = places.SENDER
 VOUCHED: Final = (
@@ -210,7 +211,7 @@ class Prober(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.01):
             began = time.monotonic()
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
             try:
                 connection.request("GET", "/health/live")
                 connection.getresponse().read()
@@ -225,7 +226,7 @@ class Prober(threading.Thread):
 @asynccontextmanager
 async def daemon(folder: Path, google: FakeGoogle) -> AsyncIterator[tuple[Child, Server, str]]:
     """A daemon that reads the mailbox of ME, its database, and an API key."""
-    server = Server(cache=places.ROOT / ".cache", durable=False)
+    server = Server(cache=places.ROOT / ".cache", port=free_port())
     try:
         await asyncio.to_thread(server.start)
         async with serve(google) as served:
@@ -300,7 +301,7 @@ async def judge(it: places.Place, attacks: list[Attack], letters: list[Letter], 
 
 def alive(port: int) -> bool:
     """Whether the daemon answers."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/health/ready")
         return connection.getresponse().status == 200
@@ -316,7 +317,7 @@ def post(port: int, key: str, letters: int) -> None:
         "sender_email": ME, "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}"},
         "recipients": [{"email": f"r{n}@example.org", "name": f"R{n}"} for n in range(letters)],
     }  # fmt: skip
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(
         "POST",
         "/api/jobs/send_template_emails",

@@ -49,7 +49,7 @@ def arrive(google: FakeGoogle, letter: Letter, shape: str) -> None:
     google.arrivals.add(letter, shape, due=google.now())
 
 
-async def read_up(database: Database, google: FakeGoogle, *, within: float = 20.0) -> None:
+async def read_up(database: Database, google: FakeGoogle) -> None:
     """Until everything that came to ME is read and committed."""
 
     async def done() -> bool:
@@ -58,7 +58,7 @@ async def read_up(database: Database, google: FakeGoogle, *, within: float = 20.
         rows = await query(database, statement, ME)
         return rows == [(google.mailbox(ME).history_id, "read")]
 
-    await eventually(done, within=within)
+    await eventually(done)
 
 
 async def fates(database: Database) -> dict[str, tuple[str | None, str | None, str | None]]:

@@ -214,7 +214,7 @@ async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
         assert await states(database, job) == {"waiting": 1}
         controls = JobActions(database, timeout=5, in_flight=timedelta(0))
         await controls.apply(job, JobChange.CANCEL, actor="ada")
-        await eventually(lambda: _is_cancelled(database, job), within=20)
+        await eventually(lambda: _is_cancelled(database, job))
     assert (await audit(database))[1] == []
 
 

@@ -17,7 +17,8 @@ from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhooks import Webhooks
 from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
+from tests.support.ports import free_port
 from tests.support.rows import query
 from tests.webhooks.conftest import Deliver, Happen, endpoint
 from tests.webhooks.receiver import Behaviour, Receiver, receiving
@@ -34,7 +35,7 @@ async def running(it: service.WebhookService) -> AsyncIterator[None]:
             await task
 
 
-async def delivered(database: Database, number: int, *, within: float = 15) -> None:
+async def delivered(database: Database, number: int, *, within: float = PATIENCE) -> None:
     async def all_there() -> bool:
         rows = await query(database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'delivered'")
         return bool(rows == [(number,)])
@@ -152,7 +153,7 @@ async def test_an_endpoint_that_behaves_badly_gets_its_events_when_it_behaves(
     await endpoint(database, receiver)
     receiver.behaviour = behaviour
     uids = await happen(6)
-    async with running(deliver()):
+    async with running(deliver(timeout=1.0)):
         await heard.wait_for("webhook_attempt_failed", times=6)
         before = len(receiver.posts)
         assert not receiver.taken
@@ -181,9 +182,9 @@ async def test_an_answer_whose_body_breaks_off_after_a_success_is_a_success(
 async def test_a_receiver_that_is_down_for_long_gets_everything_soon_after_it_is_back(
     database: Database, deliver: Deliver, happen: Happen, heard: Heard
 ) -> None:
-    async with receiving() as receiver:
+    port = free_port()
+    async with receiving(port=port) as receiver:
         await endpoint(database, receiver)
-        port = int(receiver.url.rpartition(":")[2].partition("/")[0])
     uids = await happen(500)
     async with running(deliver()):
         await heard.wait_for("webhook_failing")
@@ -192,7 +193,7 @@ async def test_a_receiver_that_is_down_for_long_gets_everything_soon_after_it_is
         rows = await query(database, "SELECT MAX(attempts), SUM(attempts) FROM webhook_deliveries")
         assert rows[0][1] < 50, "one at a time looks whether it is back, however many wait"
         async with receiving(receiver, port=port):
-            await delivered(database, 500, within=30)
+            await delivered(database, 500)
             await heard.wait_for("webhook_recovered")
     assert receiver.taken == dict.fromkeys(uids, 1)
 
@@ -297,9 +298,11 @@ async def test_one_event_that_the_endpoint_never_takes_is_given_up_and_can_be_re
     (poison,) = await happen(1)
     webhooks = Webhooks(database, timeout=5)
     async with running(deliver(retries=[0.05, 0.05])):
+        taken = 0
         while not heard.of("webhook_event_given_up"):
             await happen(1)
-            await delivered(database, len(receiver.taken) or 1)
+            taken += 1
+            await delivered(database, taken)
         assert heard.of("webhook_event_given_up")[0]["uid"] == poison
         assert (await webhooks.find(id_)).failing_since is None
         receiver.behaviour, receiver.taken[poison] = None, 0
@@ -330,11 +333,11 @@ async def test_many_slow_endpoints_of_one_owner_hold_up_no_other_owner(
         slow.secret = ""
         await endpoint(database, receiver, "quick", owner=8)
         await happen(1)
-        async with running(deliver(timeout=30, concurrency=8)):
-            await eventually(lambda: asyncio.sleep(0, slow.at_once == 4), within=10)
+        async with running(deliver(timeout=60, concurrency=8)):
+            await eventually(lambda: asyncio.sleep(0, slow.at_once == 4))
             for number in range(2, 12):
                 await happen(1)
-                await delivered(database, number, within=3)
+                await delivered(database, number, within=30)  # sooner than a slow one is given up
             assert slow.most_at_once == 4, "half of the places"
             release.set()
 
@@ -352,8 +355,8 @@ async def test_a_slow_endpoint_holds_up_no_other(
         await endpoint(database, slow, "slow")
         await endpoint(database, receiver, "quick")
         uids = await happen(30)
-        async with running(deliver(timeout=30)):
-            await delivered(database, 30)
+        async with running(deliver(timeout=60)):
+            await delivered(database, 30, within=30)  # sooner than a slow one is given up
             assert set(receiver.taken) == set(uids)
             assert slow.most_at_once <= 4
             release.set()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.house.source import ROOT
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.rows import query
 from tests.webhooks.conftest import Deliver, Happen
 from tests.webhooks.test_delivering import delivered, running
@@ -23,9 +23,7 @@ from tests.webhooks.test_delivering import delivered, running
 
 @pytest.fixture
 async def example(database: Database, tmp_path: Path) -> AsyncIterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/mailerd"
     _, secret = await Webhooks(database, timeout=5).create(NewEndpoint("example", url))
     process = await asyncio.create_subprocess_exec(
@@ -42,7 +40,7 @@ async def example(database: Database, tmp_path: Path) -> AsyncIterator[str]:
             return True
         return False
 
-    await eventually(listens, within=30)
+    await eventually(listens)
     yield url
     process.terminate()
     await process.wait()

@@ -68,7 +68,9 @@ async def misbehaves_at_times(receiver: Receiver, writer: asyncio.StreamWriter) 
 async def make_events(database: Database, stop: asyncio.Event) -> None:
     """Letters that fail in the daemons, and what a person asks; no more than are delivered."""
     actions = JobActions(database, timeout=10, in_flight=timedelta(seconds=60))
-    while not stop.is_set():
+    made = 0
+    while not stop.is_set() or made < LEAST_EVENTS:
+        made += 5  # one of each letter that fails, and those of the jobs
         await eventually(lambda: few_wait(database), within=120)
         job = await post(database, recipients=5, text=_REFUSED)
         other = await post(database, recipients=2)

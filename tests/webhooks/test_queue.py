@@ -19,6 +19,7 @@ from mailerd.core.webhook_retries import (
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import NewEndpoint, Webhooks
+from tests.support.heard import PATIENCE
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver
@@ -63,8 +64,8 @@ async def test_a_daemon_that_stopped_with_the_endpoint_locked_holds_up_nobody(
     async with frozen.cursor() as cursor:
         await cursor.execute("SELECT id FROM webhooks FOR UPDATE")
     queue = WebhookQueue(database, lease=WAIT)
-    assert await asyncio.wait_for(queue.claim(shop, most=4, at_once=4), 2) == []
-    assert not await asyncio.wait_for(queue.fan_out(shop), 2)
+    assert await asyncio.wait_for(queue.claim(shop, most=4, at_once=4), PATIENCE) == []
+    assert not await asyncio.wait_for(queue.fan_out(shop), PATIENCE)
     frozen.close()
 
 
