@@ -90,7 +90,7 @@ class Login:
 
     async def end(self) -> tuple[int, str]:
         """Its exit code and all that it said."""
-        out, err = await asyncio.wait_for(self.process.communicate(), 20)
+        out, err = await asyncio.wait_for(self.process.communicate(), 60)
         return self.process.returncode or 0, self.said + out.decode() + err.decode()
 
 
@@ -108,7 +108,7 @@ async def command(place: Place, *arguments: str) -> asyncio.subprocess.Process:
 
 async def ended(place: Place, *arguments: str) -> tuple[int, str]:
     process = await command(place, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, out.decode() + err.decode()
 
 
@@ -124,7 +124,7 @@ async def login(place: Place) -> AsyncIterator[Start]:
         assert process.stdout is not None
         said = ""
         while "Waiting" not in said:
-            line = await asyncio.wait_for(process.stdout.readline(), 20)
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
             assert line, said + (await process.communicate())[1].decode()
             said += line.decode()
         found = re.search(r"http\S+/auth\?\S+", said)
@@ -140,7 +140,7 @@ async def login(place: Place) -> AsyncIterator[Start]:
 
 async def browse(url: str) -> tuple[int, str]:
     """What a browser shows in the end."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as browser, browser.get(url) as page:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as browser, browser.get(url) as page:
         return page.status, await page.text()
 
 

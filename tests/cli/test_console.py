@@ -1,9 +1,9 @@
 """`mailerd console login`: the link leads to a daemon, or there is none."""
 
 from tests.cli.conftest import Shop
-from tests.client.test_clients import free_port
 from tests.support.daemon import running
 from tests.support.heard import Heard
+from tests.support.ports import free_port
 from tests.support.rows import query
 
 

@@ -68,7 +68,7 @@ async def test_a_sign_in_is_rehearsed(shop: Shop) -> None:
     assert process.stdout is not None
     said = ""
     while shop.google.accounts.auth_uri not in said:
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         assert line, said + (await process.communicate())[1].decode()
         said = line.decode()
     address = next(word for word in said.split() if word.startswith("http"))

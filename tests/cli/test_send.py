@@ -196,7 +196,7 @@ async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop,
     assert sending.stdout is not None
     told = b""
     while b"No daemon has been heard of" not in told:
-        line = await asyncio.wait_for(sending.stdout.readline(), 30)
+        line = await asyncio.wait_for(sending.stdout.readline(), 60)
         assert line, told
         told += line
     assert b"The job is stored and goes when one runs; this command waits." in told

@@ -1,7 +1,6 @@
 """`mailerd suppress`: as an operator types it."""
 
 import json
-import time
 
 from mailerd.cli import suppress
 from mailerd.cli.common import asked_by
@@ -82,15 +81,19 @@ async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -
     assert {it["email"] for it in listed} == {f"{name}@example.com" for name in ("ada", "eve", "new")}
 
 
-async def test_a_hundred_thousand_lines_are_imported_within_seconds(shop: Shop) -> None:
+async def test_a_hundred_thousand_lines_are_imported_in_few_statements(shop: Shop) -> None:
     (shop.folder / "many.csv").write_text("email\n" + "".join(f"p{n}@example.com\n" for n in range(100_000)), "utf-8")
-    began = time.monotonic()
+    before = await _statements(shop)
     assert "100,000 addresses read, 100,000 new" in await shop.say("suppress", "import", "many.csv")
-    assert time.monotonic() - began < 30
+    assert await _statements(shop) - before < 2_000
     assert await query(shop.database, "SELECT COUNT(*) FROM suppressions") == [(100_000,)]
     keys = await Secrets(shop.database, timeout=5).keys()
     suppressions = Suppressions(shop.database, key=keys.address, timeout=5)
     assert len(await suppressions.binding(["P99@example.com", "q@example.com"], list_id=EVERYTHING)) == 1
+
+
+async def _statements(shop: Shop) -> int:
+    return int((await query(shop.database, "SHOW GLOBAL STATUS LIKE 'Questions'"))[0][1])
 
 
 async def test_the_key_of_links_is_rotated(shop: Shop) -> None:

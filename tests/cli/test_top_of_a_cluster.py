@@ -66,7 +66,7 @@ async def test_top_and_health_name_the_server_and_when_it_took_over(cluster: Sem
         async def follows() -> bool:
             return (await ready()).get("database_server") == after
 
-        await eventually(follows, within=15)
+        await eventually(follows)
         moved = datetime.fromisoformat((await ready())["database_moved_at"])
         assert began <= moved <= datetime.now(UTC)
         assert heard.of("writer_changed")[0]["where"] == after
@@ -101,5 +101,5 @@ async def test_watch_follows_the_writer(cluster: SemiSynchronous, tmp_path: Path
             await asyncio.to_thread(as_admin, old, "STOP SLAVE")
         async with running(settings(cluster.url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")
-        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+        assert await asyncio.to_thread(screen.process.wait, 60) == 0
     old.thaw()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,13 +14,8 @@ from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
 from mailerd.intake import recipient_models, response_models
 from mailerd.intake.request_models import JobFields, RecipientIn
 from tests.client.conftest import Place, a_job, ask
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def close(client: Any) -> None:
@@ -35,7 +29,7 @@ async def test_a_job_is_posted_waited_for_and_read(place: Place, kind: Any) -> N
     client = kind(place.url, key=place.key)
     posted = await ask(client, "create_job", a_job("ada@example.org", "bob@example.org", reference="order 17"))
     assert (posted["accepted"], posted["replayed"]) == (2, False)
-    job = await ask(client, "wait_until_finished", posted["job_id"], within=20)
+    job = await ask(client, "wait_until_finished", posted["job_id"], within=60)
     assert (job["status"], job["counts"]["sent"], job["reference"]) == ("completed", 2, "order 17")
     found = await ask(client, "recipients", posted["job_id"])
     assert [(each["email"], each["status"]) for each in found] == [
@@ -167,7 +161,7 @@ async def test_a_client_that_is_closed_waits_no_longer(place: Place) -> None:
     following = asyncio.create_task(asyncio.to_thread(lambda: list(client.events(follow=3600))))
     await place.heard.wait_for("request_answered")
     client.close()
-    assert await asyncio.wait_for(following, 10) == []
+    assert await asyncio.wait_for(following, 60) == []
 
 
 @pytest.mark.parametrize(
@@ -208,6 +202,6 @@ async def test_the_example_for_a_shell_posts_an_order_once(place: Place) -> None
             script, "17", "ada@example.org", stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "MAILERD_URL": place.url, "MAILERD_API_KEY": place.key},
         )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(), 30)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, json.loads(out)["accepted"]) == (0, 1)
     assert await place.jobs() == 1

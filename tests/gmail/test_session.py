@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,13 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, Script, http, listening
+from tests.support.own_time import own_time
+from tests.support.ports import free_port
 
 Told = list[tuple[str, dict[str, object]]]
 
 ME = "me@example.com"
-BOUND = 0.3
+BOUND = 1.0
 SECRETS = ("hush-secret", "hush-refresh", "hush-token")
 
 
@@ -76,9 +77,9 @@ def opened(port: int, folder: Path, events: GmailEvents) -> Callable[..., Gmail]
 
 async def bounded(call: Awaitable[Reply]) -> Reply:
     """The reply, which must come soon after the time-out at the latest."""
-    started = time.monotonic()
-    reply = await asyncio.wait_for(call, 5)
-    assert time.monotonic() - started < BOUND + 0.5
+    started = own_time()
+    reply = await asyncio.wait_for(call, 30)
+    assert own_time() - started < BOUND + 0.5
     return reply
 
 
@@ -198,7 +199,7 @@ async def test_a_trickle_cannot_outlast_the_time_out(raw: Raw, opened: Callable[
 
 
 async def test_a_closed_port_is_unreachable(opened: Callable[..., Gmail]) -> None:
-    async with opened(api_root=f"http://127.0.0.1:{_free_port()}/") as gmail:
+    async with opened(api_root=f"http://127.0.0.1:{free_port()}/") as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert isinstance(reply, NotSent)
     assert "ClientConnectorError" in reply.cause
@@ -282,7 +283,7 @@ async def test_cancelling_a_call_passes_through_and_throws_the_connection_away(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(raw.gone.wait(), 2)
+        await asyncio.wait_for(raw.gone.wait(), 60)
         raw.script = raw.says(OK)
         assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
 
@@ -293,7 +294,7 @@ async def test_a_refusal_that_comes_before_the_upload_is_read_counts(raw: Raw, o
         await it.let_go.wait()
 
     raw.script = early
-    async with opened(request_timeout=2) as gmail:
+    async with opened(request_timeout=20) as gmail:
         reply = await gmail.send_message(ME, raw=b"x" * 30_000_000)
         assert reply == Refused(413, message="too large")
     raw.let_go.set()
@@ -303,7 +304,7 @@ async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_letter(
     raw: Raw, opened: Callable[..., Gmail]
 ) -> None:
     raw.script = raw.says(http(b'{"id":"d","message":{"id":"m","threadId":"t"}}'))
-    async with opened(request_timeout=2) as gmail:
+    async with opened(request_timeout=20) as gmail:
         assert isinstance(await gmail.create_draft(ME, raw=b"x" * 6_000_000), Accepted)
     head = raw.heads[0].decode()
     assert head.startswith("POST /upload/gmail/v1/users/me/drafts?uploadType=media ")
@@ -367,9 +368,3 @@ async def test_outside_of_its_block_the_door_is_a_bug_and_says_so(opened: Callab
     gmail = opened()
     with pytest.raises(RuntimeError, match="async with"):
         await gmail.send_draft(ME, draft_id="r1")
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

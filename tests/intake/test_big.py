@@ -25,7 +25,7 @@ def _what_was_loaded_before_stays() -> Iterator[None]:
 
 
 async def test_twenty_thousand_recipients_are_taken_whole_while_the_loop_stays_awake(build: Build) -> None:
-    site = await build(patience=10.0)
+    site = await build(patience=60)
     body = json.dumps(
         job(
             *(
@@ -60,7 +60,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build, name: str) -> None:
-    site = await build(patience=5.0)
+    site = await build(patience=60)
     body = json.dumps(job(variables={"product": "X"})).replace('"X"', HOSTILE[name]).encode()
     stalls = []
     for _ in range(3):
@@ -72,7 +72,7 @@ async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build
 
 
 async def test_addresses_are_looked_up_in_the_suppressions_while_the_loop_stays_awake(build: Build) -> None:
-    site = await build(patience=10.0)
+    site = await build(patience=60)
     people = [{"email": f"reader{n}@mail{n % 300}.example.com"} for n in range(100_000)]
     body = json.dumps(job(*people, template={"subject": "x", "text": "y"})).encode()
     stalls = []
@@ -95,8 +95,8 @@ async def _post(site: Site, body: bytes) -> tuple[int, dict[str, Any], float, fl
             worst = max(worst, own_time() - before)
 
     watching = asyncio.create_task(watch())
-    started = asyncio.get_running_loop().time()
+    started = own_time()
     status, answer = await site.post_bytes(io.BytesIO(body))
-    seconds = asyncio.get_running_loop().time() - started
+    seconds = own_time() - started
     watching.cancel()
     return status, answer, worst, seconds

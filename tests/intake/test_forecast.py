@@ -31,7 +31,7 @@ BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
 async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
     """An intake that plays four letters a day forward."""
     events = StoreEvents(Heard())
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
     yield await build(forecast=ForecastService(ForecastReader(database, lambda: FOUR, 5.0)))
     await database.close()

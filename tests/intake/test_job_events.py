@@ -32,7 +32,7 @@ async def stream(site: Site, job_id: str, last: str = "") -> AsyncIterator[aioht
 async def event(response: aiohttp.ClientResponse) -> dict[str, str]:
     """The next event that is not a comment."""
     while True:
-        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 5)
+        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
         found = dict(line.split(": ", 1) for line in block.decode().strip().splitlines())
         if "event" in found:
             return found
@@ -63,7 +63,7 @@ async def test_progress_is_told_as_it_comes_and_the_end_ends_the_stream(site: Si
         while told["event"] != "finished":
             told = await event(response)
         assert '"sent":3' in told["data"]
-        assert await asyncio.wait_for(response.content.read(), 5) == b""
+        assert await asyncio.wait_for(response.content.read(), 60) == b""
     async with stream(site, job_id, told["id"]) as response:
         assert response.status == 204  # whoever has seen the end need not come again
 
@@ -116,11 +116,11 @@ async def test_a_revoked_key_ends_its_streams(build: Build) -> None:
     async with stream(site, job_id) as response:
         await event(response)
         await site.keys.revoke("test")
-        assert await asyncio.wait_for(response.content.read(), 5) == b""
+        assert await asyncio.wait_for(response.content.read(), 60) == b""
 
 
 async def test_a_stop_does_not_wait_for_streams(build: Build) -> None:
-    site = await build(grace=5.0)
+    site = await build(grace=60.0)
     job_id = await posted(site)
     addresses: asyncio.Queue[Any] = asyncio.Queue()
     serving = asyncio.create_task(site.intake.run(started=addresses.put_nowait))
@@ -130,7 +130,7 @@ async def test_a_stop_does_not_wait_for_streams(build: Build) -> None:
         started = asyncio.get_running_loop().time()
         serving.cancel()
         await asyncio.wait([serving])
-        assert asyncio.get_running_loop().time() - started < 3
+        assert asyncio.get_running_loop().time() - started < 30
 
 
 async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -> None:
@@ -156,7 +156,7 @@ async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.Mo
     job_id = await posted(site)
     async with stream(site, job_id) as response:
         await event(response)
-        assert await asyncio.wait_for(response.content.readuntil(b"\n\n"), 5) == b": still here\n\n"
+        assert await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60) == b": still here\n\n"
 
 
 async def test_a_client_that_leaves_its_stream_is_no_bug(site: Site) -> None:
@@ -187,7 +187,7 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         monkeypatch.setattr(web.StreamResponse, "write", hang)
         await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
         with pytest.raises(aiohttp.ClientError):
-            await asyncio.wait_for(response.content.read(), 5)
+            await asyncio.wait_for(response.content.read(), 60)
     told = await site.heard.wait_for("connection_too_slow")
     assert told == {"address": "127.0.0.1", "reason": "the answer was not read within 0.05 s"}
     assert site.heard.of("request_failed") == []

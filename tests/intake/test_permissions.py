@@ -107,9 +107,7 @@ async def test_an_address_that_guesses_is_shut_out_for_a_while_before_the_databa
 
 
 async def test_a_good_key_is_not_shut_out_by_the_bad_ones_of_its_neighbours(build: Build) -> None:
-    clock = SteppedClock()
-    clock.monotonic = lambda: 1000.0  # type: ignore[method-assign]  # no minute passes, however slow the machine is
-    site = await build(clock=clock)
+    site = await build(clock=SteppedClock())
     assert (await site.get("/api/jobs"))[0] == 200
     bad = [(await site.get("/api/jobs", headers={"X-API-Key": "x"}))[0] for _ in range(MAX_FAILURES_PER_MINUTE + 1)]
 
@@ -205,7 +203,7 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(said)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(reader.readexactly(1), 5)
+            await asyncio.wait_for(reader.readexactly(1), 60)
         writer.close()
     assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
 

@@ -27,7 +27,7 @@ def head(site: Site, *headers: str) -> bytes:
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     body = await reader.readexactly(int(length.partition(b":")[2]))
     return int(head.split()[1]), json.loads(body)
@@ -35,7 +35,7 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 async def small(build: Build) -> Site:
-    return await build(settings=IntakeSettings(port=0, max_body=1000), body_timeout=0.3)
+    return await build(settings=IntakeSettings(port=0, max_body=1000), body_timeout=1.5)
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(small: Site) -> None:
@@ -82,7 +82,7 @@ async def test_expect_100_is_answered_when_the_body_is_wanted(site: Site) -> Non
     body = json.dumps(job()).encode()
     reader, writer = await connect(site)
     writer.write(head(site, f"Content-Length: {len(body)}", "Expect: 100-continue"))
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
 
     assert (await answered(reader))[0] == 200
@@ -195,13 +195,13 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
     port = listening.getsockname()[1]
     serving = asyncio.create_task(site.intake.run(sockets=[listening]))
     posting = asyncio.create_task(site.client.post(f"http://127.0.0.1:{port}{PATH}", json=job()))
-    await asyncio.wait_for(slow.begun.acquire(), 5)
+    await asyncio.wait_for(slow.begun.acquire(), 60)
     serving.cancel()
     while listening.fileno() != -1:  # noqa: ASYNC110 - a socket's end is no event
         await asyncio.sleep(0)
     slow.go_on()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await posting).status == 200
     await asyncio.wait([serving])
 

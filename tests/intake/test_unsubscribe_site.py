@@ -69,14 +69,14 @@ async def public(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr(unsubscribe_site, "ANSWER_DELAY", 0.01)
     heard = Heard()
     database = Database(
-        DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=StoreEvents(heard)
+        DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=StoreEvents(heard)
     )
     await migrate(database, events=StoreEvents(heard))
-    keys = await Secrets(database, timeout=2).keys()
-    suppressions = Suppressions(database, key=keys.address, timeout=2)
+    keys = await Secrets(database, timeout=20).keys()
+    suppressions = Suppressions(database, key=keys.address, timeout=20)
     news = await suppressions.make_list("news", title="Autumn <news>")
-    site = UnsubscribeSite(PublicSettings(), database=database, timeout=2, events=SuppressionEvents(heard))
-    timeout = aiohttp.ClientTimeout(total=20)
+    site = UnsubscribeSite(PublicSettings(), database=database, timeout=20, events=SuppressionEvents(heard))
+    timeout = aiohttp.ClientTimeout(total=60)
     async with site.serve() as (host, port), aiohttp.ClientSession(timeout=timeout) as client:
         yield Public(f"http://{host}:{port}", client, database, keys, suppressions, news, heard)
     await database.close()
@@ -239,7 +239,7 @@ async def test_robots_and_style_and_other_methods(public: Public) -> None:
 async def test_a_key_that_was_rotated_by_another_process_works_at_once(public: Public) -> None:
     async with public.client.get(f"{public.url}/u/{public.token()}") as response:
         assert response.status == 200
-    secrets = Secrets(public.database, timeout=2)
+    secrets = Secrets(public.database, timeout=20)
     await secrets.rotate()
     public.keys = await secrets.keys()
     old, new = public.token(), public.token(key_id=2)
@@ -290,13 +290,13 @@ async def test_pipelined_requests_leave_others_their_turn(public: Public) -> Non
 async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unsubscribe_site, "FIRST_REQUEST_TIMEOUT", 0.4)
     site = UnsubscribeSite(
-        PublicSettings(), database=public.database, timeout=2, events=SuppressionEvents(public.heard)
+        PublicSettings(), database=public.database, timeout=20, events=SuppressionEvents(public.heard)
     )
     async with site.serve() as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"POST /u/x HTTP/1.1\r\nHost: x\r\n")
         with suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
 
@@ -306,7 +306,7 @@ async def test_what_is_no_http_is_an_event_and_no_stack_on_standard_error(
     host, port = public.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /u/x HTTP/1.1\r\nHost: x\r\nX-Big: A\x1b[2J" + b"y" * 15_000 + b"\r\n\r\n")
-    assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+    assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     await public.heard.wait_for("request_malformed")
     said = capfd.readouterr()

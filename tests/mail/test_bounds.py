@@ -156,7 +156,7 @@ def reason(made: Rendered) -> str:
 
 @pytest.mark.parametrize("source", BOMBS)
 async def test_a_bomb_ends_soon_and_the_next_letter_is_made(source: str) -> None:
-    async with rendering() as it, asyncio.timeout(30):
+    async with rendering() as it, asyncio.timeout(60):
         started = time.monotonic()
         try:
             (made,) = await it.renderer.render(a_template(source), [READER], origin="a stranger")
@@ -164,7 +164,7 @@ async def test_a_bomb_ends_soon_and_the_next_letter_is_made(source: str) -> None
         except TemplateErrors as errors:
             said = str(errors)
         assert said == "" or (said.startswith("html") and len(said) < 400)
-        assert time.monotonic() - started < 10, "thrice half a second of CPU, and two starts, on a busy machine"
+        assert time.monotonic() - started < 25, "thrice half a second of CPU; what is given up takes thrice ten seconds"
         (good,) = await it.renderer.render(GOOD, [READER], origin="somebody else")
         assert good == Content("Hello Ada", "<p>1</p>", "1")
 
@@ -197,7 +197,7 @@ async def test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_on
         waited = time.monotonic() - started
         assert not theirs.done()
         theirs.cancel()
-    assert waited < 3.0, "three turns of the stranger, which end after 50 ms and a letter"
+    assert waited < 15.0, "three turns of the stranger, and not all its letters, which take a minute"
 
 
 async def test_css_that_is_nested_too_deeply_ends_the_child_and_not_the_daemon() -> None:
@@ -233,8 +233,8 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
 
 
 async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 0.5)
-    async with asyncio.timeout(30), rendering() as it:
+    monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 4.0)
+    async with asyncio.timeout(60), rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         assert it.renderer.pid is not None
         os.kill(it.renderer.pid, signal.SIGSTOP)

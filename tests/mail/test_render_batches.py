@@ -70,7 +70,7 @@ async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> No
 
 
 async def test_the_letters_of_a_slow_sender_go_one_by_one() -> None:
-    async with CountingRenderer() as renderer, asyncio.timeout(30):
+    async with CountingRenderer() as renderer, asyncio.timeout(60):
         batches = RenderBatches(renderer)
         await batches.render(CHOSEN, reader(0, bomb=True), origin="o", batch="job")
         assert renderer.is_slow("o")
@@ -109,7 +109,7 @@ async def test_a_renderer_that_is_closed_leaves_no_letter_waiting() -> None:
             for n in range(2 * MAX_BATCH)
         ]
         await renderer.asked.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         ends = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(each) for each in ends} == {RendererError}
     with pytest.raises(RendererError, match="closed"):

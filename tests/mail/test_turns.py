@@ -35,18 +35,24 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
     slow = a_template(SLOW)
     bomb = a_template("{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}")
     async with rendering() as it:
+        alone = await _hundred(it.renderer)
         for theirs in (slow, bomb):
             stranger = f"a stranger with {len(theirs.default.html or '')}"
             await it.renderer.render(theirs, [READER], origin=stranger)  # this is what tells
             waiting = asyncio.create_task(it.renderer.render(theirs, [READER] * 500, origin=stranger))
             await asyncio.sleep(0)
-            started = time.monotonic()
-            for _ in range(100):
-                await it.renderer.render(GOOD, [READER], origin="somebody else")
-            took = time.monotonic() - started
+            took = await _hundred(it.renderer)
             assert not waiting.done()
             waiting.cancel()
-            assert took < 2.0, "a hundred turns of the stranger take five seconds and more"
+            assert took < 2.0 + 4 * alone, "a hundred turns of the stranger take five seconds and more"
+
+
+async def _hundred(it: renderer.Renderer) -> float:
+    """Seconds for a hundred good letters, one after the other."""
+    started = time.monotonic()
+    for _ in range(100):
+        await it.render(GOOD, [READER], origin="somebody else")
+    return time.monotonic() - started
 
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:

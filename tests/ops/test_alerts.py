@@ -111,7 +111,7 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     port = runner.addresses[0][1]
     try:
         message = Message(subject="s", lines=("a", "b"), firing=("database",))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await alerter._send(Webhook(f"http://127.0.0.1:{port}/"), message)
     finally:
         await runner.cleanup()

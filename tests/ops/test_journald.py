@@ -29,7 +29,7 @@ class Journald:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(2)
+        self.socket.settimeout(60)
 
     def read(self) -> dict[str, str]:
         data, ancillary, _, _ = self.socket.recvmsg(1 << 20, 1024)
@@ -134,7 +134,7 @@ def test_what_is_told_in_the_midst_of_a_record_does_not_wait_for_it(journald: Jo
     way._socket = Interrupted(way)  # type: ignore[assignment]
     writing = threading.Thread(target=way.write, args=({"MESSAGE": "outer"},), daemon=True)
     writing.start()
-    writing.join(timeout=10)
+    writing.join(timeout=60)
     assert not writing.is_alive()
     assert [record["MESSAGE"] for record in journald.read_all()] == ["inner", "outer"]
     way.close()
@@ -208,7 +208,7 @@ journal.close()
 """
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as said:
-        done = subprocess.run([sys.executable, "-c", program], stderr=writing, timeout=30, check=False)
+        done = subprocess.run([sys.executable, "-c", program], stderr=writing, timeout=120, check=False)
         os.close(writing)
         lines = said.read().splitlines()
     assert done.returncode == 0
@@ -227,7 +227,7 @@ main()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
             env=os.environ | {
                 "DATABASE_URL": "mysql://u@127.0.0.1:9/mailerd", "MAILERD_LOG__FORMAT": "journald",
                 "MAILERD_INTAKE__PORT": str(port),

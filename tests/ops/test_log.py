@@ -269,7 +269,7 @@ def test_what_is_told_in_the_midst_of_a_line_does_not_wait_for_its_end(monkeypat
     journal = Log(LogSettings(format="text"))
     telling = threading.Thread(target=journal.write, args=(PLAIN, {"thread": 1, "number": 2}), daemon=True)
     telling.start()
-    telling.join(timeout=10)
+    telling.join(timeout=60)
     assert not telling.is_alive()
     assert "0 says 7" in stream.getvalue()
 

@@ -1,6 +1,5 @@
 """The daemon's log and status line follow what people do, whoever's command it was, within seconds."""
 
-import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,14 +36,14 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     ):
         senders = Senders(daemon.database, default_limits(Settings()))
         await senders.pause(ME, lasts=None, reason="moving house")
-        paused = await heard.wait_for("sender_paused_manually", within=25)
+        paused = await heard.wait_for("sender_paused_manually")
         job = await post(daemon.database)
         controls = JobActions(daemon.database, timeout=5, in_flight=timedelta(0))
         await controls.apply(job, JobChange.PAUSE, actor="command, ada")
         await controls.apply(job, JobChange.PAUSE, actor="shop")
-        steered = await heard.wait_for("job_action_by_command", within=25)
+        steered = await heard.wait_for("job_action_by_command")
         await senders.resume(ME)
-        await heard.wait_for("sender_resumed_manually", within=25)
+        await heard.wait_for("sender_resumed_manually")
     assert heard.of("sender_paused_manually") == [
         {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
     ]
@@ -73,22 +72,25 @@ async def test_suppressions_by_command_are_told_while_an_import_goes_on(
             ]
             before = len(heard.of("suppressions_added_by_command"))
             await suppressions.add(new, log=log)
-            await heard.wait_for("suppressions_added_by_command", times=before + 1, within=25)
+            await heard.wait_for("suppressions_added_by_command", times=before + 1)
 
-        await eventually(lambda: _read(daemon.service.stats), within=25)
+        await eventually(lambda: _read(daemon.service.stats))
         await suppress("a@example.com", "b@example.com")
         await suppress("c@example.com")
         await suppressions.remove(
             suppressions.digest("a@example.com"), list_id=EVERYTHING, source=Channel.CLI,
             log=CommandLog("unsuppress", "command, ada", "everything"),
         )  # fmt: skip
-        await heard.wait_for("suppression_removed_by_command", within=25)
+        await heard.wait_for("suppression_removed_by_command")
     said = {"actor": "command, ada", "mailing_list": "everything"}
     assert heard.of("suppressions_added_by_command") == [{**said, "added": 2}, {**said, "added": 1}]
     assert heard.of("suppression_removed_by_command") == [said]
 
 
-async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, tmp_path: Path) -> None:
+async def test_the_status_line_knows_of_a_job_within_seconds(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 600.0)  # it knows by the change, and not by the next round
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     (tmp_path / "credentials").mkdir()
     async with (
@@ -96,13 +98,11 @@ async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, 
         running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
     ):
         watchdog = daemon.service.watchdog
-        await eventually(lambda: _says(watchdog._status, "0 jobs"), within=10)
+        await eventually(lambda: _says(watchdog._status, "0 jobs"))
         await post(daemon.database, recipients=3)
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
-        began = asyncio.get_running_loop().time()
-        await eventually(lambda: _says(watchdog._status, "1 job, 3 waiting"), within=5)
-        assert asyncio.get_running_loop().time() - began < 4
+        await eventually(lambda: _says(watchdog._status, "1 job, 3 waiting"))
 
 
 async def _read(stats: stats_poller.StatsPoller) -> bool:

@@ -98,9 +98,9 @@ async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(dat
     with (tmp_path / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stderr=log, cwd=tmp_path)
     try:
-        await eventually(lambda: logged(tmp_path / "log", "intake listens on"), within=30)
+        await eventually(lambda: logged(tmp_path / "log", "intake listens on"))
         process.send_signal(signal.SIGHUP)
-        await eventually(lambda: logged(tmp_path / "log", "pace, log and alerts"), within=20)
+        await eventually(lambda: logged(tmp_path / "log", "pace, log and alerts"))
     finally:
         process.terminate()
         await process.wait()

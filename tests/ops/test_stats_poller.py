@@ -26,7 +26,7 @@ def _alive(sink: EventSink) -> None:
 async def test_a_job_that_a_command_has_stored_is_counted_once_it_is_found(change: Callable[[EventSink], None]) -> None:
     changes = QueueChanges()
     change(changes.on_event)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await changes.wait(timeout=60)
 
 

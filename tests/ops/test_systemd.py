@@ -14,7 +14,7 @@ from mailerd.ops.systemd import Systemd
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(2)
+        sock.settimeout(60)
         yield sock
 
 

@@ -20,7 +20,7 @@ from mailerd.sandbox import mariadb_files, mysqld
 from mailerd.sandbox.mariadb import Server, ServerError
 
 CACHE = Path(__file__).parent.parent.parent / ".cache"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from tests.store.queue.test_record import SENT, one_letter, write
 from tests.store.queue.test_undo_sent import believed, take_back
 from tests.support.dialect import plan
 from tests.support.doubtful import FATES, Disposition, Doubtful
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import post, query
 
@@ -115,7 +115,7 @@ async def test_a_daemon_that_is_frozen_while_it_gives_places_holds_up_no_reader(
     async with other.cursor() as cursor:
         await cursor.execute(event_feed._LOCK)
     await add(database, "two")
-    assert [it.data["n"] for it in await asyncio.wait_for(seen(database), 2)] == ["one"]
+    assert [it.data["n"] for it in await asyncio.wait_for(seen(database), PATIENCE)] == ["one"]
     await other.rollback()
     assert [it.data["n"] for it in await seen(database)] == ["one", "two"]
 
@@ -126,7 +126,7 @@ async def test_a_daemon_that_is_frozen_while_it_repeats_an_event_holds_up_no_rea
     await add(database, "one")
     await begin(other, "one")  # it is there: the row stays as it is, and is locked
     await add(database, "two")
-    assert [it.data["n"] for it in await asyncio.wait_for(seen(database), 2)] == ["two"]
+    assert [it.data["n"] for it in await asyncio.wait_for(seen(database), PATIENCE)] == ["two"]
     await other.commit()
     assert [it.data["n"] for it in await seen(database)] == ["two", "one"]
 
@@ -378,7 +378,7 @@ async def test_kill_9_at_the_commit_leaves_the_change_and_its_event_or_neither(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.store.dying_writer", database_url, job, when
     )
-    assert await asyncio.wait_for(process.wait(), 30) == -signal.SIGKILL
+    assert await asyncio.wait_for(process.wait(), PATIENCE) == -signal.SIGKILL
     assert await query(database, "SELECT status FROM jobs FOR UPDATE") == [("cancelled",) if there else ("queued",)]
     assert await types(database) == there
     await actions(database).apply(job, JobChange.CANCEL, actor="its successor")

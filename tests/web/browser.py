@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+
+from tests.support.heard import PATIENCE
 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SOON = PATIENCE * 1000
+"""Milliseconds."""
 VIEWS: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 900}},
     "phone, dark, Chinese": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "locale": "zh-CN"},
@@ -19,6 +23,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 async def chromium() -> AsyncIterator[Browser]:
     """The browser; its absence is an error that says what to install."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    expect.set_options(timeout=SOON)
     assert path, "there is no browser for the console's tests: type apt-get install chromium, as root"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -47,6 +52,7 @@ class Complaints:
 async def page_of(context: BrowserContext) -> AsyncIterator[Page]:
     """A page; at its end nothing may have been complained of."""
     complaints = Complaints()
+    context.set_default_timeout(SOON)
     page = await context.new_page()
     complaints.listen(page)
     yield page

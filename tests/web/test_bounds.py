@@ -75,7 +75,7 @@ async def test_a_key_that_is_used_in_the_console_is_a_key_that_is_used(site: Con
         return await query(site.database, "SELECT last_used_at IS NOT NULL FROM api_keys") == [(1,)]
 
     try:
-        await eventually(written, within=60)
+        await eventually(written)
     finally:
         writing.cancel()
 

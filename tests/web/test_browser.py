@@ -12,15 +12,13 @@ from playwright.async_api import Browser, Page, expect
 
 from mailerd.web import live
 from tests.support.rows import post, query, states
-from tests.web.browser import VIEWS, Complaints, chromium, page_of, sign_in
+from tests.web.browser import SOON, VIEWS, Complaints, chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite, console_site
 from tests.web.visitor import HOOK, Visitor, buttons
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SERIOUS = {"serious", "critical"}
-SOON = 20_000
-"""Milliseconds: a browser opens a stream that was refused after five seconds."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -149,7 +147,6 @@ async def test_every_action_of_every_page_works_and_no_policy_is_violated(
 ) -> None:
     job, key = await fill(site), await site.keys.create("shop")
     context = await browser.new_context(**VIEWS[view])
-    context.set_default_timeout(8000)
     async with page_of(context) as page:
         await sign_in(page, site.url, key)
         visitor = Visitor(page, site.url, job)
@@ -224,7 +221,7 @@ async def watching(site: ConsoleSite, browser: Browser, monkeypatch: pytest.Monk
     monkeypatch.setattr(live, "TICK_INTERVAL", 0.1)
     key, ticking = await site.keys.create("shop"), asyncio.create_task(site.daemon.console.live.run())
     context = await browser.new_context()
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(SOON)
     try:
         page = await context.new_page()
         await sign_in(page, site.url, key)
@@ -244,7 +241,7 @@ async def test_a_page_that_is_watched_follows_what_happens_and_takes_nothing_fro
         await expect(sent).to_have_text("2")
         await page.locator("details:has(#priority) summary").click()
         await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' WHERE seq > 5")
-        await expect(sent).to_have_text("7", timeout=SOON)
+        await expect(sent).to_have_text("7")
         assert await page.locator("details:has(#priority)").get_attribute("open") is not None  # what was opened stays
         await page.fill("#email", "r3@")
         await page.locator("h1").click()  # away from the field
@@ -263,13 +260,13 @@ async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_dae
     site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with watching(site, browser, monkeypatch) as page:
-        await expect(page.locator(".light.good")).to_be_visible(timeout=SOON)
+        await expect(page.locator(".light.good")).to_be_visible()
         site.database._unreachable, site.database._away_since = True, time.monotonic()
-        await expect(page.locator(".light.bad")).to_contain_text("The database is away", timeout=SOON)
+        await expect(page.locator(".light.bad")).to_contain_text("The database is away")
         await expect(page.locator(".light.good")).to_have_count(0)
         site.database._unreachable, site.database._away_since = False, None
-        await expect(page.locator(".light.good")).to_be_visible(timeout=SOON)
+        await expect(page.locator(".light.good")).to_be_visible()
         await page.route("**/*", lambda route: route.abort())
-        await expect(page.locator("#stale")).to_be_visible(timeout=SOON)
+        await expect(page.locator("#stale")).to_be_visible()
         await page.unroute("**/*")
-        await expect(page.locator("#stale")).to_be_hidden(timeout=SOON)
+        await expect(page.locator("#stale")).to_be_hidden()

@@ -14,7 +14,7 @@ from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
 from tests.webhooks.receiver import Receiver, receiving
 
-OPEN = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8", timeout=1)
+OPEN = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8", timeout=10)
 NEW = {"action": "add", "name": "shop", "url": "https://shop.example/hook"}
 
 

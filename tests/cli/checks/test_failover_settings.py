@@ -107,7 +107,7 @@ async def test_a_primary_whose_replica_is_not_semi_synchronous_is_a_warning() ->
             found = await found_at(urls([pair.primary, pair.replica]))
             return any("no semi-synchronous replica is connected" in each.what for each in found)
 
-        await eventually(is_noticed, within=20)
+        await eventually(is_noticed)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Whether `public.base_url` leads to our page: told from what answers there, and from what does not."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.certificates import authority_and_server
 from tests.support.heard import Heard
+from tests.support.ports import free_port
 from tests.support.rows import query
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,13 +40,6 @@ async def examined(base_url: str, *, port: int = 0) -> CheckResult:
     (found,) = await public_site.examine(PublicSettings(port=port, base_url=base_url))
     assert found.check == "public: base_url"
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
 
 
 async def test_our_own_site_passes_and_nothing_is_changed(database_url: str) -> None:
@@ -116,7 +109,7 @@ async def test_silence_fails_within_its_bound(monkeypatch: pytest.MonkeyPatch) -
         return web.Response()
 
     async with served(silent) as port:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             found = await examined(f"http://127.0.0.1:{port}", port=port)
         over.set()
     assert found.level is Level.FAIL
@@ -130,7 +123,7 @@ async def test_an_endless_answer_is_not_read_to_its_end() -> None:
         while True:
             await response.write(b"x" * 65_536)
 
-    async with served(endless) as port, asyncio.timeout(5):
+    async with served(endless) as port, asyncio.timeout(60):
         found = await examined(f"http://127.0.0.1:{port}", port=port)
     assert "not ours" in found.what
 

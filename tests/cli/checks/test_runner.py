@@ -114,9 +114,9 @@ async def test_a_frozen_database_is_told_within_its_bound(patient: Patient, mari
         found = await patient.examined()
     finally:
         mariadb.thaw()
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 20
     assert found["database"].level is Level.FAIL
-    assert "no answer within 2 s" in found["database"].what
+    assert "no answer within 4 s" in found["database"].what
     assert found[ME].level is Level.PASS
 
 
@@ -273,7 +273,7 @@ async def test_a_google_that_hangs_is_told_within_its_bound(patient: Patient) ->
     patient.google.fault(Fault(kind="hang_before", method="token", count=-1))
     started = time.monotonic()
     found = (await patient.examined())[ME]
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 20
     assert found.level is Level.FAIL
     assert "firewall" in found.remedy
 
@@ -328,7 +328,7 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
     released.set()
     with suppress(StopIteration):
         next(t for t in threading.enumerate() if t.name == "doctor").join(10)
-    assert took < 3
+    assert took < 20, "the system call takes 30 s"
     assert not ended
     assert next(each for each in found if each.check == "systemd").level is Level.FAIL
 
@@ -336,11 +336,11 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
 async def test_a_dead_drive_costs_its_own_line_only(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(machine, "disks", lambda _: released.wait(30))
-    found, _ = await asyncio.to_thread(CheckRunner(patient.known, None, each_within=2.0).examine)
+    found, _ = await asyncio.to_thread(CheckRunner(patient.known, None, each_within=5.0).examine)
     released.set()
     by = {each.check: each for each in found}
     assert by["disk"].level is Level.FAIL
-    assert "no end after 2 s" in by["disk"].what
+    assert "no end after 5 s" in by["disk"].what
     assert by[ME].level is Level.PASS
 
 

@@ -18,7 +18,7 @@ Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
 
 
-async def _send(session: aiohttp.ClientSession, message: dict[str, Any], *, seconds: float = 10) -> tuple[int, bytes]:
+async def _send(session: aiohttp.ClientSession, message: dict[str, Any], *, seconds: float = 60) -> tuple[int, bytes]:
     patience = aiohttp.ClientTimeout(sock_read=seconds)
     async with session.post(USER + "messages/send", json=message, timeout=patience) as answer:
         return answer.status, await answer.read()
@@ -26,7 +26,7 @@ async def _send(session: aiohttp.ClientSession, message: dict[str, Any], *, seco
 
 async def _until(happened: Callable[[], bool]) -> None:
     """Wait for something that the server does on its own."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 -- the server has no event for tests, and shall not have one
             await asyncio.sleep(0.001)
 

@@ -34,7 +34,7 @@ async def _exchange(
     length = next(int(line.partition(":")[2]) for line in lines if line.startswith("Content-Length:"))
     said = await reader.readexactly(length)
     if connection != "keep-alive" and (connection or version == "1.0"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await reader.read() == b"", "whoever asks for the end gets it"
     writer.close()
     await writer.wait_closed()

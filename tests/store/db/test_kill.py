@@ -100,7 +100,7 @@ async def test_a_kill_that_fails_is_told_and_takes_nothing_with_it(
 ) -> None:
     async with Proxy(mariadb.port) as proxy:
         url = str(URL(database_url).with_port(proxy.port))
-        settings = DatabaseSettings(url=url, connect_timeout=0.3, statement_timeout=5, pool_size=2)
+        settings = DatabaseSettings(url=url, connect_timeout=1.5, statement_timeout=5, pool_size=2)
         pool = Pool(settings, events=StoreEvents(heard))
         user, password = URL(url).user, URL(url).password or ""
         where = {"host": "127.0.0.1", "port": proxy.port}
@@ -120,7 +120,7 @@ async def test_a_kill_that_fails_is_told_and_takes_nothing_with_it(
 
         for fault in (cut_after_log_in, proxy.black_hole, proxy.refuse):
             with pytest.raises(DatabaseError):
-                await pool.transaction(meeting(fault), what="test", bound=0.2)
+                await pool.transaction(meeting(fault), what="test", bound=1.0)
             await asyncio.gather(*pool._kills)
             await proxy.heal()
         assert len(heard.of("kill_failed")) == 3

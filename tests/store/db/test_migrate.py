@@ -23,7 +23,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import Migration, check, migrate, migrations
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import query
 
 FILES = sorted((Path(store_package.__file__).parent / "migrations").glob("*.sql"))
@@ -71,7 +71,7 @@ async def empty(database_url: str, heard: Heard) -> AsyncIterator[Database]:
 
 
 def opened(url: str, heard: Heard, *, statement_timeout: float = 5) -> Database:
-    settings = DatabaseSettings(url=url, connect_timeout=2, statement_timeout=statement_timeout, pool_size=2)
+    settings = DatabaseSettings(url=url, connect_timeout=20, statement_timeout=statement_timeout, pool_size=2)
     return Database(settings, events=StoreEvents(heard))
 
 
@@ -153,7 +153,7 @@ async def test_a_newer_schema_is_refused_with_both_numbers_and_the_remedy(empty:
     with pytest.raises(SchemaError, match=message):
         await migrate(empty, events=StoreEvents(heard))
     with pytest.raises(SchemaError, match=message):  # and the refusal has left no lock behind
-        await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), 2)
+        await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), PATIENCE)
 
 
 async def test_a_lock_that_is_held_for_too_long_is_named(
@@ -195,7 +195,9 @@ async def test_a_migration_that_is_cut_off_says_why_and_leaves_no_lock(
         await migrate(empty, events=StoreEvents(heard))
     monkeypatch.undo()
     with_one_more(monkeypatch, replace(SLOW, statements=SLOW.statements[:1]))
-    assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), 3) == LATEST + 1  # at once: it was free
+    assert (
+        await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), PATIENCE) == LATEST + 1
+    )  # at once: it was free
 
 
 @pytest.mark.parametrize("cut, after", CUTS, ids=lambda part: getattr(part, "name", part))
@@ -244,7 +246,7 @@ async def test_a_migration_that_is_cancelled_is_cancelled(
 
     await eventually(half_done)
     migrating.cancel()
-    await asyncio.wait([migrating], timeout=2)
+    await asyncio.wait([migrating], timeout=PATIENCE)
     assert migrating.cancelled()
 
 
@@ -279,7 +281,7 @@ async def test_a_daemon_that_is_killed_in_mid_migration_leaves_no_lock(
         finally:
             daemon.kill()
             await daemon.communicate()
-        assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), 5) == LATEST
+        assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), PATIENCE) == LATEST
 
 
 async def test_a_server_that_is_killed_in_mid_migration_leaves_no_lock(
@@ -292,7 +294,7 @@ async def test_a_server_that_is_killed_in_mid_migration_leaves_no_lock(
         await asyncio.to_thread(mariadb.restart)
         with pytest.raises(DatabaseError):
             await migrating
-    assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), 5) == LATEST
+    assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), PATIENCE) == LATEST
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.pool import Pool
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
+from tests.support.own_time import own_time
 from tests.support.proxy import Proxy
 
 BUSY = "SELECT BENCHMARK(4000000000, SHA2('x', 512))"
@@ -106,15 +107,15 @@ async def test_a_call_that_was_cut_off_is_killed_its_locks_are_free_and_its_conn
         cut_off.cancel()
     with pytest.raises(asyncio.CancelledError if cut == "cancelled" else DatabaseError):
         await cut_off
-    start = time.monotonic()
+    start = own_time()
     assert await rows(pool, "UPDATE t SET v = v + 1 WHERE id = 1", "SELECT v FROM t WHERE id = 1") == [(1,)]
-    assert time.monotonic() - start < 1.0
+    assert own_time() - start < 1.8  # a lock is waited for 2 s
     assert pool.connections == 1
 
     async def only_the_watcher_is_left() -> bool:
         return len(before & await threads(pool)) == 1
 
-    await eventually(only_the_watcher_is_left, within=1)
+    await eventually(only_the_watcher_is_left)
 
 
 async def test_a_cancelled_write_that_waited_for_a_lock_never_happens(pool: Pool) -> None:
@@ -144,9 +145,9 @@ async def test_an_exception_of_the_work_itself_passes_through_and_rolls_back(poo
 
     with pytest.raises(LookupError, match="mine"):
         await pool.transaction(work, what="test")
-    start = time.monotonic()
+    start = own_time()
     assert await rows(pool, "SELECT v FROM t FOR UPDATE") == [(0,), (0,)]
-    assert time.monotonic() - start < 1.0
+    assert own_time() - start < 1.8  # a lock is waited for 2 s
     assert pool.connections == 1
 
 
@@ -224,7 +225,7 @@ async def test_a_connection_that_was_idle_for_long_is_tried_before_it_is_used(
     monkeypatch.setattr(pool_module, "PING_AFTER", 0.0)
     async with Proxy(mariadb.port) as proxy:
         url = str(URL(database_url).with_port(proxy.port))
-        settings = DatabaseSettings(url=url, connect_timeout=0.5, pool_size=2)
+        settings = DatabaseSettings(url=url, connect_timeout=2, pool_size=2)
         pool = Pool(settings, events=StoreEvents(heard))
         await rows(pool, "SELECT 1")
         await proxy.forsake()
@@ -276,7 +277,7 @@ async def test_two_hundred_random_cancellations_leak_nothing(pool: Pool) -> None
     async def nothing_is_left_over() -> bool:
         return len(await threads(pool)) == pool.connections
 
-    await eventually(nothing_is_left_over, within=2)
+    await eventually(nothing_is_left_over)
     assert pool.connections <= 4
     assert pool._slots._value == 4
     await asyncio.gather(*(rows(pool, "SELECT SLEEP(0.05)") for _ in range(4)))
@@ -295,7 +296,7 @@ async def test_a_cancel_of_a_caller_is_never_lost(pool: Pool) -> None:
     for _ in range(300):
         task = asyncio.create_task(caller())
         asyncio.get_running_loop().call_later(rng.uniform(0.0005, 0.004), task.cancel)
-        _, left = await asyncio.wait([task], timeout=2.0)
+        _, left = await asyncio.wait([task], timeout=PATIENCE)
         assert not left, "a cancel was swallowed"
         assert task.cancelled()
 
@@ -312,11 +313,11 @@ async def test_closing_fails_what_is_in_use_at_once_and_leaves_nothing(pool: Poo
     watch = Pool(pool._settings, events=pool._events)
     busy = asyncio.create_task(rows(pool, "SELECT SLEEP(30)"))
     await until(watch, shows="SELECT SLEEP")
-    start = time.monotonic()
+    start = own_time()
     await pool.close()
     with pytest.raises(DatabaseError):
         await busy
-    assert time.monotonic() - start < 0.5
+    assert own_time() - start < 5
     assert pool.connections == 0
     await watch.close()
     assert mariadb.running

@@ -31,7 +31,7 @@ async def reset(proxy: Proxy, connection: Connection) -> None:
 
 
 async def until_closing(connection: Connection) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not connection.transport.is_closing():  # noqa: ASYNC110 - a transport has no event for it
             await asyncio.sleep(0)
     for _ in range(5):  # turns of the loop in which its socket is closed too
@@ -69,7 +69,7 @@ def test_a_transaction_whose_connection_was_reset_fails_as_one_without_database(
 ) -> None:
     async def main() -> None:
         async with Proxy(mariadb.port) as proxy:
-            settings = DatabaseSettings(url=str(URL(database_url).with_port(proxy.port)), connect_timeout=2)
+            settings = DatabaseSettings(url=str(URL(database_url).with_port(proxy.port)), connect_timeout=20)
             database = Database(settings, events=StoreEvents(Heard()))
 
             async def work(cursor: Cursor) -> None:

@@ -64,7 +64,7 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
         for number in range(ROUNDS):
             tasks.create_task(record(database, one, repeated=bool(number % 2)))
             tasks.create_task(record(database, other, repeated=bool(number % 2)))
-    assert not heard.of("transaction_repeated")
+    assert [told for told in heard.of("transaction_repeated") if "1213" in str(told["cause"])] == []
 
 
 async def at_once(database: Database, one: Sequence[Record], other: Sequence[Record]) -> None:
@@ -112,4 +112,4 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
         for number in range(ROUNDS):
             tasks.create_task(record(database, records, repeated=bool(number % 2)))
             tasks.create_task(rescues.renew(held, lease=MINUTE))
-    assert not heard.of("transaction_repeated")
+    assert [told for told in heard.of("transaction_repeated") if "1213" in str(told["cause"])] == []
