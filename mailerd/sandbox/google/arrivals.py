@@ -33,11 +33,11 @@ class Arrivals:
         self._due.setdefault(letter.sender, []).append(_Due(due, shape, letter))
 
     def by_rule(self, letter: Letter, *, now: float) -> None:
-        """Draw what becomes of a letter that was just sent."""
+        """Draw what becomes of a letter that was just sent: by its addresses, since jobs have other keys each time."""
         rules = self._rules()
         if not (rules.bounces or rules.replies):
             return
-        drawn = random.Random(f"{rules.seed} {letter.key or letter.to}").random()  # noqa: S311 -- to be repeatable
+        drawn = random.Random(f"{rules.seed} {letter.to}").random()  # noqa: S311 -- to be repeatable
         if drawn < rules.bounces:
             shape = _BOUNCES[self._bounced % len(_BOUNCES)]
             self._bounced += 1

@@ -41,7 +41,7 @@ class FakeLimits:
     keep_raw: int = 0
     """How many of the newest sent letters keep their bytes; older ones keep their headers only."""
     bounces: float = 0.0
-    """Share of the letters that come back, in turn in every shape; which ones depends on `seed` and on nothing else."""
+    """Share of the letters that come back, in turn in every shape; which ones, `seed` and their addresses decide."""
     replies: float = 0.0
     """Share of the letters that are answered, by people and by programs."""
     notice_delay_s: float = 2.0
