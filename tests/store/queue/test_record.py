@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
+from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.complete_jobs import CompletedJob, complete
@@ -88,6 +90,34 @@ async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Datab
     assert await write(database, Handover(letter, "draft", "d9", None)) == [FENCED_OFF]
     assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
+
+
+@pytest.mark.parametrize("column, value", [("claim_token", "0" * 26), ("status", "unsure")])
+@pytest.mark.parametrize("outcome", [False, True])
+async def test_a_row_that_changes_although_it_is_locked_is_not_written(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, column: str, value: str, outcome: bool
+) -> None:
+    """Each statement has the fence too, for a server whose locks do not hold."""
+    letter = await one_letter(database)
+    fetchall, changed = Cursor.fetchall, False
+
+    async def change_it_then(cursor: Cursor) -> Any:
+        nonlocal changed
+        rows = await fetchall(cursor)
+        if not changed:  # the first question of a record is for the rows that it locks
+            changed = True
+            await cursor.execute(f"UPDATE job_recipients SET {column} = %s", (value,))
+        return rows
+
+    monkeypatch.setattr(Cursor, "fetchall", change_it_then)
+    if outcome:
+        with pytest.raises(DatabaseError, match="has changed though it is locked"):
+            await write(database, Outcome(letter, SENT))
+    else:
+        assert await write(database, Handover(letter, "draft", "d9", None)) == [FENCED_OFF]
+    monkeypatch.undo()
+    assert changed
+    assert await row(database, letter, "draft_id", "message_id") == (None, None)
 
 
 async def test_one_fenced_off_letter_does_not_take_the_others_with_it(database: Database) -> None:
