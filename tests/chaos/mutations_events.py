@@ -62,7 +62,7 @@ OF_EVENTS: Final = (
         "mailerd/store/outbox.py",
         " ON DUPLICATE KEY UPDATE uid = events.uid",
         "",
-        _FEED + "test_an_event_that_a_repeated_transaction_writes_again_stays_one",
+        "tests/store/test_outbox.py::test_an_event_that_a_repeated_transaction_writes_again_stays_one",
     ),
     Mutation(
         "each prolongation of a pause has an event",

@@ -337,13 +337,6 @@ async def test_a_pause_by_a_person_has_an_event_and_so_has_its_end(database: Dat
     assert (resumed.type.value, resumed.data["cause"]) == ("sender.resumed", "manual")
 
 
-async def test_an_event_that_a_repeated_transaction_writes_again_stays_one(database: Database) -> None:
-    event = NewEvent(EventType.SENDER_PAUSED, "the same pause", {}, sender="me@example.com")
-    for _ in range(2):
-        await database.transaction(lambda cursor: cursor.execute(*insert_events([event])), what="test")
-    assert len(await seen(database)) == 1
-
-
 async def test_who_leaves_has_an_event_with_the_letter_whose_link_was_used(database: Database) -> None:
     letter = await one_letter(database)
     it = Suppressions(database, key=b"k" * 32, timeout=5)
