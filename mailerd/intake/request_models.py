@@ -25,7 +25,7 @@ from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
-from mailerd.store.mailing_lists import ListNameError, check_list
+from mailerd.store.mailing_lists import check_list
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
@@ -185,15 +185,6 @@ class RecipientIn(FewFields):
     attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
 
 
-def list_name(name: str) -> str:
-    """The name of a list; ValueError: it cannot be used."""
-    try:
-        check_list(name)
-    except ListNameError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
 class JobFields(FewFields):
     """Everything but the recipients."""
 
@@ -226,7 +217,7 @@ class JobFields(FewFields):
     priority: Priority = 0
     reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
     list: Annotated[
-        Annotated[str, AfterValidator(list_name)] | None,
+        Annotated[str, AfterValidator(check_list)] | None,
         Field(description="what a recipient can leave; without one it is no subscription mail"),
     ] = None
     override_suppression: Annotated[

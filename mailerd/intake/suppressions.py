@@ -18,7 +18,7 @@ from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.request_models import RequestModel, list_name, one_line, read_model
+from mailerd.intake.request_models import RequestModel, one_line, read_model
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppression_models import (
     ListOut,
@@ -32,7 +32,14 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
-from mailerd.store.mailing_lists import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, MailingList, check_list_title
+from mailerd.store.mailing_lists import (
+    MAX_LIST_NAME,
+    MAX_LIST_TITLE,
+    ListNameError,
+    MailingList,
+    check_list,
+    check_list_title,
+)
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 
@@ -65,20 +72,12 @@ class SuppressionsIn(RequestModel):
     suppressions: Annotated[list[SuppressionIn], Field(min_length=1, max_length=MAX_AT_ONCE)]
 
 
-def _list_title(title: str) -> str:
-    try:
-        check_list_title(title)
-    except ListNameError as error:
-        raise ValueError(str(error)) from None
-    return title
-
-
 class ListIn(RequestModel):
     """The body of `POST /api/lists`."""
 
-    name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME), AfterValidator(list_name)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME), AfterValidator(check_list)]
     title: Annotated[
-        Annotated[str, AfterValidator(_list_title)] | None,
+        Annotated[str, AfterValidator(check_list_title)] | None,
         Field(max_length=MAX_LIST_TITLE, description="what people read"),
     ] = None
 
@@ -259,7 +258,7 @@ def _check_all(
     for place, it in enumerate(given):
         clean.append(_checked(it.email, addresses.check, f"suppressions[{place}].email", faults))
         if it.list is not None:
-            _checked(it.list, list_name, f"suppressions[{place}].list", faults)
+            _checked(it.list, check_list, f"suppressions[{place}].list", faults)
     return clean, [suppressions.digest(email) for email in clean]
 
 

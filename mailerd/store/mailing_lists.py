@@ -13,7 +13,7 @@ MAX_LISTS: Final = 1000
 """Lists that there may be: an answer shows them all."""
 
 
-class ListNameError(MailerdError):
+class ListNameError(MailerdError, ValueError):
     """A list cannot have this name or title, or there is none of this name."""
 
 
@@ -32,8 +32,8 @@ class MailingList:
         return self.title or self.name
 
 
-def check_list(name: str) -> None:
-    """See whether a list can be called so: its name stands in headers, URLs and commands.
+def check_list(name: str) -> str:
+    """The name, where a list can be called so: it stands in headers, URLs and commands.
 
     Raises:
         ListNameError: the name cannot be used.
@@ -44,13 +44,15 @@ def check_list(name: str) -> None:
         raise ListNameError(
             f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
         )
+    return name
 
 
-def check_list_title(title: str | None) -> None:
-    """See whether a list can have this title, or none: it stands in headers.
+def check_list_title(title: str) -> str:
+    """The title, where a list can have it: it stands in headers.
 
     Raises:
         ListNameError: the title cannot be used.
     """
-    if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
+    if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
         raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
+    return title

@@ -233,7 +233,8 @@ class Suppressions:
             DatabaseError: it was not made.
         """
         check_list(name)
-        check_list_title(title)
+        if title is not None:
+            check_list_title(title)
         return await self._database.request(
             lambda cursor: _make_list(cursor, name, title), what="make a list", bound=self._timeout
         )
