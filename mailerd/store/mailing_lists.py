@@ -1,16 +1,30 @@
-"""Mailing lists: what a person can leave, and how a list may be called."""
+"""Mailing lists: what a person can leave, how a list may be called, and the statements that find and make one."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME
 from mailerd.errors import MailerdError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.times import utc
 
 MAX_LIST_NAME: Final = 100
 MAX_LIST_TITLE: Final = 255
 """Characters, as in the schema."""
 MAX_LISTS: Final = 1000
 """Lists that there may be: an answer shows them all."""
+
+FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
+FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
+_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
+_COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
+LISTS: Final = "SELECT id, name, title, created_at FROM lists WHERE name > %s ORDER BY name LIMIT %s"
+_MAKE_LIST: Final = (
+    "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
+    " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
+)
 
 
 class ListNameError(MailerdError, ValueError):
@@ -56,3 +70,33 @@ def check_list_title(title: str) -> str:
     if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
         raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
     return title
+
+
+def list_of(row: Sequence[Any]) -> MailingList:
+    """The list of a row of FIND_LIST."""
+    ident, name, title, at = row
+    return MailingList(ident, name, title, utc(at))
+
+
+async def write_list(cursor: Cursor, name: str, title: str | None) -> MailingList:
+    """Find the list of this name, or make it; a title that is given takes the place of the old one.
+
+    Raises:
+        ListNameError: there are as many lists as there may be.
+    """
+    await cursor.execute(FIND_LIST, (name,))
+    if (row := await cursor.fetchone()) is not None and title is None:
+        return list_of(row)
+    if row is None:
+        await cursor.execute(_COUNT_LISTS)
+        if (await cursor.fetchone())[0] >= MAX_LISTS:
+            raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
+    await cursor.execute(_MAKE_LIST, (name, title))
+    await cursor.execute(FIND_LIST, (name,))
+    return list_of(await cursor.fetchone())
+
+
+async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
+    """The names of these lists, by their ids."""
+    await cursor.execute(_NAMES, (tuple(ids) or (EVERYTHING,),))
+    return {EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}

@@ -7,12 +7,22 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.event_types import EventType
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
+from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
-from mailerd.store.mailing_lists import MAX_LISTS, ListNameError, MailingList, check_list, check_list_title
+from mailerd.store.mailing_lists import (
+    FIND_LIST,
+    FIND_LIST_BY_ID,
+    LISTS,
+    MAX_LISTS,
+    MailingList,
+    check_list,
+    check_list_title,
+    list_of,
+    write_list,
+)
 from mailerd.store.outbox import NewEvent, insert_events
 
 MAX_PAGE: Final = 1000
@@ -40,15 +50,6 @@ _LOG: Final = (
 )
 _OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
-_FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
-_FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
-_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
-_COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
-LISTS: Final = "SELECT id, name, title, created_at FROM lists WHERE name > %s ORDER BY name LIMIT %s"
-_MAKE_LIST: Final = (
-    "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
-    " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
-)
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
 _LETTERS: Final = (
     "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id"
@@ -211,19 +212,19 @@ class Suppressions:
     async def lists(self, *, after: str = "", limit: int = MAX_LISTS) -> list[MailingList]:
         """The lists, by name; those behind the name `after`."""
         rows = await self._database.request_rows(LISTS, (after, limit), what="list the lists", bound=self._timeout)
-        return [_list(row) for row in rows]
+        return [list_of(row) for row in rows]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
         """The list of this id."""
         rows = await self._database.request_rows(
-            _FIND_LIST_BY_ID, (list_id,), what="look up a list", bound=self._timeout
+            FIND_LIST_BY_ID, (list_id,), what="look up a list", bound=self._timeout
         )
-        return _list(rows[0]) if rows else None
+        return list_of(rows[0]) if rows else None
 
     async def list_named(self, name: str) -> MailingList | None:
         """The list of this name."""
-        rows = await self._database.request_rows(_FIND_LIST, (name,), what="look up a list", bound=self._timeout)
-        return _list(rows[0]) if rows else None
+        rows = await self._database.request_rows(FIND_LIST, (name,), what="look up a list", bound=self._timeout)
+        return list_of(rows[0]) if rows else None
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
         """The list of this name, made where there was none; a title that is given takes the place of the old one.
@@ -236,7 +237,7 @@ class Suppressions:
         if title is not None:
             check_list_title(title)
         return await self._database.request(
-            lambda cursor: _make_list(cursor, name, title), what="make a list", bound=self._timeout
+            lambda cursor: write_list(cursor, name, title), what="make a list", bound=self._timeout
         )
 
     async def make_lists(self, names: Collection[str]) -> dict[str, int]:
@@ -250,7 +251,7 @@ class Suppressions:
             check_list(name)
 
         async def work(cursor: Cursor) -> dict[str, int]:
-            return {name: (await _make_list(cursor, name, None)).id for name in sorted(names)}
+            return {name: (await write_list(cursor, name, None)).id for name in sorted(names)}
 
         return await self._database.request(work, what="make lists", bound=self._timeout) if names else {}
 
@@ -328,25 +329,6 @@ async def _insert_missing(
         await cursor.execute("ROLLBACK TO SAVEPOINT s")
 
 
-async def _make_list(cursor: Cursor, name: str, title: str | None) -> MailingList:
-    await cursor.execute(_FIND_LIST, (name,))
-    if (row := await cursor.fetchone()) is not None and title is None:
-        return _list(row)
-    if row is None:
-        await cursor.execute(_COUNT_LISTS)
-        if (await cursor.fetchone())[0] >= MAX_LISTS:
-            raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
-    await cursor.execute(_MAKE_LIST, (name, title))
-    await cursor.execute(_FIND_LIST, (name,))
-    return _list(await cursor.fetchone())
-
-
-async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
-    """The names of these lists, by their ids."""
-    await cursor.execute(_NAMES, (tuple(ids) or (EVERYTHING,),))
-    return {EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}
-
-
 async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
     """Write the events of people who left a list or everything; two who do it at once for one address cause one."""
     if not left:
@@ -394,8 +376,3 @@ def _suppression(row: Sequence[Any]) -> Suppression:
         bytes(digest), list_id, name, Reason(reason), Channel(source), address, recipient, detail, actor,
         utc(at),
     )  # fmt: skip
-
-
-def _list(row: Sequence[Any]) -> MailingList:
-    ident, name, title, at = row
-    return MailingList(ident, name, title, utc(at))

@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import PublicSettings, UnsubscribeSettings
 from mailerd.core.suppression import DEAD_TOKEN
-from mailerd.store import suppressions as store
+from mailerd.store import mailing_lists
 from mailerd.store.api_keys import Permission
 from mailerd.store.suppressions import Suppressions
 from tests.intake.site import Build, Site
@@ -124,7 +124,7 @@ async def test_no_address_stands_in_the_line_of_a_request(site: Site) -> None:
 async def test_a_request_that_is_refused_makes_no_list_and_a_job_names_the_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MAX_LISTS", 3)
+    monkeypatch.setattr(mailing_lists, "MAX_LISTS", 3)
     body = {"suppressions": [{"email": ADA, "list": f"list-{number}"} for number in range(4)]}
     assert (await ask(site, "POST", "/api/suppressions", json=body))[0] == 422
     assert (await ask(site, "GET", "/api/lists"))[1]["lists"] == []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
-from mailerd.store import suppressions as store
+from mailerd.store import mailing_lists
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
@@ -151,7 +151,7 @@ async def test_a_link_lifts_neither_a_complaint_nor_what_an_application_asked_fo
 async def test_there_are_no_more_lists_than_an_answer_shows(
     suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.store.suppressions.MAX_LISTS", 2)
+    monkeypatch.setattr("mailerd.store.mailing_lists.MAX_LISTS", 2)
     for name in ("a", "b", "a"):
         await suppressions.make_list(name)
     with pytest.raises(ListNameError, match="already"):
@@ -172,7 +172,7 @@ async def test_one_that_many_add_at_once_is_added_by_one_of_them(
 
 
 async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_LISTS", 3)
+    monkeypatch.setattr(mailing_lists, "MAX_LISTS", 3)
     made = await suppressions.make_lists(["a", "b"])
     assert await suppressions.make_lists(["b", "c"]) == {"b": made["b"], "c": made["b"] + 1}
     with pytest.raises(ListNameError, match="which is the limit"):

@@ -23,11 +23,12 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
 from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_third_soft
 from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
+from mailerd.store.mailing_lists import list_names
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 from mailerd.store.queue.side_effects import pause_sender
-from mailerd.store.suppressions import NewSuppression, add, list_names
+from mailerd.store.suppressions import NewSuppression, add
 from mailerd.store.tallies import count_bounced
 
 _CURSOR: Final = """
