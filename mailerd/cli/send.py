@@ -84,7 +84,7 @@ def send(
     if dry_run:
         if not run_async(_show(posting, raw)):
             raise typer.Exit(1)
-    elif run_async(_post(posting, raw, wait=wait)):
+    elif not run_async(_post(posting, raw, wait=wait)):
         raise typer.Exit(1)
 
 
@@ -143,8 +143,8 @@ class _JobPoster:
         return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda _: "{}")
 
 
-async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
-    """How many letters failed; 0 when the command does not wait for them."""
+async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
+    """Post the job, and wait for its letters where `wait` says so; False: none can be sent, or one failed."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
     known = posting.known
@@ -169,9 +169,9 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
             ) from error
         print(tr(f"job {job.id}: {counted(order.accepted, 'letter')} from {job.sender_email}, due {send_at:%F %T} UTC"))
     if not wait:
-        return 0
+        return order.accepted > 0
     try:
-        return await watch_until_ended(known, job.id)
+        return await watch_until_ended(known, job.id) == 0 and order.accepted > 0
     finally:
         print(tr(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it"))
 

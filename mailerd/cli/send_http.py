@@ -126,12 +126,12 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
         print(tr(f"warning: {warning}"))
     print(tr(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}"))
     if not wait:
-        return True
+        return posted["accepted"] > 0
     ended = await _watch(client, id_)
     print(
         tr(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
     )
-    return not ended["counts"].get("failed")
+    return posted["accepted"] > 0 and not ended["counts"].get("failed")
 
 
 async def _once(client: AsyncClient, job: NewJob) -> str:

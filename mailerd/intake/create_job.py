@@ -24,7 +24,7 @@ from mailerd.intake.http_responses import REQUEST, in_language, json_response, j
 from mailerd.intake.key_shares import LARGE_BODY, KeyShares
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, fingerprint, parse_job
-from mailerd.intake.query_params import query
+from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
 from mailerd.mail.renderer import Renderer, ThreadRenderer
@@ -69,7 +69,7 @@ class CreateJobEndpoint:
         """Store a job, or repeat the first answer to its idempotency key."""
         started = self.clock.monotonic()
         key = await self.auth.authenticate(request, Permission.SEND)
-        query(request, allowed=())
+        refuse_parameters(request)
         idempotency_key = _idempotency_key(request)
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
             stored = await self._check_and_store(raw, key, idempotency_key)
@@ -147,7 +147,7 @@ class CreateJobEndpoint:
     async def dry_run(self, request: web.Request) -> web.Response:
         """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
         key = await self.auth.authenticate(request, Permission.SEND)
-        query(request, allowed=())
+        refuse_parameters(request)
         async with (
             self.shares.posts.place(key),
             self.bodies.read(request, key) as raw,

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from mailerd.intake.errors import CODES, cut
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
-from mailerd.intake.query_params import JobLookup, query
+from mailerd.intake.query_params import JobLookup, refuse_parameters
 from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
@@ -64,7 +64,7 @@ class DocsEndpoints:
     async def templates(self, request: web.Request) -> web.Response:
         """The named templates."""
         await self._lookup.authenticate(request, Permission.READ)
-        query(request, allowed=())
+        refuse_parameters(request)
         loop = asyncio.get_running_loop()
         found = TemplatesOut(templates=[], broken=[])
         for name in await loop.run_in_executor(self._executor, self._library.names):

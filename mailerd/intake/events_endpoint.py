@@ -10,10 +10,10 @@ from aiohttp import web
 from mailerd.core.event_types import EventType
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
-from mailerd.intake.errors import ApiError, FieldError, invalid
+from mailerd.intake.errors import ApiError
 from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.http_responses import json_response, to_json
-from mailerd.intake.query_params import limit, query, text
+from mailerd.intake.query_params import Query
 from mailerd.intake.response_models import FeedEventOut, FeedOut
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.event_feed import (
@@ -50,8 +50,12 @@ class EventFeedEndpoint:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page, or a stream where the client accepts one."""
         key = await self._auth.authenticate(request, Permission.READ)
-        given = query(request, allowed=("after", "types", "limit"))
-        reader = _FeedQuery(_after(given), limit(given, default=DEFAULT_LIMIT, most=MAX_PAGE), _types(given))
+        with Query(request, allowed=("after", "types", "limit")) as given:
+            reader = _FeedQuery(
+                given.read("after", _position) or 0,
+                given.limit(default=DEFAULT_LIMIT, most=MAX_PAGE),
+                given.read("types", _types) or set(),
+            )
         if "text/event-stream" not in request.headers.get("Accept", ""):
             page = await self._page(reader, key)
             return json_response(
@@ -95,16 +99,14 @@ class EventFeedEndpoint:
             return None
 
 
-def _after(given: dict[str, str]) -> int:
-    found = given.get("after", "0")
-    if not _POSITION.fullmatch(found):
-        raise invalid([FieldError("after", "must be the id of an event, or 0")])
-    return int(found)
+def _position(text: str) -> int:
+    if not _POSITION.fullmatch(text):
+        raise ValueError("must be the id of an event, or 0")
+    return int(text)
 
 
-def _types(given: dict[str, str]) -> Collection[EventType]:
-    names = {it.strip() for it in (text(given, "types") or "").split(",") if it.strip()}
+def _types(text: str) -> Collection[EventType]:
+    names = {it.strip() for it in text.split(",") if it.strip()}
     if unknown := names - set(EventType):
-        words = f"{', '.join(sorted(unknown))}: unknown; there are {', '.join(EventType)}"
-        raise invalid([FieldError("types", words)])
+        raise ValueError(f"{', '.join(sorted(unknown)):.100}: unknown; there are {', '.join(EventType)}")
     return {EventType(it) for it in names}

@@ -10,7 +10,7 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.query_params import JobLookup, query
+from mailerd.intake.query_params import JobLookup, refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import ActionOut, ActionResultOut, ActionsOut, JobOut
@@ -62,7 +62,7 @@ class JobActionEndpoints:
 
     async def _apply(self, request: web.Request, change: JobChange) -> web.Response:
         key, job = await self._lookup.job(request, Permission.CONTROL)
-        query(request, allowed=())
+        refuse_parameters(request)
         options = await self._options(request, change, key)
         actor = f"key {key.name}"
         try:
@@ -98,6 +98,6 @@ class JobActionEndpoints:
     async def list_actions(self, request: web.Request) -> web.Response:
         """What was asked of a job, by whom and when."""
         _, job = await self._lookup.job(request, Permission.READ)
-        query(request, allowed=())
+        refuse_parameters(request)
         found = await self._controls.actions(job.id)
         return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))

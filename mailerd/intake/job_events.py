@@ -11,7 +11,7 @@ from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.http_responses import to_json
-from mailerd.intake.query_params import JobLookup, query
+from mailerd.intake.query_params import JobLookup, refuse_parameters
 from mailerd.intake.response_models import JobOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, Jobs
@@ -41,7 +41,7 @@ class JobEventsEndpoint:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Stream until the job is finished."""
         key, job = await self._lookup.job(request, Permission.READ)
-        query(request, allowed=())
+        refuse_parameters(request)
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
             return web.Response(status=204)  # a browser's EventSource then stops reconnecting

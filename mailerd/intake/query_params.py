@@ -1,10 +1,10 @@
-"""Reads the query and the path: strictly, naming every parameter that is unknown or given twice."""
+"""Reads the query and the path: strictly, naming every parameter that is wrong."""
 
 import re
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from aiohttp import web
 
@@ -20,71 +20,105 @@ MAX_TEXT: Final = 320
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
-def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The parameters; an unknown or doubled one is an error, as in a body, and an empty one counts as absent."""
-    given = request.query
-    errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
-    errors.extend(FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
-    errors.extend(FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
-    if errors:
-        raise invalid(errors)
-    return {name: value for name, value in given.items() if value}
+class Query:
+    """The parameters of a request. Each method reads one; the end of the `with` block names all that are wrong.
+
+    An unknown or doubled parameter is wrong, as a field in a body is, and an empty one counts as absent.
+
+    Raises:
+        ApiError: 422, at the end of the block.
+    """
+
+    def __init__(self, request: web.Request, *, allowed: tuple[str, ...]) -> None:
+        given = request.query
+        self._errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
+        self._errors += [FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1]
+        self._errors += [FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value)]
+        wrong = {error.field for error in self._errors}
+        self._given = {name: value for name, value in given.items() if value and name not in wrong}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._errors and kind is None:
+            raise invalid(self._errors)
+
+    def read[V](self, name: str, convert: Callable[[str], V]) -> V | None:
+        """What `convert` makes of a parameter; None where it is absent or wrong: `convert` raises ValueError then."""
+        text = self._given.get(name)
+        if text is None:
+            return None
+        try:
+            return convert(text)
+        except ValueError as error:
+            self._errors.append(FieldError(name, str(error)))
+            return None
+
+    def limit(self, *, default: int, most: int) -> int:
+        """`limit`."""
+
+        def number(text: str) -> int:
+            if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
+                raise ValueError(f"must be a number from 1 to {most}")
+            return int(text)
+
+        return self.read("limit", number) or default
+
+    def choice[E: StrEnum](self, name: str, kind: type[E]) -> E | None:
+        """A parameter with a fixed set of values."""
+
+        def member(text: str) -> E:
+            if text not in set(kind):
+                raise ValueError(f"must be one of {', '.join(kind)}")
+            return kind(text)
+
+        return self.read(name, member)
+
+    def moment(self, name: str) -> datetime | None:
+        """A parameter that is a time."""
+
+        def moment(text: str) -> datetime:
+            try:
+                return read_moment(text)
+            except ValueError:
+                raise ValueError('must be a time such as "2026-12-01T09:00:00Z"') from None
+
+        return self.read(name, moment)
+
+    def text(self, name: str, *, convert: Callable[[str], str] = str) -> str | None:
+        """A parameter that is a text."""
+
+        def short(text: str) -> str:
+            if len(text) > MAX_TEXT:
+                raise ValueError(f"is longer than {MAX_TEXT} characters")
+            return convert(text)
+
+        return self.read(name, short)
+
+    def cursor(self, *, shape: re.Pattern[str] = _NUMBER) -> str | None:
+        """`cursor`, as an earlier answer gave it."""
+
+        def known(text: str) -> str:
+            if not shape.fullmatch(text):
+                raise ValueError("is not one that an answer has given as next_cursor")
+            return text
+
+        return self.read("cursor", known)
+
+
+def refuse_parameters(request: web.Request) -> None:
+    """Name every parameter of a request that takes none.
+
+    Raises:
+        ApiError: 422.
+    """
+    with Query(request, allowed=()):
+        pass
 
 
 def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" or character == "\0" for character in value)
-
-
-def limit(given: dict[str, str], *, default: int, most: int) -> int:
-    """`limit`."""
-    text = given.get("limit")
-    if text is None:
-        return default
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
-        raise invalid([FieldError("limit", f"must be a number from 1 to {most}")])
-    return int(text)
-
-
-def choice[E: StrEnum](given: dict[str, str], name: str, kind: type[E]) -> E | None:
-    """A parameter with a fixed set of values."""
-    text = given.get(name)
-    if text is None:
-        return None
-    if text not in set(kind):
-        raise invalid([FieldError(name, f"must be one of {', '.join(kind)}")])
-    return kind(text)
-
-
-def moment(given: dict[str, str], name: str) -> datetime | None:
-    """A parameter that is a time."""
-    text = given.get(name)
-    if text is None:
-        return None
-    try:
-        return read_moment(text)
-    except ValueError:
-        raise invalid([FieldError(name, 'must be a time such as "2026-12-01T09:00:00Z"')]) from None
-
-
-def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) -> str | None:
-    """A parameter that is a text; `read` converts it, and raises ValueError when it cannot."""
-    found = given.get(name)
-    if found is None:
-        return None
-    if len(found) > MAX_TEXT:
-        raise invalid([FieldError(name, f"is longer than {MAX_TEXT} characters")])
-    try:
-        return read(found)
-    except ValueError as error:
-        raise invalid([FieldError(name, str(error))]) from None
-
-
-def cursor(given: dict[str, str], *, shape: re.Pattern[str] = _NUMBER) -> str | None:
-    """`cursor`, as an earlier answer gave it."""
-    found = given.get("cursor")
-    if found is not None and not shape.fullmatch(found):
-        raise invalid([FieldError("cursor", "is not one that an answer has given as next_cursor")])
-    return found
 
 
 class JobLookup:

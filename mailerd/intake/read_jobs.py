@@ -16,7 +16,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response, write
 from mailerd.intake.key_shares import KeyShare
-from mailerd.intake.query_params import JobLookup, choice, cursor, limit, moment, query, text
+from mailerd.intake.query_params import JobLookup, Query, refuse_parameters
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
 from mailerd.intake.response_models import JobOut, JobsOut
 from mailerd.mail.addresses import Addresses, mailbox
@@ -56,7 +56,7 @@ class ReadEndpoints:
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
         key = await self._lookup.authenticate(request, Permission.READ)
-        query(request, allowed=())
+        refuse_parameters(request)
         job = await self._lookup.of(request, key)
         forecasts = await self._try_forecasts([job])
         return json_response(JobOut.of(job, forecasts.get(job.id)))
@@ -74,19 +74,19 @@ class ReadEndpoints:
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
         key = await self._lookup.authenticate(request, Permission.READ)
-        given = query(
+        with Query(
             request,
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
-        )
-        size = limit(given, default=DEFAULT_JOBS_LIMIT, most=MAX_JOBS_LIMIT)
-        only = JobFilter(
-            status=choice(given, "status", JobStatus),
-            sender=text(given, "sender_email", read=mailbox),
-            reference=text(given, "reference"),
-            since=moment(given, "created_from"),
-            until=moment(given, "created_before"),
-        )
-        before = cursor(given, shape=ULID)
+        ) as given:
+            size = given.limit(default=DEFAULT_JOBS_LIMIT, most=MAX_JOBS_LIMIT)
+            only = JobFilter(
+                status=given.choice("status", JobStatus),
+                sender=given.text("sender_email", convert=mailbox),
+                reference=given.text("reference"),
+                since=given.moment("created_from"),
+                until=given.moment("created_before"),
+            )
+            before = given.cursor(shape=ULID)
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
         forecasts = await self._try_forecasts(page)
@@ -100,10 +100,10 @@ class ReadEndpoints:
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
         key = await self._lookup.authenticate(request, Permission.READ)
-        given = query(request, allowed=("cursor", "limit", "status", "email", "fate"))
-        size = limit(given, default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-        status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
-        fate, after = choice(given, "fate", Fate), cursor(given)
+        with Query(request, allowed=("cursor", "limit", "status", "email", "fate")) as given:
+            size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
+            status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
+            fate, after = given.choice("fate", Fate), given.cursor()
         job = await self._lookup.of(request, key)
         found = await self._jobs.recipients(
             job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
@@ -119,8 +119,8 @@ class ReadEndpoints:
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
         key = await self._lookup.authenticate(request, Permission.READ)
-        given = query(request, allowed=("status",))
-        status = choice(given, "status", State)
+        with Query(request, allowed=("status",)) as given:
+            status = given.choice("status", State)
         job = await self._lookup.of(request, key)
         async with self._downloads.place(key):
             return await self.write_csv(request, job.id, status)

@@ -10,7 +10,7 @@ from pydantic import Field
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.query_params import cursor, limit, query, text
+from mailerd.intake.query_params import Query
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
 from mailerd.intake.recipient_models import RecipientOut
 from mailerd.intake.response_models import ResponseModel
@@ -70,9 +70,9 @@ class PersonEndpoint:
     async def letters(self, request: web.Request) -> web.Response:
         """A page of letters, the newest first; those of the key's senders only."""
         key = await self._auth.authenticate(request, Permission.READ)
-        given = query(request, allowed=("email", "cursor", "limit"))
-        size = limit(given, default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-        email, before = text(given, "email", read=Addresses().check), cursor(given, shape=_ROW_ID)
+        with Query(request, allowed=("email", "cursor", "limit")) as given:
+            size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
+            email, before = given.text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
         if email is None:
             raise invalid([FieldError("email", "is missing")])
         found = await Recipients(self._database, timeout=self._timeout).of_person(

@@ -15,7 +15,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response, write
 from mailerd.intake.key_shares import KeyShares
-from mailerd.intake.query_params import choice, cursor, limit, query, text
+from mailerd.intake.query_params import Query, refuse_parameters
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, one_line, read_model
@@ -105,11 +105,12 @@ class SuppressionEndpoints:
     async def index(self, request: web.Request) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
         await self._auth.authenticate(request, Permission.SUPPRESS)
-        given = query(request, allowed=("list", "reason", "email", "cursor", "limit"))
-        reason, most = choice(given, "reason", Reason), limit(given, default=100, most=MAX_PAGE)
-        email, after = text(given, "email", read=Addresses().check), _after(cursor(given, shape=_CURSOR))
+        with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
+            name, reason = given.read("list", str), given.choice("reason", Reason)
+            email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)
+            after = _after(given.cursor(shape=_CURSOR))
         suppressions = await self._suppressions()
-        mailing_list = await _list_of(suppressions, given.get("list"))
+        mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
         if email:
             found = await suppressions.of(email)
@@ -130,9 +131,10 @@ class SuppressionEndpoints:
             return await self._write_csv(request)
 
     async def _write_csv(self, request: web.Request) -> web.StreamResponse:
-        given = query(request, allowed=("list", "reason"))
-        reason, suppressions = choice(given, "reason", Reason), await self._suppressions()
-        mailing_list = await _list_of(suppressions, given.get("list"))
+        with Query(request, allowed=("list", "reason")) as given:
+            name, reason = given.read("list", str), given.choice("reason", Reason)
+        suppressions = await self._suppressions()
+        mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
         response = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="suppressions.csv"'})
         response.content_type, response.charset = "text/csv", "utf-8"
@@ -150,7 +152,7 @@ class SuppressionEndpoints:
     async def add(self, request: web.Request) -> web.Response:
         """Make suppressions; all of them or none. Again, it changes nothing."""
         key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        query(request, allowed=())
+        refuse_parameters(request)
         # Thousands of addresses take seconds, here and of the database: a key has few such requests under way at once,
         # or the statements of all others would wait behind them. In a thread they hold up no other request.
         async with self._bodies.read(request, key) as raw, self._checks.place(key):
@@ -203,13 +205,14 @@ class SuppressionEndpoints:
     async def remove(self, request: web.Request) -> web.Response:
         """End one; the person gets letters again."""
         key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        given = query(request, allowed=("list",))
+        with Query(request, allowed=("list",)) as given:
+            name = given.read("list", str)
         try:
             email = Addresses().check(request.match_info["email"])
         except ValueError as error:
             raise invalid([FieldError("email", str(error))]) from None
         suppressions = await self._suppressions()
-        mailing_list = await _list_of(suppressions, given.get("list"))
+        mailing_list = await _list_of(suppressions, name)
         removed = await suppressions.remove(
             suppressions.digest(email), list_id=mailing_list.id if mailing_list else EVERYTHING, source=Channel.API,
             actor=f"key {key.name}",
@@ -225,7 +228,7 @@ class SuppressionEndpoints:
     async def lists(self, request: web.Request) -> web.Response:
         """Every list."""
         await self._auth.authenticate(request, Permission.SUPPRESS)
-        query(request, allowed=())
+        refuse_parameters(request)
         return json_response(
             ListsOut(lists=[ListOut.model_validate(it) for it in await (await self._suppressions()).lists()])
         )
@@ -233,7 +236,7 @@ class SuppressionEndpoints:
     async def make_list(self, request: web.Request) -> web.Response:
         """Make a list, or give one another title."""
         key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        query(request, allowed=())
+        refuse_parameters(request)
         async with self._bodies.read(request, key) as raw:
             given = read_model(ListIn, parse(raw))
         try:

@@ -19,7 +19,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShare
-from mailerd.intake.query_params import choice, cursor, limit, query
+from mailerd.intake.query_params import Query, refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import read_model
 from mailerd.intake.strict_json import parse
@@ -86,7 +86,7 @@ class WebhookEndpoints:
     async def index(self, request: web.Request) -> web.Response:
         """Every endpoint."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        query(request, allowed=())
+        refuse_parameters(request)
         found = await self._webhooks.all(senders=key.senders)
         return json_response(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
 
@@ -103,7 +103,7 @@ class WebhookEndpoints:
     async def show(self, request: web.Request) -> web.Response:
         """One endpoint."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        query(request, allowed=())
+        refuse_parameters(request)
         return json_response(WebhookOut.of(await self._of(request, key)))
 
     async def change(self, request: web.Request) -> web.Response:
@@ -125,7 +125,7 @@ class WebhookEndpoints:
     async def remove(self, request: web.Request) -> web.Response:
         """Remove an endpoint, with what waits for it."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        query(request, allowed=())
+        refuse_parameters(request)
         it = await self._of(request, key)
         try:
             await self._webhooks.remove(it.id)
@@ -136,12 +136,9 @@ class WebhookEndpoints:
     async def deliveries(self, request: web.Request) -> web.Response:
         """A page of deliveries, the newest event first."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        given = query(request, allowed=("status", "cursor", "limit"))
-        status, most, before = (
-            choice(given, "status", DeliveryStatus),
-            limit(given, default=100, most=MAX_PAGE),
-            cursor(given, shape=_CURSOR),
-        )
+        with Query(request, allowed=("status", "cursor", "limit")) as given:
+            status, most = given.choice("status", DeliveryStatus), given.limit(default=100, most=MAX_PAGE)
+            before = given.cursor(shape=_CURSOR)
         it = await self._of(request, key)
         page = await self._deliveries.page(it.id, before=int(before) if before else None, status=status, limit=most)
         following = str(page[-1].position) if len(page) == most else None
@@ -158,7 +155,7 @@ class WebhookEndpoints:
     async def test(self, request: web.Request) -> web.Response:
         """Post a test event now; the answer says what came of it."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        query(request, allowed=())
+        refuse_parameters(request)
         it = await self._of(request, key)
         async with self.place(key):
             attempt = await post_test(
@@ -184,7 +181,7 @@ class WebhookEndpoints:
         self, request: web.Request, model: type[M]
     ) -> tuple[ApiKey, M]:
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        query(request, allowed=())
+        refuse_parameters(request)
         async with self._bodies.read(request, key) as raw:
             body = parse(raw) if raw or model is not RotateIn else {}
             return key, read_model(model, body, context=self._http.refusal)

@@ -82,6 +82,10 @@ async def test_a_dry_run_names_those_who_opted_out_and_counts_them_out(shop: Sho
     await shop.say("suppress", "add", "bob@example.org")
     assert "0 letters of 2 can be sent" in await shop.say(*words, code=1)
     assert await _stored(shop) == 0
+    posting = words[:-1]
+    assert "0 letters from" in await shop.say(*posting, "--no-wait", code=1)
+    async with running(shop.settings, Heard()):
+        assert "2 recipients: 2 cancelled" in await shop.say(*posting, "--again", code=1)
 
 
 @pytest.mark.parametrize("bad", ["nonsense,y", "A@Example.org,y"])

@@ -74,6 +74,15 @@ async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) ->
     said = await send(place, table, "--template", "welcome", "--key", place.key, "--dry-run")
     assert "gets no letter: ada@example.org: the address is suppressed: manual" in said
     assert "1 letter of 2 can be sent" in said
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": place.key}) as session,
+        session.post(
+            f"{place.url}/api/suppressions", json={"suppressions": [{"email": "bob@example.org"}]}
+        ) as response,
+    ):
+        assert response.status == 200
+    said = await send(place, table, "--template", "welcome", "--key", place.key, "--no-wait", code=1)
+    assert "0 letters from" in said
 
 
 @pytest.mark.parametrize(

@@ -228,3 +228,33 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
     assert first.startswith(b"HTTP/1.1 200")
     assert second.startswith(b"HTTP/1.1 200")
     assert (body, more) == (b'{"status":"alive"}', [])
+
+
+@pytest.mark.parametrize(
+    "path, wrong",
+    [
+        (
+            "/api/jobs",
+            {
+                "limit": "0",
+                "status": "sleeping",
+                "sender_email": "nobody",
+                "reference": "r" * 321,
+                "created_from": "yesterday",
+                "created_before": "noon",
+                "cursor": "1",
+                "page": "2",
+            },
+        ),
+        ("/api/jobs/{}/recipients", {"limit": "1e3", "status": "asleep", "email": "x", "fate": "good", "cursor": "é"}),
+        ("/api/recipients", {"limit": "999999", "email": "x", "cursor": "first"}),
+        ("/api/suppressions", {"limit": "-1", "reason": "none", "email": "x", "cursor": "first"}),
+        ("/api/events", {"limit": "many", "after": "x", "types": "letter.lost"}),
+        ("/api/webhooks/none/deliveries", {"limit": "0", "status": "lost", "cursor": "x"}),
+    ],
+)
+async def test_every_parameter_that_is_wrong_is_named_at_once(site: Site, path: str, wrong: dict[str, str]) -> None:
+    status, answer = await site.get(path.format(await posted(site)), params=wrong)
+
+    assert status == 422, answer
+    assert {each["field"] for each in answer["error"]["details"]} == wrong.keys()
