@@ -64,7 +64,7 @@ from mailerd.worker.runner import Runner
 from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
 _BLOCKED: Final = 10.0
-"""Seconds that the event loop may stand still without a word, where no watchdog says."""
+"""Seconds that the event loop may stand still before the log says so, where systemd sets no watchdog."""
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
@@ -244,7 +244,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
-    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, check_lease=lease, replay_log=replay_log)
+    rescues = RecoveryQueries(database, daemon_id, policy.late_arrival, check_lease=lease, replay_log=replay_log)
     claims = _claims(settings, database, daemon_id, gmail=gmail, replay_log=replay_log)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
@@ -285,7 +285,7 @@ def _policy(settings: Settings) -> RetryPolicy:
         max_attempts=settings.retry.max_attempts,
         base=timedelta(seconds=settings.retry.base),
         cap=timedelta(seconds=settings.retry.cap),
-        in_flight=timedelta(seconds=settings.gmail.in_flight),
+        late_arrival=timedelta(seconds=settings.gmail.late_arrival),
     )
 
 
@@ -366,7 +366,7 @@ def _intake(
         page=page,
         webhooks=settings.webhooks,
         console=console.routes,
-        in_flight=settings.gmail.in_flight,
+        late_arrival=settings.gmail.late_arrival,
         opt_out=(settings.public, settings.unsubscribe),
         templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
@@ -378,9 +378,9 @@ def _recovery(
 ) -> Recovery:  # fmt: skip
     events = RecoveryEvents(sink)
     return Recovery(
-        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight, rescues.replay_log),
+        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.late_arrival, rescues.replay_log),
         rows=rescues,
-        reconciler=Reconciler(limited_gmail, rescues.in_flight),
+        reconciler=Reconciler(limited_gmail, rescues.late_arrival),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),
         clock=Clock(),
         events=events,

@@ -60,7 +60,8 @@ def _services(
     return Services(
         settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
         actions=JobActions(
-            database, timeout=settings.database.connect_timeout, in_flight=timedelta(seconds=settings.gmail.in_flight)
+            database, timeout=settings.database.connect_timeout,
+            late_arrival=timedelta(seconds=settings.gmail.late_arrival),
         ),
         forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),

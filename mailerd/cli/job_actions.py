@@ -85,7 +85,7 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
     timeout = known.database.connect_timeout
     async with open_database(known) as database:
         job = await job_named(database, id_)
-        controls = JobActions(database, timeout=timeout, in_flight=timedelta(seconds=known.gmail.in_flight))
+        controls = JobActions(database, timeout=timeout, late_arrival=timedelta(seconds=known.gmail.late_arrival))
         try:
             done = await controls.apply(id_, change, actor=asked_by(), letters=job.total, **options)
         except ImpossibleRequestError as error:

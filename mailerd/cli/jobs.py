@@ -44,7 +44,7 @@ from mailerd.texts import tr
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
     app.command()(command)
-_NO_WINDOW: Final = 300
+_PIPE_WIDTH: Final = 300
 """Columns of a list that goes to a file or a pipe."""
 
 
@@ -67,7 +67,7 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
     if as_json:
         print_json([_as_json(job, daemon=daemon) for job in found])
         return
-    width = None if sys.stdout.isatty() else _NO_WINDOW
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
     console(width).print(jobs_table(found, daemon=daemon) if found else tr("there are no jobs"))
 
 
@@ -117,7 +117,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     job = await job_named(database, id_)
     outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
-    asked = await JobActions(database, timeout=PATIENCE, in_flight=timedelta(0)).actions(id_)
+    asked = await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_)
     _say(describe.of_job(job, outlook, asked=asked, daemons=await HistoryReader(database).daemons()))
     found = await HistoryReader(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word

@@ -27,7 +27,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 
-_NO_WINDOW: Final = 200
+_PIPE_HEIGHT: Final = 200
 """Lines of a page that goes to a file or a pipe."""
 _LATE: Final = 1.0
 """Seconds without an answer of the database after which that is said."""
@@ -49,7 +49,7 @@ def top(
 async def _once(known: Settings) -> None:
     async with open_database(known) as database:
         shown = console()
-        shown.print(page(await read_snapshot(database, default_limits(known)), width=shown.width, height=_NO_WINDOW))
+        shown.print(page(await read_snapshot(database, default_limits(known)), width=shown.width, height=_PIPE_HEIGHT))
 
 
 async def _top(known: Settings, *, every: float) -> None:
@@ -57,7 +57,7 @@ async def _top(known: Settings, *, every: float) -> None:
     database, window = Database(known.database, events=StoreEvents(no_log)), console()
     shown = TopView(window, where=database.where)
     try:
-        with _letters() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
+        with _quit_key() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
 
             async def watch() -> None:
                 while True:
@@ -78,7 +78,7 @@ async def _top(known: Settings, *, every: float) -> None:
 
 
 @contextmanager
-def _letters() -> Iterator[asyncio.Event]:
+def _quit_key() -> Iterator[asyncio.Event]:
     """Listen to the keyboard meanwhile; the event is set by q. The terminal is left as it was."""
     quits, loop, keyboard = asyncio.Event(), asyncio.get_running_loop(), sys.stdin.fileno()
     if not sys.stdin.isatty():
@@ -90,7 +90,7 @@ def _letters() -> Iterator[asyncio.Event]:
             quits.set()
 
     before = termios.tcgetattr(keyboard)
-    tty.setcbreak(keyboard)  # letters come one by one, and Ctrl-C is a signal still
+    tty.setcbreak(keyboard)  # keys come one by one, and Ctrl-C is a signal still
     loop.add_reader(keyboard, pressed)
     try:
         yield quits

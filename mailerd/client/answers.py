@@ -3,6 +3,11 @@
 from datetime import datetime
 from typing import Any, Literal, Required, TypedDict
 
+RetryOnly = Literal["failed", "unsure", "bounced"]
+"""Which letters of a job are tried again."""
+BounceKind = Literal["hard", "soft", "blocked", "unknown"]
+"""Why a letter came back."""
+
 
 class NewTemplate(TypedDict, total=False):
     """Sources in Jinja2; `html` or `text`, or both."""
@@ -143,7 +148,7 @@ class FateOfLetter(TypedDict):
     """What became of a letter after it was sent; `kind`, `code` and `reason` are those of a bounce."""
 
     state: Literal["bounced", "unsubscribed", "replied", "other_replied", "auto_replied"]
-    kind: Literal["hard", "soft", "blocked", "unknown"] | None
+    kind: BounceKind | None
     code: str | None
     reason: str | None
     at: str

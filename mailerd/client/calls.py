@@ -13,12 +13,14 @@ from uuid import uuid4
 from mailerd import __version__
 from mailerd.client.answers import (
     AcceptedJob,
+    BounceKind,
     DryRun,
     EventsPage,
     Job,
     JobActionResult,
     NewJob,
     RecipientsPage,
+    RetryOnly,
     Templates,
 )
 from mailerd.errors import MailerdError
@@ -169,6 +171,11 @@ def events(after: int, types: Sequence[str]) -> Call[EventsPage]:
 def change(job_id: str, action: str, **fields: object) -> Call[JobActionResult]:
     """A change of a job."""
     return Call("POST", f"{_job(job_id)}/{action}", _json(fields))
+
+
+def retry(job_id: str, only: RetryOnly, kind: BounceKind | None) -> Call[JobActionResult]:
+    """Letters of a job are tried anew, looked for, or sent again."""
+    return change(job_id, "retry", **({"only": only} if kind is None else {"only": only, "kind": kind}))
 
 
 def is_finished(job: Job) -> bool:

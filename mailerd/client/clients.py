@@ -7,12 +7,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Final, Literal, Self, override
+from typing import Any, Final, Self, override
 
 import aiohttp
 
 from mailerd.client import calls
-from mailerd.client.answers import AcceptedJob, DryRun, Event, Job, JobActionResult, NewJob, Recipient, Templates
+from mailerd.client.answers import (
+    AcceptedJob,
+    BounceKind,
+    DryRun,
+    Event,
+    Job,
+    JobActionResult,
+    NewJob,
+    Recipient,
+    RetryOnly,
+    Templates,
+)
 from mailerd.client.calls import Answer, Attempts, Call, ClientError, Connection
 
 TIMEOUT: Final = 100.0
@@ -92,9 +103,9 @@ class Client:
         """Go on with a paused job."""
         return self._send(calls.change(job_id, "resume"))
 
-    def retry_job(self, job_id: str, *, only: Literal["failed", "unsure"] = "failed") -> JobActionResult:
-        """Try its failed letters anew, or look for its unsure ones now."""
-        return self._send(calls.change(job_id, "retry", only=only))
+    def retry_job(self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None) -> JobActionResult:
+        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
+        return self._send(calls.retry(job_id, only, kind))
 
     def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
         """The job, once nothing of it is open; raises TimeoutError after `within` seconds."""
@@ -203,9 +214,11 @@ class AsyncClient:
         """Go on with a paused job."""
         return await self._send(calls.change(job_id, "resume"))
 
-    async def retry_job(self, job_id: str, *, only: Literal["failed", "unsure"] = "failed") -> JobActionResult:
-        """Try its failed letters anew, or look for its unsure ones now."""
-        return await self._send(calls.change(job_id, "retry", only=only))
+    async def retry_job(
+        self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None
+    ) -> JobActionResult:
+        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
+        return await self._send(calls.retry(job_id, only, kind))
 
     async def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
         """The job, once nothing of it is open; raises TimeoutError after `within` seconds."""

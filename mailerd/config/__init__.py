@@ -138,7 +138,7 @@ class GmailSettings(Section):
     )
 
     @property
-    def in_flight(self) -> float:
+    def late_arrival(self) -> float:
         """Seconds after which a request that got no answer can no longer reach Google: twice the time-out."""
         return 2 * self.request_timeout
 

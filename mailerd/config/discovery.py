@@ -26,7 +26,7 @@ DOTENV: Final = Path(".env")
 """In the working folder."""
 
 # A sandbox is taken whole or not at all: with its Google and the database of the environment, letters that wait in a
-# database of weight would be handed to the stand-in, and be called sent.
+# production database would be handed to the stand-in, and be recorded as sent.
 _NOT_BESIDE_A_SANDBOX: Final = ("DATABASE_URL", "MAILERD_DATABASE__", "MAILERD_GMAIL__")
 
 
@@ -104,7 +104,7 @@ def runs(folder: Path) -> bool:
 
 
 def read_dotenv() -> dict[str, str]:
-    """What `.env` sets, where only its user or root can have written it (see `owned`); nothing where there is none.
+    """What `.env` sets, where only its user or root can have written it (`file_owner.read`); else nothing.
 
     Raises:
         ConfigurationError: others could have written it, or it cannot be read.

@@ -16,7 +16,7 @@ class RetryPolicy:
     max_attempts: int
     base: timedelta
     cap: timedelta
-    in_flight: timedelta
+    late_arrival: timedelta
     """The longest time for which a request without an answer may still reach Google."""
 
 
@@ -57,7 +57,7 @@ class Decision:
 _DRAFT_KEPT: Final = timedelta(minutes=1)
 """The longest wait for which the draft of a letter that Google has refused may stay in the mailbox."""
 _MAX_CHECK_DELAY: Final = timedelta(hours=1)
-"""Of a letter whose draft Google shows and will not send."""
+"""The longest wait between two checks of a letter whose draft Google shows and will not send."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
@@ -93,12 +93,12 @@ def decide(
             return _released(verdict, now=now, pauses=pauses, chance=chance, retry_after=retry_after)
         case Disposition.UNKNOWN | Disposition.DRAFT_GONE:
             refused = verdict.disposition is Disposition.DRAFT_GONE
-            return Decision(Transition.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
+            return Decision(Transition.LOST, error=verdict.reason, wait=policy.late_arrival, refused=refused)
         case _:
             assert_never(verdict.disposition)
 
 
-def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
+def should_delete_draft(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """Whether the draft whose drafts.send got `reply` is deleted before `decision` is written.
 
     Google has refused it, and the letter waits so long that the mailbox's owner may find the draft; or it fails, though
@@ -112,8 +112,8 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     return decision.transition in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
 
 
-def discarded(
-    decision: Decision, disposition: Disposition, *, in_flight: timedelta, unanswered: bool = True
+def after_deletion(
+    decision: Decision, disposition: Disposition, *, late_arrival: timedelta, unanswered: bool = True
 ) -> Decision:
     """What to write instead of `decision`, given the result of the draft's deletion.
 
@@ -123,15 +123,17 @@ def discarded(
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
         case Disposition.DRAFT_GONE:
-            return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)
+            return _doubt(decision, "when it was to be deleted, its draft was gone", wait=late_arrival)
         case Disposition.UNKNOWN:
             return replace(
-                _doubt(decision, "no answer came when its draft was to be deleted", wait=in_flight), discarding=True
+                _doubt(decision, "no answer came when its draft was to be deleted", wait=late_arrival), discarding=True
             )
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
             unanswered and decision.transition in {Transition.FAILED, Transition.SUPPRESSED}
         ):
-            return _doubt(decision, "an earlier send had no answer, and its draft could not be deleted", wait=in_flight)
+            return _doubt(
+                decision, "an earlier send had no answer, and its draft could not be deleted", wait=late_arrival
+            )
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
             return decision  # the draft stays, and is sent when the wait is over
         case _:
@@ -144,10 +146,10 @@ def _doubt(decision: Decision, reason: str, *, wait: timedelta) -> Decision:
     )
 
 
-def no_drafts(*, in_flight: timedelta) -> Decision:
+def no_drafts(*, late_arrival: timedelta) -> Decision:
     """What to write about a letter whose draft may have been sent, where the sign-in may no longer use drafts."""
     error = "its draft may have been sent, and this sign-in may use no drafts any more"
-    return Decision(Transition.LOST, error=error, wait=in_flight, refused=True)
+    return Decision(Transition.LOST, error=error, wait=late_arrival, refused=True)
 
 
 def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
@@ -157,7 +159,7 @@ def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
     return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
 
 
-def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
+def delay_repeated_check(decision: Decision, unanswered: bool, *, checks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
     """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
 
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
@@ -165,7 +167,7 @@ def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryP
     """
     if decision.transition is not Transition.LOST or not decision.refused or not unanswered:
         return decision
-    rest = min(max(policy.in_flight, _MAX_CHECK_DELAY), policy.in_flight * (1 << min(checks, 10)))
+    rest = min(max(policy.late_arrival, _MAX_CHECK_DELAY), policy.late_arrival * (1 << min(checks, 10)))
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
 
 

@@ -1,4 +1,4 @@
-"""What an application hears of by the feed of events."""
+"""What an application hears of: by webhooks, and by the feed of events."""
 
 from enum import StrEnum
 from typing import Final
@@ -21,7 +21,7 @@ class EventType(StrEnum):
     RECIPIENT_UNSUBSCRIBED = "recipient.unsubscribed"
     """A person left a list, or everything."""
     RECIPIENT_SENT_UNDONE = "recipient.sent_undone"
-    """The letter was called sent, and it is known now that it was not: its draft is there, or Google gave it back."""
+    """The letter was recorded as sent, and was not: its draft is there, or Google gave it back."""
     RECIPIENTS_SENT = "recipients.sent"
     """Letters that were sent, many in one event; made only while an endpoint of a webhook asks for it."""
     SENDER_PAUSED = "sender.paused"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from mailerd.core.notices import BOUNCES, Classification, Kind, same_mailbox
+from mailerd.core.notices import BOUNCES, Classification, Kind, same_address
 
 
 class Fate(StrEnum):
@@ -123,7 +123,7 @@ def _concerns(meaning: Classification, to: str) -> bool:
 
 
 def _names(meaning: Classification, to: str) -> bool:
-    return any(same_mailbox(it, to) for it in meaning.addresses)
+    return any(same_address(it, to) for it in meaning.addresses)
 
 
 def prevails(new: tuple[Fate, str], old: tuple[Fate, str] | None) -> bool:
@@ -146,7 +146,7 @@ SOFT_IN_A_ROW: Final = 3
 BLOCKED_SHARE: Final = 0.05
 MIN_BLOCKED: Final = 10
 BLOCKED_OF_LAST: Final = 200
-"""A sender of whose last so many letters so many and this share were blocked is paused."""
+"""A sender is paused when at least MIN_BLOCKED and BLOCKED_SHARE of its last BLOCKED_OF_LAST letters were blocked."""
 UNKNOWN_DOMAINS: Final = 5
 UNKNOWN_MINUTES: Final = 10
 """Failures of unknown cause at so many different domains within so many minutes look like a limit of the sender."""

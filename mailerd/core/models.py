@@ -57,7 +57,7 @@ class ClaimedRecipient:
     hour: datetime | None = None
     """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
     digest: bytes | None = None
-    """Of its address, by which suppressions are found."""
+    """The digest of its address, by which suppressions are found."""
     proof: str = ""
     """X-Mailerd-Proof: see core/returned.py."""
     list_id: int = EVERYTHING
@@ -168,11 +168,11 @@ class ExpiredClaim:
     """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""
     error: str
     look_in: timedelta
-    """Until it is checked at Google, where it is unsure."""
+    """How long until it is checked at Google, where it is unsure."""
     done: int = 0
-    """Where it is failed: how many of its job's letters are finished, itself included, ..."""
+    """Where it is failed: how many letters of its job are finished, itself included."""
     total: int = 0
-    """... and of how many."""
+    """How many letters its job has."""
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def read(message: InboxMessage, *, about: str = "") -> Classification:
     sender = tuple(addresses(message.first("from")))
     if is_automatic(message):
         return Classification(Kind.AUTO_REPLY, reason=_short(message.first("subject")), addresses=sender)
-    other = () if any(same_mailbox(it, about) for it in sender) else sender
+    other = () if any(same_address(it, about) for it in sender) else sender
     return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
 
 
@@ -172,8 +172,8 @@ def addresses(header: str) -> list[str]:
     return bracketed or _ADDRESS.findall(header)
 
 
-def same_mailbox(one: str, other: str) -> bool:
-    """Whether two addresses are one mailbox."""
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses are the same one; what follows a "+" counts."""
     return canonical(one) == canonical(other)
 
 
@@ -232,7 +232,7 @@ def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
 
 def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
     """The report on the address `about`, or the first one that failed."""
-    if about and (own := [it for it in recipients if any(same_mailbox(address, about) for address in it.addresses)]):
+    if about and (own := [it for it in recipients if any(same_address(address, about) for address in it.addresses)]):
         return own[-1]
     return next((it for it in recipients if it.action == "failed"), next(iter(recipients), None))
 

@@ -1,8 +1,8 @@
 """How many of Google's units reading an inbox may use, so that it never takes what letters need.
 
-The books hold the units of each round and when it ended, and what they hold of the last minute is not there again: so
-no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice as much
-into one minute: what was saved, and what comes in meanwhile.) The same holds for any 24 hours.
+The budget knows the units of each round and when it ended. Units that were used in the last minute cannot be used
+again, so no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice
+as much into one minute: what was saved, and what comes in meanwhile.) The same holds for any 24 hours.
 """
 
 import math
@@ -19,7 +19,7 @@ SHARE: Final = 0.01
 IDLE_SHARE: Final = 0.2
 """Of those of a minute in which none does, or its sender is paused: no other work needs them, and the day allows it."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
-"""Of a notice: its headers, and then its body."""
+"""Units that reading a notice takes: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
 """A round begins only where it can read one notice; less would be spent again and again for nothing."""
 _MIN_UNITS: Final = 60.0

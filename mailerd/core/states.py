@@ -45,7 +45,7 @@ class Transition(StrEnum):
     RETRIED = "retried"
     """A person asked for another try of a failed letter, or of one that came back: it starts anew."""
     UNDONE = "undone"
-    """It was called sent, and was not: its draft is there, or Google gave it back by a limit notice."""
+    """It was recorded as sent, and was not: its draft is there, or Google gave it back by a limit notice."""
 
 
 class Proof(StrEnum):
@@ -130,7 +130,7 @@ class JobChange(StrEnum):
     RESUME = "resume"
     """It goes on where it was paused."""
     RETRY = "retry"
-    """Failed letters are tried anew, or unsure ones are looked for now."""
+    """Failed letters are tried anew, unsure ones are looked for now, or bounced ones are sent again."""
     PRIORITY = "priority"
     """It gets another place among the jobs of its sender."""
 

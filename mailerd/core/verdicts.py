@@ -86,7 +86,7 @@ class Verdict:
     backoff: Backoff | None = None
 
 
-_LASTING: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND, Call.DRAFTS_DELETE})
+_IRREVERSIBLE: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND, Call.DRAFTS_DELETE})
 _OF_A_DRAFT: Final = frozenset({Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_DELETE})
 _STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
@@ -96,7 +96,7 @@ SCOPE_REFUSED: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE
 _NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
     Call.MESSAGES_SEND: "gmail.send"
 }
-_REFUSAL: Final = 400
+_CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
 _TIMED_OUT: Final = 408
 _TOO_MANY: Final = 429
@@ -116,8 +116,8 @@ def judge(call: Call, reply: Reply) -> Verdict:
         case TokenRefused():
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
-            reason = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
-            return _held(Scope.SENDER, reason, cause)
+            pause = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
+            return _not_counted(Scope.SENDER, pause, cause)
         case NotSent():
             return _unreachable(reply)
         case _:
@@ -132,17 +132,17 @@ def refused_alone(reply: Refused) -> Verdict:
 
 def _unknown(call: Call, reason: str) -> Verdict:
     # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the recovery finds by its key.
-    return Verdict(Disposition.UNKNOWN if call in _LASTING else Disposition.TRANSIENT, reason)
+    return Verdict(Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT, reason)
 
 
-def _held(scope: Scope, cause: PauseCause, reason: str, *, until: datetime | None = None) -> Verdict:
+def _not_counted(scope: Scope, cause: PauseCause, reason: str, *, until: datetime | None = None) -> Verdict:
     return Verdict(Disposition.NOT_COUNTED, reason, Backoff(scope, cause, until))
 
 
 def _unreachable(reply: NotSent) -> Verdict:
     if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
-        return _held(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
-    return _held(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
+        return _not_counted(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
+    return _not_counted(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
 
 
 def _token(reply: TokenRefused) -> Verdict:
@@ -150,14 +150,14 @@ def _token(reply: TokenRefused) -> Verdict:
         f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-        return _held(Scope.SENDER, PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
+        return _not_counted(Scope.SENDER, PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
     if reply.error == "invalid_grant":
-        return _held(
+        return _not_counted(
             Scope.SENDER,
             PauseCause.TOKEN_REFUSED,
             f"Google no longer honours the sign-in ({said})",
         )
-    return _held(
+    return _not_counted(
         Scope.SENDER,
         PauseCause.CLIENT_REFUSED,
         f"Google refused the OAuth client or service account ({said}): see its file",
@@ -166,13 +166,13 @@ def _token(reply: TokenRefused) -> Verdict:
 
 def _refused(call: Call, reply: Refused) -> Verdict:
     said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
-    if not _REFUSAL <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
+    if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
         return _unknown(call, f"Google answered {said}")
     match reply.status:
         case 400:
             return _bad_request(reply, said)
         case 401:
-            return _held(Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
+            return _not_counted(Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
@@ -187,7 +187,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
 
 def _bad_request(reply: Refused, said: str) -> Verdict:
     if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
-        return _held(
+        return _not_counted(
             Scope.SENDER,
             PauseCause.MAILBOX_REFUSED,
             f"this mailbox cannot send ({said}): is Gmail enabled for it, does the service account have a subject?",
@@ -199,16 +199,18 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
-        return _held(Scope.PROJECT, PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
+        return _not_counted(
+            Scope.PROJECT, PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})"
+        )
     if reply.reason in SCOPE_REFUSED:
-        return _held(
+        return _not_counted(
             Scope.SENDER,
             PauseCause.SCOPE_MISSING,
             f"the sign-in lacks the scope {_NEEDED[call]} ({said})",
         )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
-    return _held(
+    return _not_counted(
         Scope.SENDER,
         PauseCause.MAILBOX_REFUSED,
         f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",
@@ -217,9 +219,9 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
 
 def _throttled(reply: Refused, said: str) -> Verdict:
     if "concurrent" in reply.message.lower():
-        return _held(Scope.SENDER, PauseCause.TOO_MANY_CONCURRENT, said)
+        return _not_counted(Scope.SENDER, PauseCause.TOO_MANY_CONCURRENT, said)
     cause = PauseCause.DAILY_LIMIT if "(Mail sending)" in reply.message else PauseCause.THROTTLED
-    return _held(Scope.SENDER, cause, said, until=_stamp(reply.message))
+    return _not_counted(Scope.SENDER, cause, said, until=_stamp(reply.message))
 
 
 def _stamp(message: str) -> datetime | None:

@@ -87,7 +87,7 @@ class StoreEvents(EventEmitter):
 
     @event(
         "error",
-        en="A look at the servers of database.url met a bug; it is repeated soon. Please report it with its stack",
+        en="checking the servers of database.url failed (a bug); it is repeated soon. Please report it with its stack",
         zh="查看 database.url 中各服务器时遇到程序缺陷，稍后会重试。请连同堆栈一并报告",
     )
     def look_failed(self, *, error: BaseException) -> None: ...

@@ -133,10 +133,10 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "critical",
-        en="job {job}: {to} (recipient {recipient}): an unforeseen error, {fate}; please report the stack: {error!r}",
-        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{fate}；请报告堆栈信息：{error!r}",
+        en="job {job}: {to} (recipient {recipient}): an unforeseen error, {then}; please report the stack: {error!r}",
+        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{then}；请报告堆栈信息：{error!r}",
     )
-    def letter_broke(self, *, job: str, recipient: int, to: str, fate: str, error: BaseException) -> None: ...
+    def letter_broke(self, *, job: str, recipient: int, to: str, then: str, error: BaseException) -> None: ...
 
     @event(
         "success",
@@ -248,11 +248,11 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: the lease on {to} (recipient {recipient}) ran out at daemon {owner}, attempt {attempt}: {fate}",
-        zh="任务 {job}：{to}（收件人 {recipient}）在守护进程 {owner} 上的租约已到期，第 {attempt} 次尝试：{fate}",
+        en="job {job}: the lease on {to} (recipient {recipient}) ran out at daemon {owner}, attempt {attempt}: {then}",
+        zh="任务 {job}：{to}（收件人 {recipient}）在守护进程 {owner} 上的租约已到期，第 {attempt} 次尝试：{then}",
     )
     def lease_lapsed(
-        self, *, job: str, recipient: int, to: str, sender: str, attempt: int, owner: str, fate: str
+        self, *, job: str, recipient: int, to: str, sender: str, attempt: int, owner: str, then: str
     ) -> None: ...
 
     @event(
@@ -282,11 +282,11 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: {to} (recipient {recipient}) was called sent because its draft was gone, but draft {draft} of {sender} "
-        "is there: it was not sent; {fate}",
-        zh="任务 {job}：{to}（收件人 {recipient}）曾因草稿不在而视为已发送，但 {sender} 的草稿 {draft} 仍在：并未发送；{fate}",
+        en="job {job}: {to} (recipient {recipient}) was recorded as sent because its draft was gone, but draft {draft} of {sender} "
+        "is there: it was not sent; {then}",
+        zh="任务 {job}：{to}（收件人 {recipient}）曾因草稿不在而视为已发送，但 {sender} 的草稿 {draft} 仍在：并未发送；{then}",
     )
-    def letter_undone(self, *, job: str, recipient: int, to: str, sender: str, draft: str, fate: str) -> None: ...
+    def letter_undone(self, *, job: str, recipient: int, to: str, sender: str, draft: str, then: str) -> None: ...
 
     @event(
         "warning",

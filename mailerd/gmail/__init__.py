@@ -1,4 +1,4 @@
-"""The Gmail door: the only package that imports aiogoogle; it reports facts and judges nothing."""
+"""Calls to Gmail: the only package that imports aiogoogle; it reports facts and judges nothing."""
 
 from mailerd.gmail.client import Gmail
 from mailerd.gmail.concurrency import LetterSemaphore

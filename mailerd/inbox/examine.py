@@ -18,7 +18,7 @@ from mailerd.core.notices import (
     addresses,
     is_notice,
     read,
-    same_mailbox,
+    same_address,
     unsubscribe_token,
 )
 from mailerd.core.reading_budget import NOTICE_UNITS, RoundBudget
@@ -39,7 +39,7 @@ MAX_SEEN: Final = 20_000
 MAX_WAITING: Final = 10_000
 """Messages outside our threads that wait; a flood of more is not examined, so that it holds up nothing in them."""
 MAX_HEADERS: Final = 200
-"""Of one message that are looked at."""
+"""Headers of one message that are read."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
 _TYPED_BY_PERSON: Final = frozenset({"SENT"})
 _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
@@ -87,7 +87,7 @@ class Walk:
     labels: list[str]
     """Those that are left."""
     page: str = ""
-    """Of the first of them."""
+    """The page of the first label that comes next."""
 
 
 @dataclass
@@ -201,7 +201,7 @@ class Examiner:
         named = message.report.recipients if message.report else ()
         whom = [*(r.address for r in named), *addresses(message.first("x-failed-recipients"))]
         whom = whom or addresses(message.first("from"))
-        meant = [it for it in letters if any(same_mailbox(it.to_email, address) for address in whom)]
+        meant = [it for it in letters if any(same_address(it.to_email, address) for address in whom)]
         return (meant[0] if len(meant) == 1 else None), False
 
     async def _by_key(self, report: DeliveryReport | None) -> tuple[SentLetter | None, bool]:

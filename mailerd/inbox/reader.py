@@ -30,8 +30,8 @@ from mailerd.store.secrets import Secrets
 
 AT_ONCE: Final = 4
 """Mailboxes that one daemon reads at the same time."""
-_NO_SCOPE: Final = timedelta(minutes=10)
-_REFUSED: Final = timedelta(minutes=5)
+_WAIT_WITHOUT_SCOPE: Final = timedelta(minutes=10)
+_WAIT_AFTER_REFUSAL: Final = timedelta(minutes=5)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class InboxReader:
             return
         scope = "readonly" if box.can_read_bodies else "metadata" if box.can_read_metadata else ""
         if not scope:
-            await self.mailboxes.release(lease, state="no scope", scope="", wait=_NO_SCOPE)
+            await self.mailboxes.release(lease, state="no scope", scope="", wait=_WAIT_WITHOUT_SCOPE)
             self.log.not_allowed(email)
             return
         self.log.opened(email, scope)
@@ -146,7 +146,7 @@ class InboxReader:
 
     @property
     def _refused(self) -> timedelta:
-        return min(_REFUSED, timedelta(seconds=5 * self.interval))
+        return min(_WAIT_AFTER_REFUSAL, timedelta(seconds=5 * self.interval))
 
     async def _give_back(self, lease: InboxLease, cause: str, *, scope: str | None = None, units: int = 0) -> None:
         wait = self._refused

@@ -41,7 +41,7 @@ _NOT_FOUND: Final = 404
 _DAY_MS: Final = 25 * 3_600_000
 """What the rolling day can reach back to: older letters of the person count for nothing any more."""
 _MARGIN_MS: Final = 5 * 60_000
-"""By so much the moment up to which all was read lies before the read: Google's clock is not the database's."""
+"""The moment up to which all was read is set back by this much: Google's clock is not the database's."""
 
 
 @dataclass

@@ -85,7 +85,7 @@ class ErrorMiddleware:
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer, whatever happens."""
+        """Log the request, and turn every exception into an answer."""
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
         speak(accepted_language(request.headers.get("Accept-Language", "")))

@@ -123,7 +123,7 @@ class RequestModel(BaseModel):
 
 
 class FewFields(RequestModel):
-    """One that strangers may send with a million fields; the look at them takes some microseconds an object."""
+    """A body that a stranger may fill with a million fields: it is refused before each of them is checked."""
 
     @model_validator(mode="before")
     @classmethod
@@ -305,8 +305,8 @@ def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, conte
 def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
     """The fields of a job without its recipients, and all their errors.
 
-    With errors it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
-    has its default, a bad sender is empty, and a bad part of a template is a dash.
+    With errors it is what was good of it, so that the rest of the request can be checked too: a bad field has its
+    default, a bad sender is empty, and a bad part of a template is a dash.
 
     Raises:
         ApiError: 422, there are too many fields to check them.

@@ -36,7 +36,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation."""
+    """One method of one path, as /openapi.json describes it."""
 
     id: str
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -179,7 +179,8 @@ _JOBS: Final = (
         answers=(response_models.EventOut,), kind="text/event-stream", errors=(404, 422),
     ),
     Operation(
-        "listEvents", "GET", "/api/events", "What happened: jobs, failed recipients, unsubscribes, pauses of senders",
+        "listEvents", "GET", "/api/events",
+        "What happened: jobs, letters, bounces and replies, unsubscribes, pauses of senders",
         "Every event in its order and without a gap, the oldest first; keep `next_after` and come again. With "
         "`Accept: text/event-stream` it is a stream: the id of each event is its `id` here, and `Last-Event-ID` "
         "goes before `after`. A key for certain senders gets their events only.",
@@ -203,9 +204,10 @@ _JOBS: Final = (
     _change(JobChange.PAUSE, "Pause a job", "No further letter is claimed; what is being sent is finished.", NothingIn),
     _change(JobChange.RESUME, "Resume a paused job", "It goes on where it was paused.", NothingIn),
     _change(
-        JobChange.RETRY, "Try failed letters anew, or look for unsure ones now",
-        "Failed letters start with all their attempts again; what was refused at the post stays failed, and what is "
-        "sent is never touched. Unsure letters are looked for in the mailbox, never sent without an answer.",
+        JobChange.RETRY, "Try failed letters anew, look for unsure ones now, or send those again that came back",
+        "Failed letters start with all their attempts again; what was refused at the post stays failed. Unsure letters "
+        "are looked for in the mailbox, never sent without an answer. Of what is sent, only letters that came back "
+        "with the `kind` that you name are sent again.",
         RetryIn,
     ),
     _change(

@@ -75,7 +75,7 @@ class Intake:
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `grace`: seconds that requests under way get at a stop. `senders` None: every address has a mailbox.
-    `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still reach Google.
+    `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
     `console`: method, path and handler of each page for people.
     `templates`: the folder of the named templates. `opt_out`: the site of unsubscribe links, and when a job
     without a list is warned of.
@@ -102,7 +102,7 @@ class Intake:
         body_timeout: float = BODY_TIMEOUT,
         share_timeout: float = SHARE_TIMEOUT,
         first_request_timeout: float = FIRST_REQUEST_TIMEOUT,
-        in_flight: float = 60.0,
+        late_arrival: float = 60.0,
         templates: Path | None = None,
         opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
         page: MetricsPage | None = None,
@@ -122,7 +122,7 @@ class Intake:
         )
         self._jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self._controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=in_flight))
+        self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self._library = TemplateLibrary(templates)
         self._forecast = forecast
         self._senders = senders

@@ -22,7 +22,7 @@ MAX_DEPTH: Final = 12
 UNREADABLE: Final = (
     MessageError, ValueError, LookupError, RecursionError, ArithmeticError, TypeError, AttributeError, AssertionError,
 )  # fmt: skip
-"""What the email package raises for mail that is none: its documentation promises errors of its own only."""
+"""What the email package raises for what is no mail: its documentation promises errors of its own only."""
 _EOL: Final = re.compile(rb"\r\n?|\n")
 _HOLDS_OTHERS: Final = re.compile(r"[ \t\r\n]*(?:multipart|message)[ \t]*/", re.IGNORECASE)
 _WORD: Final = r"=\?[^?\s]{1,40}\?[bq]\?[^?\s]{0,2000}\?="

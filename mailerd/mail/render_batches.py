@@ -22,7 +22,7 @@ class RenderBatches:
         self._waiting: dict[Hashable, list[tuple[RecipientData, asyncio.Future[Rendered]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def render(self, template: Template, reader: RecipientData, *, origin: str, batch: Hashable) -> Rendered:
+    async def render(self, template: Template, recipient: RecipientData, *, origin: str, batch: Hashable) -> Rendered:
         """The letter, or why there is none. `batch` stands for the template: letters with the same one may go together.
 
         Raises:
@@ -32,12 +32,12 @@ class RenderBatches:
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(batch)
         if waiting is None:
-            self._waiting[batch] = [(reader, future)]
+            self._waiting[batch] = [(recipient, future)]
             task = asyncio.create_task(self._run(template, origin, batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            waiting.append((reader, future))
+            waiting.append((recipient, future))
         return await future
 
     async def _run(self, template: Template, origin: str, batch: Hashable) -> None:
@@ -55,7 +55,7 @@ class RenderBatches:
     ) -> None:
         try:
             made = await self._renderer.render(
-                template, [reader for reader, _ in taken], origin=origin, max_stopped=len(taken)
+                template, [recipient for recipient, _ in taken], origin=origin, max_stopped=len(taken)
             )
         except Exception as error:  # noqa: BLE001 - each caller gets it
             for _, future in taken:

@@ -1,4 +1,4 @@
-"""The one door to templates: renders many recipients of one template, in a child process that the system bounds.
+"""The only way to run templates: renders many recipients of one template, in a child process that the system bounds.
 
 Every template ends with a letter, or with a short reason for that recipient. Where a template ends the child, another
 child renders the other letters without it. The caller gives an `origin` (a sender, an API key): origins take turns,

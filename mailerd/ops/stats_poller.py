@@ -118,7 +118,7 @@ class StatsPoller:
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
 
     def __post_init__(self) -> None:
-        """Its own part."""
+        """Make the part that logs what people changed by hand."""
         self._manual_changes = ManualChanges(self.events)
 
     def current(self) -> QueueStats | None:

@@ -122,7 +122,7 @@ class Screen:
         self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
         self.step("the daemon's log", str(sandbox_dir.log))
         self.step("what came back", _command(summary.program, "bounces", sandbox_dir))
-        self.step("do the books balance", _command(summary.program, "audit", sandbox_dir))
+        self.step("do the counts agree", _command(summary.program, "audit", sandbox_dir))
         self.say(tr("Post the next job (this line works as it stands):"))
         # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
         words = [

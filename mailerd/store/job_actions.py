@@ -116,12 +116,15 @@ class _Found:
 
 
 class JobActions:
-    """Applies what is asked of jobs. `timeout`: seconds for an answer; `in_flight`: how long a lost send may travel."""
+    """Applies what is asked of jobs.
 
-    def __init__(self, database: Database, *, timeout: float, in_flight: timedelta) -> None:
+    `timeout`: seconds for an answer; `late_arrival`: for how long a send without an answer may still reach Google.
+    """
+
+    def __init__(self, database: Database, *, timeout: float, late_arrival: timedelta) -> None:
         self._database = database
         self._timeout = timeout
-        self._in_flight = in_flight
+        self._late_arrival = late_arrival
 
     async def apply(
         self,
@@ -188,7 +191,7 @@ class JobActions:
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
             case JobChange.RETRY if unsure:
-                await cursor.execute(_LOOK_NOW, (micros(self._in_flight), job.id))
+                await cursor.execute(_LOOK_NOW, (micros(self._late_arrival), job.id))
                 return ActionResult(cursor.rowcount > 0, cursor.rowcount, job.status)
             case JobChange.RETRY:
                 return await _retry(cursor, job, status)

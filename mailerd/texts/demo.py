@@ -37,7 +37,7 @@ TEXTS: Final = {
     "the same as files": "以文件形式",
     "the daemon's log": "守护进程日志",
     "what came back": "退信和通知",
-    "do the books balance": "账目是否相符",
+    "do the counts agree": "账目是否相符",
     "Post the next job (this line works as it stands):": "提交下一个任务（此行可直接运行）：",
     "{credentials}/ (one file per mailbox)": "{credentials}/（每个邮箱一个文件）",
     "sent letters": "已发送的邮件",

@@ -95,7 +95,7 @@ class Console:
         self._hosts = frozenset(services.settings.web.hosts.split(",")) - {""}
 
     def routes(self) -> Iterator[Route]:
-        """Every route."""
+        """Every route of the console, each behind its guards."""
         for method, path, page in PAGES:
             yield Route(method, path, self._secured(self._signed_in(page)))
         yield Route("GET", "/live", self._secured(self._signed_in(self._live.stream)))

@@ -27,10 +27,10 @@ LATE: Final = timedelta(seconds=60)
 """A letter that could have gone for so long is late."""
 DOUBTFUL: Final = timedelta(minutes=15)
 """A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
-LOST: Final = timedelta(minutes=10)
-"""For so long a daemon that fell silent is trouble; after that it is something to know."""
+SILENCE_IS_TROUBLE: Final = timedelta(minutes=10)
+"""A daemon that fell silent is a warning for this long; after that it is a note."""
 UNREACHABLE: Final = ("Google cannot be reached", "no answer from Google", "no access token could be had")
-"""How the reasons of core/verdicts.py begin that mean the way to Google."""
+"""Reasons of core/verdicts.py that begin so mean: Google cannot be reached."""
 UNREAD: Final = timedelta(minutes=15)
 """An inbox that could not be read for so long is trouble."""
 MAX_OF_A_KIND: Final = 5
@@ -70,7 +70,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class PutOff:
-    """Letters of the last ten minutes that were tried and wait again, where they are the most."""
+    """Letters of the last ten minutes that were tried and wait again, for the most frequent reason."""
 
     letters: int
     tried: int
@@ -212,7 +212,7 @@ def _silent(language: Language, daemons: Sequence[DaemonInfo]) -> list[Trouble]:
         return [Trouble("bad", text, RUNBOOKS["loop_stalled"])]
     return [
         Trouble(
-            "warning" if one.silent < LOST.total_seconds() else "note",
+            "warning" if one.silent < SILENCE_IS_TROUBLE.total_seconds() else "note",
             translate(language, "The daemon {pid} on {host} fell silent {minutes:.0f} min ago; another one goes on.",
                       pid=one.pid, host=one.host, minutes=one.silent / 60), RUNBOOKS["lease_lapsed"],
         )

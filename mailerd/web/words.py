@@ -207,7 +207,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "There is nothing at this address.": "此地址没有内容。",
     "There was nothing to change.": "没有可更改的内容。",
     "These letters have changed meanwhile; nothing was changed.": "这些邮件已发生变化；未作更改。",
-    "These letters were called sent, and it turned out that they were not; each was set back to waiting, once.": (
+    "These letters were recorded as sent, and it turned out that they were not; each was set back to waiting, once.": (
         "这些邮件曾记为已发送，后查明并未发出；每封都已退回等待一次。"
     ),
     "This key may not see jobs: the console needs the right read.": "此密钥无权查看任务：控制台需要 read 权限。",

@@ -12,7 +12,16 @@ from functools import cached_property
 from typing import Final, Literal
 
 from mailerd.clock import Clock
-from mailerd.core.decisions import Decision, RetryPolicy, decide, discarded, discards, given_up, no_drafts, patient
+from mailerd.core.decisions import (
+    Decision,
+    RetryPolicy,
+    after_deletion,
+    decide,
+    delay_repeated_check,
+    given_up,
+    no_drafts,
+    should_delete_draft,
+)
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.replies import (
     Accepted,
@@ -72,7 +81,7 @@ class Delivery:
 
     @cached_property
     def log(self) -> DeliveryLog:
-        """The log of deliveries."""
+        """What the deliveries of this daemon tell the log."""
         return DeliveryLog(self.events, self.pause_log, self.progress)
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
@@ -82,7 +91,9 @@ class Delivery:
             decision = await self._bring_to_google(state)
             if decision:
                 it = state.letter
-                await self._record(state, patient(decision, it.unanswered, checks=it.checks, policy=self.policy))
+                await self._record(
+                    state, delay_repeated_check(decision, it.unanswered, checks=it.checks, policy=self.policy)
+                )
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
             await self._handle_bug(state, error)
         finally:
@@ -101,7 +112,7 @@ class Delivery:
             return self._judged(state, Call.TOKEN, mailbox)
         if letter.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
             if letter.unanswered:
-                return no_drafts(in_flight=self.policy.in_flight)
+                return no_drafts(late_arrival=self.policy.late_arrival)
             state.letter = letter = replace(letter, draft_id=None, thread_id=None)
         async with AsyncExitStack() as state.room:
             if letter.draft_id is None:
@@ -191,13 +202,13 @@ class Delivery:
         if reply is None:
             return await self._withhold(state, mailbox)
         decision = self._judged(state, Call.DRAFTS_SEND, reply)
-        if discards(decision, reply, unanswered=state.letter.unanswered):
+        if should_delete_draft(decision, reply, unanswered=state.letter.unanswered):
             return await self._discard(state, mailbox, decision)
         return decision
 
     async def _discard(self, state: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
         """Delete the draft that Google refused to send; the decision to write then, None when the claim has ended."""
-        letter, fate = state.letter, Disposition.TRANSIENT
+        letter, deletion = state.letter, Disposition.TRANSIENT
         state.refused = True
         if self._time_for_a_call(state):
             # After a crash from here on, the row says that Google refused the letter, and that we deleted the draft.
@@ -214,13 +225,13 @@ class Delivery:
                 # Its units are debited with the send: one that Google refuses uses none.
                 reply = await self.gmail.delete_draft(letter.sender, draft_id=letter.draft_id or "")
                 self._note_reply(state, reply)
-                fate = judge(Call.DRAFTS_DELETE, reply).disposition
-        if fate is Disposition.ACCEPTED:
+                deletion = judge(Call.DRAFTS_DELETE, reply).disposition
+        if deletion is Disposition.ACCEPTED:
             self.events.draft_discarded(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                 draft=letter.draft_id or "", cause=decision.error or "",
             )  # fmt: skip
-        return discarded(decision, fate, in_flight=self.policy.in_flight, unanswered=letter.unanswered)
+        return after_deletion(decision, deletion, late_arrival=self.policy.late_arrival, unanswered=letter.unanswered)
 
     async def _send_directly(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))
@@ -345,17 +356,17 @@ class Delivery:
 
     async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
-            decision, fate = None, "its lease will expire, and the recovery checks it"  # the record itself was refused
+            decision, then = None, "its lease will expire, and the recovery checks it"  # the record itself was refused
         elif state.maybe_sent or state.letter.unanswered:
             decision = Decision(
-                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=state.refused,
+                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.late_arrival, refused=state.refused,
                 discarding=state.refused,
             )  # fmt: skip
-            fate = "it may have been sent, and is looked for"
+            then = "it may have been sent, and is looked for"
         else:
             decision = Decision(Transition.FAILED, error=f"unforeseen: {error!r}")
-            fate = "this letter only is failed"
-        self.log.bug(state.letter, fate, error)
+            then = "this letter only is failed"
+        self.log.bug(state.letter, then, error)
         if decision is None:
             return
         try:
@@ -372,7 +383,7 @@ class _DeliveryState:
     began: float = 0.0
     """Monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """Of a large letter, until Google has it."""
+    """The place in memory of a large letter, until Google has it."""
     maybe_sent: bool = False
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""

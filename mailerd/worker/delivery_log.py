@@ -102,9 +102,9 @@ class DeliveryLog:
     pause_log: PauseLog
     progress: JobProgress
 
-    def bug(self, letter: ClaimedRecipient, fate: str, error: Exception) -> None:
+    def bug(self, letter: ClaimedRecipient, then: str, error: Exception) -> None:
         """A bug of mailerd that this letter met."""
-        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, error=error)
+        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, then=then, error=error)
 
     def claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
         """The claim had ended, and another daemon decides about the letter."""

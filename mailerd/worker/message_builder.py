@@ -83,8 +83,8 @@ class MessageBuilder:
         )
 
     async def _render(self, template: Template, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
-        reader = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
-        made = await self._batches.render(template, reader, origin=letter.sender, batch=letter.job_id)
+        recipient = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
+        made = await self._batches.render(template, recipient, origin=letter.sender, batch=letter.job_id)
         if isinstance(made, Content):
             return made
         raise made[0]

@@ -18,7 +18,7 @@ _MAX_FOREIGN_DRAFTS: Final = 200_000
 """Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
 remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
 
-_FATES: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
+_WHAT_FOLLOWS: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
 """An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Any client may write a draft with any other."""
 
@@ -85,7 +85,7 @@ class OrphanDrafts:
             if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
                 self.events.letter_undone(
                     job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
-                    fate=_FATES[undone.status],
+                    then=_WHAT_FOLLOWS[undone.status],
                 )  # fmt: skip
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.gmail.delete_draft(sender, draft_id=draft))

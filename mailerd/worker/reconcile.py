@@ -21,7 +21,7 @@ _MAX_RETRY_DELAY: Final = timedelta(hours=1)
 _MAX_READ: Final = 500
 """Sent messages that one check reads at most: 10,000 of Google's units. The next check goes on from there."""
 _GOES_ON: Final = timedelta(seconds=1)
-"""Until it does."""
+"""How long until that check."""
 _MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
 _MAX_MESSAGES: Final = 50_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
@@ -40,7 +40,7 @@ class Reconciler:
     """Checks at Google whether a letter was sent."""
 
     gmail: RateLimitedGmail
-    in_flight: timedelta
+    late_arrival: timedelta
     """For so long a request without an answer may still reach Google, and its effect may be hidden from a check."""
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
     """By sender and message: its key, and when it was sent."""
@@ -151,9 +151,9 @@ class Reconciler:
         What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
         """
         rested = letter.nothing_found_for or timedelta(0)
-        if letter.unanswered and rested < self.in_flight:
+        if letter.unanswered and rested < self.late_arrival:
             error = "not settled yet: no sent message is there, and it is looked for once more"
-            return Resolution(letter, None, error=error, retry_in=self.in_flight - rested, nothing_found=True)
+            return Resolution(letter, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
         return Resolution(letter, Transition.MISSING, forgets=True)
 
     async def _search_sent(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:

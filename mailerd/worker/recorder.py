@@ -19,7 +19,7 @@ from mailerd.store.queue.side_effects import find_locked
 from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100
-"""RecordWriter in one commit at most."""
+"""Records of one commit at most."""
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)

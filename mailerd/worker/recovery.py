@@ -181,19 +181,19 @@ class Recovery:
     def _log_expired(self, row: ExpiredClaim) -> None:
         match row.status:
             case State.UNSURE:
-                fate = "it may have been sent, and is looked for"
+                then = "it may have been sent, and is looked for"
             case State.FAILED:
-                fate = "it was tried alone after several crashes, and crashed its daemon each time, it is failed"
+                then = "it was tried alone after several crashes, and crashed its daemon each time, it is failed"
             case State.CANCELLED:
-                fate = "it was not handed to Google, and is cancelled with its job"
+                then = "it was not handed to Google, and is cancelled with its job"
             case _:
-                fate = "it was not handed to Google, it is sent again and no attempt is lost"
+                then = "it was not handed to Google, it is sent again and no attempt is lost"
                 self.wake()
         if row.status in SETTLED:
             self.job_changed(row.job_id)
         self.events.lease_lapsed(
             job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, attempt=row.attempt,
-            owner=row.daemon_id or "?", fate=fate,
+            owner=row.daemon_id or "?", then=then,
         )  # fmt: skip
         if row.status is State.UNSURE:
             self.runner_events.letter_unsure(
@@ -245,7 +245,7 @@ class Recovery:
             raise
         except Exception as error:  # noqa: BLE001 - the other looks go on
             self.runner_events.letter_broke(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, fate="it is looked for again later",
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, then="it is looked for again later",
                 error=error,
             )  # fmt: skip
             return unresolved(letter, f"unforeseen: {error!r}")

@@ -13,13 +13,13 @@ class _Sender:
     """Monotonic seconds throughout."""
 
     refused: "OrderedDict[int, tuple[float, float]]" = field(default_factory=OrderedDict)
-    """By letter: when the attempt began in which it was refused first, and when that was."""
+    """By letter: when the attempt began in which it was refused first, and when it was refused."""
     refused_last: "OrderedDict[int, float]" = field(default_factory=OrderedDict)
     """By letter: when it was refused last."""
     accepted: float = float("-inf")
-    """When Google took a letter last, ..."""
+    """When Google took a letter last."""
     accepted_began: float = float("-inf")
-    """... and when the youngest attempt began that it took."""
+    """When the youngest attempt began that Google took."""
 
 
 @dataclass

@@ -179,8 +179,8 @@ class Runner:
 
         As many as there is capacity for. A single one, and only for a free slot, while Google is out of reach.
         """
-        if poll_delay := self.breaker.retry_in():
-            await self.clock.sleep(poll_delay)
+        if retry_in := self.breaker.retry_in():
+            await self.clock.sleep(retry_in)
         half = self.semaphore.number // 2
         if self.breaker.is_open:
             await self.semaphore.wait_for_capacity(half + 1)

@@ -227,7 +227,7 @@ MUTATIONS: Final = (
     Mutation(
         "a lapsed lease is looked at without the wait",
         "mailerd/store/queue/expired_claims.py",
-        "micros(self.in_flight), error, id_, token)",
+        "micros(self.late_arrival), error, id_, token)",
         "0, error, id_, token)",
         "tests/store/queue/test_recovery.py",
     ),
@@ -248,7 +248,7 @@ MUTATIONS: Final = (
     Mutation(
         "a lost answer to drafts.send is taken for a refusal",
         "mailerd/core/verdicts.py",
-        "Disposition.UNKNOWN if call in _LASTING else Disposition.TRANSIENT",
+        "Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT",
         "Disposition.TRANSIENT",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),

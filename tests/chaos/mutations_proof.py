@@ -35,7 +35,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that was gone when it was to be deleted is taken for deleted by us",
         "mailerd/core/decisions.py",
-        'return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)',
+        'return _doubt(decision, "when it was to be deleted, its draft was gone", wait=late_arrival)',
         "return replace(decision, forgets=True)",
         _PROOF + "test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt",
     ),
@@ -71,7 +71,7 @@ OF_PROOF: Final = (
     Mutation(
         "sent mail is looked at once, however young it is",
         "mailerd/worker/reconcile.py",
-        "if letter.unanswered and rested < self.in_flight:",
+        "if letter.unanswered and rested < self.late_arrival:",
         "if False:",
         _PROOF + "test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing",
     ),
@@ -101,14 +101,14 @@ OF_PROOF: Final = (
     Mutation(
         "a look that failed counts as one that found nothing",
         "mailerd/worker/reconcile.py",
-        "if letter.unanswered and rested < self.in_flight:",
+        "if letter.unanswered and rested < self.late_arrival:",
         "if letter.unanswered and not letter.checks:",
         _PROOF + "test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing",
     ),
     Mutation(
         "two looks that found nothing may follow each other at once",
         "mailerd/worker/reconcile.py",
-        "if letter.unanswered and rested < self.in_flight:",
+        "if letter.unanswered and rested < self.late_arrival:",
         "if letter.unanswered and letter.nothing_found_for is None:",
         _PROOF + "test_two_looks_that_found_nothing_lie_a_rest_apart",
     ),

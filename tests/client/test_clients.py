@@ -61,6 +61,11 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
     assert (await ask(client, "get_job", job_id))["forecast"]["windows"]
     with pytest.raises(TimeoutError):
         await ask(client, "wait_until_finished", job_id, within=0.2)
+    again = [await ask(client, "retry_job", job_id, only=only) for only in ("failed", "unsure")]
+    again.append(await ask(client, "retry_job", job_id, only="bounced", kind="soft"))
+    assert [each["letters"] for each in again] == [0, 0, 0]
+    with pytest.raises(ApiError, match=r'"kind" .* goes with "only": "bounced"'):
+        await ask(client, "retry_job", job_id, only="bounced")
     assert (await ask(client, "cancel_job", job_id))["letters"] == 1
     with pytest.raises(ApiError, match="409 conflict: this job is cancelled") as caught:
         await ask(client, "retry_job", job_id)

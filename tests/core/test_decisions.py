@@ -7,21 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.decisions import Decision, Pause, RetryPolicy, back_off, decide, discarded, discards, pause_for
+from mailerd.core.decisions import (
+    Decision,
+    Pause,
+    RetryPolicy,
+    after_deletion,
+    back_off,
+    decide,
+    pause_for,
+    should_delete_draft,
+)
 from mailerd.core.replies import Accepted, Call, NoCredentials, NoResponse, NotSent, Refused, Reply, TokenUnavailable
 from mailerd.core.states import State, Transition, after
 from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict, judge
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
-POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=60 * SECOND)
+POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, late_arrival=60 * SECOND)
 
 # The bounds of the configuration: a duration is up to a day, max_attempts is any number from 1.
 durations = st.floats(0.001, 86_400).map(lambda seconds: timedelta(seconds=seconds))
 chances = st.floats(0, 1, exclude_max=True)
 pauses = st.integers(0, 65_535)
 policies = st.builds(
-    RetryPolicy, max_attempts=st.integers(1, 1000), base=durations, cap=durations, in_flight=durations.filter(bool)
+    RetryPolicy, max_attempts=st.integers(1, 1000), base=durations, cap=durations, late_arrival=durations.filter(bool)
 )
 replies = st.sampled_from(
     [
@@ -60,7 +69,7 @@ def test_a_rejected_letter_fails_at_once_with_googles_words() -> None:
 def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
     for reply in (NoResponse("reset"), Refused(404, "notFound", "Requested entity was not found.")):
         made = decision(reply, call=Call.DRAFTS_SEND)
-        assert (made.transition, made.wait) == (Transition.LOST, POLICY.in_flight)
+        assert (made.transition, made.wait) == (Transition.LOST, POLICY.late_arrival)
 
 
 def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
@@ -89,7 +98,7 @@ def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> 
 def test_attempts_never_exceed_their_maximum_and_throttling_never_costs_one(
     story: list[tuple[Call, Reply]], max_attempts: int, chance: float
 ) -> None:
-    policy = RetryPolicy(max_attempts=max_attempts, base=SECOND, cap=HOUR, in_flight=HOUR)
+    policy = RetryPolicy(max_attempts=max_attempts, base=SECOND, cap=HOUR, late_arrival=HOUR)
     state, attempts = State.WAITING, 0
     for call, reply in story:
         state, attempts = after(state, Transition.CLAIMED), attempts + 1
@@ -243,14 +252,14 @@ FAILED = Decision(Transition.FAILED, error="400")
 def test_a_draft_is_deleted_before_a_long_wait_and_before_a_failure_that_may_be_none(
     decision: Decision, reply: Reply, *, unanswered: bool, expected: bool
 ) -> None:
-    assert discards(decision, reply, unanswered=unanswered) is expected
+    assert should_delete_draft(decision, reply, unanswered=unanswered) is expected
 
 
 @given(st.sampled_from([released(HOUR), FAILED]), st.sampled_from(Disposition))
 def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
     decision: Decision, disposition: Disposition
 ) -> None:
-    written = discarded(decision, disposition, in_flight=60 * SECOND)
+    written = after_deletion(decision, disposition, late_arrival=60 * SECOND)
     assert written.forgets is (disposition is Disposition.ACCEPTED)
     assert written.pause is decision.pause
     if disposition in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:

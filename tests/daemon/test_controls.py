@@ -41,7 +41,7 @@ class Asking:
     job: str
 
     async def __call__(self, change: JobChange, *, unsure: bool = False) -> ActionResult:
-        controls = JobActions(self.database, timeout=10, in_flight=timedelta(seconds=1))
+        controls = JobActions(self.database, timeout=10, late_arrival=timedelta(seconds=1))
         return await controls.apply(self.job, change, actor="a test", letters=LETTERS, unsure=unsure)
 
     async def counts(self) -> dict[str, int]:

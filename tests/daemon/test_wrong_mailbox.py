@@ -1,4 +1,4 @@
-"""A credential file that is exchanged for another mailbox's: nothing goes out from there, nothing is called sent."""
+"""A credential file that is exchanged for another mailbox's: nothing goes out from there, and nothing is `sent`."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from mailerd.sandbox.google.answers import NAMED
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 SOON, AGES, PAST = NOW + 16 * MINUTE, NOW + timedelta(days=400), NOW - HOUR
-POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=MINUTE)
+POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, late_arrival=MINUTE)
 
 # The cause of the sender's pause, or of the project's; and how long without a stamp in the text.
 PAUSES = {
@@ -95,7 +95,7 @@ def test_what_is_the_recipients_fault_fails_that_letter_alone(name: str) -> None
 def test_a_server_error_is_a_doubt_for_a_send_and_another_attempt_for_a_draft(name: str) -> None:
     for call in (Call.DRAFTS_SEND, Call.MESSAGES_SEND):
         made = gmail(name, call=call)
-        assert (made.transition, made.pause, made.wait) == (Transition.LOST, None, POLICY.in_flight)
+        assert (made.transition, made.pause, made.wait) == (Transition.LOST, None, POLICY.late_arrival)
     made = gmail(name, call=Call.DRAFTS_CREATE)
     assert (made.transition, made.pause) == (Transition.DEFERRED, None)
 

@@ -162,7 +162,7 @@ async def test_letters_that_the_person_sends_count_in_the_ledger(
 async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_read(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    """Passed over, the letter would be found in SENT afterwards, and called sent, though Google gave it back."""
+    """Passed over, the letter would be found in SENT afterwards, and recorded as sent, though Google gave it back."""
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1)
         await heard.wait_for("job_finished")
@@ -212,7 +212,7 @@ async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
         arrive(google, google.sent[0], "limit")
         await read_up(database, google)
         assert await states(database, job) == {"waiting": 1}
-        controls = JobActions(database, timeout=5, in_flight=timedelta(0))
+        controls = JobActions(database, timeout=5, late_arrival=timedelta(0))
         await controls.apply(job, JobChange.CANCEL, actor="ada")
         await eventually(lambda: _is_cancelled(database, job))
     assert (await audit(database))[1] == []

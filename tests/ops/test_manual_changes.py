@@ -38,7 +38,7 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         await senders.pause(ME, lasts=None, reason="moving house")
         paused = await heard.wait_for("sender_paused_manually")
         job = await post(daemon.database)
-        controls = JobActions(daemon.database, timeout=5, in_flight=timedelta(0))
+        controls = JobActions(daemon.database, timeout=5, late_arrival=timedelta(0))
         await controls.apply(job, JobChange.PAUSE, actor="command, ada")
         await controls.apply(job, JobChange.PAUSE, actor="shop")
         steered = await heard.wait_for("job_action_by_command")

@@ -26,7 +26,7 @@ async def main(url: str, job: str, when: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     aiomysql.Connection.commit = die
-    actions = JobActions(database, timeout=10, in_flight=timedelta(seconds=60))
+    actions = JobActions(database, timeout=10, late_arrival=timedelta(seconds=60))
     await actions.apply(job, JobChange.CANCEL, actor="a test")
 
 

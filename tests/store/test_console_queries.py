@@ -21,7 +21,7 @@ JOBS = 40
 async def fill(database: Database) -> str:
     jobs = [await post(database, recipients=60, sender=f"s{number % 4}@example.com") for number in range(JOBS)]
     job = jobs[-1]
-    actions = JobActions(database, timeout=5, in_flight=timedelta(0))
+    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
     for _ in range(30):
         await actions.apply(job, JobChange.PAUSE, actor="key:shop via console")
     await query(
@@ -85,7 +85,7 @@ async def test_only_the_letters_of_one_cause_are_retried(database: Database) -> 
     )
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
     causes = await ConsoleQueries(database).failures(job)
-    done = await JobActions(database, timeout=5, in_flight=timedelta(0)).apply(
+    done = await JobActions(database, timeout=5, late_arrival=timedelta(0)).apply(
         job, JobChange.RETRY, actor="key:shop via console", errors=causes[0].errors
     )
     assert (done.changed, done.letters) == (True, 4)

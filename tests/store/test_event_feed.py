@@ -258,7 +258,7 @@ async def test_a_worker_that_was_fenced_off_writes_no_event(database: Database) 
 
 
 def actions(database: Database) -> JobActions:
-    return JobActions(database, timeout=5, in_flight=timedelta(seconds=60))
+    return JobActions(database, timeout=5, late_arrival=timedelta(seconds=60))
 
 
 async def test_what_is_asked_of_a_job_has_an_event_where_it_changes_something(database: Database) -> None:

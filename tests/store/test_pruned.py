@@ -53,7 +53,7 @@ async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Data
 
     letter = await late(database, failed)
     assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
-    controls = JobActions(database, timeout=5.0, in_flight=timedelta(0))
+    controls = JobActions(database, timeout=5.0, late_arrival=timedelta(0))
     done = await controls.apply(letter.job_id, JobChange.RETRY, actor="me")
     assert (done.changed, done.letters) == (False, 0)
 

@@ -67,7 +67,7 @@ async def misbehaves_at_times(receiver: Receiver, writer: asyncio.StreamWriter) 
 
 async def make_events(database: Database, stop: asyncio.Event) -> None:
     """Letters that fail in the daemons, and what a person asks; no more than are delivered."""
-    actions = JobActions(database, timeout=10, in_flight=timedelta(seconds=60))
+    actions = JobActions(database, timeout=10, late_arrival=timedelta(seconds=60))
     made = 0
     while not stop.is_set() or made < LEAST_EVENTS:
         made += 5  # one of each letter that fails, and those of the jobs

@@ -90,11 +90,12 @@ class Place:
         self.google = Google(self.clock, self.heartbeats, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RecoveryEvents(heard)
-        rows = RecoveryQueries(database, "D2", in_flight=minute, check_lease=minute)
+        rows = RecoveryQueries(database, "D2", late_arrival=minute, check_lease=minute)
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(
-            expired=ExpiredClaims(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
+            expired=ExpiredClaims(database, "D2", late_arrival=minute),
+            rows=rows, reconciler=Reconciler(google, minute),
             orphan_drafts=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), job_changed=self.touched.append, wake=lambda: None, interval=5.0,
             sweep_interval=600.0, call_timeout=CALL_WITHIN, heartbeats=self.heartbeats,

@@ -82,7 +82,7 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     delivery = Delivery(
         **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=breaker,
         pause_log=PauseLog(clock=clock, events=events),
-        progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, in_flight=SECOND),
+        progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, late_arrival=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
     breaker.failure("no route")

@@ -40,7 +40,7 @@ async def far(mariadb: Server, database: Database, database_url: str) -> AsyncIt
 
 
 def somebody_else(database: Database) -> RecoveryQueries:
-    return RecoveryQueries(database, "D3", in_flight=MINUTE, check_lease=MINUTE)
+    return RecoveryQueries(database, "D3", late_arrival=MINUTE, check_lease=MINUTE)
 
 
 async def rounds(place: Place) -> None:

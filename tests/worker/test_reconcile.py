@@ -54,7 +54,7 @@ def doubt(*, since: datetime, nothing_found_for: timedelta | None = DAY) -> Unre
 async def checks(google: Google, it: UnresolvedSend) -> list[Resolution]:
     """One check after the other, until nobody shall look again soon."""
     parts: Any = google
-    reconciler, found = Reconciler(parts, in_flight=timedelta(minutes=1)), list[Resolution]()
+    reconciler, found = Reconciler(parts, late_arrival=timedelta(minutes=1)), list[Resolution]()
     while not found or (found[-1].retry_in is not None and len(found) < 100):
         found.append(await reconciler.reconcile(it, progress=lambda: None))
     return found

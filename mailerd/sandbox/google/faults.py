@@ -1,4 +1,7 @@
-"""Faults on demand: what can go wrong, for whom and how often, and the answers that lie. Only the door acts on them."""
+"""Faults on demand: what can go wrong, for whom and how often, and the answers that lie.
+
+Only request_handler.py acts on them.
+"""
 
 import random
 from collections.abc import Mapping

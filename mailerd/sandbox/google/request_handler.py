@@ -1,4 +1,4 @@
-"""The door of the API and token endpoints: the only place where requests come in, wait, go wrong and are answered."""
+"""The API and token endpoints: the only place where requests come in, wait, go wrong and are answered."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Puts the sandbox Google on a loopback address: routes requests to the door, the control calls and the pages."""
+"""Puts the sandbox Google on a loopback address: routes requests to their handler, the control calls and the pages."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -58,7 +58,7 @@ class Connection:
             raise OperationalError(2006, f"the connection was closed: {error}") from error
 
     async def ping(self) -> None:
-        """Ask for a sign of life; it raises what `exchange` does."""
+        """Ask whether the server answers; it raises what `exchange` does."""
         await self.exchange(self.driver.ping(reconnect=False))
 
     async def begin(self) -> None:

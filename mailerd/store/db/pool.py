@@ -188,7 +188,8 @@ class Pool:
         return True
 
     async def _get(self) -> Connection:
-        # Last in, first out: what is not needed grows old. Without a look of late they may lead to a former writer.
+        # Last in, first out: what is not needed grows old. Where the servers were not checked lately, it may lead to a
+        # former writer.
         while self._idle and not self.writer.overdue:
             connection = self._idle.pop()
             try:

@@ -2,7 +2,8 @@
 
 A claim goes in rounds, and a round costs the same few statements however many senders it serves:
 
-    due senders, locked ▶ what each may have (`turns`) ▶ a job of each ▶ their letters (`selections`) ▶ who pays what
+    due senders, locked ▶ what each may have ▶ a job of each, and its letters ▶ who pays what
+                          (sender_turns.py)    (select_letters.py)
 
 A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
 due, so that no sender has a second turn before all have had the first. Locks are taken in one order: senders,
@@ -67,7 +68,7 @@ class _ClaimBuilder:
 
     def add(self, selection: JobSelection) -> None:
         self.letters += selection.letters
-        if (sender := selection.turn.it.email) in self.rooms:
+        if (sender := selection.turn.sender.email) in self.rooms:
             self.rooms[sender] -= len(selection.letters)
         self.alone = self.alone or selection.alone
         if selection.letters:
@@ -244,15 +245,15 @@ class Claims:
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
         self._new_projects |= await sender_turns.apply_project_limits(cursor, served, self.project_units_per_minute)
-        jobs = await select_letters.jobs(cursor, [turn.it.email for turn in served if turn.share])
-        chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
+        jobs = await select_letters.jobs(cursor, [turn.sender.email for turn in served if turn.share])
+        chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
         sender_turns.allocate([selection.turn for selection in chosen], taken.left)
         await select_letters.take(
             cursor,
             [selection for selection in chosen if selection.turn.share],
             self._owner(token),
         )
-        await self._rest(cursor, [turn for turn in served if turn.it.email not in jobs])
+        await self._rest(cursor, [turn for turn in served if turn.sender.email not in jobs])
         for selection in chosen:
             selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
             taken.add(selection)
@@ -265,9 +266,9 @@ class Claims:
     async def _rest(self, cursor: Cursor, idle: Sequence[Turn]) -> None:
         """Let senders that could have letters and have no job to take them from wait for their next one."""
         idle = [turn for turn in idle if turn.share]
-        due = await select_letters.next_jobs(cursor, [turn.it.email for turn in idle])
+        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in idle])
         for turn in idle:
-            turn.wait_for_job(due.get(turn.it.email))
+            turn.wait_for_job(due.get(turn.sender.email))
 
     async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         if self.replay_log is not None and not self.replay_log.is_replayed(cursor):

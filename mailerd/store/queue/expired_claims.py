@@ -54,7 +54,7 @@ class ExpiredClaims:
 
     database: Database
     daemon_id: str
-    in_flight: timedelta
+    late_arrival: timedelta
     """The longest time for which a request without an answer may still reach Google."""
     replay_log: ReplayLog | None = None
     """Of a daemon: a database that has forgotten commits hears first what became of the letters."""
@@ -110,7 +110,7 @@ class ExpiredClaims:
         status = after(State.SENDING, change)
         values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _MAX_CRASHES))
         await cursor.execute(
-            _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.in_flight), error, id_, token)
+            _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.late_arrival), error, id_, token)
         )
         if cursor.rowcount != 1:
             return None
@@ -128,7 +128,7 @@ class ExpiredClaims:
             done, total = await cursor.fetchone()
         return ExpiredClaim(
             id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
-            status=status, error=error, look_in=self.in_flight, done=done, total=total,
+            status=status, error=error, look_in=self.late_arrival, done=done, total=total,
         )  # fmt: skip
 
 

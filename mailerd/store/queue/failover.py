@@ -40,8 +40,8 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
-# It is a sign of life too: while failovers follow one another, the beats themselves may fail.
-_SIGN: Final = """
+# It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
+_REPLAYED_TO: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
     ON DUPLICATE KEY UPDATE replayed_to = %s, heartbeat_at = UTC_TIMESTAMP(6)"""
@@ -249,7 +249,7 @@ class ReplayLog:
         """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_SIGN, (self.daemon_id, server, server))
+        await cursor.execute(_REPLAYED_TO, (self.daemon_id, server, server))
         await cursor.execute(_OTHERS, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
         return int((await cursor.fetchone())[0])
 

@@ -1,8 +1,8 @@
 """Unresolved sends that a row does not show: a letter that Google may have is checked before it is handed over again.
 
-A database that forgets commits forgets with them that a letter was on the wire. Its worker still learns that no answer
-comes, and writes so here: into a row that waits again, into one that was claimed since and not handed over, or else
-into the log of attempts, which every hand-over reads.
+A database that forgets commits forgets with them that a letter was on its way to Google. Its worker still learns that
+no answer comes, and writes so here: into a row that waits again, into one that was claimed since and not handed over,
+or else into the log of attempts, which every hand-over reads.
 """
 
 from typing import Final

@@ -128,7 +128,7 @@ class RecordWriter:
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await reschedule(cursor, jobs={}, senders=senders)
-        await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
+        await self._update_senders(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
         await self._tally(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         return [
@@ -187,7 +187,7 @@ class RecordWriter:
             for one, applied in outcomes
         ])  # fmt: skip
 
-    async def _ledger(self, cursor: Cursor, written: Sequence[Record]) -> None:
+    async def _update_senders(self, cursor: Cursor, written: Sequence[Record]) -> None:
         outcomes = [one for one in written if isinstance(one, Outcome)]
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))

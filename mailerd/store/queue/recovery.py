@@ -108,7 +108,7 @@ class RecoveryQueries:
 
     database: Database
     daemon_id: str
-    in_flight: timedelta
+    late_arrival: timedelta
     check_lease: timedelta
     replay_log: ReplayLog | None = None
     """Of a daemon: what it knows of letters that a database which has taken over may have forgotten."""

@@ -61,7 +61,7 @@ SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
 
 
 _ALONE_REST: Final = timedelta(seconds=1)
-"""How long a job rests of which only such letters are due, so that no claim comes by it all the time."""
+"""How long a job waits whose due letters must all be sent alone, so that claims do not try it all the time."""
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, a
     turn = selection.turn
     job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks = row
     return ClaimedRecipient(
-        id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
+        id=id_, job_id=job, seq=seq, sender=turn.sender.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=owner.token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
-        checks=checks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
-        sender_project=turn.it.project, latency_threshold=turn.it.latency_threshold, hour=turn.hour,
+        checks=checks, pauses=turn.sender.pauses, probing=turn.probing, sender_mode=turn.sender.mode,
+        sender_project=turn.sender.project, latency_threshold=turn.sender.latency_threshold, hour=turn.hour,
         digest=owner.digest(to), proof=owner.proof(letter_key(job, seq)), list_id=selection.job.list_id,
         overrides=selection.job.overrides,
     )  # fmt: skip

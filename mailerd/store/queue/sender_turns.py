@@ -49,7 +49,7 @@ class ProjectBudget:
     def budget(self, turn: "Turn") -> Budget:
         """What is left when all that was promised is taken."""
         return rate_limit.project(
-            self.limit, tat=self.promised, now=turn.now, units=turn.it.units, latency=self.latency
+            self.limit, tat=self.promised, now=turn.now, units=turn.sender.units, latency=self.latency
         )
 
     def promise(self, turn: "Turn") -> None:
@@ -62,7 +62,7 @@ class ProjectBudget:
 
     def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
         return rate_limit.project_debit(
-            self.limit, tat=tat, now=turn.now, units=letters * turn.it.units, latency=self.latency
+            self.limit, tat=tat, now=turn.now, units=letters * turn.sender.units, latency=self.latency
         )
 
 
@@ -70,7 +70,7 @@ class ProjectBudget:
 class Turn:
     """A sender's turn inside one claim; what changes in it is written at its end."""
 
-    it: SenderState
+    sender: SenderState
     allowance: SenderLimits
     tat: datetime | None
     gap_until: datetime | None
@@ -86,7 +86,7 @@ class Turn:
     @property
     def now(self) -> datetime:
         """When it began, by the database's clock."""
-        return self.it.now
+        return self.sender.now
 
     @property
     def hour(self) -> datetime:
@@ -96,7 +96,7 @@ class Turn:
     @property
     def probing(self) -> bool:
         """Whether no letter went well since a pause."""
-        return self.it.pause_cause is not None
+        return self.sender.pause_cause is not None
 
     @property
     def due_again(self) -> bool:
@@ -105,7 +105,7 @@ class Turn:
 
     def minute(self) -> Budget:
         """What the minute allows."""
-        return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.it.units)
+        return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.sender.units)
 
     def cap(self, budget: Budget) -> None:
         """Have no more than this; of the limits that allow nothing, the first says when the next turn is."""
@@ -124,7 +124,9 @@ class Turn:
         if not self.share:
             return
         self.taken = letters
-        self.tat = rate_limit.debit(self.allowance, tat=self.tat, now=self.now, letters=letters, units=self.it.units)
+        self.tat = rate_limit.debit(
+            self.allowance, tat=self.tat, now=self.now, letters=letters, units=self.sender.units
+        )
         if letters:
             self.gap_until = rate_limit.gap(self.allowance, now=self.now, chance=chance)
         self.next_at = max(self.gap_until or self.now, self.now)
@@ -153,30 +155,30 @@ async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn
 async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
     """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
     for turn in turns:
-        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.it.email, share))
-        if turn.it.paused:
-            turn.cap(Budget(letters=0, next_at=turn.it.paused_until))
+        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.sender.email, share))
+        if turn.sender.paused:
+            turn.cap(Budget(letters=0, next_at=turn.sender.paused_until))
         turn.cap(turn.minute())
         if turn.gap_until and turn.gap_until > turn.now:
             turn.cap(Budget(letters=0, next_at=turn.gap_until))
     await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
-    await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.it.concurrency is not None])
+    await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.sender.concurrency is not None])
 
 
 async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    hours = await rate_limits.sent_by_hour(cursor, [turn.it.email for turn in turns], now=turns[0].now)
+    hours = await rate_limits.sent_by_hour(cursor, [turn.sender.email for turn in turns], now=turns[0].now)
     for turn in turns:
-        turn.cap(rate_limit.day(turn.allowance, hours=hours[turn.it.email], now=turn.now))
+        turn.cap(rate_limit.day(turn.allowance, hours=hours[turn.sender.email], now=turn.now))
 
 
 async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    in_flight_by_sender = await rate_limits.in_flight_by_sender(cursor, [turn.it.email for turn in turns])
+    in_flight_by_sender = await rate_limits.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
     for turn in turns:
-        free = max(0, (turn.it.concurrency or 0) - in_flight_by_sender[turn.it.email])
+        free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
         turn.cap(Budget(letters=free, next_at=turn.now + _FULL))
 
 
@@ -196,15 +198,17 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
     So has one whose project is locked by another transaction, or has no row yet; returns these new projects. A sender
     without a limit of units is not counted at all, neither for itself nor for its project.
     """
-    counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]
+    counted = [
+        turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.sender.project
+    ]
     if not counted:
         return set()
-    found, new = await rate_limits.lock_projects(cursor, [turn.it.project or "" for turn in counted])
+    found, new = await rate_limits.lock_projects(cursor, [turn.sender.project or "" for turn in counted])
     budgets = {
         name: ProjectBudget(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()
     }
     for turn in counted:
-        turn.project = budgets.get(turn.it.project or "")
+        turn.project = budgets.get(turn.sender.project or "")
         turn.cap(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
     return new
 
@@ -221,16 +225,16 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
 
 async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit what was taken, and end the turns."""
-    paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
+    paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.sender.email)
     if paid:
         await cursor.execute(
-            *insert_many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid])
+            *insert_many(_DEBIT_HOUR, [(turn.sender.email, naive(turn.hour), turn.taken) for turn in paid])
         )
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await rate_limits.set_project_tats(cursor, tats)
     rows = [
-        (turn.it.email, naive(turn.next_at), naive(turn.tat), naive(turn.gap_until), naive(turn.now))
-        for turn in sorted(turns, key=lambda turn: turn.it.email)
+        (turn.sender.email, naive(turn.next_at), naive(turn.tat), naive(turn.gap_until), naive(turn.now))
+        for turn in sorted(turns, key=lambda turn: turn.sender.email)
     ]
     if rows:
         await cursor.execute(*insert_many(_END, rows))

@@ -24,7 +24,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
 _JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
-_NOTE: Final = "it was called sent because its draft was gone, and the draft is there"
+_NOTE: Final = "it was recorded as sent because its draft was gone, and the draft is there"
 
 
 @dataclass(frozen=True)

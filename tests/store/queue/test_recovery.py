@@ -19,11 +19,11 @@ LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 S
 
 def rescues(database: Database) -> RecoveryQueries:
     minute = timedelta(minutes=1)
-    return RecoveryQueries(database, "D2", in_flight=minute, check_lease=minute)
+    return RecoveryQueries(database, "D2", late_arrival=minute, check_lease=minute)
 
 
 def lapses(database: Database, *, by: str = "D2") -> ExpiredClaims:
-    return ExpiredClaims(database, by, in_flight=timedelta(minutes=1))
+    return ExpiredClaims(database, by, late_arrival=timedelta(minutes=1))
 
 
 async def due(it: RecoveryQueries) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:

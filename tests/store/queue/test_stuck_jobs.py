@@ -34,7 +34,7 @@ Work = Callable[[Cursor], Awaitable[Any]]
 
 
 async def ask(database: Database, job: str, change: JobChange) -> None:
-    await JobActions(database, timeout=5.0, in_flight=timedelta(seconds=60)).apply(job, change, actor="somebody")
+    await JobActions(database, timeout=5.0, late_arrival=timedelta(seconds=60)).apply(job, change, actor="somebody")
 
 
 def record(letter: ClaimedRecipient) -> Work:

@@ -23,7 +23,7 @@ CANCEL = (
 
 
 async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedSend:
-    """The only letter of its job, called sent because its draft was gone."""
+    """The only letter of its job, recorded as sent because its draft was gone."""
     letter = await one_letter(database)
     await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
