@@ -335,9 +335,9 @@ CREATE TABLE IF NOT EXISTS suppressions (
   actor VARCHAR(150) NULL,
   created_at DATETIME(6) NOT NULL,
   PRIMARY KEY (digest, list_id),
-  KEY age (created_at, digest),
+  KEY age (created_at, digest, list_id),  -- MySQL sorts by no column that an index has only of the primary key
   KEY by_list (list_id, created_at, digest),
-  KEY by_reason (reason, created_at, digest)
+  KEY by_reason (reason, created_at, digest, list_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Each suppression and each end of one, append-only.
