@@ -13,7 +13,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.suppressions import Suppressions
 from tests.intake.site import Build, Site
 from tests.intake.site import job as good
-from tests.support.own_time import longest_stall
+from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import query
 
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -250,7 +250,7 @@ async def test_thousands_of_addresses_that_are_slow_to_check_hold_up_nobody(site
     while not posting.done():
         stall = max(stall, await longest_stall(0.1))
     assert (await posting)[1] == {"total": 2_000, "added": 2_000}
-    assert stall < 0.3
+    assert stall < at_this_speed(0.3), "all in the event loop they would hold it for five seconds"
 
 
 async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:
