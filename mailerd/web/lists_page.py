@@ -12,7 +12,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
-from mailerd.web.forms import read_form
+from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 TIMEOUT: Final = 2.0
@@ -58,15 +58,27 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Add one, end one, or make a list."""
     it.require(Permission.SUPPRESS)
     form = await read_form(it.http)
-    suppressions, action = await _suppressions(it), form.text("action")
+    suppressions = await _suppressions(it)
+    match action := form.text("action"):
+        case "list":
+            return await _make_list(it, suppressions, form)
+        case "add" | "remove":
+            return await _change(it, suppressions, form, action)
+        case _:
+            return it.back("/suppressions", it.t("There was nothing to change."))
+
+
+async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form) -> web.Response:
+    try:
+        made = await suppressions.make_list(form.text("list"), title=form.text("title") or None)
+    except ListNameError as error:
+        return await _page(it, suppressions, trouble=str(error))
+    it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
+    return it.back("/suppressions", it.t("The list {name} is there.", name=made.name))
+
+
+async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
     here, name = "/suppressions", form.text("list")
-    if action == "list":
-        try:
-            made = await suppressions.make_list(name, title=form.text("title") or None)
-        except ListNameError as error:
-            return await _page(it, suppressions, trouble=str(error))
-        it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
-        return it.back(here, it.t("The list {name} is there.", name=made.name))
     try:
         email = Addresses().check(form.text("email"))
     except ValueError as error:
@@ -90,7 +102,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         events.suppression_added(
             address=masked(email), mailing_list=mailing_list, reason=Reason.MANUAL, source=Channel.API
         )
-    return it.back(f"{here}", it.t("Done."))
+    return it.back(here, it.t("Done."))
 
 
 async def _list_id(suppressions: Suppressions, name: str) -> int | None:

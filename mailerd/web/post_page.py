@@ -46,7 +46,7 @@ async def post(it: ConsoleRequest) -> web.Response:
         table = form.content("table") or form.content("pasted")
         del form
         kept |= _echo(table)
-        dry = kept.get("action") == "try"
+        dry = kept.get("action") != "post"
         try:
             job = await _job(it, kept, table, dry_run=dry)
         except UnicodeDecodeError:

@@ -205,6 +205,15 @@ async def test_a_table_becomes_a_job_once(site: ConsoleSite) -> None:
     assert await query(site.database, "SELECT template_name, total FROM jobs") == [("welcome", 2)]
 
 
+async def test_a_form_that_does_not_say_what_to_do_changes_nothing(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    for action in ({}, {"action": "send"}):
+        assert "2 of 2 letters can be sent" in await ask(browser, "/send", **action, **FORM)
+        assert "nothing to change" in await ask(browser, "/suppressions", **action, email="ada@example.com")
+    for table in ("jobs", "suppressions"):
+        assert await query(site.database, f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
 async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: ConsoleSite) -> None:
     browser, form = await site.signed_in(), {**FORM, "pasted": f"{TABLE}nobody,Bob,Tea\n", "action": "try"}
     for skip, said in (({}, True), ({"skip": "1"}, False)):
