@@ -102,10 +102,6 @@ def wire_console(
 
 
 def _lend(services: Services, intake: Intake) -> None:
-
-    def note_caller(name: str) -> None:
-        CALLER.set(name)
-
     @asynccontextmanager
     async def posting(request: web.Request, key: ApiKey) -> AsyncIterator[PostBody]:
         with _plainly():
@@ -130,7 +126,7 @@ def _lend(services: Services, intake: Intake) -> None:
 
     services.lent = Lent(
         check_key=check_key, count_request=count_request,
-        count_refresh=partial(count_request, refresh=True), note_caller=note_caller,
+        count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
         address=intake.client_address.address, posting=posting, render=render, results=results,
         stream_place=_place(intake.shares.streams.place), download_place=_place(intake.shares.downloads.place),
         webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from rich.progress import Progress
 
-from mailerd.client import ApiError, AsyncClient, Job, NewJob, NoAnswerError
+from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob, NoAnswerError
 from mailerd.client.calls import is_finished
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
@@ -118,12 +118,7 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
         raise MailerdError(
             f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
         )
-    for each in posted["rejected"]:
-        print(by_line(unsent(line(each["index"]), each["email"], each["reason"], refused=False), line))
-    for each in posted["suppressed"]:
-        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
-    for warning in posted["warnings"]:
-        print(tr(f"warning: {warning}"))
+    _print_unsent(posted, line, refused=False)
     print(tr(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}"))
     if not wait:
         return posted["accepted"] > 0
@@ -132,6 +127,16 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
         tr(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
     )
     return posted["accepted"] > 0 and not ended["counts"].get("failed")
+
+
+def _print_unsent(answer: AcceptedJob | DryRun, line: Line, *, refused: bool) -> None:
+    """Print who gets no letter and why, and the warnings."""
+    for each in answer["rejected"]:
+        print(by_line(unsent(line(each["index"]), each["email"], each["reason"], refused=refused), line))
+    for each in answer["suppressed"]:
+        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
+    for warning in answer["warnings"]:
+        print(tr(f"warning: {warning}"))
 
 
 async def _once(client: AsyncClient, job: NewJob) -> str:
@@ -159,16 +164,7 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
 
 async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     found = await client.dry_run(job)
-    for each in found["rejected"]:
-        print(
-            by_line(
-                unsent(line(each["index"]), each["email"], each["reason"], refused=bool(found["post_refused"])), line
-            )
-        )
-    for each in found["suppressed"]:
-        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
-    for warning in found["warnings"]:
-        print(tr(f"warning: {warning}"))
+    _print_unsent(found, line, refused=found["post_refused"])
     for sample in found["samples"][:1]:
         print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
     good = 0 if found["post_refused"] else found["accepted"]

@@ -12,10 +12,11 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import CODES, cut
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
-from mailerd.intake.query_params import JobLookup, refuse_parameters
+from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
@@ -29,8 +30,8 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class DocsEndpoints:
     """The endpoints."""
 
-    def __init__(self, *, lookup: JobLookup, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
-        self._lookup = lookup
+    def __init__(self, *, auth: ApiKeyAuth, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
+        self._auth = auth
         self._library = library
         self._renderer = renderer
         self._executor = executor
@@ -63,7 +64,7 @@ class DocsEndpoints:
 
     async def templates(self, request: web.Request) -> web.Response:
         """The named templates."""
-        await self._lookup.authenticate(request, Permission.READ)
+        await self._auth.authenticate(request, Permission.READ)
         refuse_parameters(request)
         loop = asyncio.get_running_loop()
         found = TemplatesOut(templates=[], broken=[])

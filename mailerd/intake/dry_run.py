@@ -39,7 +39,7 @@ class DryRun:
 
 
 def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
-    """Make every letter of an parsed.
+    """Make every letter of a job.
 
     Raises:
         ApiError: 422, it takes too long.

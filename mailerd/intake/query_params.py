@@ -128,10 +128,6 @@ class JobLookup:
         self._auth = auth
         self._jobs = jobs
 
-    async def authenticate(self, request: web.Request, call: Permission) -> ApiKey:
-        """The key of a request."""
-        return await self._auth.authenticate(request, call)
-
     async def job(self, request: web.Request, call: Permission) -> tuple[ApiKey, Job]:
         """The key and the job.
 

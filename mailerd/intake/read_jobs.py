@@ -1,9 +1,6 @@
 """`GET /api/jobs…`: jobs and recipients, as JSON and as CSV."""
 
-import csv
-import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -13,8 +10,10 @@ from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.forecast import ForecastService
-from mailerd.intake.http_responses import json_response, write
+from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import JobLookup, Query, refuse_parameters
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
@@ -34,19 +33,22 @@ CSV_COLUMNS: Final = (
     "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
     "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
 )  # fmt: skip
-_CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
-"""Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
-with blanks and quotation marks in between."""
-_FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
-"""Excel reads the full-width and small forms of a sign as the sign."""
 
 
 class ReadEndpoints:
     """The endpoints that only read."""
 
     def __init__(
-        self, *, lookup: JobLookup, jobs: Jobs, forecast: ForecastService, events: IntakeEvents, downloads: KeyShare
+        self,
+        *,
+        auth: ApiKeyAuth,
+        lookup: JobLookup,
+        jobs: Jobs,
+        forecast: ForecastService,
+        events: IntakeEvents,
+        downloads: KeyShare,
     ) -> None:
+        self._auth = auth
         self._lookup = lookup
         self._forecast = forecast
         self._jobs = jobs
@@ -55,7 +57,7 @@ class ReadEndpoints:
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        key = await self._lookup.authenticate(request, Permission.READ)
+        key = await self._auth.authenticate(request, Permission.READ)
         refuse_parameters(request)
         job = await self._lookup.of(request, key)
         forecasts = await self._try_forecasts([job])
@@ -73,7 +75,7 @@ class ReadEndpoints:
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
-        key = await self._lookup.authenticate(request, Permission.READ)
+        key = await self._auth.authenticate(request, Permission.READ)
         with Query(
             request,
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
@@ -99,7 +101,7 @@ class ReadEndpoints:
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
-        key = await self._lookup.authenticate(request, Permission.READ)
+        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("cursor", "limit", "status", "email", "fate")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
@@ -118,7 +120,7 @@ class ReadEndpoints:
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
-        key = await self._lookup.authenticate(request, Permission.READ)
+        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("status",)) as given:
             status = given.choice("status", State)
         job = await self._lookup.of(request, key)
@@ -127,20 +129,14 @@ class ReadEndpoints:
 
     async def write_csv(self, request: web.Request, job_id: str, status: State | None = None) -> web.StreamResponse:
         """The answer itself, once it is known that the caller may see the job."""
-        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job_id}.csv"'})
-        response.content_type, response.charset = "text/csv", "utf-8"
-        page = await self._jobs.recipients(job_id, status=status, after=-1, limit=MAX_RECIPIENTS_LIMIT)
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await write(response, csv_lines([CSV_COLUMNS]))
-        while page:
-            await write(response, csv_lines([_row(each) for each in page]))
-            if len(page) < MAX_RECIPIENTS_LIMIT:
-                break
-            page = await self._jobs.recipients(job_id, status=status, after=page[-1].seq, limit=MAX_RECIPIENTS_LIMIT)
-        await response.write_eof()
-        return response
+
+        async def pages() -> AsyncIterator[Rows]:
+            after = -1
+            while page := await self._jobs.recipients(job_id, status=status, after=after, limit=MAX_RECIPIENTS_LIMIT):
+                yield [_row(each) for each in page]
+                after = page[-1].seq
+
+        return await write_csv(request, pages(), columns=CSV_COLUMNS, filename=f"{job_id}.csv")
 
 
 def _row(row: Recipient) -> tuple[object, ...]:
@@ -149,19 +145,3 @@ def _row(row: Recipient) -> tuple[object, ...]:
     fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
     said = (row.error, row.message_id, row.proof)
     return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
-
-
-def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
-    """Rows as RFC 4180 has them; a text that a spreadsheet would run as a formula gets an apostrophe (OWASP)."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    for row in rows:
-        writer.writerow([_without_formula(it) if isinstance(it, str) else it for it in row])
-    return out.getvalue().encode()
-
-
-def _without_formula(text: str) -> str:
-    def with_apostrophe(found: re.Match[str]) -> str:
-        return found[0] + "'" if text[found.end() : found.end() + 1] in _FORMULA_SIGNS else found[0]
-
-    return _CELL_START.sub(with_apostrophe, text)

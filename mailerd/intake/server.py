@@ -289,12 +289,16 @@ class Intake:
             timeout=self._body_timeout,
         )  # fmt: skip
         self.read = read = ReadEndpoints(
-            lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
+            auth=self.auth, lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
             downloads=self.shares.downloads,
         )  # fmt: skip
         check, writer = partial(self._check_ready, renderer), self._database.pool.writer
         health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
-        docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
+        self.webhooks = webhooks = WebhookEndpoints(
+            self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
+            body_timeout=self._body_timeout, clock=self._clock,
+        )  # fmt: skip
+        docs = DocsEndpoints(auth=self.auth, library=self._library, renderer=renderer, executor=executor)
         metrics = {"/metrics": MetricsEndpoint(self._page, auth=self.auth).metrics} if self._page else {}
         return {
             "createJob": create.create,
@@ -307,17 +311,10 @@ class Intake:
             "streamJobEvents": job_events.events,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
-            **self._webhook_handlers(),
+            **webhooks.handlers(),
             "listTemplates": docs.templates,
             "getLiveness": health.live,
             "getReadiness": health.ready,
             **docs.pages(),
             **(self._opt_out.endpoints(self.auth, self.shares, self._body_timeout) | metrics),
         }
-
-    def _webhook_handlers(self) -> dict[str, Handler]:
-        self.webhooks = WebhookEndpoints(
-            self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
-            body_timeout=self._body_timeout, clock=self._clock,
-        )  # fmt: skip
-        return self.webhooks.handlers()

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.errors import FieldError, invalid, not_found
-from mailerd.intake.http_responses import json_response, write
+from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query, refuse_parameters
-from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, one_line, read_model
 from mailerd.intake.strict_json import parse
@@ -136,18 +136,14 @@ class SuppressionEndpoints:
         suppressions = await self._suppressions()
         mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
-        response = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="suppressions.csv"'})
-        response.content_type, response.charset = "text/csv", "utf-8"
-        page = await suppressions.page(list_id=list_id, reason=reason)
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await write(response, csv_lines([CSV_COLUMNS]))
-        while page:
-            await write(response, csv_lines([_row(it) for it in page]))
-            page = await suppressions.page(list_id=list_id, reason=reason, after=page[-1].place)
-        await response.write_eof()
-        return response
+
+        async def pages() -> AsyncIterator[Rows]:
+            after = None
+            while page := await suppressions.page(list_id=list_id, reason=reason, after=after):
+                yield [_row(it) for it in page]
+                after = page[-1].place
+
+        return await write_csv(request, pages(), columns=CSV_COLUMNS, filename="suppressions.csv")
 
     async def add(self, request: web.Request) -> web.Response:
         """Make suppressions; all of them or none. Again, it changes nothing."""

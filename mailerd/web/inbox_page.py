@@ -28,8 +28,7 @@ _OTHERS: Final = tuple(sorted(kind.value for kind in Kind if kind not in BOUNCES
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page: bounces, what else came, or what was undone."""
-    show_, given = it.http.query.get("show", ""), it.http.query.get("before", "")
-    before = int(given) if given.isdecimal() and len(given) < 20 else None  # noqa: PLR2004 - digits of a BIGINT
+    show_, before = it.http.query.get("show", ""), it.number("before")
     mine: list[str | None] = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]  # type: ignore[assignment]
     notices: list[Notice] = []
     undone: list[UndoneLetter] = []

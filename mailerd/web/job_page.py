@@ -54,10 +54,10 @@ async def show(it: ConsoleRequest) -> web.Response:
     services, query = it.services, it.http.query
     tab = _tab(query.get("tab", ""))
     email = query.get("email", "").strip()
-    after = int(query["after"]) if query.get("after", "").isdecimal() and len(query["after"]) < 10 else -1  # noqa: PLR2004
+    after = it.number("after")
     found = await services.jobs.recipients(
         job.id, status=tab if isinstance(tab, State) else None, fate=tab if isinstance(tab, Fate) else None,
-        after=after, limit=MAX_LISTED + 1, email=_address(email) if email else None,
+        after=-1 if after is None else after, limit=MAX_LISTED + 1, email=_address(email) if email else None,
     )  # fmt: skip
     asked = await services.actions.actions(job.id, within=TIMEOUT)
     subject, template, sender_name = await services.queries.subject(job.id)

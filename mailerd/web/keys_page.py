@@ -20,11 +20,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 
 async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> web.Response:
-    before = it.http.query.get("before", "")
-    log = await it.services.queries.action_log(
-        limit=MAX_LISTED + 1, before=int(before) if before.isdecimal() and len(before) < 20 else None,  # noqa: PLR2004
-        senders=it.key.senders,
-    )  # fmt: skip
+    log = await it.services.queries.action_log(limit=MAX_LISTED + 1, before=it.number("before"), senders=it.key.senders)
     keys = await it.services.keys.all() if it.key.is_admin else [it.key]
     return it.page(
         "keys.html", status=422 if trouble else 200, active="keys", trouble=trouble,

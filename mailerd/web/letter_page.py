@@ -24,7 +24,7 @@ from mailerd.store.queue.manual_resolution import settle
 from mailerd.web import guards
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import ConsoleRequest, row_number
 
 MAX_DOUBTS: Final = 200
 TIMEOUT: Final = 2.0
@@ -39,8 +39,8 @@ async def find_letter(it: ConsoleRequest) -> RecipientHistory:
     Raises:
         MissingError: there is none that the key may see.
     """
-    id_ = it.http.match_info["id"]
-    found = await it.services.history.of_recipient(int(id_)) if id_.isdecimal() and len(id_) < 20 else []  # noqa: PLR2004
+    id_ = row_number(it.http.match_info["id"])
+    found = [] if id_ is None else await it.services.history.of_recipient(id_)
     if not found:
         it.missing()
     job = await it.services.jobs.job(found[0].job_id)

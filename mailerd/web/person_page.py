@@ -18,7 +18,6 @@ TIMEOUT: Final = 2.0
 async def show(it: ConsoleRequest) -> web.Response:
     """The page; without an address only the form."""
     given = it.http.query.get("email", "").strip()
-    before = it.http.query.get("before", "")
     if not given:
         return it.page("person.html", active="people", email="", wrong="", letters=[], more=None, kept=[], live=False)
     try:
@@ -29,9 +28,8 @@ async def show(it: ConsoleRequest) -> web.Response:
         )
     database = it.services.database
     found = await Recipients(database, timeout=TIMEOUT).of_person(
-        email, before=int(before) if before.isdecimal() and len(before) < 20 else None, limit=MAX_LISTED + 1,  # noqa: PLR2004
-        senders=it.key.senders,
-    )  # fmt: skip
+        email, before=it.number("before"), limit=MAX_LISTED + 1, senders=it.key.senders
+    )
     kept = []
     if it.may(Permission.SUPPRESS):
         keys = await Secrets(database, timeout=TIMEOUT).keys()

@@ -1,5 +1,6 @@
 """What the pages of the console use: queries, actions, and what the intake lends them."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Lent:
     """Counts the refresh of an open page; these have the same rate apart."""
     stream_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
     """A key's place for an event stream; RefusedError: it holds its share already."""
-    note_caller: Callable[[str], None]
+    note_caller: Callable[[str], object]
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
     """Where a request comes from."""
@@ -149,6 +150,10 @@ class ConsoleRequest:
         """Whether an open page fetches itself anew."""
         return self.http.method == "GET" and "HX-Request" in self.http.headers
 
+    def number(self, name: str) -> int | None:
+        """The number of a row in the query; None where there is none."""
+        return row_number(self.http.query.get(name, ""))
+
     @property
     def session(self) -> str:
         """The secret of its session."""
@@ -211,6 +216,12 @@ class ConsoleRequest:
         return response
 
 
+def row_number(text: str) -> int | None:
+    """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
+    return int(text) if _ROW_NUMBER.fullmatch(text) else None
+
+
+_ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 _SAID: Final = "mailerd-said"
 _MAX_SAID: Final = 300
 

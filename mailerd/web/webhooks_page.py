@@ -134,11 +134,9 @@ async def one(it: ConsoleRequest) -> web.Response:
 async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "") -> web.Response:
     query = it.http.query
     status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
-    before = query.get("before", "")
     page = await WebhookDeliveries(it.services.database, timeout=TIMEOUT).page(
-        found.id, before=int(before) if before.isdecimal() and len(before) < 19 else None, status=status,  # noqa: PLR2004
-        limit=MAX_LISTED + 1,
-    )  # fmt: skip
+        found.id, before=it.number("before"), status=status, limit=MAX_LISTED + 1
+    )
     return it.page(
         "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
         deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.intake.read_jobs import csv_lines
+from mailerd.intake.csv_response import csv_lines
 from tests.intake.site import Site, job
 
 FORMULAS = [
