@@ -43,7 +43,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
+from mailerd.store.queue.rate_limits import RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.senders import default_limits
@@ -53,7 +53,7 @@ from mailerd.webhooks import service as webhooks
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.database_loops import heartbeat_loop, prune_loop, watch_writer_loop
 from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import JobProgress, PauseLog
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.orphan_drafts import OrphanDrafts
@@ -63,18 +63,18 @@ from mailerd.worker.recovery import Recovery
 from mailerd.worker.runner import Runner
 from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
-_BLOCKED: Final = 10.0
+_MAX_BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still before the log says so, where systemd sets no watchdog."""
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
-"""How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
+"""How long a check at Google waits for units of its sender. It is repeated later, so it waits for no long pause."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
-"""The same for the draft of a failed letter, which stays in flight meanwhile; what stays is an orphan."""
-_LEAVING: Final = 15.0
-"""Seconds for what comes after a drain: requests in hand, connections."""
-_TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
-"""Sections that a reload takes up."""
-_ASK_AGAIN: Final = 2.0
-"""Seconds between two looks for a database that was away at start."""
+"""How long the deletion of a failed letter's draft waits for units, since the letter stays in flight meanwhile."""
+_AFTER_DRAIN: Final = 15.0
+"""Seconds for what comes after a drain: open requests and connections."""
+_RELOADABLE: Final = frozenset({"pace", "log", "alerts"})
+"""Sections of the configuration that a reload changes. The others need a restart."""
+_DATABASE_RETRY_DELAY: Final = 2.0
+"""Seconds between two tries to reach a database that was away at the start."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Daemon:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
                 self.events.draining(in_flight=len(self.in_flight), timeout=drain)
-                self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _LEAVING)
+                self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _AFTER_DRAIN)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
@@ -190,12 +190,12 @@ class Daemon:
                 await self.daemons.heartbeat()
                 return
             except DatabaseAwayError:
-                await asyncio.sleep(_ASK_AGAIN)
+                await asyncio.sleep(_DATABASE_RETRY_DELAY)
             except DatabaseError as error:
                 if not error.retry:
                     raise
-                self.events.step_failed(what="preparing the database", again_in=_ASK_AGAIN, error=error)
-                await asyncio.sleep(_ASK_AGAIN)
+                self.events.step_failed(what="preparing the database", again_in=_DATABASE_RETRY_DELAY, error=error)
+                await asyncio.sleep(_DATABASE_RETRY_DELAY)
 
     def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
         """Take up what may change while running: pace, log and alerts. A file that cannot be used changes nothing."""
@@ -208,7 +208,7 @@ class Daemon:
             self.claims.set_limits(default_limits(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
-            later = ", ".join(name for name in changed if name not in _TAKEN_UP)
+            later = ", ".join(name for name in changed if name not in _RELOADABLE)
             what = "pace, log and alerts" + (f"; a restart is needed for {later}" if later else "")
             events.settings_reloaded(file="the configuration", what=what)
             trouble = ""
@@ -245,16 +245,16 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, policy.late_arrival, check_lease=lease, replay_log=replay_log)
-    claims = _claims(settings, database, daemon_id, gmail=gmail, replay_log=replay_log)
+    claims = Claims(database, daemon_id, lease, default_limits(settings), gmail.credentials_version, replay_log)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
     progress, breaker = JobProgress(), CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
         gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
-        semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
-        builder=MessageBuilder(database, renderer=renderer, clock=clock, links=links), progress=progress, policy=policy,
-        request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
+        semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, request_timeout=settings.gmail.request_timeout,
+        log=DeliveryLog(events, PauseLog(clock=clock, events=events), progress), policy=policy,
+        builder=MessageBuilder(database, renderer=renderer, clock=clock, links=links), clock=clock, events=events,
     )  # fmt: skip
     runner = Runner(
         claims=claims, counts=records, delivery=delivery, in_flight=in_flight, breaker=breaker, progress=progress,
@@ -289,18 +289,9 @@ def _policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def _claims(settings: Settings, database: Database, daemon_id: str, *, gmail: Gmail, replay_log: ReplayLog) -> Claims:
-    return Claims.on(
-        default_limits(settings), database, daemon_id, lease=timedelta(seconds=settings.runner.lease),
-        credentials_version=gmail.credentials_version, replay_log=replay_log,
-    )  # fmt: skip
-
-
 def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimitedGmail:
-    def limits() -> DefaultLimits:
-        return claims.defaults  # a reload changes them
-
-    return RateLimitedGmail(gmail, RateLimits(claims.database, limits), max_wait, Clock())
+    limits = RateLimits(claims.database, lambda: claims.defaults)  # a reload changes them
+    return RateLimitedGmail(gmail, limits, max_wait, Clock())
 
 
 def _service(
@@ -319,7 +310,7 @@ def _service(
 
     stats = StatsPoller(read_stats, changes=changes, metrics=metrics, events=events, heartbeats=heartbeats)
     alerter = Alerter(alert_state, stats.current, database_status, events=events, heartbeats=heartbeats)
-    monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED)
+    monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)
     watchdog = Watchdog(
         systemd=systemd, heartbeats=heartbeats, monitor=monitor, events=events, metrics=metrics, stats=stats.current,
         database_status=database_status, flush=flush,
@@ -351,17 +342,15 @@ def _intake(
     page: MetricsPage,
     console: WiredConsole,
 ) -> Intake:
-    def limits() -> DefaultLimits:
-        return claims.defaults  # a reload changes them
-
-    outlooks = ForecastReader(claims.database, limits, settings.database.connect_timeout)
+    timeout = settings.database.connect_timeout
+    inputs = ForecastReader(claims.database, lambda: claims.defaults, timeout)  # a reload changes the defaults
     return Intake(
         settings.intake,
         database=claims.database,
-        patience=settings.database.connect_timeout,
+        patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecast=ForecastService(outlooks),
+        forecast=ForecastService(inputs),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,

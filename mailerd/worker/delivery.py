@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cached_property
 from typing import Final, Literal
 
 from mailerd.clock import Clock
@@ -42,7 +41,7 @@ from mailerd.gmail.session import begin_before
 from mailerd.mail.templates import RendererError, RenderError, TemplateErrors
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.delivery_log import DeliveryLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.recorder import Recorder
@@ -70,19 +69,13 @@ class Delivery:
     builder: MessageBuilder
     in_flight: InFlight
     breaker: CircuitBreaker
-    pause_log: PauseLog
-    progress: JobProgress
+    log: DeliveryLog
     policy: RetryPolicy
     request_timeout: float
     """Seconds that one call to Google may take."""
     clock: Clock
     events: RunnerEvents
     refusals: Refusals = field(default_factory=Refusals)
-
-    @cached_property
-    def log(self) -> DeliveryLog:
-        """What the deliveries of this daemon tell the log."""
-        return DeliveryLog(self.events, self.pause_log, self.progress)
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; an error concerns this letter only."""
@@ -123,9 +116,7 @@ class Delivery:
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
         letter = state.letter
-        mailbox = await self.limited_gmail.authenticate(
-            letter.sender
-        )  # again, since it may have waited long for its slot
+        mailbox = await self.limited_gmail.authenticate(letter.sender)  # again: it may have waited long for its slot
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
         if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
@@ -346,7 +337,7 @@ class Delivery:
         if written in {WriteResult.STALE, WriteResult.RESOLVED}:
             return
         if decision.pause:
-            self.pause_log.paused(letter.sender, decision.pause, began=state.began)
+            self.log.pause_log.paused(letter.sender, decision.pause, began=state.began)
         ended = decision.transition in {Transition.FAILED, Transition.SUPPRESSED} or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:

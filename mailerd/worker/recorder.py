@@ -140,7 +140,7 @@ class Recorder:
         while True:
             await self._rest(one)
             async with self._apart:
-                if not await self._write([one], step=_nothing):
+                if not await self._write([one], step=lambda: None):  # it is no progress of the writer
                     return
 
     async def _rest(self, one: _Entry) -> None:
@@ -212,7 +212,3 @@ class Recorder:
                     job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
                 )
             await self._clock.sleep(_COMPLETION_INTERVAL)
-
-
-def _nothing() -> None:
-    """A record that is written alone is no progress of the writer."""

@@ -7,7 +7,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import Clock
@@ -198,7 +197,7 @@ class Recovery:
         if row.status is State.UNSURE:
             self.runner_events.letter_unsure(
                 job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, cause=row.error,
-                look_in=_seconds(row.look_in),
+                look_in=row.look_in.total_seconds(),
             )  # fmt: skip
         elif row.status is State.FAILED:
             self.runner_events.letter_failed(
@@ -214,7 +213,7 @@ class Recovery:
             return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
             what = f"settling recipient {letter.id} of job {letter.job_id}"
-            self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.check_lease), error=error)
+            self.runner_events.step_failed(what=what, again_in=self.rows.check_lease.total_seconds(), error=error)
             return
         match written:
             case WriteResult.APPLIED | WriteResult.RESOLVED:
@@ -269,9 +268,5 @@ class Recovery:
             case _:
                 say.letter_still_unsure(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    checks=letter.checks + 1, cause=it.error or "", again_in=_seconds(it.retry_in),
+                    checks=letter.checks + 1, cause=it.error or "", again_in=it.retry_in.total_seconds(),
                 )  # fmt: skip
-
-
-def _seconds(wait: timedelta) -> float:
-    return wait.total_seconds()

@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 from mailerd.clock import Clock
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
@@ -19,8 +19,6 @@ from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import InFlight
-
-T = TypeVar("T")
 
 _MAX_CLAIM: Final = 100
 """Letters of one claim."""
@@ -164,8 +162,11 @@ class Runner:
             raise
 
     async def _claim_and_start(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
-        claim = await self._claim(claiming)
+        asked_at = self.clock.monotonic()
+        claim = await self._query("claiming", claiming)
+        self._took = self.clock.monotonic() - asked_at
         if claim is not None:
+            self.in_flight.add(claim, asked_at=asked_at)
             self.semaphore.add(claim.letters)
             begun = self._announce_jobs(claim)
             for letter in claim.letters:
@@ -196,15 +197,7 @@ class Runner:
         """How many letters may be claimed of each sender that has a bound now; 0 where its circuit breaker is open."""
         return {**self.semaphore.capacity_by_sender(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
 
-    async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
-        asked_at = self.clock.monotonic()
-        claim = await self._query("claiming", claiming)
-        self._took = self.clock.monotonic() - asked_at
-        if claim is not None:
-            self.in_flight.add(claim, asked_at=asked_at)
-        return claim
-
-    async def _query(self, what: str, question: Awaitable[T]) -> T | None:
+    async def _query[T](self, what: str, question: Awaitable[T]) -> T | None:
         """The answer; None when the query failed, which the store or this has logged."""
         try:
             answer = await question

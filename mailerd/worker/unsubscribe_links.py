@@ -6,6 +6,7 @@ from urllib.parse import quote
 from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.suppression import UnsubscribeToken, make_token
+from mailerd.mail.addresses import MAX_LOCAL_PART
 from mailerd.mail.mime import ListHeaders
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
@@ -13,8 +14,6 @@ from mailerd.store.secrets import SecretKeys, Secrets
 
 KEY_INTERVAL: Final = 60.0
 """Seconds after which the keys are read again: a rotation takes effect without a restart."""
-MAX_LOCAL_PART: Final = 64
-"""Octets before the @ (RFC 5321, section 4.5.3.1.1)."""
 
 
 class UnsubscribeLinks:

@@ -25,6 +25,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.worker.runner import poll_delay
 from tests.bench.place import Place, Usage, place
 from tests.bench.storing import fill
@@ -69,7 +70,7 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
 
     async def one() -> None:
         database = Database(DatabaseSettings(url=url), events=StoreEvents(no_log))
-        claims = Claims(database, "0" * 26, timedelta(seconds=60), PACE)
+        claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(PACE))
         idle, beaten = False, 0
         await asyncio.sleep(random.uniform(0, poll_delay(lost_races=0)))  # so that they do not march in step
         while time.monotonic() < end:

@@ -176,11 +176,12 @@ from mailerd.config import DatabaseSettings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
 from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.db.database import Database
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))
-    claims = Claims(database, "0" * 26, timedelta(seconds=60), SenderLimits(0, 0, 0))
+    claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)))
     took = []
     for _ in range({times}):
         started = time.monotonic()

@@ -21,7 +21,7 @@ def senders(database: Database) -> Senders:
 
 
 async def taken(database: Database, want: int = 100) -> int:
-    claim = await Claims(database, "D1", timedelta(seconds=60), DEFAULT).claim(want)
+    claim = await Claims(database, "D1", timedelta(seconds=60), DefaultLimits(DEFAULT)).claim(want)
     return len(claim.letters)
 
 

@@ -22,7 +22,7 @@ from mailerd.gmail import LetterSemaphore, Mailbox
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import JobProgress, PauseLog
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import InFlight
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
@@ -81,8 +81,8 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     parts: Any = {"gmail": google, "limited_gmail": google, "builder": MessageBuilder(), "recorder": Recorder()}
     delivery = Delivery(
         **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=breaker,
-        pause_log=PauseLog(clock=clock, events=events),
-        progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, late_arrival=SECOND),
+        log=DeliveryLog(events, PauseLog(clock=clock, events=events), JobProgress()),
+        policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, late_arrival=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
     breaker.failure("no route")

@@ -21,7 +21,6 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
-from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits, select_letters, sender_turns, suppressed
@@ -82,12 +81,8 @@ class Claims:
     database: Database
     daemon_id: str
     lease: timedelta
-    default: SenderLimits
-    """For senders that have no limits of their own; a reload may change it."""
-    consumer_per_day: int | None = None
-    """`per_day` of consumer mailboxes; None: the default's."""
-    project_units_per_minute: int = 0
-    """Units of all senders of one Cloud project together; 0: no limit."""
+    defaults: DefaultLimits
+    """The limits of senders that have none of their own; a reload may change them."""
     credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
     """What it gives changes when a credential file comes; see `StaleTurns`."""
     replay_log: ReplayLog | None = field(default=None, repr=False)
@@ -103,30 +98,8 @@ class Claims:
 
     def set_limits(self, defaults: DefaultLimits) -> None:
         """Take up other defaults: a reload brought them."""
-        self.default = defaults.default
-        self.consumer_per_day = defaults.consumer_per_day
-        self.project_units_per_minute = defaults.project_units_per_minute
+        self.defaults = defaults
         self._stale_turns.check_now()
-
-    @classmethod
-    def on(
-        cls,
-        defaults: DefaultLimits,
-        database: Database,
-        daemon_id: str,
-        *,
-        lease: timedelta,
-        credentials_version: Callable[[], object] = lambda: None,
-        replay_log: ReplayLog | None = None,
-    ) -> "Claims":
-        """Claims under these defaults."""
-        consumer, project = defaults.consumer_per_day, defaults.project_units_per_minute
-        return cls(database, daemon_id, lease, defaults.default, consumer, project, credentials_version, replay_log)
-
-    @property
-    def defaults(self) -> DefaultLimits:
-        """The limits of senders that have none of their own."""
-        return DefaultLimits(self.default, self.consumer_per_day, self.project_units_per_minute)
 
     async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
         """Take at most `want` due letters, turn about between the senders and the jobs of each.
@@ -219,7 +192,9 @@ class Claims:
         ) is None:
             return nothing
         await sender_turns.apply_limits(cursor, [turn], share=1, rooms={})
-        self._new_projects |= await sender_turns.apply_project_limits(cursor, [turn], self.project_units_per_minute)
+        self._new_projects |= await sender_turns.apply_project_limits(
+            cursor, [turn], self.defaults.project_units_per_minute
+        )
         job = await select_letters.job(cursor, row[1]) if turn.share else None
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
@@ -235,24 +210,23 @@ class Claims:
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders give so many letters, if they have no limits but the default ones and enough is due."""
-        stream = rate_limit.rate(self.default)
+        limits = self.defaults.default
+        stream = rate_limit.rate(limits)
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
-        return -(-letters // max(1, 1 if self.default.min_gap else at_once))
+        return -(-letters // max(1, 1 if limits.min_gap else at_once))
 
     async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
         """Give each of so many due senders a turn; whether another round may find more."""
         found = await sender_turns.lock_due(cursor, self.defaults, senders, but=taken.full)
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
-        self._new_projects |= await sender_turns.apply_project_limits(cursor, served, self.project_units_per_minute)
+        self._new_projects |= await sender_turns.apply_project_limits(
+            cursor, served, self.defaults.project_units_per_minute
+        )
         jobs = await select_letters.jobs(cursor, [turn.sender.email for turn in served if turn.share])
         chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
         sender_turns.allocate([selection.turn for selection in chosen], taken.left)
-        await select_letters.take(
-            cursor,
-            [selection for selection in chosen if selection.turn.share],
-            self._owner(token),
-        )
+        await select_letters.take(cursor, [one for one in chosen if one.turn.share], self._owner(token))
         await self._rest(cursor, [turn for turn in served if turn.sender.email not in jobs])
         for selection in chosen:
             selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter

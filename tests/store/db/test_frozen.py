@@ -13,7 +13,7 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import BUSY, RateLimits
+from mailerd.store.queue.rate_limits import BUSY, DefaultLimits, RateLimits
 from mailerd.store.queue.side_effects import find_locked
 from tests.support.eventually import eventually
 from tests.support.holding import holding
@@ -28,9 +28,9 @@ FROZEN_CLAIM = (
 
 
 def claimer(database: Database) -> Claims:
-    return Claims(
-        database, "D2", timedelta(seconds=60), SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000
-    )  # 1 % of it at once: 100 letters
+    # 1 % of the project's units at once: 100 letters
+    defaults = DefaultLimits(SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000)
+    return Claims(database, "D2", timedelta(seconds=60), defaults)
 
 
 @pytest.fixture

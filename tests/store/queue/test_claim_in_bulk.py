@@ -16,6 +16,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
 from mailerd.store.queue import select_letters, sender_turns
 from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.store.queue.test_rate_limits import Shifted
 from tests.support.dialect import plan
 from tests.support.heard import Heard
@@ -89,7 +90,7 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     """What a few claims took from a database filled by this seed, and what they left."""
     chance = random.Random(seed)
     await fill(database, chance)
-    claimer = Claims(shifted, "D1", timedelta(seconds=60), SenderLimits(0, 0, 0))
+    claimer = Claims(shifted, "D1", timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)))
     seen: list[Any] = []
     for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
         claim = await claimer.claim(200)
@@ -118,7 +119,8 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
     await query(database, "UPDATE senders SET units_per_minute = 6000, mode = 'direct' WHERE email LIKE 's04%%'")
     await query(database, "UPDATE senders SET project = '1', units_per_minute = 1000000 WHERE email >= 's06'")
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
-    defaults: dict[str, Any] = {"project_units_per_minute": 110_000}  # 1 % of it at once: 10 letters
+    # 1 % of it at once: 10 letters
+    defaults = DefaultLimits(SenderLimits(0, 0, 0), project_units_per_minute=110_000)
     daily = [f"s{n:02}@example.com" for n in range(4)]
     taken: list[int] = []
     count: Counter[str] = Counter()
@@ -130,7 +132,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
 
     async def drain(daemon: str) -> None:
-        claimer = Claims(database, daemon, timedelta(seconds=60), SenderLimits(0, 0, 0), **defaults)
+        claimer = Claims(database, daemon, timedelta(seconds=60), defaults)
         while not enough():  # who is passed by has its turn a moment later
             letters = (await claimer.claim(23)).letters
             assert len(letters) <= 23
@@ -152,10 +154,8 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
     for number in range(8):
         await post(database, sender=f"s{number}@example.com", recipients=60)
     await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
-    claimers = [
-        Claims(database, f"D{n}", timedelta(seconds=60), SenderLimits(0, 0, 0), project_units_per_minute=110_000)
-        for n in range(4)
-    ]
+    defaults = DefaultLimits(SenderLimits(0, 0, 0), project_units_per_minute=110_000)
+    claimers = [Claims(database, f"D{n}", timedelta(seconds=60), defaults) for n in range(4)]
     taken: list[int] = []
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(60):
@@ -175,9 +175,8 @@ async def statements(database: Database) -> int:
 async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(database: Database) -> None:
     for number in range(60):
         await post(database, sender=f"s{number}@example.com", recipients=3)
-    claimer = Claims(
-        database, "D1", timedelta(seconds=60), SenderLimits(units_per_minute=6000, per_minute=0, per_day=100)
-    )
+    limits = SenderLimits(units_per_minute=6000, per_minute=0, per_day=100)
+    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits))
     asked = []
     for want in (2, 50):
         before = await statements(database)

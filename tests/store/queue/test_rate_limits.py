@@ -17,7 +17,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import RateLimits
+from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
 from mailerd.store.queue.record import RecordWriter
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -26,9 +26,7 @@ ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 
 
 def claims(database: Database, allowance: SenderLimits, *, project: int = 0, consumer: int | None = None) -> Claims:
-    return Claims(
-        database, "D1", timedelta(seconds=60), allowance, consumer_per_day=consumer, project_units_per_minute=project
-    )
+    return Claims(database, "D1", timedelta(seconds=60), DefaultLimits(allowance, consumer, project))
 
 
 async def write(database: Database, *records: Handover | Outcome) -> None:

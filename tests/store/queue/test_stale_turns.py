@@ -18,7 +18,7 @@ PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, p
 
 
 def claimer(database: Database, defaults: DefaultLimits) -> Claims:
-    return Claims.on(defaults, database, "D1", lease=timedelta(seconds=60))
+    return Claims(database, "D1", timedelta(seconds=60), defaults)
 
 
 async def taken(claims: Claims) -> int:
