@@ -113,7 +113,7 @@ def should_delete_draft(decision: Decision, reply: Reply, *, unanswered: bool) -
 
 
 def after_deletion(
-    decision: Decision, disposition: Disposition, *, late_arrival: timedelta, unanswered: bool = True
+    decision: Decision, disposition: Disposition, *, late_arrival: timedelta, unanswered: bool
 ) -> Decision:
     """What to write instead of `decision`, given the result of the draft's deletion.
 
@@ -159,7 +159,7 @@ def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
     return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
 
 
-def delay_repeated_check(decision: Decision, unanswered: bool, *, checks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
+def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:
     """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
 
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to

@@ -6,7 +6,7 @@ last. What follows from it stands in `fates.py`.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -108,7 +108,7 @@ class Classification:
     code: str = ""
     reason: str = ""
     """The server's words, or ours where there are none."""
-    addresses: tuple[str, ...] = field(default=())
+    addresses: tuple[str, ...] = ()
     """Whom it is about, where it says so; several where they fared alike."""
     counts: bool = True
     """A soft bounce that says something about the mailbox. One for size or content does not."""

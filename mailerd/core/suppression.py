@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from mailerd.core.rate_limit import CONSUMER_DOMAINS
+
 SUPPRESSED: Final = "the address is suppressed"
 EVERYTHING: Final = 0
 """The list id of a suppression that binds every job, whatever its list."""
@@ -31,7 +33,6 @@ ANSWER_DELAY: Final = 2.5
 _MAX_DOMAIN: Final = 253
 _MAX_LABEL: Final = 63
 """Octets of a domain's text and of each of its labels (RFC 1035, section 2.3.4); its ASCII form is no shorter."""
-_GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
 _VERSION: Final = 1
 _FIELDS: Final = struct.Struct(">BBIQ16s")
 _MAC_BYTES: Final = 16
@@ -111,7 +112,7 @@ def canonical(address: str) -> str:
     if not domain.isascii() and len(domain) <= _MAX_DOMAIN and max(map(len, domain.split("."))) <= _MAX_LABEL:
         with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
             domain = domain.encode("idna").decode("ascii")
-    if domain in _GMAIL:
+    if domain in CONSUMER_DOMAINS:
         return f"{local.replace('.', '')}@gmail.com"
     return f"{local}@{domain}"
 

@@ -94,16 +94,13 @@ class Account:
             self.reload()
         self._refreshed_at = self._clock.monotonic()
 
-    def _refresh_if_due(self) -> None:
-        if self._found is None or self._clock.monotonic() - self._refreshed_at >= _REFRESH_INTERVAL_S:
-            self.refresh_if_changed()
-
     async def token(self, *, deadline: float, refused: Token | None = None) -> Token | NoToken:
         """A fresh token that is not the `refused` one, or why there is none.
 
         Callers that come while a refresh is under way wait for it, and get its outcome, good or bad.
         """
-        self._refresh_if_due()
+        if self._found is None or self._clock.monotonic() - self._refreshed_at >= _REFRESH_INTERVAL_S:
+            self.refresh_if_changed()
         if token := self._usable(refused):
             return token
         rounds_seen = self._rounds

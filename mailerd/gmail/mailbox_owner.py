@@ -6,15 +6,13 @@ mailbox, which the other one does not know, would all look as if they had been s
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
+from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.replies import Accepted, NoResponse, Refused, Reply, TokenUnavailable, WrongMailbox
 from mailerd.core.verdicts import SCOPE_REFUSED
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
-
-_CONSUMER: Final = frozenset({"gmail.com", "googlemail.com"})
 
 
 def same_mailbox(one: str, other: str) -> bool:
@@ -28,7 +26,7 @@ def same_mailbox(one: str, other: str) -> bool:
 
 def _canonical(address: str) -> str:
     local, _, domain = address.strip().lower().rpartition("@")
-    if domain in _CONSUMER:
+    if domain in CONSUMER_DOMAINS:
         local, domain = local.partition("+")[0].replace(".", ""), "gmail.com"
     return f"{local}@{domain}"
 
@@ -42,7 +40,8 @@ class Ownership:
         self._checking = asyncio.Lock()
         self._checked = 0
         """The generation of credentials that was checked; 0 is none."""
-        self._wrong: WrongMailbox | None = None
+        self.problem: WrongMailbox | None = None
+        """Why the credentials must not be used, where that is known."""
         self._rounds = 0
         """Grows with every check that has ended."""
         self._last: Reply | None = None
@@ -51,11 +50,6 @@ class Ownership:
     def is_known(self, token: Token) -> bool:
         """Whether the token's credentials were checked."""
         return token.generation == self._checked
-
-    @property
-    def problem(self) -> WrongMailbox | None:
-        """Why the credentials must not be used, where that is known."""
-        return self._wrong
 
     async def check(
         self, token: Token, *, file: str, deadline: float, ask: Callable[[], Awaitable[Reply]]
@@ -77,7 +71,7 @@ class Ownership:
                 self._last = await self._check_now(token, file=file, ask=ask)
                 self._rounds += 1
                 return self._last
-            return self._wrong
+            return self.problem
         finally:
             self._checking.release()
 
@@ -116,5 +110,5 @@ class Ownership:
         self._remember(token, None, verified=False)
 
     def _remember(self, token: Token, wrong: WrongMailbox | None, *, verified: bool) -> WrongMailbox | None:
-        self._checked, self._wrong, self.verified = token.generation, wrong, verified
+        self._checked, self.problem, self.verified = token.generation, wrong, verified
         return wrong

@@ -25,7 +25,7 @@ from mailerd.gmail.credentials import AuthorizedUser
 from mailerd.gmail.endpoints import Endpoints
 from mailerd.gmail.responses import TokenResponse
 from mailerd.gmail.session import GmailRequest, GmailSession
-from mailerd.gmail.tokens import without_secrets
+from mailerd.gmail.tokens import token_request, without_secrets
 
 _MAX_BYTES = 64 * 1024
 
@@ -148,14 +148,7 @@ class SignIn:
             "code_verifier": authorization.verifier,
             "redirect_uri": redirect_uri,
         }
-        request = GmailRequest(
-            Call.TOKEN,
-            sender=authorization.sender,
-            method="POST",
-            url=self._token_uri,
-            body=urlencode(form).encode(),
-            content_type="application/x-www-form-urlencoded",
-        )
+        request = token_request(self._token_uri, sender=authorization.sender, form=form)
         answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")

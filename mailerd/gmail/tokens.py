@@ -98,14 +98,7 @@ class Tokens:
         self, sender: str, *, form: dict[str, str], default_scopes: tuple[str, ...], deadline: float
     ) -> Token | NoToken:
         """Make one request; the token has `default_scopes` when the answer names none."""
-        request = GmailRequest(
-            Call.TOKEN,
-            sender=sender,
-            method="POST",
-            url=self._token_uri,
-            body=urlencode(form).encode(),
-            content_type="application/x-www-form-urlencoded",
-        )
+        request = token_request(self._token_uri, sender=sender, form=form)
         started = self._clock.monotonic()
         answer = await self._session.request(request, deadline=deadline)
         outcome: TokenResponse | NoToken
@@ -127,6 +120,18 @@ class Tokens:
             fresh_until=started + outcome.lifetime_s - early,
             scopes=default_scopes if outcome.scopes is None else outcome.scopes,
         )
+
+
+def token_request(token_uri: str, *, sender: str, form: Mapping[str, str]) -> GmailRequest:
+    """A request to the token endpoint."""
+    return GmailRequest(
+        Call.TOKEN,
+        sender=sender,
+        method="POST",
+        url=token_uri,
+        body=urlencode(form).encode(),
+        content_type="application/x-www-form-urlencoded",
+    )
 
 
 def without_secrets(refusal: TokenRefused, form: Mapping[str, str]) -> TokenRefused:

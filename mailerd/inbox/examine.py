@@ -122,7 +122,7 @@ class Examiner:
     keys: SecretKeys
     bodies: bool
     """Whether the sign-in allows to read whole messages."""
-    seen: "SeenMessages"
+    seen: SeenMessages
 
     async def examine(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
         """What a message is; `letters`: those in its thread. None: it concerns no letter.

@@ -7,7 +7,6 @@ from typing import Final
 from mailerd.core.fates import Fate, kind_of
 from mailerd.core.findings import Finding, PassedOver, Written
 from mailerd.core.suppression import masked
-from mailerd.errors import DatabaseError
 from mailerd.events.inbox import InboxEvents
 from mailerd.events.suppression import SuppressionEvents
 
@@ -50,18 +49,6 @@ class InboxLog:
         """Google has forgotten what came since the last round."""
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         self.events.history_forgotten(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
-
-    def crashed(self, sender: str, gmail_id: str, error: BaseException) -> None:
-        """A bug was met."""
-        self.events.notice_crashed(sender=sender, gmail_id=gmail_id, error=error)
-
-    def round_crashed(self, what: str, *, again_in: float, error: Exception) -> None:
-        """A bug was met outside a single message."""
-        self.events.inbox_crashed(what=what, again_in=again_in, error=error)
-
-    def step_failed(self, what: str, *, again_in: float, error: DatabaseError) -> None:
-        """The database refused something."""
-        self.events.inbox_step_failed(what=what, again_in=again_in, error=error)
 
     def written(self, sender: str, done: Written) -> None:
         """What a commit has changed."""

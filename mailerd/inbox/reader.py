@@ -63,11 +63,11 @@ class InboxReader:
             except DatabaseError:
                 raise
             except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
-                self.log.round_crashed(name, again_in=rest, error=error)
+                self.log.events.inbox_crashed(what=name, again_in=rest, error=error)
                 return False
 
         def failed(error: DatabaseError) -> None:
-            self.log.step_failed(name, again_in=rest, error=error)
+            self.log.events.inbox_step_failed(what=name, again_in=rest, error=error)
 
         await every(rest, work, name=name, first_after=rest, heartbeat=heartbeat, on_error=failed)
 
@@ -89,7 +89,8 @@ class InboxReader:
         except LeaseLostError:
             pass  # another daemon has it, and reads the same again
         except DatabaseError as error:
-            self.log.step_failed(f"reading the inbox of {email}", again_in=self.interval, error=error)
+            what = f"reading the inbox of {email}"
+            self.log.events.inbox_step_failed(what=what, again_in=self.interval, error=error)
 
     async def read(self, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
         """One round of a mailbox, if it is free.
@@ -141,7 +142,8 @@ class InboxReader:
 
     def _bug(self, email: str, error: Exception) -> str:
         """Log a bug that ended a round, and the cause that is kept of it."""
-        self.log.round_crashed(f"reading the inbox of {email}", again_in=self._refused.total_seconds(), error=error)
+        what, again_in = f"reading the inbox of {email}", self._refused.total_seconds()
+        self.log.events.inbox_crashed(what=what, again_in=again_in, error=error)
         return f"a bug in mailerd: {type(error).__name__}"
 
     @property

@@ -269,7 +269,7 @@ class ReadingRound:
         except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
             raise
         except Exception as error:
-            self.log.crashed(self.lease.email, message.gmail_id, error)
+            self.log.events.notice_crashed(sender=self.lease.email, gmail_id=message.gmail_id, error=error)
             raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
 
     async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:

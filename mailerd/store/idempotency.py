@@ -90,18 +90,14 @@ class IdempotencyStore:
     def __init__(self, database: Database, *, timeout: float, keep: timedelta) -> None:
         self._database = database
         self._timeout = timeout
-        self._keep = keep
-
-    @property
-    def keep(self) -> timedelta:
+        self.keep: Final = keep
         """How long an answer is kept."""
-        return self._keep
 
     async def find(self, api_key_id: int, key: str) -> StoredResponse | None:
         """What a key was used for, None when it is free."""
         rows = await self._database.request_rows(
             f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
-            (api_key_id, key, int(self._keep.total_seconds())),
+            (api_key_id, key, int(self.keep.total_seconds())),
             what="look for an answer",
             bound=self._timeout,
         )
@@ -120,12 +116,12 @@ class IdempotencyStore:
         """Delete expired responses, PURGE_BATCH at most; how many."""
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(_OLD, (int(self._keep.total_seconds()), PURGE_BATCH))
+            await cursor.execute(_OLD, (int(self.keep.total_seconds()), PURGE_BATCH))
             rows = await cursor.fetchall()
             forgotten = 0
             for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between
                 # With its age once more: the key may have been used again since, for another job.
-                await cursor.execute(_EXPIRE, (api_key_id, key, int(self._keep.total_seconds())))
+                await cursor.execute(_EXPIRE, (api_key_id, key, int(self.keep.total_seconds())))
                 forgotten += cursor.rowcount
             return forgotten
 

@@ -95,13 +95,12 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
     """What all recipients get (`recipient` is None), or what one recipient gets in addition."""
-    rows = await database.read_rows(
+    found = await database.read_rows(
         "SELECT filename, content_type, content_id, digest FROM job_attachments "
         "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
         (job_id, recipient),
         what="read attachments",
     )
-    found = list(rows)
     contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
     return [
         StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)

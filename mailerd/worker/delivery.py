@@ -84,9 +84,10 @@ class Delivery:
             decision = await self._bring_to_google(state)
             if decision:
                 it = state.letter
-                await self._record(
-                    state, delay_repeated_check(decision, it.unanswered, checks=it.checks, policy=self.policy)
+                decision = delay_repeated_check(
+                    decision, unanswered=it.unanswered, checks=it.checks, policy=self.policy
                 )
+                await self._record(state, decision)
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
             await self._handle_bug(state, error)
         finally:

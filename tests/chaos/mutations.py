@@ -99,7 +99,7 @@ MUTATIONS: Final = (
     Mutation(
         "an answer that was made while old ones are forgotten is forgotten with them",
         "mailerd/store/idempotency.py",
-        "await cursor.execute(_EXPIRE, (api_key_id, key, int(self._keep.total_seconds())))",
+        "await cursor.execute(_EXPIRE, (api_key_id, key, int(self.keep.total_seconds())))",
         "await cursor.execute(_EXPIRE, (api_key_id, key, -1))",
         "tests/store/test_idempotency.py::test_an_answer_that_is_made_while_old_ones_are_forgotten_stays",
     ),

@@ -259,7 +259,7 @@ def test_a_draft_is_deleted_before_a_long_wait_and_before_a_failure_that_may_be_
 def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
     decision: Decision, disposition: Disposition
 ) -> None:
-    written = after_deletion(decision, disposition, late_arrival=60 * SECOND)
+    written = after_deletion(decision, disposition, late_arrival=60 * SECOND, unanswered=True)
     assert written.forgets is (disposition is Disposition.ACCEPTED)
     assert written.pause is decision.pause
     if disposition in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
@@ -15,7 +15,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 
 # A sender that never signed in has no mode, and nothing of it was sent.
-_NEW: Final = """
+_INSERT_NEW: Final = """
 INSERT INTO mailboxes (email, next_at)
 SELECT s.email, UTC_TIMESTAMP(6) FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
  WHERE m.email IS NULL AND s.mode IS NOT NULL ON DUPLICATE KEY UPDATE email = mailboxes.email"""
@@ -114,7 +114,7 @@ class Mailboxes:
 
         missing, found = await self.database.read(look, what="look for mailboxes to read")
         if missing:
-            await self.database.transaction(_add_new, what="add mailboxes")
+            await self.database.transaction(lambda cursor: cursor.execute(_INSERT_NEW), what="add mailboxes")
             _, found = await self.database.read(look, what="look for mailboxes to read")
         return found
 
@@ -227,12 +227,4 @@ class Mailboxes:
 
     async def _letters(self, statement: str, values: tuple[object, ...]) -> list[SentLetter]:
         rows = await self.database.read_rows(statement, values, what="look for letters")
-        return [_letter(row) for row in rows]
-
-
-async def _add_new(cursor: Cursor) -> None:
-    await cursor.execute(_NEW)
-
-
-def _letter(row: tuple[Any, ...]) -> SentLetter:
-    return SentLetter(*row)
+        return [SentLetter(*row) for row in rows]

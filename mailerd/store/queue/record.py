@@ -113,11 +113,11 @@ class RecordWriter:
         `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
         """
         fresh = await self._write(cursor, records)
-        written = [
+        results = [
             WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated)
             for record, took in zip(records, fresh, strict=True)
         ]
-        taken = [one for one, what in zip(records, written, strict=True) if what is WriteResult.APPLIED]
+        taken = [one for one, what in zip(records, results, strict=True) if what is WriteResult.APPLIED]
         # To reschedule twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
         back = [one.letter.id for one in taken if is_requeued(one)]
@@ -128,14 +128,17 @@ class RecordWriter:
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await reschedule(cursor, jobs={}, senders=senders)
-        await self._update_senders(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
+        written = [one for one, took in zip(records, fresh, strict=True) if took]
+        await self._update_senders(cursor, written)
         await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
-        await self._tally(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
+        # Last of all, so that the rows of the tallies are locked for that moment only.
+        if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
+            await cursor.execute(*statement)
         return [
             WriteResult.CANCELLED
             if what is WriteResult.APPLIED and is_requeued(one) and one.letter.job_id in cancelled
             else what
-            for one, what in zip(records, written, strict=True)
+            for one, what in zip(records, results, strict=True)
         ]
 
     async def _write(self, cursor: Cursor, records: Sequence[Record]) -> list[bool]:
@@ -149,7 +152,7 @@ class RecordWriter:
             if isinstance(one, Outcome) and rows.get(one.letter.id, ("",))[0] == one.letter.job_id
         ]
         if taken := [one for one, took in outcomes if took]:
-            await cursor.execute(*_outcome(taken))
+            await cursor.execute(*_update(_OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in taken]))
             if cursor.rowcount != len(taken):  # a server whose locks do not hold
                 raise OperationalError(1020, "a letter's row has changed though it is locked")
         if outcomes:
@@ -209,11 +212,6 @@ class RecordWriter:
         await record_latency(cursor, slowest)
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
             await cursor.execute(_REFUND, (letters, sender, hour))
-
-    async def _tally(self, cursor: Cursor, written: Sequence[Record]) -> None:
-        """Count them last, so that these rows are locked for that moment only."""
-        if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
-            await cursor.execute(*statement)
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
@@ -316,10 +314,6 @@ def _handover_update(handed: Sequence[Handover]) -> Statement:
         for it in handed
     ]  # fmt: skip
     return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
-
-
-def _outcome(outcomes: Sequence[Outcome]) -> Statement:
-    return _update(_OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in outcomes])
 
 
 def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:

@@ -123,10 +123,9 @@ class RecoveryQueries:
         """
         looking = looking or {}
         busy = "", *(sender for sender, looks in looking.items() if looks >= each)
-        rows = await self.database.read_rows(
+        found = await self.database.read_rows(
             _DUE_CHECKS, (busy, _CANDIDATES), what="look for doubts", bound=self.database.probe_timeout
         )
-        found = list(rows)
         room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
         ids: list[int] = []
         for id_, sender in found:

@@ -83,10 +83,9 @@ async def find_stale_turns(
 
 
 async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
-    rows = await database.read_rows(
+    return await database.read_rows(
         _STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
     )
-    return list(rows)
 
 
 def _free(row: Sequence[Any], defaults: DefaultLimits) -> bool:
