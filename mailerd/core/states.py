@@ -104,8 +104,6 @@ class ImpossibleTransitionError(Exception):
 
     def __init__(self, state: State, change: Transition) -> None:
         super().__init__(f"a recipient that is {state} cannot be {change}")
-        self.state = state
-        self.change = change
 
 
 def after(state: State, change: Transition) -> State:

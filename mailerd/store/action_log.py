@@ -5,10 +5,10 @@ from typing import Final, Literal
 
 from mailerd.store.db.cursor import Cursor, Statement
 
-_NOTE: Final = """
+_INSERT_ACTION: Final = """
 INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, letters, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
-_COUNT_MORE: Final = "UPDATE job_actions SET letters = letters + %s WHERE id = %s"
+_ADD_LETTERS: Final = "UPDATE job_actions SET letters = letters + %s WHERE id = %s"
 MAX_DETAIL: Final = 100
 """Characters of a detail, as the table has it."""
 
@@ -24,7 +24,7 @@ def note_action(
     letters: int = 0,
 ) -> Statement:
     """One request, of a job or of a sender. `letters`: how many letters it changed."""
-    return _NOTE, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), letters)
+    return _INSERT_ACTION, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), letters)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class CommandLog:
         if not changed:
             return self.row
         if self.row is not None:
-            await cursor.execute(_COUNT_MORE, (changed, self.row))
+            await cursor.execute(_ADD_LETTERS, (changed, self.row))
             return self.row
         await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, letters=changed))
         await cursor.execute("SELECT LAST_INSERT_ID()")

@@ -27,7 +27,7 @@ KEY_COLUMNS: Final = (
 _COLUMNS: Final = ", ".join(KEY_COLUMNS)
 # Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
 # would be named by the bytes in it, which the driver cannot read.
-_FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
+_COLUMNS_BY_SECRET: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
 
 
 class Permission(StrEnum):
@@ -48,7 +48,7 @@ class Permission(StrEnum):
     sees the endpoints of these senders only."""
 
 
-_BY_NAME: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS})
+_ONLY_IF_NAMED: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS})
 """What a key for some senders may do only if it is named."""
 
 
@@ -83,7 +83,7 @@ class ApiKey:
         if self.permissions is None:
             # A suppression binds the letters of every sender, so it is no business of a key for some of them.
             # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
-            return call not in _BY_NAME or self.senders is None
+            return call not in _ONLY_IF_NAMED or self.senders is None
         return call in self.permissions
 
     @property
@@ -145,7 +145,7 @@ class ApiKeys:
     async def active(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
         rows = await self._database.request_rows(
-            f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
+            f"SELECT {_COLUMNS_BY_SECRET} FROM api_keys WHERE revoked_at IS NULL "
             "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
             (digest, digest, digest),
             what="look up a key",

@@ -31,11 +31,11 @@ class AuditFinding:
 
 
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
-_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
+_AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
 """As the column of the events, so that their key finds it."""
-_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
-_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
-_ROWS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
+_CAUSE_OF_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
+_CAUSE_OF_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
+_RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
         "counts",
@@ -77,7 +77,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "token without lease",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', claim_token ', IF(r.claim_token IS NULL, 'is NULL', 'is set'), "
             "', lease_until is ', COALESCE(r.lease_until, 'NULL'))",
             where="(r.status = 'sending' AND (r.claim_token IS NULL OR r.lease_until IS NULL)) "
@@ -87,39 +87,39 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "lease long over",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', its lease ended at ', r.lease_until, ': does any daemon run?')",
             where="r.lease_until < UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE",
         ),
     ),
     (
         "times of a recipient",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', sent_at is ', COALESCE(r.sent_at, 'NULL'))",
             where="(r.status = 'sent') <> (r.sent_at IS NOT NULL)",
         ),
     ),
     (
         "sent without proof",
-        _ROWS.format(what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"),
+        _RECIPIENTS.format(what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"),
     ),
     (
         "proof of nothing",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', and its proof of being sent is: ', r.proof)",
             where="r.status <> 'sent' AND r.proof IS NOT NULL",
         ),
     ),
     (
         "no reason",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ' without an error')",
             where="r.status IN ('failed', 'cancelled') AND r.error IS NULL",
         ),
     ),
     (
         "nothing to look for",
-        _ROWS.format(
+        _RECIPIENTS.format(
             what="'is unsure, but neither a draft nor a direct send is recorded'",
             where="r.status = 'unsure' AND r.draft_id IS NULL AND NOT r.mode <=> 'direct'",
         ),
@@ -148,7 +148,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "finished without an event",
         "SELECT j.id, NULL, CONCAT('finished at ', j.finished_at, ', and the feed has no event of it') FROM jobs j "
         "WHERE j.finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = 'job.finished' "
-        f"AND e.cause = {_CAUSE.format(_FINISH)})",
+        f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_FINISH)})",
     ),
     *(
         (
@@ -156,7 +156,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
             f"SELECT r.job_id, r.id, CONCAT('{name} at ', a.at, ', and the feed has no event of it') FROM attempts a "
             f"JOIN job_recipients r ON r.id = a.recipient_id WHERE a.applied = 1 AND {happened} "
             f"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = '{type_.value}' "
-            f"AND e.cause = {_CAUSE.format(_CLAIM)})",
+            f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",
         )
         for name, type_, happened in (
             ("failed", EventType.RECIPIENT_FAILED, "a.event = 'failed'"),

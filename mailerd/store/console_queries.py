@@ -47,7 +47,7 @@ SELECT e.id, e.data, e.at FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
-_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+_READ_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 # The newest lines of the log that name a reason: read only where most letters are put off, so they are soon found.
 PUT_OFF: Final = """
 SELECT a.error, a.recipient_id FROM (
@@ -61,7 +61,7 @@ FAILED_JOBS: Final = f"""
 SELECT DISTINCT job_id FROM (
   SELECT type, job_id FROM events FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT %s) e
  WHERE type = '{EventType.RECIPIENT_FAILED}' LIMIT %s"""
-_SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
+_READ_SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
 _ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
 _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
 
@@ -187,12 +187,12 @@ class ConsoleQueries:
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
         found = [(id_, json.loads(data), at) for id_, data, at in rows]
         letters = tuple(it["recipient_id"] for _, it, _ in found)
-        now = dict(await self._rows((_STATUS, (letters,)), what="list what was undone")) if letters else {}
+        now = dict(await self._rows((_READ_STATUS, (letters,)), what="list what was undone")) if letters else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name."""
-        rows = await self._rows((_SUBJECT, (job,)), what="read a subject")
+        rows = await self._rows((_READ_SUBJECT, (job,)), what="read a subject")
         return rows[0] if rows else ("", None, None)
 
     async def _rows(self, statement: Statement, *, what: str) -> Sequence[Any]:

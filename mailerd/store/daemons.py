@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
-_GOODBYE: Final = 2.0
+_STOP_TIMEOUT: Final = 2.0
 """Seconds that a stop waits for a database at most to say so."""
 
 
@@ -40,9 +40,9 @@ class Daemons:
         It has nothing to replay any more either, so other daemons need not wait for it.
         """
         with suppress(DatabaseError):
-            await self.database.transaction(self._leave, what="leave", bound=_GOODBYE)
+            await self.database.transaction(self._write_stopped, what="leave", bound=_STOP_TIMEOUT)
 
-    async def _leave(self, cursor: Cursor) -> None:
+    async def _write_stopped(self, cursor: Cursor) -> None:
         await cursor.execute(
             "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s", (self.daemon_id,)
         )

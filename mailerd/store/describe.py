@@ -18,12 +18,12 @@ from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
 from mailerd.texts import label, tr
 
-_WHOLE: Final = 100
+_WHOLE_FROM: Final = 100
 """Letters a minute from which on a fraction says nothing."""
 SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
 
-_DID: Final = {
+_EVENT_WORDS: Final = {
     "sent": "Google took it as message {message}",
     "failed": "it failed: {error}",
     "deferred": "it did not work and was put off: {error}",
@@ -37,7 +37,7 @@ _DID: Final = {
 }
 
 
-_SPEAKS: Final = {
+_PROOF_WORDS: Final = {
     Proof.ANSWERED: "Google answered with the message's id",
     Proof.SEEN: "no answer came, and it was seen among the mailbox's sent messages",
     Proof.GONE: "no answer came, and its draft is gone; a person who deleted that draft would have left the same",
@@ -96,15 +96,15 @@ def _attempt(one: Attempt) -> str:
     words = (
         tr(f"it was {resolution}")
         if resolution
-        else _did(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
+        else _event_words(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
     )
     late = "" if one.applied else tr(" (too late: the claim had ended, and the row did not take it)")
     return tr(f"attempt {one.attempt}: {words}{late}.")
 
 
-def _did(one: Attempt) -> str:
+def _event_words(one: Attempt) -> str:
     # Of a letter that Google gave back, the log's `sent` has no message any more.
-    return "Google took it" if one.event == "sent" and not one.message_id else _DID.get(one.event, one.event)
+    return "Google took it" if one.event == "sent" and not one.message_id else _EVENT_WORDS.get(one.event, one.event)
 
 
 def _now(story: RecipientHistory, queue: Queue) -> list[str]:
@@ -116,7 +116,7 @@ def _now(story: RecipientHistory, queue: Queue) -> list[str]:
                     f"Now: sent{at}, Google's message id is {story.message_id or tr('not known')}. Nothing "
                     "more happens."
                 ),
-                tr(f"Proof ({label(story.proof) if story.proof else tr('none')}): {_SPEAKS[story.proof]}."),
+                tr(f"Proof ({label(story.proof) if story.proof else tr('none')}): {_PROOF_WORDS[story.proof]}."),
                 *_fate(story),
             ]
         case State.FAILED:
@@ -322,7 +322,7 @@ def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
     if not (it.letters or it.unresolved):
         return [*lines, *_next(tr("the letters in flight are finished."), daemons)]
     minute = forecast.per_minute if it.letters and forecast.windows else None
-    pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE else f"{minute:.3g}" if minute else ""
+    pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE_FROM else f"{minute:.3g}" if minute else ""
     at_pace = tr(f", at {pace} letters a minute") if pace else ""
     return [*lines, *_next(f"{tr(describe(it, forecast))}{at_pace}{tr('.')}", daemons)]
 

@@ -27,18 +27,18 @@ _ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS
 _LOCK: Final = "SELECT last FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
 # Without a lock it sees one moment: if it sees an event, it sees all that were committed before that one was written,
 # and they have lower ids. A locking read sees each row at another moment.
-_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
+_SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
 # A transaction that repeats an event locks its row. Such an event gets its place later.
-_FREE: Final = """
+_LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
-_PLACE: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
-_COUNT: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
-_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
-_PAGE: Final = """
+_SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
+_SET_LAST: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
+_READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
+_READ_PAGE: Final = """
 SELECT position, uid, type, at, job_id, sender_email, data FROM events FORCE INDEX ({index})
  WHERE {sender}position > %s AND position <= %s{types} ORDER BY position LIMIT %s"""
 # One read in the order of `KEY sender` for each sender: of them all at once the server would sort every event there is.
-_PAGE_OF: Final = "SELECT * FROM ({each}) page ORDER BY position LIMIT %s"
+_READ_PAGE_OF_SENDERS: Final = "SELECT * FROM ({each}) page ORDER BY position LIMIT %s"
 
 
 class UnknownPositionError(MailerdError):
@@ -59,7 +59,6 @@ class PrunedPositionError(MailerdError):
             f"the events up to the id {pruned} were deleted by age (retention.events), and you have not read them all: "
             f"compare your state with the API's, and read on with after={pruned}"
         )
-        self.pruned = pruned
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class EventFeed:
         await self.number_new()
 
         async def work(cursor: Cursor) -> EventPage:
-            await cursor.execute(_LAST)
+            await cursor.execute(_READ_LAST)
             last, pruned = await cursor.fetchone()
             if after > last:
                 raise UnknownPositionError(last)
@@ -147,14 +146,14 @@ async def number(cursor: Cursor) -> int:
     if (row := await cursor.fetchone()) is None:
         return 0
     last = int(row[0])
-    await cursor.execute(_NEW, (BATCH,))
+    await cursor.execute(_SELECT_NEW, (BATCH,))
     if not (new := tuple(id_ for (id_,) in await cursor.fetchall())):
         return 0
-    await cursor.execute(_FREE, (new,))
+    await cursor.execute(_LOCK_FREE, (new,))
     if not (ids := [int(id_) for (id_,) in await cursor.fetchall()]):
         return 0
-    await cursor.execute(_PLACE.format(ids=", ".join(map(str, ids))), (last,))
-    await cursor.execute(_COUNT, (last + len(ids),))
+    await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
+    await cursor.execute(_SET_LAST, (last + len(ids),))
     return len(ids)
 
 
@@ -169,10 +168,10 @@ def _page(
     only = " AND type IN %s" if types else ""
     values = (after, last, *([tuple(it.value for it in types)] if types else []), limit)
     if senders is None:
-        return _PAGE.format(index="position", sender="", types=only), values
-    each = f"({_PAGE.format(index='sender', sender='sender_email = %s AND ', types=only)})"
+        return _READ_PAGE.format(index="position", sender="", types=only), values
+    each = f"({_READ_PAGE.format(index='sender', sender='sender_email = %s AND ', types=only)})"
     of = sorted(senders) or [""]
-    return _PAGE_OF.format(each=" UNION ALL ".join([each] * len(of))), [
+    return _READ_PAGE_OF_SENDERS.format(each=" UNION ALL ".join([each] * len(of))), [
         *(value for sender in of for value in (sender, *values)),
         limit,
     ]

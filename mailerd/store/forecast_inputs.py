@@ -25,10 +25,10 @@ _MAX_JOBS: Final = 200
 _MAX_COUNTED_JOBS: Final = 1000
 """Jobs whose letters are counted; of the others the size is taken, which is never too few."""
 
-_JOBS: Final = """
+_READ_JOBS: Final = """
 SELECT id, sender_email, precedence, send_at, status FROM jobs WHERE id IN %s AND finished_at IS NULL"""
 # The index has all that the first one asks for; of unsure letters there are few.
-_ROWS: Final = """
+_COUNT_LETTERS: Final = """
 SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients FORCE INDEX (claim)
  WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id, status
  UNION ALL
@@ -36,7 +36,7 @@ SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL
   FROM job_recipients FORCE INDEX (claim) WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id, status"""
 # A letter that came back undone waits behind those that were not tried yet. Its reason holds the others too while
 # nothing of the sender goes: Google may be out of reach, and one letter is tried each minute.
-_ERROR: Final = """
+_READ_ERROR: Final = """
 (SELECT %s, COALESCE(f.error, IF(l.updated_at > UTC_TIMESTAMP(6) - INTERVAL 3 MINUTE AND NOT EXISTS (
          SELECT 1 FROM tallies FORCE INDEX (PRIMARY)
           WHERE minute > UTC_TIMESTAMP() - INTERVAL 2 MINUTE AND sender_email = %s AND sent > 0), l.error, NULL))
@@ -44,19 +44,19 @@ _ERROR: Final = """
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1) f,
         (SELECT error, updated_at FROM job_recipients FORCE INDEX (claim)
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT 1) l)"""
-_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
+_READ_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
 # A longer silence between two letters is a time in which there was nothing to send: it says nothing of the pace.
-_MEASURED: Final = """
+_MEASURE_GAPS: Final = """
 SELECT sender_email, COUNT(*), SUM(gap) FROM
   (SELECT j.sender_email,
           TIMESTAMPDIFF(MICROSECOND, LAG(a.at) OVER (PARTITION BY j.sender_email ORDER BY a.at), a.at) AS gap
      FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
     WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s) sent
  WHERE gap < 10000000 GROUP BY sender_email"""
-_MEASURED_FROM: Final = 4
+_MIN_GAPS: Final = 4
 """Gaps between letters from which on they make a rate."""
-_QUEUE: Final = """
+_READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
@@ -109,12 +109,12 @@ class ForecastReader:
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
-            found, letters = await cursor.fetch_batch([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
+            found, letters = await cursor.fetch_batch([(_READ_JOBS, (ids,)), (_COUNT_LETTERS, (ids, ids))])
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
                 for id_, sender, precedence, send_at, status in found
             ]
-            return await self._outlooks(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
+            return await self._inputs_of_all(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
 
         return await self._ask(work) if jobs else {}
 
@@ -125,7 +125,7 @@ class ForecastReader:
         asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            return await self._outlooks(cursor, [asked])
+            return await self._inputs_of_all(cursor, [asked])
 
         found = (await self._ask(work))[asked.id]
         # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to do now has it then.
@@ -134,16 +134,16 @@ class ForecastReader:
     async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
         return await self.database.request(work, what="read an outlook", bound=self.timeout, read_only=True)
 
-    async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
+    async def _inputs_of_all(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
-        states, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
+        states, queued = await cursor.fetch_batch([(_READ_SENDERS, (tuple(senders),)), _queue_of(asked)])
         known, queues = await self._states(cursor, senders, states), _queues(queued)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
         measured = await _measured(cursor, [it for it, _ in known.values()])
         return {
             one.id: replace(
-                _outlook(one, *known[one.sender], hours=hours[one.sender]),
+                _inputs(one, *known[one.sender], hours=hours[one.sender]),
                 measured=measured.get(one.sender, 0.0),
                 queue=tuple(_queue(one, queues.get(one.sender, ()), counted)),
             )
@@ -153,7 +153,7 @@ class ForecastReader:
     async def _states(
         self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
     ) -> dict[str, tuple[SenderState, datetime | None]]:
-        """`rows`: those of `_SENDERS`."""
+        """`rows`: those of `_READ_SENDERS`."""
         defaults = self.defaults()
         found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
         if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
@@ -170,23 +170,23 @@ async def _measured(cursor: Cursor, senders: Iterable[SenderState]) -> dict[str,
     free = tuple(it.email for it in senders if not (rate_limit.rate(it.allowance, units=it.units) or it.limits.min_gap))
     if not free:
         return {}
-    await cursor.execute(_MEASURED, (free,))
+    await cursor.execute(_MEASURE_GAPS, (free,))
     return {
         sender: gaps * 60e6 / max(1, int(micros))
         for sender, gaps, micros in await cursor.fetchall()
-        if gaps >= _MEASURED_FROM
+        if gaps >= _MIN_GAPS
     }
 
 
 async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:
-    """`letters`: the rows of `_ROWS`."""
+    """`letters`: the rows of `_COUNT_LETTERS`."""
     rows = {(id_, status): rest for id_, status, *rest in letters}
     # A job that has not begun has no attempt behind it.
     begun = [one for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
     errors: dict[str, str | None] = {}
     if begun:
         values = [value for it in begun for value in (it.id, it.sender, it.id, it.id)]
-        await cursor.execute(_all(_ERROR, len(begun)), values)
+        await cursor.execute(_all(_READ_ERROR, len(begun)), values)
         errors = dict(await cursor.fetchall())
     return [
         _counted(
@@ -206,7 +206,7 @@ def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] |
     return one
 
 
-def _outlook(
+def _inputs(
     one: _Asked, it: SenderState, next_claim_at: datetime | None, *, hours: Mapping[datetime, int]
 ) -> ForecastInputs:
     return ForecastInputs(
@@ -238,7 +238,7 @@ def _queue_of(asked: Sequence[_Asked]) -> Statement:
     for one in asked:
         least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
     values = [value for sender, precedence in least.items() for value in (sender, precedence, _MAX_JOBS + 1)]
-    return _all(_QUEUE, len(least)), values
+    return _all(_READ_QUEUE, len(least)), values
 
 
 def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:

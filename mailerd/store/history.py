@@ -13,16 +13,16 @@ from mailerd.store.db.times import naive, utc
 
 MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
-_SHOWN: Final = 10
+_MAX_SHOWN: Final = 10
 """The most failures of a job, or daemons, that are returned."""
-_RECIPIENT: Final = """
+_SELECT_RECIPIENTS: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
        UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
-_BEFORE: Final = """
+_COUNT_BEFORE: Final = """
 SELECT COUNT(*) FROM (
   SELECT 1 FROM job_recipients FORCE INDEX (claim)
    WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s)) LIMIT %s) ahead"""
@@ -33,25 +33,25 @@ FIRST: Final = 10
 LAST: Final = 30
 """... and from its end."""
 # `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
-_LOG: Final = """
+_READ_LOG: Final = """
 SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error
   FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
-_LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
+_COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
 # Those who have opted out come last, so that however many they are, they hide no failure.
-_FAILURES: Final = """
+_READ_FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
  WHERE r.job_id = %s AND (r.status IN ('failed', 'unsure') OR (r.status = 'cancelled' AND r.error LIKE %s))
  ORDER BY r.status = 'cancelled', r.id LIMIT %s"""
-_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
-_LAST_FAILURES: Final = """
+_COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
+_READ_LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
-_DAEMONS: Final = """
+_READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()) FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL %s SECOND ORDER BY heartbeat_at DESC LIMIT %s"""
-_HEARD: Final = timedelta(minutes=2)
-_LAST_BEAT: Final = """
+_MAX_SILENCE: Final = timedelta(minutes=2)
+_LAST_HEARTBEAT: Final = """
 SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"""
 
 
@@ -153,7 +153,7 @@ class HistoryReader:
 
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:
-            await cursor.execute(f"{_RECIPIENT} {where}", values)
+            await cursor.execute(f"{_SELECT_RECIPIENTS} {where}", values)
             return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
         return await self.database.read(work, what="read a story", bound=self.timeout)
@@ -162,39 +162,39 @@ class HistoryReader:
         """How many letters of its own job are claimed before a letter that waits: MAX_BEFORE where they are more."""
         due, what = naive(story.due_at), "read a place in the queue"
         values = (story.job_id, due, due, story.id, MAX_BEFORE)
-        ((number,),) = await self.database.read_rows(_BEFORE, values, what=what, bound=self.timeout)
+        ((number,),) = await self.database.read_rows(_COUNT_BEFORE, values, what=what, bound=self.timeout)
         return int(number)
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job, and the letters to suppressed addresses."""
-        values = (job, f"{SUPPRESSED}%", _SHOWN)
-        rows = await self.database.read_rows(_FAILURES, values, what="read failures", bound=self.timeout)
+        values = (job, f"{SUPPRESSED}%", _MAX_SHOWN)
+        rows = await self.database.read_rows(_READ_FAILURES, values, what="read failures", bound=self.timeout)
         return [
             LetterFailure(utc(at), to, id_, error or "", status, job_id) for to, id_, error, at, status, job_id in rows
         ]
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many letters of a job are sent by each proof, the strongest first."""
-        rows = await self.database.read_rows(_PROOFS, (job,), what="count by proof", bound=self.timeout)
+        rows = await self.database.read_rows(_COUNT_PROOFS, (job,), what="count by proof", bound=self.timeout)
         found = dict(rows)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
     async def last_failures(self, *, limit: int) -> list[LetterFailure]:
         """What went wrong lately, the newest first."""
         rows = await self.database.read_rows(
-            _LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
+            _READ_LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
         )
         return [LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows]
 
     async def last_heartbeat(self) -> int | None:
         """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
-        ((silent,),) = await self.database.read_rows(_LAST_BEAT, what="read the last beat", bound=self.timeout)
+        ((silent,),) = await self.database.read_rows(_LAST_HEARTBEAT, what="read the last beat", bound=self.timeout)
         return None if silent is None else int(silent)
 
-    async def daemons(self, *, within: timedelta = _HEARD) -> list[DaemonInfo]:
+    async def daemons(self, *, within: timedelta = _MAX_SILENCE) -> list[DaemonInfo]:
         """The daemons that were heard of within that time and have not stopped in order."""
         rows = await self.database.read_rows(
-            _DAEMONS, (within.total_seconds(), _SHOWN), what="read the daemons", bound=self.timeout
+            _READ_DAEMONS, (within.total_seconds(), _MAX_SHOWN), what="read the daemons", bound=self.timeout
         )
         return [DaemonInfo(*row) for row in rows]
 
@@ -203,9 +203,9 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
     """The first and the last lines of a letter's log of attempts, and how many stand between them."""
     first, last, ((lines,),) = await cursor.fetch_batch(
         [
-            (_LOG.format(order="ASC"), (recipient, FIRST)),
-            (_LOG.format(order="DESC"), (recipient, LAST)),
-            (_LOGGED, (recipient,)),
+            (_READ_LOG.format(order="ASC"), (recipient, FIRST)),
+            (_READ_LOG.format(order="DESC"), (recipient, LAST)),
+            (_COUNT_LOG, (recipient,)),
         ]
     )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both

@@ -26,7 +26,7 @@ _EXPIRE: Final = (
     "DELETE FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s "
     "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
 )
-_OLD: Final = (
+_SELECT_OLD: Final = (
     "SELECT api_key_id, idempotency_key FROM idempotency_responses FORCE INDEX (created) "
     "WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND ORDER BY created_at LIMIT %s"
 )
@@ -116,7 +116,7 @@ class IdempotencyStore:
         """Delete expired responses, PURGE_BATCH at most; how many."""
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(_OLD, (int(self.keep.total_seconds()), PURGE_BATCH))
+            await cursor.execute(_SELECT_OLD, (int(self.keep.total_seconds()), PURGE_BATCH))
             rows = await cursor.fetchall()
             forgotten = 0
             for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between

@@ -21,16 +21,16 @@ from mailerd.store.queue.complete_jobs import COUNTS, write_finished
 LETTERS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database changes; gives a big job its time."""
 
-_LOCK: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
-_CANCEL: Final = """
+_LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
+_CANCEL_WAITING: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
-_ON_THE_WIRE: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
+_COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
 UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)) WHERE id = %s"""
 _SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL WHERE id = %s"
 
-_NEXT: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
+_NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 _SET_RUNNING: Final = "UPDATE jobs SET status = %s, next_claim_at = %s, finished_at = NULL WHERE id = %s"
 _RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
@@ -38,48 +38,48 @@ UPDATE senders FORCE INDEX (PRIMARY)
 
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
-_FAILED: Final = (
+_WHERE_FAILED: Final = (
     "job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND NOT EXISTS "
     "(SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event = 'sent')"
 )
-_WITH_ERROR: Final = " AND COALESCE(error, '') IN %s"
-_LOG_RETRIES: Final = f"""
+_AND_ERROR: Final = " AND COALESCE(error, '') IN %s"
+_LOG_RETRIED: Final = f"""
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at)
 SELECT id, attempts, %s, %s, 'retried', 1, error, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim)
- WHERE {_FAILED}"""
+ WHERE {_WHERE_FAILED}"""
 # It forgets its draft: one that is gone would look like sent.
-_RETRY: Final = f"""
+_RETRY_FAILED: Final = f"""
 UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE {_FAILED}"""
+ WHERE {_WHERE_FAILED}"""
 # What has bounced, of these kinds.
-_BOUNCED: Final = "job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s"
-_LOG_BOUNCED: Final = f"""
+_WHERE_BOUNCED: Final = "job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s"
+_LOG_RETRIED_BOUNCED: Final = f"""
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
 SELECT id, attempts, %s, %s, 'retried', 1, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)),
-       UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED} FOR UPDATE"""
+       UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim) WHERE {_WHERE_BOUNCED} FOR UPDATE"""
 # Every hand-over asks the log whether Google has the letter. It had, and it came back.
-_FORGET_SENT: Final = f"""
+_FORGET_MESSAGE_IDS: Final = f"""
 UPDATE attempts SET message_id = NULL
  WHERE event = 'sent' AND recipient_id IN (
-       SELECT id FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED})"""
+       SELECT id FROM job_recipients FORCE INDEX (claim) WHERE {_WHERE_BOUNCED})"""
 _RETRY_BOUNCED: Final = f"""
 UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        message_id = NULL, proof = NULL, sent_at = NULL, handed_over_at = NULL, unanswered = 0, discarding = 0,
        nothing_found_at = NULL, fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE {_BOUNCED}"""
-_FEWER_BOUNCED: Final = "UPDATE jobs SET bounced = bounced - LEAST(bounced, %s) WHERE id = %s"
+ WHERE {_WHERE_BOUNCED}"""
+_SUBTRACT_BOUNCED: Final = "UPDATE jobs SET bounced = bounced - LEAST(bounced, %s) WHERE id = %s"
 # Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
 # or missing; a letter that is being checked (it has a token) is left alone.
-_LOOK_NOW: Final = """
+_CHECK_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
                                       GREATEST(UTC_TIMESTAMP(6), updated_at + INTERVAL %s MICROSECOND))
  WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
-_PRIORITY: Final = "UPDATE jobs SET priority = %s WHERE id = %s"
+_SET_PRIORITY: Final = "UPDATE jobs SET priority = %s WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -191,12 +191,12 @@ class JobActions:
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
             case JobChange.RETRY if unsure:
-                await cursor.execute(_LOOK_NOW, (micros(self._late_arrival), job.id))
+                await cursor.execute(_CHECK_NOW, (micros(self._late_arrival), job.id))
                 return ActionResult(cursor.rowcount > 0, cursor.rowcount, job.status)
             case JobChange.RETRY:
                 return await _retry(cursor, job, status)
             case JobChange.PRIORITY:
-                await cursor.execute(_PRIORITY, (priority, job.id))
+                await cursor.execute(_SET_PRIORITY, (priority, job.id))
                 return ActionResult(priority != job.priority, 0, job.status)
 
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
@@ -217,21 +217,21 @@ def _action(row: tuple[Any, ...]) -> RecordedAction:
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
-    await cursor.execute(_LOCK, (job_id,))
+    await cursor.execute(_LOCK_JOB, (job_id,))
     status, sender, started_at, priority, reference = await cursor.fetchone()
     return _Found(job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority)
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
     reason = f"the job was cancelled by {actor}"
-    await cursor.execute(_CANCEL, (after(State.WAITING, Transition.CANCELLED).value, reason, job.id))
+    await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, reason, job.id))
     letters = cursor.rowcount
     if job.status is not status:
-        await cursor.execute(_ON_THE_WIRE, (job.id,))
-        on_the_wire = bool((await cursor.fetchone())[0])
-        await cursor.execute(_SET_CANCELLED, (status.value, on_the_wire, job.id))
+        await cursor.execute(_COUNT_IN_FLIGHT, (job.id,))
+        in_flight = bool((await cursor.fetchone())[0])
+        await cursor.execute(_SET_CANCELLED, (status.value, in_flight, job.id))
         await _write_event(cursor, EventType.JOB_CANCELLED, job, actor)
-        if not on_the_wire:
+        if not in_flight:
             await cursor.execute(COUNTS, (job.id,))
             await write_finished(cursor, job.id, dict(await cursor.fetchall()))
     return ActionResult(job.status is not status, letters, status)
@@ -256,9 +256,9 @@ async def _retry(
     cursor: Cursor, job: _Found, status: JobStatus, *, errors: Collection[str] | None = None
 ) -> ActionResult:
     token = new_id()
-    only, reasons = ("", ()) if errors is None else (_WITH_ERROR, (tuple(errors) or ("",),))
-    await cursor.execute(_LOG_RETRIES + only, (token, token, job.id, *reasons))
-    await cursor.execute(_RETRY + only, (after(State.FAILED, Transition.RETRIED).value, job.id, *reasons))
+    only, reasons = ("", ()) if errors is None else (_AND_ERROR, (tuple(errors) or ("",),))
+    await cursor.execute(_LOG_RETRIED + only, (token, token, job.id, *reasons))
+    await cursor.execute(_RETRY_FAILED + only, (after(State.FAILED, Transition.RETRIED).value, job.id, *reasons))
     letters = cursor.rowcount
     if not letters:
         return ActionResult(changed=False, letters=0, status=job.status)
@@ -269,13 +269,13 @@ async def _retry(
 
 async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: Sequence[str]) -> ActionResult:
     token, which = new_id(), (job.id, tuple(kinds))
-    await cursor.execute(_LOG_BOUNCED, (token, token, *which))
-    await cursor.execute(_FORGET_SENT, which)
+    await cursor.execute(_LOG_RETRIED_BOUNCED, (token, token, *which))
+    await cursor.execute(_FORGET_MESSAGE_IDS, which)
     await cursor.execute(_RETRY_BOUNCED, (after(State.SENT, Transition.RETRIED).value, *which))
     letters = cursor.rowcount
     if not letters:
         return ActionResult(changed=False, letters=0, status=job.status)
-    await cursor.execute(_FEWER_BOUNCED, (letters, job.id))
+    await cursor.execute(_SUBTRACT_BOUNCED, (letters, job.id))
     if status is not JobStatus.PAUSED:
         await _run(cursor, job, status)
     return ActionResult(changed=True, letters=letters, status=status)
@@ -283,7 +283,7 @@ async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: 
 
 async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:
     """Let the next claim of its sender find the job."""
-    await cursor.execute(_NEXT, (job.id,))
+    await cursor.execute(_NEXT_DUE, (job.id,))
     next_at = (await cursor.fetchone())[0]
     await cursor.execute(_SET_RUNNING, (status.value, next_at, job.id))
     if next_at is not None:

@@ -34,7 +34,7 @@ RESOLVE_TIMEOUT: Final = 1.5
 _ADD_RECIPIENTS: Final = (
     "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES "
 )
-_RECIPIENT: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
+_RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
@@ -48,7 +48,7 @@ _SCHEDULE_SENDER: Final = (
     "ON DUPLICATE KEY UPDATE next_claim_at = LEAST(COALESCE(next_claim_at, %s), %s)"
 )
 # One statement, so that status and counts are of one moment.
-_JOBS: Final = (
+_READ_JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
@@ -171,7 +171,7 @@ class Jobs:
             async with asyncio.timeout(self._timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
-        each = cursor.mogrify(_RECIPIENT, (job.id, due, now))
+        each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
         for batch in _batches(job.recipients):
             statement = _ADD_RECIPIENTS + ", ".join([each] * len(batch))
             async with asyncio.timeout(self._timeout):
@@ -294,7 +294,7 @@ async def _read_jobs(cursor: Cursor, ids: Sequence[str], *, uncounted: Collectio
     """These jobs, in this order; one that is missing is left out."""
     if not ids:
         return []
-    await cursor.execute(_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
+    await cursor.execute(_READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
     rows = {}
     for row in await cursor.fetchall():

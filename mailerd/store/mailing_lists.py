@@ -18,7 +18,7 @@ MAX_LISTS: Final = 1000
 
 FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
 FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
-_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
+_READ_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
 _COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
 LISTS: Final = "SELECT id, name, title, created_at FROM lists WHERE name > %s ORDER BY name LIMIT %s"
 _MAKE_LIST: Final = (
@@ -98,5 +98,5 @@ async def write_list(cursor: Cursor, name: str, title: str | None) -> MailingLis
 
 async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
     """The names of these lists, by their ids."""
-    await cursor.execute(_NAMES, (tuple(ids) or (EVERYTHING,),))
+    await cursor.execute(_READ_NAMES, (tuple(ids) or (EVERYTHING,),))
     return {EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}

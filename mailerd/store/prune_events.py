@@ -17,29 +17,29 @@ BATCH: Final = 500
 """Events, or deliveries of a webhook that was removed, that one transaction deletes."""
 
 _LOCK: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
-_HELD: Final = """
+_READ_HELD_AT: Final = """
 SELECT MIN(LEAST(w.position,
          COALESCE((SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
                     WHERE d.webhook_id = w.id AND d.status = 'waiting'), w.position + 1) - 1,
          COALESCE((SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
                     WHERE d.webhook_id = w.id AND d.status = 'sending'), w.position + 1) - 1))
   FROM webhooks w WHERE w.state = 'on'"""
-_OLDEST: Final = """
+_READ_OLDEST: Final = """
 SELECT position, at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND FROM events FORCE INDEX (position)
  WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"""
-_STOPPED: Final = "SELECT id, name, state, types, senders, position FROM webhooks WHERE state <> 'on' FOR UPDATE"
-_UNDELIVERED: Final = """
+_LOCK_STOPPED: Final = "SELECT id, name, state, types, senders, position FROM webhooks WHERE state <> 'on' FOR UPDATE"
+_COUNT_UNDELIVERED: Final = """
 SELECT COUNT(*) FROM webhook_deliveries
  WHERE webhook_id = %s AND position <= %s AND status IN ('waiting', 'sending')"""
-_NOT_QUEUED: Final = """
+_COUNT_NOT_QUEUED: Final = """
 SELECT COUNT(*) FROM events e FORCE INDEX (position) WHERE e.position > %s AND e.position <= %s{wanted}"""
-_SKIP: Final = "UPDATE webhooks SET position = GREATEST(position, %s) WHERE id = %s"
+_MOVE_ON: Final = "UPDATE webhooks SET position = GREATEST(position, %s) WHERE id = %s"
 _DELETE_EVENTS: Final = "DELETE FROM events WHERE position > %s AND position <= %s"
 _DELETE_DELIVERIES: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position <= %s"
-_REMOVED: Final = """
+_FIND_REMOVED: Final = """
 SELECT d.webhook_id FROM (SELECT DISTINCT webhook_id FROM webhook_deliveries) d
   LEFT JOIN webhooks w ON w.id = d.webhook_id WHERE w.id IS NULL LIMIT 1"""
-_DELETE_OF: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s LIMIT %s"
+_DELETE_OF_REMOVED: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s LIMIT %s"
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class EventPruner:
             return Pruned(0, (), more=False)
         pruned = int(row[0])
         await cursor.execute(
-            _STOPPED
+            _LOCK_STOPPED
         )  # locked first: one that is resumed now waits, and one that was is among the held
         stopped = await cursor.fetchall()
-        await cursor.execute(_HELD)
+        await cursor.execute(_READ_HELD_AT)
         held = (await cursor.fetchone())[0]
-        await cursor.execute(_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH))
+        await cursor.execute(_READ_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH))
         up_to, number = pruned, 0
         for position, old in await cursor.fetchall():
             if not old:
@@ -104,10 +104,10 @@ class EventPruner:
         """Delete a batch of deliveries of a webhook that was removed; whether there may be more."""
 
         async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_REMOVED)
+            await cursor.execute(_FIND_REMOVED)
             if (row := await cursor.fetchone()) is None:
                 return False
-            await cursor.execute(_DELETE_OF, (row[0], BATCH))
+            await cursor.execute(_DELETE_OF_REMOVED, (row[0], BATCH))
             return True
 
         return await self._database.transaction(work, what="delete the deliveries of removed webhooks")
@@ -117,13 +117,13 @@ async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) 
     """What endpoints that are not on lose, which are moved on."""
     lost = []
     for id_, name, state, types, senders, position in stopped:
-        await cursor.execute(_UNDELIVERED, (id_, up_to))
+        await cursor.execute(_COUNT_UNDELIVERED, (id_, up_to))
         (number,) = await cursor.fetchone()
         if up_to > position:
             condition, values = wanted(types, senders)
-            await cursor.execute(_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
+            await cursor.execute(_COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
             number += (await cursor.fetchone())[0]
-            await cursor.execute(_SKIP, (up_to, id_))
+            await cursor.execute(_MOVE_ON, (up_to, id_))
         if number and state == EndpointState.PAUSED:
             lost.append(LostEvents(name, number))
     return lost

@@ -19,19 +19,19 @@ RECIPIENT_COLUMNS: Final = (
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The letters of one person, over all jobs, are few; those of a job may be very many.
-_BY_ADDRESS: Final = (
+_RECIPIENTS_BY_ADDRESS: Final = (
     f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
 )
 # A letter that has a fate has a notice. The notices of a job are read in the order of its letters, whose ids rise with
 # `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
-_WITH_FATE: Final = f"""
+_RECIPIENTS_WITH_FATE: Final = f"""
 SELECT {RECIPIENT_COLUMNS} FROM notices n FORCE INDEX (job)
        STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.recipient_id > COALESCE((SELECT id FROM job_recipients WHERE job_id = %s AND seq = %s), 0)
    AND n.kind IN %s AND r.seq > %s AND r.fate = %s
    AND NOT EXISTS (SELECT 1 FROM notices m FORCE INDEX (recipient)
                     WHERE m.recipient_id = n.recipient_id AND m.kind IN %s AND m.id < n.id)"""
-_KINDS: Final = {
+_NOTICE_KINDS: Final = {
     Fate.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
     Fate.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
     Fate.REPLIED: (Kind.REPLY.value,),
@@ -41,7 +41,7 @@ _KINDS: Final = {
 """Of which notices a fate can come."""
 # Index and order are given: the server may else read all letters from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.
-_LETTERS: Final = (
+_SELECT_LETTERS: Final = (
     f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
@@ -115,7 +115,7 @@ def letters_statement(email: str, *, before: int | None, limit: int, senders: Co
     if senders is not None:
         where += " AND j.from_address IN %s"
         values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
-    return f"{_LETTERS}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
+    return f"{_SELECT_LETTERS}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
 
 
 def _letter(row: tuple[Any, ...]) -> PersonsLetter:
@@ -129,10 +129,10 @@ def recipients_statement(
     """What `recipients` asks; a test has it explained."""
     order = "r.seq"
     if fate is not None and email is None:
-        kinds, order = _KINDS[fate], "n.recipient_id"
-        sql, values = _WITH_FATE, [job_id, job_id, after, kinds, after, fate.value, kinds]
+        kinds, order = _NOTICE_KINDS[fate], "n.recipient_id"
+        sql, values = _RECIPIENTS_WITH_FATE, [job_id, job_id, after, kinds, after, fate.value, kinds]
     else:
-        sql = _RECIPIENTS if email is None else _BY_ADDRESS
+        sql = _RECIPIENTS if email is None else _RECIPIENTS_BY_ADDRESS
         values = [job_id, after]
         given = {
             "r.person = %s": email and canonical(email), "r.to_email = %s": email, "r.fate = %s": fate and fate.value,

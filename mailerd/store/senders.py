@@ -25,15 +25,15 @@ LIMITS: Final[Mapping[str, int | float]] = {
 }  # fmt: skip
 """What a sender may have of its own, and the most of it; what has no fraction here is a whole number."""
 
-_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
-_BROKEN: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
-_ADD: Final = (
+_READ_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
+_PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
+_ADD_SENDER: Final = (
     "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
 )
-_LOCK: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
-_WARMS_ANEW: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
+_LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_RESTART_WARM_UP: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
 # A sender that waits for its turn is claimed again, under the new limits.
-_LOOK: Final = """
+_CLAIM_NOW: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND next_claim_at IS NOT NULL"""
 _PAUSE: Final = """
@@ -42,9 +42,9 @@ _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
        gap_until = NULL WHERE email = %s"""
-_KNOWN: Final = """
+_IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
-_WAITING: Final = """
+_COUNT_WAITING: Final = """
 SELECT COUNT(*) FROM (
   SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
@@ -92,7 +92,7 @@ class Senders:
 
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before letters go, by sender; without those for whom waiting is enough."""
-        rows = await self.database.read_rows(_BROKEN, (), what="read the pauses of senders", bound=REPAIRS_TIMEOUT)
+        rows = await self.database.read_rows(_PAUSES, (), what="read the pauses of senders", bound=REPAIRS_TIMEOUT)
         found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
         return {email: words for email, words in found.items() if words}
 
@@ -109,7 +109,7 @@ class Senders:
         return await self.database.request(work, what="list senders", bound=within, read_only=True)
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
-        await cursor.execute(_ALL)
+        await cursor.execute(_READ_ALL)
         return await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND)
 
     async def _summaries(self, cursor: Cursor, rows: Sequence[Any], *, most: int) -> list[SenderSummary]:
@@ -118,7 +118,7 @@ class Senders:
             return []
         now = states[0].now
         hours = await rate_limits.sent_by_hour(cursor, [it.email for it in states], now=now)
-        counts = await cursor.fetch_batch([(_WAITING, (it.email, most)) for it in states])
+        counts = await cursor.fetch_batch([(_COUNT_WAITING, (it.email, most)) for it in states])
         return [
             SenderSummary(
                 it, used=sum(number for hour, number in hours[it.email].items() if hour > now - timedelta(hours=25)),
@@ -141,7 +141,7 @@ class Senders:
         )
 
     async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderSummary:
-        await cursor.execute(_ADD, (email,))
+        await cursor.execute(_ADD_SENDER, (email,))
         before = await self._read(cursor, email)
         if limits:
             columns = ", ".join(f"{name} = %s" for name in limits)
@@ -155,20 +155,20 @@ class Senders:
             )
         warm = ("warm_up", "warm_up_growth")
         if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
-            await cursor.execute(_WARMS_ANEW, (email,))
-        await cursor.execute(_LOOK, (email,))
-        await cursor.execute(_LOCK, (email,))
+            await cursor.execute(_RESTART_WARM_UP, (email,))
+        await cursor.execute(_CLAIM_NOW, (email,))
+        await cursor.execute(_LOCK_SENDER, (email,))
         return (await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND))[0]
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
-        await cursor.execute(_LOCK, (email,))
+        await cursor.execute(_LOCK_SENDER, (email,))
         if (row := await cursor.fetchone()) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
         return rate_limits.sender_state(row, self.defaults)
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name."""
-        ((known,),) = await self.database.read_rows(_KNOWN, (email, email), what="look for a sender")
+        ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="look for a sender")
         return bool(known)
 
     async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str = "") -> datetime:
@@ -179,7 +179,7 @@ class Senders:
         """
 
         async def work(cursor: Cursor) -> datetime:
-            await cursor.execute(_ADD, (email,))
+            await cursor.execute(_ADD_SENDER, (email,))
             it = await self._read(cursor, email)
             until = FOREVER if lasts is None else it.now + lasts
             if actor:
@@ -206,7 +206,7 @@ class Senders:
             await cursor.execute(_RESUME, (email,))
             if actor:
                 await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
-            await cursor.execute(_LOOK, (email,))
+            await cursor.execute(_CLAIM_NOW, (email,))
             if before.pause_cause is not None:
                 data = {"cause": before.pause_cause}
                 await cursor.execute(*insert_events([sender_event(EventType.SENDER_RESUMED, email, data)]))

@@ -26,16 +26,16 @@ MAX_WAIT: Final = timedelta(seconds=5)
 """… or so long after the first of them."""
 MAX_BYTES: Final = 18_000
 """Of the data of one event: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
-_FORGOTTEN_AT_ONCE: Final = 5000
+_DELETED_AT_ONCE: Final = 5000
 
-_ASKED: Final = """
+_IS_ASKED_FOR: Final = """
 SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%' LIMIT 1"""
 _BEGIN: Final = "INSERT IGNORE INTO sent_batches (id, watermark) VALUES (1, UTC_TIMESTAMP(6))"
 _END: Final = "DELETE FROM sent_batches WHERE id = 1"
 # Another daemon that makes the events, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT watermark, UTC_TIMESTAMP(6) FROM sent_batches WHERE id = 1 FOR UPDATE SKIP LOCKED"
 # An answer that came after its claim had ended settles the row, though no claim takes it: the event names it once.
-_NEW: Final = """
+_SELECT_NEW: Final = """
 SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email
   FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
   JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
@@ -44,10 +44,10 @@ SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_ema
         SELECT 1 FROM attempts b WHERE b.recipient_id = a.recipient_id AND b.applied = 1
            AND b.event IN ('sent', 'found') AND COALESCE(b.message_id, r.message_id) = r.message_id)))
  ORDER BY a.at, a.id LIMIT %s"""
-_REPORTED: Final = "INSERT IGNORE INTO sent_reported (attempt_id, at) VALUES %s"
+_INSERT_REPORTED: Final = "INSERT IGNORE INTO sent_reported (attempt_id, at) VALUES %s"
 _MOVE: Final = "UPDATE sent_batches SET watermark = GREATEST(watermark, %s - INTERVAL %s MICROSECOND) WHERE id = 1"
-_FORGET: Final = "DELETE FROM sent_reported WHERE at <= (SELECT watermark FROM sent_batches WHERE id = 1) LIMIT %s"
-_FORGET_ALL: Final = "DELETE FROM sent_reported LIMIT %s"
+_DELETE_OLD: Final = "DELETE FROM sent_reported WHERE at <= (SELECT watermark FROM sent_batches WHERE id = 1) LIMIT %s"
+_DELETE_ALL: Final = "DELETE FROM sent_reported LIMIT %s"
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class SentBatches:
         return await self.database.transaction(self._make, what="make events of sent letters")
 
     async def _make(self, cursor: Cursor) -> bool:
-        await cursor.execute(_ASKED)
+        await cursor.execute(_IS_ASKED_FOR)
         if not await cursor.fetchall():
-            await cursor.execute(_FORGET_ALL, (_FORGOTTEN_AT_ONCE,))
-            if cursor.rowcount == _FORGOTTEN_AT_ONCE:
+            await cursor.execute(_DELETE_ALL, (_DELETED_AT_ONCE,))
+            if cursor.rowcount == _DELETED_AT_ONCE:
                 return True
             await cursor.execute(_END)
             return False
@@ -78,14 +78,14 @@ class SentBatches:
         if (row := await cursor.fetchone()) is None:
             return False
         watermark, now = row
-        await cursor.execute(_NEW, (watermark, BATCH))
+        await cursor.execute(_SELECT_NEW, (watermark, BATCH))
         found = await cursor.fetchall()
         if len(found) < BATCH and (not found or now - found[0][1] < MAX_WAIT):
             await cursor.execute(_MOVE, (min([now, *(it[1] for it in found)]), micros(self.margin)))
-            await cursor.execute(_FORGET, (_FORGOTTEN_AT_ONCE,))
+            await cursor.execute(_DELETE_OLD, (_DELETED_AT_ONCE,))
             return False
         await cursor.execute(*insert_events(list(_events(found))))
-        await cursor.execute(*insert_many(_REPORTED, [(it[0], it[1]) for it in found]))
+        await cursor.execute(*insert_many(_INSERT_REPORTED, [(it[0], it[1]) for it in found]))
         return len(found) == BATCH
 
 

@@ -51,7 +51,7 @@ _VARIABLES: Final = (
     "wsrep_on",
 )
 _GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
-_NAP: Final = 30.0
+_SLEEP: Final = 30.0
 """Seconds of the statement that is to be cut off."""
 
 
@@ -127,7 +127,7 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
     """
 
     async def work(cursor: Cursor) -> None:
-        await cursor.execute("SELECT SLEEP(%s)", (_NAP,))
+        await cursor.execute("SELECT SLEEP(%s)", (_SLEEP,))
 
     started = time.monotonic()
     try:

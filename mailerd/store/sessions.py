@@ -20,7 +20,7 @@ LINK_VALID: Final = timedelta(minutes=10)
 _SECRET_BYTES: Final = 32
 """256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
 
-_MAKE: Final = """
+_INSERT_SESSION: Final = """
 INSERT INTO sessions (digest, api_key_id, key_digest, is_link, ip, created_at, seen_at)
 SELECT %s, id, COALESCE(%s, digest), %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM api_keys WHERE id = %s"""
 # A session lasts as long as the secret that it was begun with: a rotation ends it as well, after its overlap.
@@ -32,12 +32,12 @@ SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {", ".join(f"k.{name}" 
  WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}
    AND s.seen_at > UTC_TIMESTAMP(6) - INTERVAL {IDLE.total_seconds():.0f} SECOND
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND"""
-_SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
+_SET_SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
 _USE_LINK: Final = f"""
 SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
  WHERE s.digest = %s AND s.is_link = 1 AND {_KEY_IS_VALID}
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LINK_VALID.total_seconds():.0f} SECOND FOR UPDATE"""
-_END: Final = "DELETE FROM sessions WHERE digest = %s"
+_END_SESSION: Final = "DELETE FROM sessions WHERE digest = %s"
 _END_OLD: Final = f"""
 DELETE FROM sessions WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND LIMIT 100"""
 
@@ -54,7 +54,7 @@ class Sessions:
 
         async def work(cursor: Cursor) -> str:
             await cursor.execute(_END_OLD)
-            return await _make(cursor, key.id, key_digest=key.digest, ip=ip)
+            return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
 
         return await self.database.request(work, what="begin a session", bound=self.timeout)
 
@@ -62,7 +62,7 @@ class Sessions:
         """Make the secret of a one-time link that signs a person in with a key."""
 
         async def work(cursor: Cursor) -> str:
-            return await _make(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
+            return await _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
 
         return await self.database.request(work, what="make a link", bound=self.timeout)
 
@@ -75,7 +75,7 @@ class Sessions:
         unseen, *key = rows[0]
         if unseen:
             with suppress(DatabaseError):  # a server that takes no writes may still be looked at
-                await self.database.execute(_SEEN, (wanted,), what="note a session", bound=self.timeout)
+                await self.database.execute(_SET_SEEN, (wanted,), what="note a session", bound=self.timeout)
         return key_of(tuple(key))
 
     async def is_open(self, secret: str) -> bool:
@@ -96,8 +96,8 @@ class Sessions:
             row = await cursor.fetchone()
             if row is None:
                 return None
-            await cursor.execute(_END, (wanted,))
-            return await _make(cursor, row[0], key_digest=row[1], ip=ip)
+            await cursor.execute(_END_SESSION, (wanted,))
+            return await _insert(cursor, row[0], key_digest=row[1], ip=ip)
 
         return await self.database.request(work, what="use a link", bound=self.timeout)
 
@@ -107,13 +107,13 @@ class Sessions:
         Raises:
             DatabaseError: it goes on.
         """
-        await self.database.execute(_END, (digest(secret),), what="end a session", bound=self.timeout)
+        await self.database.execute(_END_SESSION, (digest(secret),), what="end a session", bound=self.timeout)
 
 
-async def _make(
+async def _insert(
     cursor: Cursor, api_key_id: int, *, key_digest: bytes | None, ip: str | None, is_link: bool = False
 ) -> str:
     """`key_digest`: of the key's secret that it lasts with; None: the present one."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    await cursor.execute(_MAKE, (digest(secret), key_digest, int(is_link), ip, api_key_id))
+    await cursor.execute(_INSERT_SESSION, (digest(secret), key_digest, int(is_link), ip, api_key_id))
     return secret

@@ -19,25 +19,25 @@ from mailerd.store.webhooks import standing
 MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
-_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+_COUNT_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 # All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
 # A sender without a next claim whose letters are due would never be claimed: that counts as well.
-_CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.next_claim_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
-_RECIPIENTS: Final = f"""
-SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE}, NULL))
+_CLAIMABLE_SINCE: Final = "GREATEST(r.due_at, COALESCE(s.next_claim_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
+_COUNT_RECIPIENTS: Final = f"""
+SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE_SINCE}, NULL))
   FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id
  WHERE {UNFINISHED} GROUP BY r.status"""
-_UNSURE: Final = f"""
+_OLDEST_UNSURE: Final = f"""
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
  WHERE {UNFINISHED}"""
-_SENDERS: Final = f"""
+_READ_SENDERS: Final = f"""
 SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
-_ASKED: Final = """
+_READ_ACTIONS: Final = """
 SELECT id, job_id, action, actor, letters, detail FROM job_actions
  WHERE changed = 1 AND (job_id IS NOT NULL OR action IN ('suppress', 'unsuppress')) ORDER BY id DESC LIMIT 20"""
-_MINUTE: Final = """
+_COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
  GROUP BY j.sender_email"""
@@ -57,21 +57,21 @@ class StatsReader:
     async def _read(self, cursor: Cursor) -> QueueStats:
         await cursor.execute("SELECT UTC_TIMESTAMP(6)")
         now: datetime = (await cursor.fetchone())[0]
-        await cursor.execute(_JOBS)
+        await cursor.execute(_COUNT_JOBS)
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
-        await cursor.execute(_RECIPIENTS)
+        await cursor.execute(_COUNT_RECIPIENTS)
         rows = await cursor.fetchall()
         since = min((oldest for *_, oldest in rows if oldest is not None), default=now)
         unsure: datetime | None = None
         if any(status == State.UNSURE.value for status, *_ in rows):
-            await cursor.execute(_UNSURE)
+            await cursor.execute(_OLDEST_UNSURE)
             unsure = (await cursor.fetchone())[0]
-        await cursor.execute(_MINUTE)
+        await cursor.execute(_COUNT_LAST_MINUTE)
         minute = dict(await cursor.fetchall())
         webhooks = await read_webhooks(cursor)
-        await cursor.execute(_ASKED)
+        await cursor.execute(_READ_ACTIONS)
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
-        await cursor.execute(_SENDERS, (MAX_SENDERS,))
+        await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
         return QueueStats(
             at=utc(now),
             jobs=jobs,
@@ -104,24 +104,24 @@ class StatsReader:
 MAX_COUNTED: Final = 10_000
 """Events that are counted for one endpoint: nothing here may take longer the more there are."""
 
-_ENDPOINTS: Final = """
+_READ_ENDPOINTS: Final = """
 SELECT w.id, w.name, w.state, w.pause_cause,
        TIMESTAMPDIFF(MICROSECOND, w.failing_since, UTC_TIMESTAMP(6)),
        (SELECT TIMESTAMPDIFF(MICROSECOND, e.at, UTC_TIMESTAMP(6)) FROM events e
          WHERE e.position = (SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
                               WHERE d.webhook_id = w.id AND d.status = 'waiting'))
   FROM webhooks w ORDER BY w.name"""
-_WAITING: Final = """
+_COUNT_WAITING: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM webhook_deliveries FORCE INDEX (undelivered)
                        WHERE webhook_id = %s AND status = 'waiting' LIMIT %s) counted"""
 
 
 async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
     """Every endpoint, by name."""
-    await cursor.execute(_ENDPOINTS)
+    await cursor.execute(_READ_ENDPOINTS)
     if not (rows := await cursor.fetchall()):
         return ()
-    counts = await cursor.fetch_batch([(_WAITING, (row[0], MAX_COUNTED)) for row in rows])
+    counts = await cursor.fetch_batch([(_COUNT_WAITING, (row[0], MAX_COUNTED)) for row in rows])
     return tuple(_stats(row, int(count[0][0])) for row, count in zip(rows, counts, strict=True))
 
 

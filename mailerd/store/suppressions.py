@@ -34,7 +34,7 @@ _COLUMNS: Final = (
     "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
 )
 _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
-_ADD: Final = (
+_INSERT_NEW: Final = (
     "INSERT IGNORE INTO suppressions"  # it counts what it inserts, and not what was there
     " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
@@ -44,18 +44,18 @@ _ADD: Final = (
 _STRENGTHEN: Final = "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s"
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s"
 _REMOVE_BY_LINK: Final = f"{_REMOVE} AND reason = 'unsubscribed' AND source IN ('one_click', 'page', 'mailto')"
-_LOG: Final = (
+_INSERT_LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at)"
     " VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
 )
 _OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
-_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
+_READ_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
 _LETTERS: Final = (
     "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id"
     " WHERE r.id IN %s"
 )
-_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
+_READ_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Suppressions:
             await cursor.execute(_REMOVE_BY_LINK if made_by_link else _REMOVE, (digest, list_id))
             if cursor.rowcount != 1:
                 return False
-            await cursor.execute(_LOG, (digest, list_id, "removed", None, source.value, actor))
+            await cursor.execute(_INSERT_LOG, (digest, list_id, "removed", None, source.value, actor))
             if log:
                 await log.count(cursor, 1)
             return True
@@ -194,7 +194,7 @@ class Suppressions:
 
         async def work(cursor: Cursor) -> None:
             for first in range(0, len(digests), ROWS_AT_ONCE):
-                await cursor.execute(_BINDING, (tuple(digests[first : first + ROWS_AT_ONCE]), lists))
+                await cursor.execute(_READ_BINDING, (tuple(digests[first : first + ROWS_AT_ONCE]), lists))
                 for digest, _, reason in await cursor.fetchall():
                     for address in by_digest[bytes(digest)]:
                         if found.get(address) is not Reason.HARD_BOUNCE:
@@ -258,7 +258,7 @@ class Suppressions:
     async def address_of(self, recipient_id: int) -> str | None:
         """To whom a letter went, while its row is kept."""
         rows = await self._database.request_rows(
-            _RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
+            _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
         )
         return rows[0][0] if rows else None
 
@@ -299,7 +299,7 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
         if changed := [*fresh, *stronger]:
             await cursor.execute(
                 *_rows(
-                    _LOG,
+                    _INSERT_LOG,
                     [(it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor) for it in changed],
                 )
             )
@@ -319,13 +319,13 @@ async def _insert_missing(
     """
     digests, lists = tuple({it.digest for it in part.values()}), tuple({it for _, it in part})
     while True:
-        await cursor.execute(_BINDING, (digests, lists))
+        await cursor.execute(_READ_BINDING, (digests, lists))
         known = {(bytes(digest), list_id): reason for digest, list_id, reason in await cursor.fetchall()}
         missing = [_row(it) for key, it in part.items() if key not in known]
         if not missing:
             return known
         await cursor.execute("SAVEPOINT s")
-        await cursor.execute(*_rows(_ADD, missing))
+        await cursor.execute(*_rows(_INSERT_NEW, missing))
         if cursor.rowcount == len(missing):
             return known
         await cursor.execute("ROLLBACK TO SAVEPOINT s")

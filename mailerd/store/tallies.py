@@ -36,7 +36,7 @@ class Tally(StrEnum):
     BOUNCED = "bounced"
 
 
-_OF: Final = {
+_TALLY_OF: Final = {
     Transition.SENT: Tally.SENT,
     Transition.FOUND: Tally.SENT,
     Transition.FAILED: Tally.FAILED,
@@ -51,20 +51,20 @@ _ADD: Final = f"""
 INSERT INTO tallies (minute, sender_email, daemon, {_COLUMNS})
 VALUES {{rows}} ON DUPLICATE KEY UPDATE {", ".join(f"{name} = {name} + VALUES({name})" for name in Tally)}"""
 _ROW: Final = "(UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) SECOND, %s, %s, %s, %s, %s, %s, %s)"
-_OLDEST: Final = """
+_OLDEST_MINUTE: Final = """
 SELECT MIN(minute) FROM tallies WHERE minute < UTC_TIMESTAMP() - INTERVAL %s HOUR"""
-_LOCK: Final = """
+_LOCK_HOUR: Final = """
 SELECT COUNT(*) FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR FOR UPDATE"""
-_ROLL: Final = f"""
+_MERGE_INTO_HOUR: Final = f"""
 INSERT INTO tally_hours (hour, sender_email, {_COLUMNS})
 SELECT %s, sender_email, {_SUMS} FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR GROUP BY sender_email
     ON DUPLICATE KEY UPDATE {", ".join(f"{it} = tally_hours.{it} + VALUES({it})" for it in Tally)}"""
-_DROP_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
-_DROP_HOURS: Final = "DELETE FROM tally_hours WHERE hour < UTC_TIMESTAMP() - INTERVAL %s DAY LIMIT 1000"
-_BY_MINUTE: Final = f"""
+_DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
+_DELETE_OLD_HOURS: Final = "DELETE FROM tally_hours WHERE hour < UTC_TIMESTAMP() - INTERVAL %s DAY LIMIT 1000"
+_READ_MINUTES: Final = f"""
 SELECT minute, {_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s {{senders}} GROUP BY minute"""
-_BY_HOUR: Final = f"""
+_READ_HOURS: Final = f"""
 SELECT hour, {_SUMS} FROM tally_hours FORCE INDEX (PRIMARY) WHERE hour >= %s {{senders}} GROUP BY hour"""
 
 
@@ -83,7 +83,7 @@ def add_tallies(daemon_id: str, outcomes: Iterable[Outcome]) -> Statement | None
 
 def count_changes(daemon_id: str, changes: Iterable[tuple[str, Transition]]) -> Statement | None:
     """The same for changes of letters by their senders."""
-    counts = Counter((sender, tally) for sender, change in changes if (tally := _OF.get(change)))
+    counts = Counter((sender, tally) for sender, change in changes if (tally := _TALLY_OF.get(change)))
     senders = sorted({sender for sender, _ in counts})
     if not senders:
         return None
@@ -105,13 +105,13 @@ class Tallies:
 
     async def minutes(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
         """The minutes of the last while in which something happened; `senders` None: of all."""
-        return await self._read(_BY_MINUTE, span, senders)
+        return await self._read(_READ_MINUTES, span, senders)
 
     async def hours(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
         """The hours of the last while in which something happened, those of the kept minutes included."""
         sums: dict[datetime, Counter[Tally]] = {}
-        points = await self._read(_BY_HOUR, span, senders)
-        for point in [*points, *await self._read(_BY_MINUTE, MINUTES_KEPT + timedelta(hours=2), senders)]:
+        points = await self._read(_READ_HOURS, span, senders)
+        for point in [*points, *await self._read(_READ_MINUTES, MINUTES_KEPT + timedelta(hours=2), senders)]:
             sums.setdefault(point.at.replace(minute=0), Counter()).update(point.counts)
         return [TallyPoint(at, dict(counts)) for at, counts in sorted(sums.items())]
 
@@ -133,16 +133,16 @@ class Tallies:
         return await self.database.transaction(self._prune, what="prune tallies")
 
     async def _prune(self, cursor: Cursor) -> bool:
-        await cursor.execute(_DROP_HOURS, (HOURS_KEPT.days,))
-        await cursor.execute(_OLDEST, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
+        await cursor.execute(_DELETE_OLD_HOURS, (HOURS_KEPT.days,))
+        await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
         oldest: datetime | None = (await cursor.fetchone())[0]
         if oldest is None:
             return False
         hour = oldest.replace(minute=0)
-        await cursor.execute(_LOCK, (hour, hour))  # another daemon that does the same finds nothing afterwards
+        await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
         if (await cursor.fetchone())[0]:
-            await cursor.execute(_ROLL, (hour, hour, hour))
-            await cursor.execute(_DROP_MINUTES, (hour, hour))
+            await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
+            await cursor.execute(_DELETE_MINUTES, (hour, hour))
         return True
 
 

@@ -17,7 +17,7 @@ _REPLAYED_AT_ONCE: Final = 1000
 """Places of the feed that one transaction of a replay covers."""
 
 # Of few rows MySQL would sort all that an endpoint has.
-_DELIVERIES: Final = """
+_READ_DELIVERIES: Final = """
 SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_ms, d.created_at, d.tried_at,
        IF(d.status = 'waiting', d.due_at, NULL)
   FROM webhook_deliveries d FORCE INDEX ({index}) JOIN events e ON e.position = d.position
@@ -36,7 +36,7 @@ _REPLAY_FAILED: Final = """
 UPDATE webhook_deliveries d JOIN events e ON e.position = d.position
    SET d.attempts = 0, d.created_at = UTC_TIMESTAMP(6), d.due_at = UTC_TIMESTAMP(6), d.status = 'waiting'
  WHERE d.webhook_id = %s AND d.position >= %s AND d.position < %s AND d.status = 'failed' AND e.at >= %s{wanted}"""
-_OPEN: Final = """
+_COUNT_OPEN: Final = """
 SELECT COUNT(*) FROM webhook_deliveries
  WHERE webhook_id = %s AND position >= %s AND position < %s AND status IN ('waiting', 'sending')"""
 
@@ -95,10 +95,10 @@ class WebhookDeliveries:
             return row[0] if row else None
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(_OPEN, (it.id, start, end))
+            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             (before,) = await cursor.fetchone()
             await cursor.execute(statement, (it.id, start, end, moment, *values))
-            await cursor.execute(_OPEN, (it.id, start, end))
+            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             return int((await cursor.fetchone())[0]) - int(before)
 
         start = await self._database.request(first, what="look for events", bound=self._timeout, read_only=True)
@@ -113,7 +113,7 @@ def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | 
     """What `page` asks; a test has it explained."""
     values = (id_, before if before is not None else 1 << 62, *([status.value] if status else []), limit)
     one = " AND d.status = %s" if status else ""
-    return _DELIVERIES.format(index="undelivered" if status else "PRIMARY", status=one), values
+    return _READ_DELIVERIES.format(index="undelivered" if status else "PRIMARY", status=one), values
 
 
 def _delivery(row: tuple[Any, ...]) -> WebhookDelivery:

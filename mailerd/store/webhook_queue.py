@@ -23,14 +23,14 @@ from mailerd.store.webhooks import wanted
 BATCH: Final = 1000
 """Places of the feed from which one transaction makes deliveries."""
 
-_LIVE: Final = "SELECT DISTINCT owner FROM webhooks WHERE state = 'on'"
+_READ_OWNERS: Final = "SELECT DISTINCT owner FROM webhooks WHERE state = 'on'"
 # Some endpoint asks for them, or did: then what was written for it is still there.
-_BATCHES: Final = """
+_IS_BATCH_WANTED: Final = """
 SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%'
 UNION ALL SELECT 1 FROM sent_batches LIMIT 1"""
-_BEHIND: Final = """
+_SELECT_BEHIND: Final = """
 SELECT w.id, w.owner FROM webhooks w JOIN event_positions p ON p.id = 1 WHERE w.state = 'on' AND w.position < p.last"""
-_READY: Final = """
+_SELECT_READY: Final = """
 SELECT w.id, w.owner FROM webhooks w
  WHERE w.state = 'on' AND (w.retry_at IS NULL OR w.retry_at <= UTC_TIMESTAMP(6))
    AND (EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (due)
@@ -39,12 +39,12 @@ SELECT w.id, w.owner FROM webhooks w
                  WHERE d.webhook_id = w.id AND d.status = 'sending' AND d.lease_until <= UTC_TIMESTAMP(6)))"""
 # The endpoint's row is locked first by everybody. A daemon that has it, or that was stopped with it, is not waited for.
 _LOCK: Final = "SELECT position, types, senders FROM webhooks WHERE id = %s AND state = 'on' FOR UPDATE SKIP LOCKED"
-_LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
+_READ_LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
 _FAN_OUT: Final = """
 INSERT IGNORE INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
 SELECT %s, e.position, 'waiting', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM events e FORCE INDEX (position)
  WHERE e.position > %s AND e.position <= %s{wanted}"""
-_MOVE: Final = "UPDATE webhooks SET position = %s WHERE id = %s AND position = %s"
+_SET_POSITION: Final = "UPDATE webhooks SET position = %s WHERE id = %s AND position = %s"
 
 _LOCK_TO_CLAIM: Final = """
 SELECT name, url, secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL), failures FROM webhooks
@@ -53,24 +53,24 @@ SELECT name, url, secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL), fa
 _FREE_EXPIRED: Final = """
 UPDATE webhook_deliveries FORCE INDEX (due) SET status = 'waiting', token = NULL, lease_until = NULL
  WHERE webhook_id = %s AND status = 'sending' AND lease_until <= UTC_TIMESTAMP(6)"""
-_UNDER_WAY: Final = "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = %s AND status = 'sending'"
-_DUE: Final = """
+_COUNT_UNDER_WAY: Final = "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = %s AND status = 'sending'"
+_SELECT_DUE: Final = """
 SELECT d.position, d.attempts, d.created_at FROM webhook_deliveries d FORCE INDEX (due)
  WHERE d.webhook_id = %s AND d.status = 'waiting' AND d.due_at <= UTC_TIMESTAMP(6)
  ORDER BY d.due_at, d.position LIMIT %s FOR UPDATE SKIP LOCKED"""
-_TAKE: Final = """
+_TAKE_DUE: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = 'sending', token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, attempts = attempts + 1
  WHERE webhook_id = %s AND position IN %s"""
-_EVENTS: Final = "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
+_READ_EVENTS: Final = "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
 
-_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6) FROM webhooks WHERE id = %s FOR UPDATE"
-_RECORD: Final = """
+_LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6) FROM webhooks WHERE id = %s FOR UPDATE"
+_RECORD_ATTEMPT: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = %s, due_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, token = NULL, lease_until = NULL, http = %s,
        error = %s, took_ms = %s, tried_at = UTC_TIMESTAMP(6)
  WHERE webhook_id = %s AND position = %s AND token = %s AND status = 'sending'"""
-_ENDPOINT: Final = """
+_UPDATE_ENDPOINT: Final = """
 UPDATE webhooks SET failures = %s, failing_since = %s, retry_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
        pause_cause = IF(%s <> 'on' AND state = 'on', %s, pause_cause), state = IF(state = 'on', %s, state)
  WHERE id = %s"""
@@ -133,7 +133,7 @@ class WebhookQueue:
 
         async def work(cursor: Cursor) -> Work:
             live, batches, behind, ready = await cursor.fetch_batch(
-                [(_LIVE, ()), (_BATCHES, ()), (_BEHIND, ()), (_READY, ())]
+                [(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ()), (_SELECT_BEHIND, ()), (_SELECT_READY, ())]
             )
             return Work(len(live), bool(batches), dict(behind), dict(ready))
 
@@ -147,12 +147,12 @@ class WebhookQueue:
             if (row := await cursor.fetchone()) is None:
                 return False
             position, types, senders = row
-            await cursor.execute(_LAST)
+            await cursor.execute(_READ_LAST)
             last = int((await cursor.fetchone())[0])
             up_to = min(last, position + BATCH)
             condition, values = wanted(types, senders)
             await cursor.execute(_FAN_OUT.format(wanted=condition), (id_, position, up_to, *values))
-            await cursor.execute(_MOVE, (up_to, id_, position))
+            await cursor.execute(_SET_POSITION, (up_to, id_, position))
             return bool(up_to < last)
 
         return await self._database.transaction(work, what="queue events for a webhook")
@@ -171,12 +171,12 @@ class WebhookQueue:
             if (endpoint := await cursor.fetchone()) is None:
                 return []
             await cursor.execute(_FREE_EXPIRED, (id_,))
-            await cursor.execute(_UNDER_WAY, (id_,))
+            await cursor.execute(_COUNT_UNDER_WAY, (id_,))
             (under_way,) = await cursor.fetchone()
             free = (1 if endpoint[4] >= RESTS_FROM else at_once) - under_way
             if (number := min(free, most)) <= 0:
                 return []
-            await cursor.execute(_DUE, (id_, number))
+            await cursor.execute(_SELECT_DUE, (id_, number))
             if not (rows := await cursor.fetchall()):
                 return []
             return await self._take(cursor, id_, endpoint, rows)
@@ -188,8 +188,8 @@ class WebhookQueue:
     ) -> list[ClaimedEvent]:
         name, url, secret, old_secret, _ = endpoint
         token, places = new_id(), tuple(position for position, *_ in rows)
-        await cursor.execute(_TAKE, (token, micros(self._lease), id_, places))
-        await cursor.execute(_EVENTS, (places,))
+        await cursor.execute(_TAKE_DUE, (token, micros(self._lease), id_, places))
+        await cursor.execute(_READ_EVENTS, (places,))
         events = {position: event for position, *event in await cursor.fetchall()}
         keys = tuple(bytes(each) for each in (secret, old_secret) if each is not None)
         return [
@@ -214,13 +214,13 @@ class WebhookQueue:
         """
 
         async def work(cursor: Cursor) -> RecordedAttempt | None:
-            await cursor.execute(_HEALTH, (it.webhook,))
+            await cursor.execute(_LOCK_HEALTH, (it.webhook,))
             if (row := await cursor.fetchone()) is None:
                 return None
             failures, since, now = row[0], utc(row[1]), utc(row[2])
             step = decided(EndpointHealth(failures, since), now)
             await cursor.execute(
-                _RECORD,
+                _RECORD_ATTEMPT,
                 (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
                  attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
             )  # fmt: skip
@@ -230,7 +230,7 @@ class WebhookQueue:
                 rest = None if step.rest is None else micros(step.rest)
                 cause = PauseReason.FAILING.value if step.state is EndpointState.PAUSED else None
                 await cursor.execute(
-                    _ENDPOINT,
+                    _UPDATE_ENDPOINT,
                     (step.failures, naive(step.failing_since), rest, step.state.value, cause, step.state.value,
                      it.webhook),
                 )  # fmt: skip

@@ -38,18 +38,18 @@ _COLUMNS: Final = (
     "id, name, url, types, senders, state, pause_cause, failures, failing_since, retry_at, position, old_until,"
     " created_at"
 )
-_COUNT: Final = """
+_COUNT_ENDPOINTS: Final = """
 SELECT COUNT(*), COALESCE(SUM(owner = %s), 0), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE"""
-_CREATE: Final = """
+_INSERT: Final = """
 INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, position, created_at)
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
-_ROTATE: Final = """
+_SWAP_SECRETS: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
 # One that is switched on anew begins without its past, and everything that waits is due.
-_ON: Final = """
+_SWITCH_ON: Final = """
 UPDATE webhooks SET state = 'on', pause_cause = NULL, failures = 0, failing_since = NULL, retry_at = NULL
  WHERE id = %s"""
-_DUE: Final = """
+_MAKE_DUE: Final = """
 UPDATE webhook_deliveries SET due_at = UTC_TIMESTAMP(6)
  WHERE webhook_id = %s AND status = 'waiting' AND due_at > UTC_TIMESTAMP(6)"""
 
@@ -164,7 +164,7 @@ class Webhooks:
         await EventFeed(self._database, timeout=self._timeout).number_new()
 
         async def work(cursor: Cursor) -> WebhookEndpoint:
-            await cursor.execute(_COUNT, (new.owner, new.name))
+            await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
             number, own, same = await cursor.fetchone()
             if same:
                 raise WebhookError(f"there is a webhook {new.name!r} already: take another name, or change that one")
@@ -173,7 +173,7 @@ class Webhooks:
             if number >= MAX_ALL_WEBHOOKS:
                 raise WebhookError(f"there are {MAX_ALL_WEBHOOKS} webhooks, which is the most: remove one")
             await cursor.execute(
-                _CREATE, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
+                _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
             await _begin_sent(cursor, new.types)
             return await _one(cursor, id_)
@@ -258,7 +258,7 @@ class Webhooks:
         """
         secret, what = new_secret(), "rotate a webhook's secret"
         values = (int(overlap.total_seconds()), secret, id_)
-        if not await self._database.execute(_ROTATE, values, what=what, bound=self._timeout):
+        if not await self._database.execute(_SWAP_SECRETS, values, what=what, bound=self._timeout):
             raise _unknown(id_)
         return shown_secret(secret)
 
@@ -280,8 +280,8 @@ async def _begin_sent(cursor: Cursor, types: Collection[EventType] | None) -> No
 async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None:
     match state:
         case EndpointState.ON:
-            await cursor.execute(_ON, (id_,))
-            await cursor.execute(_DUE, (id_,))
+            await cursor.execute(_SWITCH_ON, (id_,))
+            await cursor.execute(_MAKE_DUE, (id_,))
         case EndpointState.PAUSED:
             await cursor.execute(
                 "UPDATE webhooks SET state = 'paused', pause_cause = %s WHERE id = %s", (PauseReason.MANUAL.value, id_)

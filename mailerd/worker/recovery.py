@@ -65,9 +65,9 @@ class Recovery:
 
     async def reconcile_loop(self) -> None:
         """Check unresolved sends at Google, until cancelled."""
-        async with asyncio.TaskGroup() as looks:
+        async with asyncio.TaskGroup() as checks:
             await self._every(
-                self.interval, lambda heartbeat: self.reconcile_some(looks, heartbeat), name="finding letters in doubt"
+                self.interval, lambda heartbeat: self.reconcile_some(checks, heartbeat), name="finding letters in doubt"
             )
 
     async def stuck_jobs_loop(self) -> None:
@@ -100,24 +100,24 @@ class Recovery:
             self._log_expired(row)
         return bool(lapsed)
 
-    async def reconcile_some(self, looks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
+    async def reconcile_some(self, checks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
         """Take as many unresolved sends as may be checked, and start a check for each; whether there may be more.
 
         Raises:
             DatabaseError: none was taken, or it is not known.
         """
-        room, looking = _MAX_CHECKS - self._checking.total(), bool(self._checking)
+        room, under_way = _MAX_CHECKS - self._checking.total(), bool(self._checking)
         letters = (
-            await self.rows.take_unresolved(limit=room, each=_MAX_CHECKS_PER_SENDER, looking=self._checking)
+            await self.rows.take_unresolved(limit=room, per_sender=_MAX_CHECKS_PER_SENDER, under_way=self._checking)
             if room
             else []
         )
         for letter in letters:
             self._checking[letter.sender] += 1
-            looks.create_task(self._reconcile_one(letter))
+            checks.create_task(self._reconcile_one(letter))
         if letters:
             return True
-        if not looking:  # as before the query: a check that ended since then makes room for another
+        if not under_way:  # as before the query: a check that ended since then makes room for another
             return False
         heartbeat.waiting("a check to end", at_most=self.interval)
         ended = asyncio.ensure_future(self._check_ended.wait())
@@ -242,7 +242,7 @@ class Recovery:
             )
         except DatabaseError:
             raise
-        except Exception as error:  # noqa: BLE001 - the other looks go on
+        except Exception as error:  # noqa: BLE001 - the other checks go on
             self.runner_events.letter_broke(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, then="it is looked for again later",
                 error=error,

@@ -83,7 +83,7 @@ OF_EVENTS: Final = (
     Mutation(
         "a cancelled job that finishes at once has no event of that",
         "mailerd/store/job_actions.py",
-        "if not on_the_wire:",
+        "if not in_flight:",
         "if False:",
         _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
     ),

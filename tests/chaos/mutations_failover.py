@@ -20,7 +20,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "what is in hand is not told again",
         "mailerd/store/queue/failover.py",
-        "forgotten += await self._hold(cursor, one)",
+        "forgotten += await self._restore_claim(cursor, one)",
         "forgotten += 0",
         _HISTORY + "test_what_is_in_hand_stays_in_hand",
     ),
@@ -98,7 +98,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt is not told again",
         "mailerd/store/queue/failover.py",
-        "return int(await doubted_late(cursor, one, by=self.daemon_id))",
+        "return int(await mark_unsure_late(cursor, one, by=self.daemon_id))",
         "return 0",
         _DOUBTED + "test_a_doubt_that_was_forgotten_is_told_again",
     ),
@@ -126,14 +126,14 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt does not come to a row that has forgotten its claim",
         "mailerd/store/queue/record.py",
-        "if lost and await doubted_late(",
-        "if False and await doubted_late(",
+        "if lost and await mark_unsure_late(",
+        "if False and await mark_unsure_late(",
         _DOUBTED + "test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim",
     ),
     Mutation(
         "a letter of which the log knows a doubt is handed over",
         "mailerd/store/queue/record.py",
-        " AND {NOT_DOUBTED}",
+        " AND {NONE_UNRESOLVED}",
         "",
         _DOUBTED + "test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over",
     ),

@@ -165,7 +165,7 @@ OF_PROOF: Final = (
     Mutation(
         "what Google answered late stands in the log of attempts alone",
         "mailerd/store/queue/late_answers.py",
-        "await cursor.execute(_NOTE, (message, *row, *given_back))",
+        "await cursor.execute(_KEEP_MESSAGE_ID, (message, *row, *given_back))",
         "pass",
         "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew",
     ),

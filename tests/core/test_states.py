@@ -49,11 +49,8 @@ def test_a_pair_leads_where_the_table_says_or_raises(state: State, change: Trans
     if expected := POSSIBLE.get((state.value, change.value)):
         assert after(state, change) is State(expected)
     else:
-        with pytest.raises(
-            ImpossibleTransitionError, match=f"a recipient that is {state} cannot be {change}"
-        ) as caught:
+        with pytest.raises(ImpossibleTransitionError, match=f"a recipient that is {state} cannot be {change}"):
             after(state, change)
-        assert (caught.value.state, caught.value.change) == (state, change)
 
 
 @given(st.lists(st.sampled_from(Transition), max_size=40))

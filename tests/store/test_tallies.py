@@ -95,8 +95,8 @@ async def test_a_chart_reads_its_own_minutes_by_the_primary_key(database: Databa
         await fill(database, hours_ago=hours_ago, minutes=60)
     await query(database, "ANALYZE TABLE tallies")
     since = datetime.now(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
-    (found,) = await plan(database, *tallies.points_statement(tallies._BY_MINUTE, since, senders))
+    (found,) = await plan(database, *tallies.points_statement(tallies._READ_MINUTES, since, senders))
     assert (found["key"], found["type"]) == ("PRIMARY", "range")
     assert int(found["rows"]) <= 70
-    (oldest,) = await plan(database, tallies._OLDEST, (49,))
+    (oldest,) = await plan(database, tallies._OLDEST_MINUTE, (49,))
     assert oldest["key"] == "PRIMARY" or not oldest["rows"]

@@ -18,8 +18,8 @@ _SEMI_SYNCHRONOUS: Final = ("rpl_semi_sync_master_enabled", "rpl_semi_sync_sourc
 """MariaDB and older MySQL say master, MySQL 8.0.26 and newer say source."""
 _DURABILITY: Final = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog")
 _VARIABLES: Final = (*_READ_ONLY, _GROUP_NAME, *_SEMI_SYNCHRONOUS, *_DURABILITY, "server_uuid", "version")
-_FOLLOWERS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
-_MEMBERS: Final = """
+_REPLICA_COUNTS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
+_READ_MEMBERS: Final = """
 SELECT m.MEMBER_ID, m.MEMBER_STATE, m.MEMBER_ROLE, s.VIEW_ID
   FROM performance_schema.replication_group_members m
   LEFT JOIN performance_schema.replication_group_member_stats s ON s.MEMBER_ID = m.MEMBER_ID"""
@@ -152,7 +152,7 @@ def choose(roles: Sequence[ServerRole]) -> list[ServerRole]:
 async def _members(cursor: Any) -> tuple[GroupMember, ...] | None:
     """The group as this member sees it; None where that may not be read."""
     try:
-        await cursor.execute(_MEMBERS)
+        await cursor.execute(_READ_MEMBERS)
         return tuple(GroupMember(*(str(value or "") for value in row)) for row in await cursor.fetchall())
     except MySQLError as error:
         if error_codes.from_server(error_codes.number(error)):
@@ -161,7 +161,7 @@ async def _members(cursor: Any) -> tuple[GroupMember, ...] | None:
 
 
 async def _replicas(cursor: Any) -> int:
-    await cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN %s", (_FOLLOWERS,))
+    await cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN %s", (_REPLICA_COUNTS,))
     return sum(int(value) for _, value in await cursor.fetchall())
 
 
@@ -176,19 +176,19 @@ def _on(variables: Mapping[str, str], name: str) -> bool:
 
 
 # Both are whole seconds of one statement's own time, so their difference is the same for every session.
-_SINCE: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
-_MYSQL: Final = f"""
-SELECT @@server_uuid, {_SINCE} FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"""
+_STARTED_AT: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
+_SERVER_OF_MYSQL: Final = f"""
+SELECT @@server_uuid, {_STARTED_AT} FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"""
 # MariaDB has no server_uuid.
-_MARIADB: Final = f"""
-SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id), {_SINCE}
+_SERVER_OF_MARIADB: Final = f"""
+SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id), {_STARTED_AT}
   FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'"""
 
 
 async def server_behind(cursor: Any, version: str) -> str:
     """A name of the server and of when it was started; "" where it may not be asked."""
     try:
-        await cursor.execute(_MARIADB if "mariadb" in version.lower() else _MYSQL)
+        await cursor.execute(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL)
         row = await cursor.fetchone()
     except MySQLError as error:
         if error_codes.from_server(error_codes.number(error)):

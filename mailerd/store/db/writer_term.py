@@ -16,10 +16,10 @@ from mailerd.store.db.connection import Connection
 SINCE: Final = " since "
 """Divides the identity of a server from when it was started; see `server_behind`."""
 
-_READ: Final = "SELECT term, server FROM writer_terms WHERE id = 1"
+_READ_TERM: Final = "SELECT term, server FROM writer_terms WHERE id = 1"
 # Both name what they expect: of two daemons that come at once, the second one's changes nothing.
-_FIRST: Final = "INSERT IGNORE INTO writer_terms (id, term, server) VALUES (1, 0, '')"
-_RAISE: Final = """
+_INSERT_TERM: Final = "INSERT IGNORE INTO writer_terms (id, term, server) VALUES (1, 0, '')"
+_RAISE_TERM: Final = """
 UPDATE writer_terms SET term = GREATEST(term, %s) + (server <> %s), server = %s
  WHERE id = 1 AND (server <> %s OR term < %s)"""
 
@@ -40,7 +40,7 @@ async def read_term(cursor: Any) -> WriterTerm | None:
         MySQLError: there was no answer.
     """
     try:
-        await cursor.execute(_READ)
+        await cursor.execute(_READ_TERM)
         row = await cursor.fetchone()
     except MySQLError as error:
         if error_codes.from_server(error_codes.number(error)):
@@ -57,7 +57,7 @@ async def raise_term(connection: Connection, *, server: str, known: int) -> Writ
     """
     await connection.begin()
     cursor = await connection.cursor()
-    await cursor.execute(_FIRST)
-    await cursor.execute(_RAISE, (known, server, server, server, known))
+    await cursor.execute(_INSERT_TERM)
+    await cursor.execute(_RAISE_TERM, (known, server, server, server, known))
     await connection.commit()
     return await read_term(cursor) or WriterTerm(known, server)

@@ -13,31 +13,31 @@ from mailerd.core.fates import (
 from mailerd.store.db.cursor import Cursor
 
 # The letters of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
-_LAST: Final = """
+_READ_LAST_FATES: Final = """
 SELECT o.fate, o.fate_kind, o.fate_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job_recipients o FORCE INDEX (person) ON o.person = r.person
  WHERE r.id = %s AND o.status = 'sent' ORDER BY o.id DESC LIMIT %s"""
-_HOURS: Final = """
+_READ_HOURS: Final = """
 SELECT hour, letters FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND hour > UTC_TIMESTAMP() - INTERVAL 5 DAY ORDER BY hour DESC"""
-_BLOCKED: Final = """
+_COUNT_BLOCKED: Final = """
 SELECT COUNT(*) FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
-_UNKNOWN: Final = """
+_COUNT_UNKNOWN_DOMAINS: Final = """
 SELECT COUNT(DISTINCT SUBSTRING_INDEX(email, '@', -1)) FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'unknown' AND believed = 1 AND at > UTC_TIMESTAMP(6) - INTERVAL %s MINUTE"""
 
 
 async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
     """Whether the last letters to the person of this letter all bounced softly within 30 days."""
-    await cursor.execute(_LAST, (recipient, SOFT_IN_A_ROW))
+    await cursor.execute(_READ_LAST_FATES, (recipient, SOFT_IN_A_ROW))
     rows = await cursor.fetchall()
     return len(rows) == SOFT_IN_A_ROW and all(row == ("bounced", "soft", 1) for row in rows)
 
 
 async def count_blocked(cursor: Cursor, sender: str) -> int:
     """How many of the sender's last letters were blocked, at each tenth of them that is above the share; else 0."""
-    await cursor.execute(_HOURS, (sender,))
+    await cursor.execute(_READ_HOURS, (sender,))
     sent, since = 0, None
     for hour, letters in await cursor.fetchall():
         sent, since = sent + letters, hour
@@ -45,7 +45,7 @@ async def count_blocked(cursor: Cursor, sender: str) -> int:
             break
     if since is None:
         return 0
-    await cursor.execute(_BLOCKED, (sender, since))
+    await cursor.execute(_COUNT_BLOCKED, (sender, since))
     blocked = int((await cursor.fetchone())[0])
     # At each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
     return blocked if blocked % MIN_BLOCKED == 0 and blocked > BLOCKED_SHARE * sent else 0
@@ -53,6 +53,6 @@ async def count_blocked(cursor: Cursor, sender: str) -> int:
 
 async def count_unknown(cursor: Cursor, sender: str) -> int:
     """At how many domains letters have just failed for an unknown cause; 0 where they are few."""
-    await cursor.execute(_UNKNOWN, (sender, UNKNOWN_MINUTES))
+    await cursor.execute(_COUNT_UNKNOWN_DOMAINS, (sender, UNKNOWN_MINUTES))
     domains = int((await cursor.fetchone())[0])
     return domains if domains >= UNKNOWN_DOMAINS else 0

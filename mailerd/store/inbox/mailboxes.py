@@ -31,49 +31,49 @@ SELECT m.email FROM mailboxes m
             SELECT 1 FROM sender_hours h WHERE h.sender_email = m.email AND h.letters > 0
                AND h.hour > m.read_at - INTERVAL 1 HOUR AND h.hour > UTC_TIMESTAMP() - INTERVAL 70 MINUTE)))
  ORDER BY m.next_at LIMIT %s"""
-_FREE: Final = """
+_LOCK_IF_FREE: Final = """
 SELECT lease_until FROM mailboxes FORCE INDEX (PRIMARY)
  WHERE email = %s AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6)) FOR UPDATE"""
-_LEASE: Final = """
+_SET_LEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND WHERE email = %s"""
 _IDLE_WHERE: Final = """COALESCE(s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 1)
          OR COALESCE(s.paused_until > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 0)"""
-_LEASED: Final = f"""
+_READ_LEASED: Final = f"""
 SELECT m.history_id, m.internal_date, m.waiting_from, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
        s.units_per_minute, {_IDLE_WHERE}
   FROM mailboxes m LEFT JOIN senders s ON s.email = m.email WHERE m.email = %s"""
-_IDLE: Final = f"SELECT {_IDLE_WHERE} FROM senders s FORCE INDEX (PRIMARY) WHERE s.email = %s"
-_SPENT: Final = """
+_READ_IDLE: Final = f"SELECT {_IDLE_WHERE} FROM senders s FORCE INDEX (PRIMARY) WHERE s.email = %s"
+_READ_SPENT: Final = """
 SELECT at, units FROM mailbox_units FORCE INDEX (PRIMARY)
  WHERE mailbox = %s AND at > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
-_TODAY: Final = """
+_SUM_TODAY: Final = """
 SELECT COALESCE(SUM(units), 0) FROM mailbox_units FORCE INDEX (PRIMARY)
  WHERE mailbox = %s AND at > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
-_CRASHED: Final = """
+_ADD_UNITS_OF_CRASH: Final = """
 INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, %s, %s)
 ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
-_SPEND: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
-_FORGET: Final = """
+_ADD_UNITS: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
+_DELETE_OLD_UNITS: Final = """
 DELETE FROM mailbox_units WHERE mailbox = %s AND at <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
        next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
  WHERE email = %s AND lease_token = %s"""
-_LAST_SENT: Final = """
+_READ_LAST_SENT: Final = """
 SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND letters > 0"""
-_FIRST_SENT: Final = """
+_READ_FIRST_SENT: Final = """
 SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND letters > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
-_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
-_LETTER: Final = """
+_SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+_LETTERS: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
-_BY_THREAD: Final = _LETTER.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
-_BY_KEY: Final = _LETTER.format(index="FORCE INDEX (letter)", where="r.job_id = %s AND r.seq = %s")
-_BY_ID: Final = _LETTER.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
+_BY_THREAD: Final = _LETTERS.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
+_BY_KEY: Final = _LETTERS.format(index="FORCE INDEX (letter)", where="r.job_id = %s AND r.seq = %s")
+_BY_ID: Final = _LETTERS.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
 
 BUSY_FOR: Final = timedelta(minutes=10)
 QUIET_FOR: Final = timedelta(days=1)
@@ -127,17 +127,17 @@ class Mailboxes:
         token = new_id()
 
         async def work(cursor: Cursor) -> InboxLease | None:
-            await cursor.execute(_FREE, (email,))
+            await cursor.execute(_LOCK_IF_FREE, (email,))
             if (free := await cursor.fetchone()) is None:
                 return None
-            await cursor.execute(_LEASE, (token, micros(self.lease_time), email))
-            await cursor.execute(_LEASED, (email,))
+            await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
+            await cursor.execute(_READ_LEASED, (email,))
             history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
             units = self.defaults().default.units_per_minute if own is None else own
             if free[0] is not None and units:  # its round was never given back: it may have used all that it might
-                await cursor.execute(_CRASHED, (email, free[0], most_of_round(units)))
+                await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
             spent = await cursor.fetch_batch(
-                [(_SPENT, (email, micros(counted_for(units)))), (_TODAY, (email, micros(DAY)))]
+                [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
             )
             return InboxLease(
                 email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
@@ -168,7 +168,7 @@ class Mailboxes:
         async def work(cursor: Cursor) -> None:
             pause = wait
             if pause is None:
-                await cursor.execute(_LAST_SENT, (lease.email,))
+                await cursor.execute(_READ_LAST_SENT, (lease.email,))
                 (seconds,) = await cursor.fetchone()
                 since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
                 pause = read_interval(since, busy=self.interval)
@@ -176,9 +176,9 @@ class Mailboxes:
             await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
             if cursor.rowcount == 1:
                 keep = max(DAY, counted_for(lease.units_per_minute))
-                await cursor.execute(_FORGET, (lease.email, micros(keep)))
+                await cursor.execute(_DELETE_OLD_UNITS, (lease.email, micros(keep)))
                 if units:
-                    await cursor.execute(_SPEND, (lease.email, units))
+                    await cursor.execute(_ADD_UNITS, (lease.email, units))
 
         await self.database.transaction(work, what="release a mailbox")
 
@@ -186,7 +186,7 @@ class Mailboxes:
         """Whether none of its sender's letters waits for units: there is none, or it is paused."""
 
         async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_IDLE, (email,))
+            await cursor.execute(_READ_IDLE, (email,))
             return bool((await cursor.fetchone() or (1,))[0])
 
         return await self.database.read(work, what="look whether letters wait")
@@ -195,7 +195,7 @@ class Mailboxes:
         """The hour of the first letter that was sent within that time; None: nothing was."""
 
         async def work(cursor: Cursor) -> datetime | None:
-            await cursor.execute(_FIRST_SENT, (email, int(within.total_seconds() // 3600)))
+            await cursor.execute(_READ_FIRST_SENT, (email, int(within.total_seconds() // 3600)))
             hour: datetime | None = (await cursor.fetchone())[0]
             return utc(hour)
 
@@ -205,7 +205,7 @@ class Mailboxes:
         """Those of the messages that are noted already."""
         if not gmail_ids:
             return set()
-        rows = await self.database.read_rows(_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
+        rows = await self.database.read_rows(_SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
         return {gmail_id for (gmail_id,) in rows}
 
     async def letters_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:

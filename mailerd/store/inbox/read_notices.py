@@ -18,13 +18,13 @@ _NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %
 _BOUNCES: Final = """
 SELECT n.mailbox, n.email, n.kind, n.recipient_id FROM notices n {index}
  WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""
-_BY_DOMAIN: Final = """
+_COUNT_BY_DOMAIN: Final = """
 SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.recipient_id)
   FROM ({bounces}) b GROUP BY name, b.kind"""
-_BY_SENDER: Final = """
+_COUNT_BY_SENDER: Final = """
 SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
-_OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
-_INBOXES: Final = """
+_READ_OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
+_READ_INBOXES: Final = """
 SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, UTC_TIMESTAMP(6)
   FROM mailboxes m ORDER BY m.email LIMIT %s"""
 
@@ -94,7 +94,7 @@ class NoticeReader:
 
     async def of_letter(self, recipient: int) -> list[Notice]:
         """Everything that came about one letter, oldest first."""
-        return [_notice(row) for row in await self._read(_OF_LETTER, (recipient,))]
+        return [_notice(row) for row in await self._read(_READ_OF_LETTER, (recipient,))]
 
     async def by_domain(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
@@ -113,7 +113,7 @@ class NoticeReader:
 
     async def inboxes(self, *, limit: int = 1000) -> list[InboxState]:
         """How far each inbox is read."""
-        rows = await self._read(_INBOXES, (limit,))
+        rows = await self._read(_READ_INBOXES, (limit,))
         return [
             InboxState(email, scope, state, detail, utc(read_at), utc(next_at), failing, utc(now))
             for email, scope, state, detail, read_at, next_at, failing, now in rows
@@ -142,7 +142,7 @@ def counts_statement(span: timedelta, sender: str | None, most: int | None, *, b
         values.append(most)
     index = "FORCE INDEX (by_kind)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
     bounces = _BOUNCES.format(index=index, where=where)
-    return (_BY_SENDER if by_sender else _BY_DOMAIN).format(bounces=bounces), values
+    return (_COUNT_BY_SENDER if by_sender else _COUNT_BY_DOMAIN).format(bounces=bounces), values
 
 
 def latest_statement(kinds: Sequence[str], sender: str | None, before: int | None, limit: int) -> Statement:

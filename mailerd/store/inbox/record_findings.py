@@ -31,26 +31,26 @@ from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.suppressions import NewSuppression, add
 from mailerd.store.tallies import count_bounced
 
-_CURSOR: Final = """
+_SET_CURSOR: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET history_id = %s, internal_date = %s, waiting_from = %s, failing_id = %s, failures = %s,
        lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE email = %s AND lease_token = %s"""
-_NOTICE: Final = """
+_INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 # The row of the mailbox is locked by then, so that no other daemon writes notices of it.
-_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
-_LOCK: Final = """
+_SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+_LOCK_LETTERS: Final = """
 SELECT id, status, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
 # A letter may bounce before its own outcome is recorded, or while that is in doubt.
-_FATE: Final = """
+_SET_FATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET fate = %s, fate_kind = %s, fate_code = %s, fate_reason = %s, fate_at = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'sending', 'unsure') AND fate <=> %s AND fate_kind <=> %s"""
-_COUNT: Final = """
+_COUNT_FATES: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET bounced = bounced + %s - %s, replied = replied + %s - %s WHERE id = %s"""
-_ELSEWHERE: Final = """
+_COUNT_ELSEWHERE: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
 VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, 1) ON DUPLICATE KEY UPDATE elsewhere = elsewhere + 1"""
 _BLOCKED_PAUSE: Final = timedelta(hours=24)
@@ -122,7 +122,7 @@ class _FindingsBatch:
         failing_id, failures = failing or (None, 0)
         moved = (to.history_id, to.internal_date, to.waiting_from, failing_id, failures)
         values = (*moved, micros(self.writer.lease_time), self.lease.email, self.lease.token)
-        await self.cursor.execute(_CURSOR, values)
+        await self.cursor.execute(_SET_CURSOR, values)
         return bool(self.cursor.rowcount == 1)
 
     async def write(self, found: Sequence[Found]) -> Written:
@@ -155,7 +155,7 @@ class _FindingsBatch:
         if not found:
             return []
         once = {it.gmail_id: it for it in found}
-        await self.cursor.execute(_KNOWN, (self.lease.email, tuple(once)))
+        await self.cursor.execute(_SELECT_KNOWN, (self.lease.email, tuple(once)))
         known = {gmail_id for (gmail_id,) in await self.cursor.fetchall()}
         return [it for it in once.values() if it.gmail_id not in known]
 
@@ -174,13 +174,13 @@ class _FindingsBatch:
             case _:
                 assert_never(it)
         place = (self.lease.email, it.gmail_id, it.thread_id)
-        await self.cursor.execute(_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
+        await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
 
     async def _lock(self, fresh: Sequence[Finding]) -> dict[int, tuple[Fate, str] | None]:
         ids = sorted({it.letter.id for it in fresh if it.letter})
         if not ids:
             return {}
-        await self.cursor.execute(_LOCK, (tuple(ids),))
+        await self.cursor.execute(_LOCK_LETTERS, (tuple(ids),))
         return {row[0]: (Fate(row[2]), row[3] or "") if row[2] else None for row in await self.cursor.fetchall()}
 
     async def _decide(self, it: Finding, known: dict[int, tuple[Fate, str] | None]) -> None:
@@ -205,7 +205,7 @@ class _FindingsBatch:
         assert letter is not None  # noqa: S101 - for mypy
         old = (before[0].value, before[1] or None) if before else (None, None)
         values = (new[0].value, new[1] or None, meaning.code or None, short(meaning.reason, 500) or None, naive(it.at))
-        await self.cursor.execute(_FATE, (*values, letter.id, letter.job_id, *old))
+        await self.cursor.execute(_SET_FATE, (*values, letter.id, letter.job_id, *old))
         return bool(self.cursor.rowcount == 1)
 
     def _count(self, job: str, fate: Fate, change: int) -> None:
@@ -236,13 +236,13 @@ class _FindingsBatch:
         assert letter is not None  # noqa: S101 - for mypy
         match it.consequence.step:
             case Step.SUPPRESS:
-                self._hard(it, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
+                self._suppress_address(it, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
-                self._hard(it, "three soft bounces in a row within 30 days")
+                self._suppress_address(it, "three soft bounces in a row within 30 days")
             case _:
                 pass
 
-    def _hard(self, it: Finding, detail: str | None) -> None:
+    def _suppress_address(self, it: Finding, detail: str | None) -> None:
         letter = it.letter
         assert letter is not None  # noqa: S101 - for mypy
         digest = digest_of(letter.to_email, self.address_key)
@@ -260,24 +260,24 @@ class _FindingsBatch:
         for job, more in sorted(self._jobs.items()):
             bounced, replied = more["bounced"], more["replied"]
             values = (max(bounced, 0), max(-bounced, 0), max(replied, 0), max(-replied, 0))
-            await self.cursor.execute(_COUNT, (*values, job))
+            await self.cursor.execute(_COUNT_FATES, (*values, job))
         if self.done.undone:
             self.done.undone = await requeue(self.cursor, self.done.undone, self.lease.email)
 
     async def _write_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
             if isinstance(it, SentElsewhere):
-                await self.cursor.execute(_ELSEWHERE, (self.lease.email, naive(it.at)))
+                await self.cursor.execute(_COUNT_ELSEWHERE, (self.lease.email, naive(it.at)))
         believed = [it for it in undoing if it.consequence.believed]
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self._is_recent(it.at)]:
             said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
             reason = f"Google's limit notice: {said.rstrip('.')}"
-            await self._rest(reason, full=True)
+            await self._pause_for_limit(reason, full=True)
         changed = {it.consequence.step for it in self.done.changed}
         if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
             reason = f"letters to {domains} domains failed within minutes for an unknown cause, as above a limit"
-            await self._rest(reason, full=False)
+            await self._pause_for_limit(reason, full=False)
         if Step.COUNT_BLOCKED in changed and (blocked := await count_blocked(self.cursor, self.lease.email)):
             reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
             if await pause_sender(
@@ -290,7 +290,7 @@ class _FindingsBatch:
     def _is_recent(self, at: datetime) -> bool:
         return self.lease.now - at < timedelta(hours=24)
 
-    async def _rest(self, reason: str, *, full: bool) -> None:
+    async def _pause_for_limit(self, reason: str, *, full: bool) -> None:
         wait = await rest_sender(
             self.cursor, self.lease.email, self.writer.defaults(), at_least=self.writer.min_pause, reason=reason,
             full=full,

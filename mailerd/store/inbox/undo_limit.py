@@ -24,10 +24,10 @@ from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
 
 NOTE: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
-_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
+_READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
 # As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
 # its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
-_UNDO: Final = """
+_LET_WAIT_AGAIN: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, message_id = NULL, thread_id = NULL, draft_id = NULL, mode = NULL,
        handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
@@ -35,8 +35,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status = 'sent' AND thread_id = %s AND message_id <=> %s"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
-_FORGET_SENT: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
-_FILL: Final = """
+_FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
+_ADD_ELSEWHERE: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
 VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
     ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
@@ -53,14 +53,14 @@ async def undo_letters(
     for it in notices:
         if (letter := it.letter) is None:
             continue
-        await cursor.execute(_ROW, (letter.id,))
+        await cursor.execute(_READ_ROW, (letter.id,))
         attempts, draft, message, fate = await cursor.fetchone()
         status = after(State.SENT, Transition.UNDONE).value
-        await cursor.execute(_UNDO, (status, NOTE, letter.id, letter.job_id, it.thread_id, letter.message_id))
+        await cursor.execute(_LET_WAIT_AGAIN, (status, NOTE, letter.id, letter.job_id, it.thread_id, letter.message_id))
         if cursor.rowcount != 1:
             continue
         token, event = new_id(), Transition.UNDONE.value
-        await cursor.execute(_FORGET_SENT, (letter.id,))
+        await cursor.execute(_FORGET_MESSAGE_ID, (letter.id,))
         row = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=NOTE)
         await log_attempt(cursor, row)
         data = {
@@ -100,7 +100,7 @@ async def rest_sender(
     if limit := it.limits.per_day:
         missing = limit - sum(hours.values())
         if full and missing > 0:
-            await cursor.execute(_FILL, (sender, naive(it.now), missing))
+            await cursor.execute(_ADD_ELSEWHERE, (sender, naive(it.now), missing))
             hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
         free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
         wait = max(wait, free_at - it.now) if free_at else wait

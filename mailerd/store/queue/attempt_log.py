@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 
 from mailerd.store.db.cursor import Cursor, Statement
 
-_INSERT: Final = """
+_INSERT_ATTEMPTS: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 VALUES {rows} ON DUPLICATE KEY UPDATE {duplicate}"""
 _ROW: Final = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
-_KEEP: Final = "recipient_id = attempts.recipient_id"
+_KEEP_OLD_ROW: Final = "recipient_id = attempts.recipient_id"
 """A repeated transaction writes its rows again: those that are there stay as they are."""
 
 
@@ -30,25 +30,25 @@ class AttemptRow(NamedTuple):
 
 def insert_attempts(rows: Sequence[AttemptRow]) -> Statement:
     """The statement that logs these."""
-    sql = _INSERT.format(rows=", ".join([_ROW] * len(rows)), duplicate=_KEEP)
+    sql = _INSERT_ATTEMPTS.format(rows=", ".join([_ROW] * len(rows)), duplicate=_KEEP_OLD_ROW)
     return sql, [value for row in rows for value in (*row[:5], int(row.applied), *row[6:])]
 
 
 async def log_attempt(cursor: Cursor, row: AttemptRow, *, overrule: bool = False) -> None:
     """Log one; `overrule`: if the row is there and says that the change was not applied, it now says that it was."""
     sql, values = insert_attempts([row])
-    await cursor.execute(sql.replace(_KEEP, "applied = 1") if overrule else sql, values)
+    await cursor.execute(sql.replace(_KEEP_OLD_ROW, "applied = 1") if overrule else sql, values)
 
 
 # Locking: it waits for a transaction that is still being committed, so that "not there" is a proof too.
-_APPLIED: Final = """
+_READ_APPLIED: Final = """
 SELECT applied FROM attempts
  WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
 
 
 async def was_applied(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
     """Whether the log of attempts says that the row took this event under this token, and from this daemon."""
-    await cursor.execute(_APPLIED, (recipient, token, event, by))
+    await cursor.execute(_READ_APPLIED, (recipient, token, event, by))
     row = await cursor.fetchone()
     return bool(row and row[0])
 

@@ -34,12 +34,12 @@ from mailerd.store.secrets import AddressDigests
 NEXT: Final = """
 SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders FORCE INDEX (next_claim)
  WHERE next_claim_at IS NOT NULL AND email NOT IN %s ORDER BY next_claim_at LIMIT 1"""
-_WHOSE: Final = """
+_SENDER_AND_JOB: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
 _REPLAY_INTERVAL: Final = 0.25
 """Seconds between two checks whether every daemon has replayed its sends to a new server."""
-_SHARE: Final = 10
+_MIN_SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
 _MAX_SENDERS: Final = 100
 """Senders of one round: what is locked is passed by, and every statement stays some tens of KB long."""
@@ -151,7 +151,7 @@ class Claims:
     async def _claim(self, cursor: Cursor, token: str, taken: _ClaimBuilder) -> Claim:
         if self.replay_log is not None:
             self.replay_log.require_replayed(cursor)
-        want, share = taken.want, max(_SHARE, taken.want // 4)
+        want, share = taken.want, max(_MIN_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
             if not await self._round(cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS)):
@@ -186,7 +186,7 @@ class Claims:
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
         nothing = Claim(token, (), (), next_in=0.0)
-        await cursor.execute(_WHOSE, (recipient,))
+        await cursor.execute(_SENDER_AND_JOB, (recipient,))
         if (row := await cursor.fetchone()) is None or (
             turn := await sender_turns.lock_one(cursor, row[0], self.defaults)
         ) is None:

@@ -15,7 +15,7 @@ UNFINISHED: Final = (
 """A job `j` that has not ended. A cancelled job ends when its last letter is no longer in flight."""
 # LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
 _ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
-_FINISHED: Final = f"""
+_SELECT_FINISHED: Final = f"""
 SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
  WHERE j.id IN %s AND {UNFINISHED}
    AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
@@ -26,13 +26,13 @@ _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
    SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
  WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
-_ENDED: Final = """
+_COUNT_ENDED: Final = """
 SELECT job_id, COUNT(*) FROM job_recipients
  WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
-_TOOK: Final = (
+_READ_DURATION: Final = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
 )
-_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, finished_at FROM jobs WHERE id = %s"
+_READ_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, finished_at FROM jobs WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CompletedJob:
 
 async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
     """Complete those of the jobs in which nothing is open and whose counts add up, in the caller's transaction."""
-    await cursor.execute(_FINISHED, (tuple(ids),))
+    await cursor.execute(_SELECT_FINISHED, (tuple(ids),))
     done = []
     for (job,) in await cursor.fetchall():
         await cursor.execute(_LOCK_JOB, (job,))  # a retry that reopens a row waits, or was seen here
@@ -70,7 +70,7 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
 
 async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) -> None:
     """Write the event of a job that has just finished, in the same transaction; `counts`: its recipients by status."""
-    await cursor.execute(_FINISHED_JOB, (job,))
+    await cursor.execute(_READ_FINISHED_JOB, (job,))
     sender, reference, status, total, at = await cursor.fetchone()
     ended = {name: counts.get(name, 0) for name in ("sent", "failed", "cancelled")}
     data = {"job_id": job, "sender_email": sender, "reference": reference, "status": status, "total": total, **ended}
@@ -83,12 +83,12 @@ async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) ->
 
 async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:
     """How many recipients of each job have ended; nothing for a job in which none has."""
-    await cursor.execute(_ENDED, (tuple(jobs),))
+    await cursor.execute(_COUNT_ENDED, (tuple(jobs),))
     return dict(await cursor.fetchall())
 
 
 async def _took(cursor: Cursor, job: str) -> float:
-    await cursor.execute(_TOOK, (job,))
+    await cursor.execute(_READ_DURATION, (job,))
     row = await cursor.fetchone()
     return float((row and row[0]) or 0) / 1e6
 

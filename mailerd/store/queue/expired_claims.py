@@ -19,11 +19,11 @@ from mailerd.store.queue.reschedule import reschedule
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
-_DUE: Final = """
+_LOCK_EXPIRED: Final = """
 SELECT id FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
 # A daemon that stopped in order, or had a heartbeat after the lease was over, has not crashed.
-_READ: Final = """
+_READ_EXPIRED: Final = """
 SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
        r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1), r.seq
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
@@ -39,7 +39,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
 
-_DONE: Final = """
+_COUNT_DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
        j.total FROM jobs j WHERE j.id = %s"""
 
@@ -124,7 +124,7 @@ class ExpiredClaims:
                 id_, job=job, seq=seq, sender=sender, to=to, attempts=attempts, token=token, error=error
             )
             await cursor.execute(*insert_events([failed]))
-            await cursor.execute(_DONE, (job,))
+            await cursor.execute(_COUNT_DONE, (job,))
             done, total = await cursor.fetchone()
         return ExpiredClaim(
             id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
@@ -134,8 +134,8 @@ class ExpiredClaims:
 
 async def _due(cursor: Cursor, limit: int) -> Sequence[Sequence[Any]]:
     """Rows whose lease is over, the first to lapse first, locked."""
-    await cursor.execute(_DUE, (limit,))
+    await cursor.execute(_LOCK_EXPIRED, (limit,))
     if not (ids := tuple(row[0] for row in await cursor.fetchall())):
         return ()
-    await cursor.execute(_READ, (ids,))
+    await cursor.execute(_READ_EXPIRED, (ids,))
     return tuple(await cursor.fetchall())

@@ -19,8 +19,8 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
-from mailerd.store.queue.forgotten_sends import doubted_late, is_logged
-from mailerd.store.queue.late_answers import NOT_SENT, log_sent, sent_before, settled_late
+from mailerd.store.queue.forgotten_sends import is_logged, mark_unsure_late
+from mailerd.store.queue.late_answers import NOT_SENT, log_sent, resolve_late, resolve_sent_before
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
@@ -30,22 +30,22 @@ _BATCH: Final = 100
 OTHER_DAEMONS_TIMEOUT: Final = 20.0
 """Seconds that other daemons get to replay their sends; one without a heartbeat for so long counts as dead."""
 
-_ROWS: Final = """
+_LOCK_ROWS: Final = """
 SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s ORDER BY id FOR UPDATE"""
 # The claim was forgotten, or only the hand-over was: Google may have the letter, so it stays with its worker.
-_HOLD: Final = f"""
+_RESTORE_CLAIM: Final = f"""
 UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET r.status = %s, r.claim_token = %s, r.daemon_id = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s,
        r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
 # It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
-_REPLAYED_TO: Final = """
+_RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
     ON DUPLICATE KEY UPDATE replayed_to = %s, heartbeat_at = UTC_TIMESTAMP(6)"""
-_OTHERS: Final = """
+_COUNT_BEHIND: Final = """
 SELECT COUNT(*) FROM daemons
  WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
 
@@ -219,7 +219,7 @@ class ReplayLog:
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
-                lambda cursor: self._sign(cursor, server), what="say what was replayed"
+                lambda cursor: self._record_replay(cursor, server), what="say what was replayed"
             )
         except BaseException:
             met.replayed_at = since
@@ -245,19 +245,19 @@ class ReplayLog:
             met.forgotten += await self.database.transaction(work, what=what)
             met.letters += len(some)
 
-    async def _sign(self, cursor: Cursor, server: str) -> int:
+    async def _record_replay(self, cursor: Cursor, server: str) -> int:
         """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_REPLAYED_TO, (self.daemon_id, server, server))
-        await cursor.execute(_OTHERS, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
+        await cursor.execute(_RECORD_REPLAY, (self.daemon_id, server, server))
+        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
         return int((await cursor.fetchone())[0])
 
     async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
         """Write again what a few rows have lost; how many had."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))
+        await cursor.execute(_LOCK_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
         forgotten = 0
         for each in _latest(self._known_now(known)):
@@ -274,7 +274,7 @@ class ReplayLog:
                 # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
                 status == State.WAITING.value and not await is_logged(cursor, one.letter)
             ):
-                forgotten += await self._hold(cursor, one)
+                forgotten += await self._restore_claim(cursor, one)
         return forgotten
 
     def _known_now(self, known: Sequence[_Known]) -> list[_Known]:
@@ -287,20 +287,20 @@ class ReplayLog:
         return [one for one in now if one is not None and not one.refused]
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
-        took = await settled_late(cursor, one, repeated=False)
+        took = await resolve_late(cursor, one, repeated=False)
         await log_sent(cursor, one, by=self.daemon_id, applied=took)
-        return int(took or await sent_before(cursor, one.letter, repeated=False))
+        return int(took or await resolve_sent_before(cursor, one.letter, repeated=False))
 
     async def _replay_unresolved(self, cursor: Cursor, one: Outcome) -> int:
         if await is_logged(cursor, one.letter):  # then the row is what became of it
             return 0
-        return int(await doubted_late(cursor, one, by=self.daemon_id))
+        return int(await mark_unsure_late(cursor, one, by=self.daemon_id))
 
-    async def _hold(self, cursor: Cursor, one: Handover) -> int:
+    async def _restore_claim(self, cursor: Cursor, one: Handover) -> int:
         letter = one.letter
         held = after(State.WAITING, Transition.CLAIMED).value
         await cursor.execute(
-            _HOLD,
+            _RESTORE_CLAIM,
             (
                 held, letter.token, self.daemon_id, one.mode, one.draft_id, one.thread_id,
                 int(one.unanswered), int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,

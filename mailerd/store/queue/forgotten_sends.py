@@ -15,48 +15,48 @@ from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import NOT_SENT
 from mailerd.store.queue.reschedule import short
 
-_OPEN: Final = """
+_UNRESOLVED: Final = """
  l.event = 'lost' AND NOT EXISTS (
     SELECT 1 FROM attempts s FORCE INDEX (event_of_claim)
      WHERE s.recipient_id = l.recipient_id AND s.id > l.id AND s.applied = 1 AND s.event IN ('missing', 'found'))"""
-NOT_DOUBTED: Final = f"""
-NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (event_of_claim) WHERE l.recipient_id = r.id AND {_OPEN})"""
+NONE_UNRESOLVED: Final = f"""
+NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (event_of_claim) WHERE l.recipient_id = r.id AND {_UNRESOLVED})"""
 """No worker's send of row `r` is without an answer, or the letter was checked since."""
 
 # The draft was refused by Google as well, and we may have deleted it: that it is gone then proves nothing.
-_REFUSED: Final = """EXISTS (
+_WAS_REFUSED: Final = """EXISTS (
     SELECT 1 FROM attempts a
      WHERE a.recipient_id = %s AND a.draft_id = %s AND a.event IN ('deferred', 'released', 'failed'))"""
 # A row that is under another claim is taken from it only before it is handed over: the hand-over is refused then.
-_LATE: Final = f"""
+_MARK_UNSURE_LATE: Final = f"""
 UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET r.status = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s, r.unanswered = %s,
-       r.discarding = IF({_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.checks = 0,
+       r.discarding = IF({_WAS_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.checks = 0,
        r.handed_over_at = NULL, r.crashes = 0, r.claim_token = NULL, r.updated_at = UTC_TIMESTAMP(6),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE r.id = %s AND r.job_id = %s
    AND ((r.status = 'waiting' AND (r.draft_id IS NULL OR r.draft_id = %s))
         OR (r.status = 'sending' AND (r.claim_token = %s OR (r.mode IS NULL AND r.draft_id IS NULL))))
    AND {NOT_SENT}"""
-_OTHER_CLAIM: Final = """
+_LOCK_OTHER_CLAIM: Final = """
 SELECT claim_token, attempts FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = 'sending' AND claim_token <> %s FOR UPDATE"""
 _TAKEN: Final = "an earlier send of this letter had no answer: it was taken from this claim before its hand-over"
-_LOGGED: Final = """
+_READ_LOGGED_END: Final = """
 SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
 
-_DOUBTED: Final = f"""
+_READ_UNRESOLVED: Final = f"""
 SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (event_of_claim)
- WHERE l.recipient_id = %s AND {_OPEN} ORDER BY l.id DESC LIMIT 1"""
-_BEFORE: Final = f"""
+ WHERE l.recipient_id = %s AND {_UNRESOLVED} ORDER BY l.id DESC LIMIT 1"""
+_MARK_UNSURE_BEFORE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_REFUSED}, error = %s,
+   SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_WAS_REFUSED}, error = %s,
        checks = 0, handed_over_at = NULL, claim_token = NULL, lease_until = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 
-_IS_DOUBTED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"
-_KNOWN_TO_THE_LOG: Final = "it may have been sent by a claim that the row knows nothing of, and is looked for first"
+_IS_MARKED_UNSURE: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"
+_KNOWN_TO_LOG: Final = "it may have been sent by a claim that the row knows nothing of, and is looked for first"
 
 
 def mode_of(draft_id: str | None) -> Mode:
@@ -71,18 +71,18 @@ def may_be_carried_out(it: Outcome) -> bool:
 
 async def is_logged(cursor: Cursor, letter: ClaimedRecipient) -> bool:
     """Whether the database knows that this claim ended in doubt, or lapsed; the row was written in the same commit."""
-    await cursor.execute(_LOGGED, (letter.id, letter.token))
+    await cursor.execute(_READ_LOGGED_END, (letter.id, letter.token))
     return bool(await cursor.fetchall())
 
 
-async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
+async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     """Make a row unsure that does not show this unresolved send, with all that a check needs; whether it was one."""
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
-    await cursor.execute(_OTHER_CLAIM, (letter.id, letter.token))
+    await cursor.execute(_LOCK_OTHER_CLAIM, (letter.id, letter.token))
     other = await cursor.fetchone()
     await cursor.execute(
-        _LATE,
+        _MARK_UNSURE_LATE,
         (
             after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.thread_id,
             int(may_be_carried_out(it)), letter.id, draft, int(decision.discarding), letter.attempt, error,
@@ -93,24 +93,26 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
         return False
     row = AttemptRow(letter.id, letter.attempt, letter.token, by, Transition.LOST.value, draft_id=draft, error=error)
     await log_attempt(cursor, row, overrule=True)
-    if other is not None:  # or its worker would take the row back, with a draft that is deleted by then (`_hold`)
+    if (
+        other is not None
+    ):  # or its worker would take the row back, with a draft that is deleted by then (`_restore_claim`)
         token, attempts = other
         await log_attempt(cursor, AttemptRow(letter.id, attempts, token, by, "lapsed", error=_TAKEN))
     return True
 
 
-async def doubted_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
+async def mark_unsure_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
     """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one.
 
     `repeated`: an earlier try may have been committed.
     """
-    await cursor.execute(_DOUBTED, (letter.id,))
+    await cursor.execute(_READ_UNRESOLVED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
         return False
     draft, why = row
-    error = short(f"{_KNOWN_TO_THE_LOG}: {why or ''}")
+    error = short(f"{_KNOWN_TO_LOG}: {why or ''}")
     await cursor.execute(
-        _BEFORE,
+        _MARK_UNSURE_BEFORE,
         (
             after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.id, draft, error,
             letter.id, letter.token,
@@ -118,5 +120,5 @@ async def doubted_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: 
     )  # fmt: skip
     if cursor.rowcount == 1 or not repeated:
         return bool(cursor.rowcount == 1)
-    await cursor.execute(_IS_DOUBTED, (letter.id, error))
+    await cursor.execute(_IS_MARKED_UNSURE, (letter.id, error))
     return bool(await cursor.fetchall())

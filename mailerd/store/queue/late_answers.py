@@ -19,7 +19,7 @@ _NOT_GIVEN_BACK: Final = """NOT EXISTS (
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
 # one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
 # numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
-_LATE: Final = f"""
+_RESOLVE_LATE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
        proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
@@ -27,19 +27,19 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure') AND {_NOT_GIVEN_BACK}"""
 # A row that belongs to another claim, or has ended, keeps at least the message: a hand-over reads it there too, so that
 # nothing depends on how long the log of attempts is kept. And it is a better proof.
-_NOTE: Final = f"""
+_KEEP_MESSAGE_ID: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
  WHERE id = %s AND job_id = %s AND message_id IS NULL AND {_NOT_GIVEN_BACK}"""
-_ANSWERED: Final = """
+_READ_LOGGED_ANSWER: Final = """
 SELECT draft_id, message_id FROM attempts
  WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
-_NOTED: Final = "SELECT draft_id, message_id FROM job_recipients WHERE id = %s AND message_id IS NOT NULL"
-_SENT_BEFORE: Final = """
+_READ_KEPT_ANSWER: Final = "SELECT draft_id, message_id FROM job_recipients WHERE id = %s AND message_id IS NOT NULL"
+_RESOLVE_SENT_BEFORE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), error = NULL, claim_token = NULL,
        lease_until = NULL, proof = 'answered', sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
-_SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
+_IS_RESOLVED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
 
 
 async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> None:
@@ -50,7 +50,7 @@ async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> No
     await log_attempt(cursor, row)
 
 
-async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
+async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     """Resolve a row by Google's answer to a worker that has lost its claim; whether that resolved it.
 
     `repeated`: an earlier try may have been committed.
@@ -58,26 +58,26 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     letter, message = it.letter, it.decision.message_id
     found = after(State.UNSURE, Transition.FOUND).value
     row, given_back = (letter.id, letter.job_id), (letter.id, message)
-    await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, *row, *given_back))
-    if cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message)):
+    await cursor.execute(_RESOLVE_LATE, (found, message, letter.draft_id, letter.attempt, *row, *given_back))
+    if cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, found, message)):
         return True
-    await cursor.execute(_NOTE, (message, *row, *given_back))
+    await cursor.execute(_KEEP_MESSAGE_ID, (message, *row, *given_back))
     return False
 
 
-async def sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
+async def resolve_sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
     """Resolve a claimed letter that Google has accepted from another worker; whether it is one."""
-    await cursor.execute(_ANSWERED, (letter.id,))
+    await cursor.execute(_READ_LOGGED_ANSWER, (letter.id,))
     if (row := await cursor.fetchone()) is None:
-        await cursor.execute(_NOTED, (letter.id,))
+        await cursor.execute(_READ_KEPT_ANSWER, (letter.id,))
         if (row := await cursor.fetchone()) is None:
             return False
     draft, message = row
     sent = after(State.SENDING, Transition.SENT).value
-    await cursor.execute(_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
-    return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, sent, message))
+    await cursor.execute(_RESOLVE_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
+    return cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, sent, message))
 
 
-async def _is_settled(cursor: Cursor, recipient: int, status: str, message: str | None) -> bool:
-    await cursor.execute(_SETTLED, (recipient, status, message))
+async def _is_resolved(cursor: Cursor, recipient: int, status: str, message: str | None) -> bool:
+    await cursor.execute(_IS_RESOLVED, (recipient, status, message))
     return bool(await cursor.fetchall())

@@ -22,32 +22,32 @@ COLUMNS: Final = (
     "paused_until, pause_cause, pause_reason, pauses, other_calls_at, UTC_TIMESTAMP(6)"
 )
 
-_ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
-_IF_FREE: Final = f"{_ONE} SKIP LOCKED"
-_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
-_HOURS: Final = """
+_LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_LOCK_SENDER_IF_FREE: Final = f"{_LOCK_SENDER} SKIP LOCKED"
+_DEBIT_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
+_READ_HOURS: Final = """
 SELECT sender_email, hour, letters + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
-_PROJECTS: Final = """
+_LOCK_PROJECTS: Final = """
 SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
  WHERE name IN %s FOR UPDATE SKIP LOCKED"""
-_KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
-_NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = projects.name"
-_PROJECT_TATS: Final = (
+_READ_KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
+_INSERT_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = projects.name"
+_SET_PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES %s ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
-_IN_FLIGHT: Final = """
+_COUNT_IN_FLIGHT: Final = """
 SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (by_status)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
  WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
 # Under a lock, since another daemon may note a letter of the same sender.
 _LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
-_RECORD_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
-_PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+_SET_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
+_READ_PROJECT: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 BUSY: Final = timedelta(milliseconds=50)
 """How long a sender rests whose row, or whose project's row, is locked by another transaction."""
-_HOLDS_LOOKS: Final = frozenset(
+_CAUSES_FOR_ALL_CALLS: Final = frozenset(
     {PauseCause.THROTTLED.value, PauseCause.TOO_MANY_CONCURRENT.value, PauseCause.PROJECT_LIMIT.value}
 )
 
@@ -148,14 +148,14 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
 
 async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
     """A sender's row, locked; None if there is none, or another transaction holds it."""
-    await cursor.execute(_IF_FREE, (email,))
+    await cursor.execute(_LOCK_SENDER_IF_FREE, (email,))
     row = await cursor.fetchone()
     return sender_state(row, defaults) if row else None
 
 
 async def read_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
     """A sender's row, locked, once it is free; None if there is none."""
-    await cursor.execute(_ONE, (email,))
+    await cursor.execute(_LOCK_SENDER, (email,))
     row = await cursor.fetchone()
     return sender_state(row, defaults) if row else None
 
@@ -169,7 +169,7 @@ def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> Send
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
     """Each mailbox's letters by clock hour, by whomever they were sent, as far back as the rolling day can reach."""
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
-    await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
+    await cursor.execute(_READ_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
     for sender, hour, letters in await cursor.fetchall():
         found[sender][utc(hour)] = letters
     return found
@@ -177,7 +177,7 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
 
 async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
     """Letters of each sender that are in flight in any daemon; asked only where Google wants fewer of them."""
-    await cursor.execute(_IN_FLIGHT, (tuple(senders),))
+    await cursor.execute(_COUNT_IN_FLIGHT, (tuple(senders),))
     return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
 
@@ -197,7 +197,7 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
     project wait for the moment that `add_projects` needs.
     """
     wanted = tuple(sorted(set(names)))
-    known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
+    known, rows = await cursor.fetch_batch([(_READ_KNOWN_PROJECTS, (wanted,)), (_LOCK_PROJECTS, (wanted,))])
     ours = {
         name: ProjectState(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
         for name, tat, latency, seen, now in rows
@@ -217,14 +217,14 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
     rows = [(name,) for name in sorted(names)]
 
     async def work(cursor: Cursor) -> None:
-        await cursor.execute(*insert_many(_NEW_PROJECTS, rows))
+        await cursor.execute(*insert_many(_INSERT_PROJECTS, rows))
 
     await database.read(work, what="add projects")
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
     """Write them."""
-    await cursor.execute(*insert_many(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
+    await cursor.execute(*insert_many(_SET_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
 
 
 async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
@@ -232,7 +232,7 @@ async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
     of_projects: dict[str, float] = {}
     for sender, took in sorted(slowest.items()):
         await _record_latency(cursor, ("senders", "email"), sender, took)
-        await cursor.execute(_PROJECT_OF, (sender,))
+        await cursor.execute(_READ_PROJECT, (sender,))
         if project := (await cursor.fetchone())[0]:
             of_projects[project] = max(took, of_projects.get(project, 0.0))
     for project, took in sorted(of_projects.items()):
@@ -244,7 +244,7 @@ async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, too
     if row := await cursor.fetchone():  # a project without a limit has none
         before, seen, now = row
         latency = rate_limit.update_latency(took, before=before, seen=seen, now=now)
-        await cursor.execute(_RECORD_LATENCY.format(*where), (latency, name))
+        await cursor.execute(_SET_LATENCY.format(*where), (latency, name))
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class RateLimits:
     async def _acquire(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
         if (it := await read_sender(cursor, sender, self.defaults())) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
-        if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
+        if it.paused and it.pause_cause in _CAUSES_FOR_ALL_CALLS and it.paused_until:
             return it.paused_until - it.now
         tat, wait = rate_limit.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
         if wait:
@@ -280,7 +280,7 @@ class RateLimits:
         if wait := await self._acquire_project(cursor, it, units, new):
             return wait
         if tat != it.tat:
-            await cursor.execute(_CALL, (naive(tat), naive(it.now), sender))
+            await cursor.execute(_DEBIT_CALL, (naive(tat), naive(it.now), sender))
         return timedelta(0)
 
     async def _acquire_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:

@@ -23,8 +23,14 @@ from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, insert_attempts, was_applied
 from mailerd.store.queue.change_events import failed_events, sender_pause, write_resumed
 from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
-from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
-from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
+from mailerd.store.queue.forgotten_sends import (
+    NONE_UNRESOLVED,
+    mark_unsure_before,
+    mark_unsure_late,
+    may_be_carried_out,
+    mode_of,
+)
+from mailerd.store.queue.late_answers import NOT_SENT, resolve_late, resolve_sent_before
 from mailerd.store.queue.rate_limits import in_flight_by_sender, record_latency
 from mailerd.store.queue.reschedule import reschedule, short
 from mailerd.store.queue.side_effects import (
@@ -45,20 +51,20 @@ _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 's
 # First of all, in the order of their ids: a renewal locks the same rows, in that order, and hand-overs and outcomes lie
 # in two statements. A time-out does not help here: the server may run a transaction that was cut off long ago. The
 # primary key is read in its own order. What is read here stays so until the COMMIT.
-_LOCK: Final = """
+_LOCK_RECIPIENTS: Final = """
 SELECT id, job_id, claim_token, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"""
 
 # After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
 _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
 
 # A letter that Google has said to have, or may have, is not handed over again, whatever its row forgot.
-_HAND_OVER: Final = f"""
+_WRITE_HANDOVERS: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
        r.discarding = v.discarding, r.handed_over_at = COALESCE(r.handed_over_at, UTC_TIMESTAMP(6)), r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
-   AND {NOT_SENT} AND {NOT_DOUBTED} AND {NOT_SUPPRESSED}"""
-_HAND_OVER_ROW: Final = (
+   AND {NOT_SENT} AND {NONE_UNRESOLVED} AND {NOT_SUPPRESSED}"""
+_HANDOVER_COLUMNS: Final = (
     "id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding", "digest", "list_id", "overrides",
 )  # fmt: skip
 
@@ -66,7 +72,7 @@ _HAND_OVER_ROW: Final = (
 # is gone would look like sent. So does one whose draft was deleted before it waits. An unresolved one says itself what
 # to check: the row may have forgotten its hand-over. MySQL makes the assignments of a join in any order.
 # `wait` is NULL for a letter that has ended. For `unsure` it is the time of the first check (lease_until), else due_at.
-_OUTCOME: Final = f"""
+_WRITE_OUTCOMES: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.status = v.status, r.attempts = v.attempts, r.error = v.error, r.claim_token = NULL,
        r.message_id = COALESCE(v.message_id, r.message_id),
@@ -79,24 +85,24 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.unanswered = IF(v.ends OR v.forgets, 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
-_OUTCOME_ROW: Final = (
+_OUTCOME_COLUMNS: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
     "discarding", "mode", "draft_id", "checks", "ends",
 )  # fmt: skip
 
-_UNPAUSE: Final = """
+_END_PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
-_NOTE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
+_SET_MODE_AND_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
 # Half of its letters in flight, once for all that were refused together; rate_limit.concurrency lets it grow again.
-_FEWER: Final = """
+_SET_CONCURRENCY: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
-_CONCURRENCY: Final = (
+_READ_CONCURRENCY: Final = (
     "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 )
 # Off the hour that was debited: off a later one, as many letters that did go then would be forgotten.
-_REFUND: Final = """
+_REFUND_HOUR: Final = """
 UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_email = %s AND hour = %s"""
 
 
@@ -119,7 +125,7 @@ class RecordWriter:
         ]
         taken = [one for one, what in zip(records, results, strict=True) if what is WriteResult.APPLIED]
         # To reschedule twice is harmless; what else an earlier try committed had its consequences in the same commit.
-        jobs, senders = _to_wake(taken)
+        jobs, senders = _to_reschedule(taken)
         back = [one.letter.id for one in taken if is_requeued(one)]
         cancelled = await reschedule(cursor, jobs=jobs, senders={}, back=back)
         touched = {one.letter.sender for one in records if updates_sender(one)}
@@ -130,7 +136,7 @@ class RecordWriter:
         await reschedule(cursor, jobs={}, senders=senders)
         written = [one for one, took in zip(records, fresh, strict=True) if took]
         await self._update_senders(cursor, written)
-        await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
+        await self._set_mode_and_project(cursor, [one for one in taken if isinstance(one, Handover)])
         # Last of all, so that the rows of the tallies are locked for that moment only.
         if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
             await cursor.execute(*statement)
@@ -143,7 +149,7 @@ class RecordWriter:
 
     async def _write(self, cursor: Cursor, records: Sequence[Record]) -> list[bool]:
         """Write the rows, the log of attempts and the events; whether each record's row took it."""
-        await cursor.execute(_LOCK, (tuple(record.letter.id for record in records),))
+        await cursor.execute(_LOCK_RECIPIENTS, (tuple(record.letter.id for record in records),))
         rows = {id_: (job, token, status) for id_, job, token, status in await cursor.fetchall()}
         fresh = await _record_handovers(cursor, records, _in_force(records, rows))
         outcomes = [
@@ -152,7 +158,7 @@ class RecordWriter:
             if isinstance(one, Outcome) and rows.get(one.letter.id, ("",))[0] == one.letter.job_id
         ]
         if taken := [one for one, took in outcomes if took]:
-            await cursor.execute(*_update(_OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in taken]))
+            await cursor.execute(*_update(_WRITE_OUTCOMES, _OUTCOME_COLUMNS, [_outcome_row(one) for one in taken]))
             if cursor.rowcount != len(taken):  # a server whose locks do not hold
                 raise OperationalError(1020, "a letter's row has changed though it is locked")
         if outcomes:
@@ -164,9 +170,9 @@ class RecordWriter:
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> WriteResult:
         """What became of a record that its row does not take now."""
         if isinstance(record, Handover):
-            if await sent_before(cursor, record.letter, repeated=repeated):
+            if await resolve_sent_before(cursor, record.letter, repeated=repeated):
                 return WriteResult.RESOLVED
-            if await doubted_before(cursor, record.letter, repeated=repeated):
+            if await mark_unsure_before(cursor, record.letter, repeated=repeated):
                 return WriteResult.IN_DOUBT
             return WriteResult.SUPPRESSED if await suppressed_now(cursor, record) else WriteResult.STALE
         letter, event = record.letter, record.decision.transition.value
@@ -175,9 +181,9 @@ class RecordWriter:
             cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
         ):
             return WriteResult.APPLIED
-        if record.decision.transition is Transition.SENT and await settled_late(cursor, record, repeated=repeated):
+        if record.decision.transition is Transition.SENT and await resolve_late(cursor, record, repeated=repeated):
             return WriteResult.RESOLVED
-        if lost and await doubted_late(cursor, record, by=self.daemon_id):
+        if lost and await mark_unsure_late(cursor, record, by=self.daemon_id):
             return WriteResult.APPLIED
         return WriteResult.STALE
 
@@ -200,7 +206,7 @@ class RecordWriter:
         recovered = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
         for sender in sorted(recovered):
             was = await sender_pause(cursor, sender)
-            await cursor.execute(_UNPAUSE, (sender,))
+            await cursor.execute(_END_PAUSE, (sender,))
             await write_resumed(cursor, was, ended=bool(cursor.rowcount))
         pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
         for sender, (pause, before) in sorted(pauses.items()):
@@ -211,34 +217,34 @@ class RecordWriter:
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
         await record_latency(cursor, slowest)
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
-            await cursor.execute(_REFUND, (letters, sender, hour))
+            await cursor.execute(_REFUND_HOUR, (letters, sender, hour))
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
         if pause.cause is PauseCause.PROJECT_LIMIT:
             senders = sorted(await project_senders(cursor, senders)) or senders
         if pause.cause is PauseCause.TOO_MANY_CONCURRENT:
-            await self._fewer(cursor, sender)
+            await self._halve_concurrency(cursor, sender)
         pauses = before + 1 if pause.cause is PauseCause.DAILY_LIMIT else before
         for one in senders:
             await pause_sender(
                 cursor, one, cause=pause.cause.value, reason=pause.reason, wait=pause.wait, pauses=pauses
             )
 
-    async def _fewer(self, cursor: Cursor, sender: str) -> None:
-        await cursor.execute(_CONCURRENCY, (sender,))
+    async def _halve_concurrency(self, cursor: Cursor, sender: str) -> None:
+        await cursor.execute(_READ_CONCURRENCY, (sender,))
         limit, since, now = await cursor.fetchone()
         allowed = concurrency(limit, since=since, now=now)
         in_flight = await in_flight_by_sender(cursor, (sender,))
         before = in_flight[sender] + 1  # the one that was refused is no longer `sending`
         fewer = max(1, min(before, allowed or before) // 2)
-        await cursor.execute(_FEWER, (fewer, sender))
+        await cursor.execute(_SET_CONCURRENCY, (fewer, sender))
 
-    async def _note(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
+    async def _set_mode_and_project(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
         """Write the sender's mode and project, for the rate limits; last, as senders are locked after jobs."""
         learnt = {one.letter.sender: (one.mode, one.project) for one in handed if updates_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
-            await cursor.execute(_NOTE, (mode, project, sender))
+            await cursor.execute(_SET_MODE_AND_PROJECT, (mode, project, sender))
 
     async def complete_jobs(
         self, jobs: Iterable[str], *, on_retry: Callable[[], None] | None = None
@@ -262,7 +268,7 @@ class RecordWriter:
         return await self.database.read(lambda cursor: count_ended(cursor, jobs), what="count what has ended")
 
 
-def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
+def _to_reschedule(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
     """The jobs and the senders of the letters that come back, and in how many microseconds they are due."""
     jobs: dict[str, int] = {}
     senders: dict[str, int] = {}
@@ -313,7 +319,7 @@ def _handover_update(handed: Sequence[Handover]) -> Statement:
          None if it.discarding else it.letter.digest, it.letter.list_id, int(it.letter.overrides))
         for it in handed
     ]  # fmt: skip
-    return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
+    return _update(_WRITE_HANDOVERS, _HANDOVER_COLUMNS, rows)
 
 
 def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:

@@ -27,21 +27,21 @@ SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_J
 _LOCK_CHECKS: Final = """
 SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
-_CANDIDATES: Final = 50
+_MAX_CANDIDATES: Final = 50
 """Unresolved sends that are read to find some of different senders."""
 
-_READ: Final = """
+_READ_UNRESOLVED: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.checks, r.mode, r.draft_id,
        r.thread_id, r.claim_token, COALESCE(r.handed_over_at, j.created_at), r.unanswered, r.discarding,
        TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
 
-_TAKE: Final = """
+_TAKE_FOR_CHECK: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET claim_token = %s, daemon_id = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE id IN %s AND status = 'unsure' AND lease_until < UTC_TIMESTAMP(6)"""
 
-_RESOLVE: Final = """
+_WRITE_RESULT: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, checks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
@@ -55,7 +55,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
 # A check without a result is not in the log of attempts. If another daemon has checked since and found the same, the
 # two cannot be distinguished: then both report it, which is better than neither.
-_STILL_UNSURE: Final = """
+_IS_STILL_UNSURE: Final = """
 SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND checks = %s AND error <=> %s"""
 # LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
 UNFINISHED_JOBS: Final = f"""
@@ -63,19 +63,19 @@ SELECT j.id FROM jobs j WHERE {UNFINISHED}
    AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
          LIMIT 1) IS NULL LIMIT %s"""
 
-_KNOWN: Final = """
+_READ_KNOWN_ANSWERS: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
 
-_RENEW: Final = """
+_RENEW_LEASES: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
-_HELD: Final = """
+_READ_HELD: Final = """
 SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
 
 
-_WAITS_FOR_A_PERSON: Final = """
+_SELECT_WAITING_FOR_PERSON: Final = """
 SELECT r.id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
  WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.lease_until IS NULL
    AND r.draft_id IN %s"""
@@ -114,19 +114,19 @@ class RecoveryQueries:
     """Of a daemon: what it knows of letters that a database which has taken over may have forgotten."""
 
     async def take_unresolved(
-        self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None
+        self, *, limit: int = 5, per_sender: int = 5, under_way: Mapping[str, int] | None = None
     ) -> list[UnresolvedSend]:
-        """Unresolved sends taken for a check; at most `limit`, and per sender `each` less those in `looking`.
+        """Take unresolved sends for a check: at most `limit`, of each sender `per_sender` less its checks `under_way`.
 
         Raises:
             DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its check expires.
         """
-        looking = looking or {}
-        busy = "", *(sender for sender, looks in looking.items() if looks >= each)
+        under_way = under_way or {}
+        busy = "", *(sender for sender, checks in under_way.items() if checks >= per_sender)
         found = await self.database.read_rows(
-            _DUE_CHECKS, (busy, _CANDIDATES), what="look for doubts", bound=self.database.probe_timeout
+            _DUE_CHECKS, (busy, _MAX_CANDIDATES), what="look for doubts", bound=self.database.probe_timeout
         )
-        room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
+        room = defaultdict(lambda: per_sender, {sender: per_sender - checks for sender, checks in under_way.items()})
         ids: list[int] = []
         for id_, sender in found:
             if room[sender] > 0 and len(ids) < limit:
@@ -143,10 +143,10 @@ class RecoveryQueries:
         await cursor.execute(_LOCK_CHECKS, (ids,))
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
-        await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.check_lease), ids))
-        await cursor.execute(_KNOWN, (ids, ids))
+        await cursor.execute(_TAKE_FOR_CHECK, (token, self.daemon_id, micros(self.check_lease), ids))
+        await cursor.execute(_READ_KNOWN_ANSWERS, (ids, ids))
         known = dict(await cursor.fetchall())
-        await cursor.execute(_READ, (ids,))
+        await cursor.execute(_READ_UNRESOLVED, (ids,))
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]
         return [
             UnresolvedSend(
@@ -180,7 +180,7 @@ class RecoveryQueries:
         wait = micros(it.retry_in) if it.retry_in is not None else None
         checks, error = letter.checks + 1, short(it.error)
         await cursor.execute(
-            _RESOLVE,
+            _WRITE_RESULT,
             (
                 status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
                 *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, letter.id, letter.token,
@@ -207,7 +207,7 @@ class RecoveryQueries:
             return await was_applied(
                 cursor, letter.id, token=letter.token, event=it.transition.value, by=self.daemon_id
             )
-        await cursor.execute(_STILL_UNSURE, (letter.id, letter.checks + 1, short(it.error)))
+        await cursor.execute(_IS_STILL_UNSURE, (letter.id, letter.checks + 1, short(it.error)))
         return bool(await cursor.fetchall())
 
     async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
@@ -220,10 +220,10 @@ class RecoveryQueries:
         ids = tuple({id_ for id_, _ in pairs})  # for the range; the pairs are the fence
 
         async def work(cursor: Cursor) -> set[tuple[int, str]]:
-            await cursor.execute(_RENEW, (micros(lease), ids, pairs))
+            await cursor.execute(_RENEW_LEASES, (micros(lease), ids, pairs))
             if cursor.rowcount == len(pairs):
                 return set(pairs)
-            await cursor.execute(_HELD, (ids, pairs))
+            await cursor.execute(_READ_HELD, (ids, pairs))
             return {(id_, token) for id_, token in await cursor.fetchall()}
 
         return await self.database.transaction(work, what="renew leases")
@@ -255,7 +255,7 @@ class RecoveryQueries:
         """
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(_WAITS_FOR_A_PERSON, (sender, tuple(drafts)))
+            await cursor.execute(_SELECT_WAITING_FOR_PERSON, (sender, tuple(drafts)))
             if not (ids := tuple(row[0] for row in await cursor.fetchall())):
                 return 0
             await cursor.execute(_CHECK_NOW, (ids,))

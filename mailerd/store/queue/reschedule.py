@@ -10,7 +10,7 @@ _RESCHEDULE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
-_STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+_LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 # What comes back from the wire into a cancelled job has nothing to wait for. Only what came back in this transaction:
 # its rows are locked, and to wait here for those of another, which waits for our job, would be a deadlock.
 _CANCEL_RETURNED: Final = """
@@ -62,7 +62,7 @@ async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]
     An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
     ours can be seen, find none, and never be claimed again.
     """
-    await cursor.execute(_STATUS, (job,))
+    await cursor.execute(_LOCK_JOB, (job,))
     row = await cursor.fetchone()
     match row and JobStatus(row[0]):
         case JobStatus.CANCELLED:

@@ -15,21 +15,21 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 NOTE: Final = "the database was restored from a backup: it may have been sent since, and is looked for first"
 _ROWS_AT_ONCE: Final = 500
 """Letters of one transaction."""
-_ALIVE: Final = """
+_FIND_RUNNING_DAEMON: Final = """
 SELECT host, pid FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND LIMIT 1"""
 # A letter that was not due yet cannot have been sent. One that waits for a person is looked for again, since a sign-in
 # that may read the sent mail can have come meanwhile.
-_OPEN: Final = f"""
+_FROM_OPEN: Final = f"""
   FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
  WHERE {UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)
    AND (r.status IN ('waiting', 'sending') OR (r.status = 'unsure' AND r.lease_until IS NULL))"""
-_COUNT: Final = f"SELECT j.sender_email, COUNT(*) {_OPEN} GROUP BY j.sender_email ORDER BY j.sender_email"
-_NEXT: Final = f"""
-SELECT r.id, r.status, r.attempts, r.draft_id {_OPEN} AND r.id > %s ORDER BY r.id LIMIT %s"""
+_COUNT_OPEN: Final = f"SELECT j.sender_email, COUNT(*) {_FROM_OPEN} GROUP BY j.sender_email ORDER BY j.sender_email"
+_SELECT_OPEN: Final = f"""
+SELECT r.id, r.status, r.attempts, r.draft_id {_FROM_OPEN} AND r.id > %s ORDER BY r.id LIMIT %s"""
 # Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot be
 # read a person decides. `handed_over_at` NULL: the search goes back to the time when the job was accepted.
-_DOUBT: Final = """
+_MARK_UNSURE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, mode = IF(draft_id IS NULL, 'direct', 'draft'), unanswered = 1, discarding = 1, error = %s,
        checks = 0, handed_over_at = NULL, nothing_found_at = NULL, claim_token = NULL, lease_until = UTC_TIMESTAMP(6),
@@ -55,8 +55,8 @@ class RestoredQueue:
         """
 
         async def work(cursor: Cursor) -> dict[str, int]:
-            await _nobody_sends(cursor)
-            await cursor.execute(_COUNT)
+            await _refuse_if_daemon_runs(cursor)
+            await cursor.execute(_COUNT_OPEN)
             return dict(await cursor.fetchall())
 
         return await self.database.read(work, what="count open letters")
@@ -70,27 +70,27 @@ class RestoredQueue:
         """
         last, done = 0, 0
         while True:
-            last, number = await self.database.transaction(partial(_doubt, last=last), what="doubt letters")
+            last, number = await self.database.transaction(partial(_mark_unsure, last=last), what="doubt letters")
             if not number:
                 return done
             done += number
 
 
-async def _nobody_sends(cursor: Cursor) -> None:
-    await cursor.execute(_ALIVE)
+async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
+    await cursor.execute(_FIND_RUNNING_DAEMON)
     for host, pid in await cursor.fetchall():
         raise DaemonRunsError(f"daemon {host}:{pid} runs on this database: stop it first, then say this again")
 
 
-async def _doubt(cursor: Cursor, *, last: int) -> tuple[int, int]:
+async def _mark_unsure(cursor: Cursor, *, last: int) -> tuple[int, int]:
     """The next letters after row `last`; the last of them, and how many."""
-    await _nobody_sends(cursor)
-    await cursor.execute(_NEXT, (last, _ROWS_AT_ONCE))
+    await _refuse_if_daemon_runs(cursor)
+    await cursor.execute(_SELECT_OPEN, (last, _ROWS_AT_ONCE))
     rows = await cursor.fetchall()
     if not rows:
         return last, 0
     unsure, token = after(State.SENDING, Transition.LOST).value, new_id()
-    await cursor.execute(_DOUBT, (unsure, NOTE, tuple(row[0] for row in rows)))
+    await cursor.execute(_MARK_UNSURE, (unsure, NOTE, tuple(row[0] for row in rows)))
     lost = Transition.LOST.value
     sql, values = insert_attempts(
         [AttemptRow(id_, attempts, token, token, lost, draft_id=draft, error=NOTE) for id_, _, attempts, draft in rows]

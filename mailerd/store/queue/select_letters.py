@@ -29,24 +29,24 @@ ROWS: Final = f"""
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
-_ALONE: Final = f"""
+_SELECT_ALONE: Final = f"""
 SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks
   FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
-_JOB_ALONE: Final = """
+_LOCK_JOB: Final = """
 SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL,
        list_id, override_suppression
   FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
 
 # Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
-_TAKE: Final = """
+_TAKE_LETTERS: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, attempts = attempts + 1, claim_token = %s, daemon_id = %s,
        lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, updated_at = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = %s"""
-_MINE: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND claim_token = %s"
+_TAKEN: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND claim_token = %s"
 
-_JOB_TURNS: Final = """
+_END_JOB_TURNS: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = IF(id IN %s, %s, status), started_at = IF(id IN %s, COALESCE(started_at, UTC_TIMESTAMP(6)), started_at),
        next_claim_at = CASE id {whens} END
@@ -60,7 +60,7 @@ SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
 
 
-_ALONE_REST: Final = timedelta(seconds=1)
+_ALONE_DELAY: Final = timedelta(seconds=1)
 """How long a job waits whose due letters must all be sent alone, so that claims do not try it all the time."""
 
 
@@ -98,7 +98,7 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
 
 async def job(cursor: Cursor, id_: str) -> ClaimedJob | None:
     """One job, locked; None if it may not be claimed from, or another transaction holds it."""
-    await cursor.execute(_JOB_ALONE, (id_,))
+    await cursor.execute(_LOCK_JOB, (id_,))
     row = await cursor.fetchone()
     return _job(row) if row else None
 
@@ -132,7 +132,7 @@ async def take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimO
 
 async def take_alone(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
     """Take this letter of the job, and no other."""
-    await cursor.execute(_ALONE, (recipient, State.WAITING.value))
+    await cursor.execute(_SELECT_ALONE, (recipient, State.WAITING.value))
     await _take(cursor, [selection], owner)
 
 
@@ -161,11 +161,11 @@ async def _mark(cursor: Cursor, ids: Sequence[int], owner: ClaimOwner) -> dict[i
         return None
     lease = micros(owner.lease)
     taken = after(State.WAITING, Transition.CLAIMED).value
-    await cursor.execute(_TAKE, (taken, owner.token, owner.daemon_id, lease, tuple(ids), State.WAITING.value))
+    await cursor.execute(_TAKE_LETTERS, (taken, owner.token, owner.daemon_id, lease, tuple(ids), State.WAITING.value))
     if cursor.rowcount == len(ids):
         return None
     # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
-    await cursor.execute(_MINE, (tuple(ids), owner.token))
+    await cursor.execute(_TAKEN, (tuple(ids), owner.token))
     return dict(await cursor.fetchall())
 
 
@@ -182,10 +182,10 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
             now = naive(by_job[job].turn.now)
             if crashes >= ALONE_AFTER and now is not None and due_at <= now:
                 by_job[job].alone = id_
-                next_at[job] = now + _ALONE_REST
+                next_at[job] = now + _ALONE_DELAY
     began = tuple(selection.job.id for selection in selections if selection.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
-    statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
+    statement = _END_JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
     await cursor.execute(statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at))))
 
 

@@ -20,7 +20,7 @@ SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
  WHERE next_claim_at <= UTC_TIMESTAMP(6)
    AND email NOT IN %s ORDER BY next_claim_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
 # An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
-_END: Final = """
+_END_TURNS: Final = """
 INSERT INTO senders (email, next_claim_at, tat, gap_until, created_at) VALUES %s
     ON DUPLICATE KEY UPDATE next_claim_at = VALUES(next_claim_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
 _DEBIT_HOUR: Final = """
@@ -29,7 +29,7 @@ INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
 
 PROBE_INTERVAL: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
-_FULL: Final = timedelta(milliseconds=500)
+_WAIT_WHEN_FULL: Final = timedelta(milliseconds=500)
 """How long a sender rests that has as many letters in flight as Google allows it."""
 
 
@@ -179,7 +179,7 @@ async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     in_flight_by_sender = await rate_limits.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
     for turn in turns:
         free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
-        turn.cap(Budget(letters=free, next_at=turn.now + _FULL))
+        turn.cap(Budget(letters=free, next_at=turn.now + _WAIT_WHEN_FULL))
 
 
 def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
@@ -237,4 +237,4 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
         for turn in sorted(turns, key=lambda turn: turn.sender.email)
     ]
     if rows:
-        await cursor.execute(*insert_many(_END, rows))
+        await cursor.execute(*insert_many(_END_TURNS, rows))

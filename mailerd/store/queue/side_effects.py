@@ -19,7 +19,7 @@ from mailerd.store.queue.change_events import sender_pause, write_paused
 from mailerd.store.queue.reschedule import short
 
 # A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
-_MEMBERS: Final = """
+_SELECT_PROJECT_SENDERS: Final = """
 SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
 
 
@@ -58,11 +58,11 @@ def pauses_project(record: Record) -> bool:
 
 async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     """The senders of the same projects, these included."""
-    await cursor.execute(_MEMBERS, (tuple(senders),))
+    await cursor.execute(_SELECT_PROJECT_SENDERS, (tuple(senders),))
     return {email for (email,) in await cursor.fetchall()}
 
 
-_PAUSE: Final = """
+_PAUSE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
@@ -72,17 +72,17 @@ async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, w
     """Let nothing of the sender be claimed for `wait`; whether that is longer than before. The event is written too."""
     was = await sender_pause(cursor, email)
     lasts = micros(wait)
-    await cursor.execute(_PAUSE, (lasts, cause, short(reason, 500), pauses, email, lasts))
+    await cursor.execute(_PAUSE_SENDER, (lasts, cause, short(reason, 500), pauses, email, lasts))
     if cursor.rowcount != 1:
         return False
     await write_paused(cursor, was, cause=cause, reason=reason, lasts=wait)
     return True
 
 
-_KEYS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
-_THERE: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
+_KEY_COLUMNS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
+_ROWS: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
 # Outside any transaction: the locks end with the statement, and block no other session.
-_FREE: Final = f"{_THERE} FOR UPDATE SKIP LOCKED"
+_FREE_ROWS: Final = f"{_ROWS} FOR UPDATE SKIP LOCKED"
 
 _Row = tuple[str, str]
 """A table's name and a key."""
@@ -124,7 +124,7 @@ async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
     statements: list[Statement] = []
     for table in tables:
         names = tuple(sorted(name for of, name in rows if of == table))
-        statements += [(sql.format(key=_KEYS[table], table=table), (names,)) for sql in (_THERE, _FREE)]
+        statements += [(sql.format(key=_KEY_COLUMNS[table], table=table), (names,)) for sql in (_ROWS, _FREE_ROWS)]
     found = [{name for (name,) in answer} for answer in await cursor.fetch_batch(statements)]
     return {
         (table, name)

@@ -27,7 +27,7 @@ _INTERVAL: Final = 60.0
 _PAGE: Final = 500
 """Senders of one statement."""
 # Only those that have a due job and no pause: in a database at rest there is none.
-_STALE: Final = f"""
+_SELECT_STALE: Final = f"""
 SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
        (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
          WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
@@ -40,7 +40,7 @@ SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.
 _RESCHEDULE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s AND next_claim_at = %s"""
 
-_SIGN_INS: Final = (
+_SIGN_IN_CAUSES: Final = (
     PauseCause.NO_CREDENTIALS.value,
     PauseCause.TOKEN_REFUSED.value,
     PauseCause.CLIENT_REFUSED.value,
@@ -48,10 +48,10 @@ _SIGN_INS: Final = (
     PauseCause.SCOPE_MISSING.value,
 )
 """Causes of pauses that another credential file may end."""
-_SIGNED_OUT: Final = """
+_SELECT_SIGN_IN_PAUSES: Final = """
 SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
 # The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
-_PROBE: Final = """
+_END_PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6), next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6))
  WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
@@ -76,7 +76,7 @@ async def find_stale_turns(
     last = ""
     while True:
         rows = await _page(database, last, beyond)
-        found += [StaleTurn(row[0], at) for row in rows if _free(row, defaults) and (at := utc(row[-3]))]
+        found += [StaleTurn(row[0], at) for row in rows if _may_send_now(row, defaults) and (at := utc(row[-3]))]
         if len(rows) < _PAGE:
             return found
         last = rows[-1][0]
@@ -84,11 +84,11 @@ async def find_stale_turns(
 
 async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
     return await database.read_rows(
-        _STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
+        _SELECT_STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
     )
 
 
-def _free(row: Sequence[Any], defaults: DefaultLimits) -> bool:
+def _may_send_now(row: Sequence[Any], defaults: DefaultLimits) -> bool:
     """Whether minute, gap, day and project allow a letter at this moment."""
     *columns, _, project_tat, used = row
     it = rate_limits.sender_state(columns, defaults)
@@ -139,6 +139,6 @@ class StaleTurns:
             await cursor.execute(_RESCHEDULE, (one.email, naive(one.next_claim_at)))
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
-        await cursor.execute(_SIGNED_OUT, (_SIGN_INS,))
+        await cursor.execute(_SELECT_SIGN_IN_PAUSES, (_SIGN_IN_CAUSES,))
         for (email,) in await cursor.fetchall():
-            await cursor.execute(_PROBE, (email, _SIGN_INS))
+            await cursor.execute(_END_PAUSE, (email, _SIGN_IN_CAUSES))

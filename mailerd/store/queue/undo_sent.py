@@ -12,7 +12,7 @@ from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attempt, was_applied
 from mailerd.store.queue.reschedule import reschedule
 
-_LETTER: Final = """
+_READ_LETTER: Final = """
 SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
  WHERE r.job_id = %s AND r.seq = %s"""
 # The draft stays the letter's own, so that it can go out once at most, whatever else is still under way. The attempt is
@@ -22,9 +22,9 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, checks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
-_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+_LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
-_NOTE: Final = "it was recorded as sent because its draft was gone, and the draft is there"
+_REASON: Final = "it was recorded as sent because its draft was gone, and the draft is there"
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
 
 
 async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list[UndoneSend]:
-    await cursor.execute(_LETTER, (job, seq))
+    await cursor.execute(_READ_LETTER, (job, seq))
     if (row := await cursor.fetchone()) is None:
         return []
     id_, to, attempts, sender = row
-    await cursor.execute(_UNDO, (after(State.SENT, Transition.UNDONE).value, _NOTE, id_, draft))
+    await cursor.execute(_UNDO, (after(State.SENT, Transition.UNDONE).value, _REASON, id_, draft))
     if cursor.rowcount != 1:
         return []
     it = UndoneSend(id_, job, to, sender, token=new_id())
     event = Transition.UNDONE.value
-    await log_attempt(cursor, AttemptRow(id_, attempts, it.token, by, event, draft_id=draft, error=_NOTE))
-    undone = {"recipient_id": id_, "job_id": job, "seq": seq, "email": to, "sender_email": sender, "reason": _NOTE}
+    await log_attempt(cursor, AttemptRow(id_, attempts, it.token, by, event, draft_id=draft, error=_REASON))
+    undone = {"recipient_id": id_, "job_id": job, "seq": seq, "email": to, "sender_email": sender, "reason": _REASON}
     await cursor.execute(
         *insert_events([NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{id_}:{it.token}", undone, job, sender)])
     )
@@ -79,7 +79,7 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
 
 async def reopen(cursor: Cursor, job: str) -> None:
     """Let a completed job go on into which a letter comes back: its counts are no longer what it was completed with."""
-    await cursor.execute(_JOB, (job,))
+    await cursor.execute(_LOCK_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])
     if status is JobStatus.COMPLETED:
         await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))

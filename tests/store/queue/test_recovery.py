@@ -181,12 +181,14 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
             await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    first = await it.take_unresolved(limit=10, each=2)
+    first = await it.take_unresolved(limit=10, per_sender=2)
     assert [doubt.sender for doubt in first] == ["many@example.com"] * 2
-    second = await it.take_unresolved(limit=8, each=2, looking={"many@example.com": 2})
+    second = await it.take_unresolved(limit=8, per_sender=2, under_way={"many@example.com": 2})
     assert [doubt.sender for doubt in second] == ["few@example.com"], "eighty that are due before it do not hide it"
-    assert await it.take_unresolved(limit=7, each=2, looking={"many@example.com": 2, "few@example.com": 1}) == []
-    third = await it.take_unresolved(limit=7, each=2, looking={"many@example.com": 1})
+    assert (
+        await it.take_unresolved(limit=7, per_sender=2, under_way={"many@example.com": 2, "few@example.com": 1}) == []
+    )
+    third = await it.take_unresolved(limit=7, per_sender=2, under_way={"many@example.com": 1})
     assert [doubt.sender for doubt in third] == ["many@example.com"]
     assert third[0].id not in {doubt.id for doubt in first}
 
