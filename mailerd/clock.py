@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
-"""From the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
+"""It translates the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
 ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
-"""What `new_id` makes, for JSON Schema."""
+"""The form of what `new_id` makes, for JSON Schema."""
 ULID: Final = re.compile(ULID_PATTERN, re.ASCII)
 
 
@@ -23,7 +23,7 @@ class Clock:
         return time.monotonic()
 
     def now(self) -> datetime:
-        """The machine's idea of the time, aware UTC; never used for leases, due times or the ledger.
+        """The machine's idea of the time, aware UTC; never used for leases, due times or rate limits.
 
         It writes the Date of a letter, and how long a pause lasts whose end Google has named.
         """

@@ -36,16 +36,16 @@ class Decision:
     transition: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
-    """Until the row is due again (deferred, released), or until the letter is checked at Google (lost)."""
+    """The time until the row is due again (deferred, released), or until the letter is checked at Google (lost)."""
     message_id: str | None = None
     thread_id: str | None = None
     pause: Pause | None = None
     global_backoff: str | None = None
     """Why Google cannot be reached at all: this daemon claims nearly nothing for a while."""
     refused: bool = False
-    """Lost, though Google has answered that it did not send the letter: an earlier send of its draft is unresolved."""
+    """It is lost, though Google refused this send of its draft: an earlier send of that draft is unresolved."""
     same_doubt: bool = False
-    """Lost as before: this try showed nothing new, so it costs no attempt and the count of checks goes on."""
+    """It is lost as before: this try showed nothing new, so it costs no attempt, and the count of checks goes on."""
     forgets: bool = False
     """We deleted the letter's draft: another try creates a new one."""
     discarding: bool = False
@@ -64,7 +64,7 @@ _RECHECK_WAIT: Final = timedelta(seconds=60)
 """A sender whose sign-in is broken is tried again after this time, so that a repaired one goes on by itself."""
 _STAMP_DEFAULT: Final = timedelta(minutes=15)
 _JUST_OVER: Final = timedelta(minutes=1)
-"""A time in Google's answer that is no longer past means that the wait is over; an older one means nothing."""
+"""If a time in Google's answer is past by no more than this, the wait is over; an older time means nothing."""
 _DAILY_BASE: Final = timedelta(hours=1)
 _MAX_PAUSE: Final = timedelta(hours=24)
 _STAMP_MARGIN: Final = timedelta(seconds=5)
@@ -162,8 +162,8 @@ def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
 def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:
     """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
 
-    A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
-    blame, and is looked for later the more often (`checks`) that was so.
+    A check has found the draft, and now Google says that it is gone: one of Google's replicas lags. The letter is not
+    to blame. The next check comes the later, the more often (`checks`) this has happened.
     """
     if decision.transition is not Transition.LOST or not decision.refused or not unanswered:
         return decision

@@ -36,11 +36,11 @@ class Step(StrEnum):
     SUPPRESS = "suppress"
     """The address gets no letters any more: it does not exist."""
     COUNT_SOFT = "count_soft"
-    """One more soft bounce; a third in a row ends it."""
+    """It is one more soft bounce; the third in a row suppresses the address."""
     COUNT_BLOCKED = "count_blocked"
-    """One more block; many of them pause the sender."""
+    """It is one more blocked letter; many of them pause the sender."""
     COUNT_UNKNOWN = "count_unknown"
-    """Many at once look like a limit that was reached, and pause the sender."""
+    """It failed for an unknown cause; many such failures at once look like a reached limit, and pause the sender."""
     UNDO = "undo"
     """The letter was not sent: it waits again."""
     UNSUBSCRIBE = "unsubscribe"
@@ -51,11 +51,11 @@ class Evidence:
     """What is known about a message beside its meaning."""
 
     from_google: bool
-    """Google itself wrote it, by its own authentication result."""
+    """Google itself wrote the message, by Google's own authentication result."""
     forged: bool
-    """The domain in From disowns it."""
+    """The domain in From says, by its policy, that it did not send the message."""
     in_thread: bool
-    """It stands in the thread of the letter."""
+    """The message stands in the thread of the letter."""
     has_key: bool
     """The letter that came back in it has the letter's own key and the proof that belongs to it."""
     body_read: bool
@@ -97,9 +97,9 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
 
 
 def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
-    """Google's own notice in the letter's thread is believed; another server's, where our key and its proof came back.
+    """Google's own notice in the letter's thread is believed; another server's, if our key and its proof came back.
 
-    A recipient can write the second kind about the own letter: it has to name the address that it then concerns.
+    Recipients can forge the second kind for their own letter, so it must name the letter's address.
     """
     googles = evidence.from_google and evidence.in_thread and _concerns(meaning, to)
     returned = evidence.has_key and not evidence.forged and _names(meaning, to)
@@ -142,7 +142,7 @@ def kind_of(meaning: Classification) -> str:
 
 
 SOFT_IN_A_ROW: Final = 3
-"""Soft bounces within 30 days, and no letter between them that did not bounce, after which an address is suppressed."""
+"""An address is suppressed after so many soft bounces within 30 days with no other letter between them."""
 BLOCKED_SHARE: Final = 0.05
 MIN_BLOCKED: Final = 10
 BLOCKED_OF_LAST: Final = 200

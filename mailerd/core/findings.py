@@ -29,13 +29,13 @@ class Finding:
     gmail_id: str
     thread_id: str
     at: datetime
-    """When it came, by Google's clock."""
+    """When the message came, by Google's clock."""
     letter: SentLetter | None
-    """None: its row is pruned; an unsubscribe counts all the same."""
+    """The letter that it concerns. None: its row is pruned; an unsubscribe counts all the same."""
     meaning: Classification
     consequence: Consequence
     unsubscribes: tuple[int, bytes] | None = None
-    """The list and the digest of the address that a token names."""
+    """The list that a token names, and the digest of the address."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class InboxCursor:
 
     history_id: int | None
     internal_date: int | None
-    """Milliseconds since 1970."""
+    """The moment up to which all is read, in milliseconds since 1970."""
     waiting_from: int | None = None
     """The history id behind which messages wait to be examined that stand in no thread of ours; None: none does."""
 
@@ -79,15 +79,15 @@ class InboxLease:
     token: str
     cursor: InboxCursor
     now: datetime
-    """By the database's clock."""
+    """The time of the lease, by the database's clock."""
     idle: bool
-    """None of its letters waits for units: it has none, or is paused."""
+    """No letter of the sender waits for units: it has none, or is paused."""
     units_per_minute: int
-    """0: no limit."""
+    """The units that the sender may use in a minute; 0: no limit."""
     spent: tuple[tuple[datetime, int], ...]
-    """When the rounds of late ended, and the units that each used."""
+    """When each of the last rounds ended, and the units that it used."""
     today: int
-    """Units that the rounds of the last 24 hours have used."""
+    """The units that the rounds of the last 24 hours have used."""
     scope: str
     failing_id: str | None
     failures: int
@@ -99,7 +99,7 @@ class UndoneByLimit:
 
     letter: SentLetter
     cancelled: bool
-    """Its job was cancelled meanwhile."""
+    """Its job was cancelled meanwhile, and so is the letter."""
 
 
 @dataclass
@@ -107,9 +107,9 @@ class Written:
     """What a batch of findings has changed."""
 
     fresh: list[Found] = field(default_factory=list)
-    """Those that were not known before."""
+    """The findings that were not known before."""
     changed: list[Finding] = field(default_factory=list)
-    """Those of them that gave a letter its fate."""
+    """The findings among `fresh` that gave a letter its fate."""
     undone: list[UndoneByLimit] = field(default_factory=list)
     suppressed: list[AddedSuppression] = field(default_factory=list)
     paused: list[tuple[str, str, float]] = field(default_factory=list)

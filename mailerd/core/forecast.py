@@ -16,7 +16,7 @@ _STEPS: Final = 4000
 """Hours and waits that are simulated at most: half a year."""
 _ROUNDS: Final = 4
 _A_STOP: Final = timedelta(minutes=15)
-"""A wait so long divides two send windows."""
+"""A wait of this length or more divides two send windows."""
 _AT_ONCE: Final = timedelta(minutes=1)
 _WEEK: Final = timedelta(days=6)
 
@@ -27,7 +27,7 @@ class Queued:
 
     letters: int
     first: bool
-    """It has a higher priority: all of its letters go first. Else the two take turns, letter by letter."""
+    """It has a higher priority, so all its letters go first. Otherwise the two jobs take turns, letter by letter."""
     due: datetime
 
 
@@ -37,26 +37,26 @@ class ForecastInputs:
 
     now: datetime
     letters: int
-    """Its own that wait."""
+    """How many letters of the job wait."""
     due: datetime
-    """When the first of them is."""
+    """When the first of these letters is due."""
     queue: tuple[Queued, ...]
     limits: SenderLimits
     since: datetime
     """When the sender's warm-up began."""
     units: int
-    """What one letter costs."""
+    """How many units one letter costs."""
     tat: datetime | None
     hours: Mapping[datetime, int]
     gap_until: datetime | None
     paused_until: datetime | None
-    """None when the sender is not paused now."""
+    """The end of the pause; None when the sender is not paused now."""
     pause_cause: str | None = None
     pause_reason: str | None = None
     last_due: datetime | None = None
-    """When the last of its letters is due, where some were put off; None: all are due together."""
+    """When the last of these letters is due, where some were put off; None: all are due together."""
     error: str | None = None
-    """What the last attempt said of the letter that is due first."""
+    """The error of the last attempt of the letter that is due first."""
     job_paused: bool = False
     unresolved: "UnresolvedSends | None" = None
     next_claim_at: datetime | None = None
@@ -64,7 +64,7 @@ class ForecastInputs:
     repair: str | None = None
     """What a person has to do before a letter of the sender can go; None: nothing."""
     measured: float = 0.0
-    """Letters of the sender in the last minute, where no limit says how many go in one; 0: not known."""
+    """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class UnresolvedSends:
 
     letters: int
     manual: int
-    """Those that no check can resolve: a person settles them."""
+    """How many of them no check can resolve: a person has to settle them."""
     look_at: datetime | None
-    """When the first of the others is checked."""
+    """When the first of the other letters is checked."""
 
 
 @dataclass(frozen=True)
 class SendWindow:
-    """Letters of the job that go without a stop."""
+    """Letters of the job that go one after the other without a stop."""
 
     begins: datetime
     ends: datetime
@@ -89,15 +89,15 @@ class SendWindow:
 
 @dataclass(frozen=True)
 class Forecast:
-    """When its letters go."""
+    """When the letters of a job go."""
 
     windows: tuple[SendWindow, ...]
     whole: bool
-    """False: the end is too far away to be computed."""
+    """Whether the end was computed; False: it is too far away."""
     queued_before: int
-    """Letters of other jobs that go before its last one."""
+    """How many letters of other jobs go before the last letter of this job."""
     per_minute: float | None
-    """Letters of the sender in a minute; None: as fast as Google answers."""
+    """How many letters of the sender go in a minute; None: as fast as Google answers."""
     until: str = ""
     """What has to happen before any letter goes and any time can be named."""
 

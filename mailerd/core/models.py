@@ -34,18 +34,18 @@ class ClaimedRecipient:
     to_email: str
     to_name: str | None
     variables: str | None
-    """JSON, the recipient's own."""
+    """The recipient's own variables, as JSON."""
     attempt: int
-    """1 is the first; this claim is counted."""
+    """The number of this attempt: 1 is the first, and this claim is counted."""
     token: str
     draft_id: str | None = None
     thread_id: str | None = None
     unanswered: bool = False
     """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
     checks: int = 0
-    """How often it was looked for since a send of this draft had no answer."""
+    """How often it was checked at Google since a send of this draft had no answer."""
     pauses: int = 0
-    """The sender's daily limits since its last success."""
+    """How often the sender has met its daily limit since its last success."""
     probing: bool = False
     """The sender was paused before; a success of this letter ends that."""
     sender_mode: Mode | None = None
@@ -55,17 +55,17 @@ class ClaimedRecipient:
     latency_threshold: float = math.inf
     """Seconds from its claim to Google's answer above which the sender's row has to know; see core/rate_limit.py."""
     hour: datetime | None = None
-    """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
+    """The hour that was debited for it: if it comes back unsent, it is refunded to that hour."""
     digest: bytes | None = None
     """The digest of its address, by which suppressions are found."""
     proof: str = ""
-    """X-Mailerd-Proof: see core/returned.py."""
+    """Its header X-Mailerd-Proof: see core/returned.py."""
     list_id: int = EVERYTHING
-    """The list of its job; 0: it has none."""
+    """The list of its job; 0: the job has none."""
     overrides: bool = False
     """Its job goes also to who has opted out; a hard bounce binds it all the same."""
     suppressed: Reason | None = None
-    """Why it may not go, as the claim found it."""
+    """Why it must not be sent, as the claim found it; None: it may be sent."""
 
     @property
     def key(self) -> str:
@@ -82,11 +82,11 @@ class ClaimedJob:
     sender: str
     total: int
     age: float = 0.0
-    """Seconds since it was accepted, or since its send_at."""
+    """Seconds since the job was accepted, or since its send_at."""
     begun: bool = False
     """Whether letters of it were claimed before."""
     list_id: int = EVERYTHING
-    """What its recipients can leave; 0: it has no list."""
+    """The list that its recipients can leave; 0: it has none."""
     overrides: bool = False
     """It goes also to who has opted out; a hard bounce binds it all the same."""
 
@@ -106,7 +106,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Handover:
-    """To be recorded before Google is asked to send: how, and by which draft; or before it is asked to delete that."""
+    """Is recorded before Google is asked to send a letter, or to delete its draft: how, and by which draft."""
 
     letter: ClaimedRecipient
     mode: Mode
@@ -115,16 +115,16 @@ class Handover:
     project: str | None = None
     """The Cloud project whose quota the sender uses, as its credentials tell."""
     unanswered: bool = False
-    """As in the letter; a new draft has no send behind it."""
+    """As in the letter: an earlier send of this draft had no answer. A new draft was never sent."""
     discarding: bool = False
     """Google refused the letter, and its draft is deleted next."""
     pause: Pause | None = None
-    """What that refusal means for its sender: nothing more is claimed meanwhile."""
+    """The pause of the sender that this refusal causes: nothing more of it is claimed meanwhile."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """To be recorded after an attempt."""
+    """Is recorded after an attempt."""
 
     letter: ClaimedRecipient
     decision: Decision
@@ -162,22 +162,22 @@ class ExpiredClaim:
     to_email: str
     attempt: int
     token: str
-    """Of the claim that has ended."""
+    """The token of the claim that has ended."""
     daemon_id: str | None
     status: State
-    """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""
+    """The new state: unsure if it was handed over; else waiting, failed or cancelled with its job."""
     error: str
     look_in: timedelta
     """How long until it is checked at Google, where it is unsure."""
     done: int = 0
-    """Where it is failed: how many letters of its job are finished, itself included."""
+    """If it is failed: how many letters of its job are finished, itself included."""
     total: int = 0
-    """How many letters its job has."""
+    """If it is failed: how many letters its job has."""
 
 
 @dataclass(frozen=True)
 class UnresolvedSend:
-    """An unsure row that is taken for a look."""
+    """An unsure row that is taken for a check at Google."""
 
     id: int
     job_id: str
@@ -193,13 +193,13 @@ class UnresolvedSend:
     unanswered: bool
     """A drafts.send of this draft had no answer. Otherwise Google has refused every one."""
     discarding: bool
-    """Its worker was deleting the draft; it is not known whether it did."""
+    """Its worker was deleting the draft; it is not known whether the draft was deleted."""
     known_message_id: str | None
-    """What a fenced-off worker left in the log of attempts: Google's own answer."""
+    """The message id that Google answered to a worker whose claim had ended, from the log of attempts."""
     nothing_found_for: timedelta | None
-    """Since a look read the sent mail and did not find it; None: none has. A look that failed is none."""
+    """The time since a check read the sent mail and did not find it; None: no check has. Failed ones do not count."""
     since: datetime
-    """It cannot have been sent before: Google had not been asked to, or its job did not exist."""
+    """It cannot have been sent before this time: Google had not been asked, or its job did not exist."""
 
     @property
     def key(self) -> str:

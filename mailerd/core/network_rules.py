@@ -48,7 +48,7 @@ class NetworkRules:
 
     allow_http: bool = False
     ports: frozenset[int] = frozenset({443, 8443})
-    """Empty: every port."""
+    """The ports that may be used; empty: every port."""
     allow_networks: tuple[Network, ...] = ()
     """Networks that are not public, and may be reached all the same."""
 

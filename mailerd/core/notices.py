@@ -39,7 +39,7 @@ class Kind(StrEnum):
     """Google itself did not send the letter, since the mailbox had used up its day."""
     REPLY = "reply"
     AUTO_REPLY = "auto_reply"
-    """A program answered: out of office, a ticket system."""
+    """A program answered, such as an out-of-office reply or a ticket system."""
     UNSUBSCRIBE = "unsubscribe"
     """A letter to the address of List-Unsubscribe, with a token."""
     OTHER = "other"
@@ -55,18 +55,18 @@ class Reported:
 
     address: str
     action: str = ""
-    """Lower case: failed, delayed, delivered, relayed, expanded."""
+    """What was done, in lower case: failed, delayed, delivered, relayed, expanded."""
     status: str = ""
     """The enhanced code (RFC 3463), such as 5.1.1; "" when there is none."""
     diagnostic: str = ""
     remote: bool = False
-    """Another server refused it (Remote-MTA), in whose words the rest is."""
+    """Another server refused it (Remote-MTA), and the other fields are that server's words."""
     original: str = ""
     """The address that the letter was sent to, where a server has sent it on from there."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Whom it is about."""
+        """The addresses that it is about."""
         return (self.address, self.original) if self.original else (self.address,)
 
 
@@ -78,9 +78,9 @@ class DeliveryReport:
     text: str = ""
     """What its writer says to people; never a word of the letter that came back."""
     key: str = ""
-    """X-Mailerd-Key of the letter that came back."""
+    """The X-Mailerd-Key of the letter that came back."""
     proof: str = ""
-    """X-Mailerd-Proof of the same."""
+    """The X-Mailerd-Proof of the letter that came back."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class InboxMessage:
 
     headers: Headers
     report: DeliveryReport | None = None
-    """None: its body was not read, since it is no notice or the sign-in does not allow it."""
+    """What its body says. None: it was not read, since it is no notice or the sign-in does not allow it."""
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, first to last, as far as it is read."""
@@ -109,11 +109,11 @@ class Classification:
     reason: str = ""
     """The server's words, or ours where there are none."""
     addresses: tuple[str, ...] = ()
-    """Whom it is about, where it says so; several where they fared alike."""
+    """The addresses that it is about, where it names them; several if the same happened to all of them."""
     counts: bool = True
-    """A soft bounce that says something about the mailbox. One for size or content does not."""
+    """Whether a soft bounce says something about the mailbox. One for size or content does not."""
     token: str = ""
-    """Of an unsubscribe."""
+    """The token of an unsubscribe; "" for any other message."""
 
 
 _ADDRESS: Final = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")

@@ -34,7 +34,7 @@ _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
 """How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
 _MIN_LATENCY_MARGIN: Final = 0.4
-"""Seconds of latency margin at least: what a quick network and a busy machine cost a letter now and then."""
+"""The least latency margin in seconds: what a quick network and a busy machine cost a letter now and then."""
 MAX_LATENCY: Final = 8.0
 """Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
 this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the minute."""
@@ -60,17 +60,17 @@ class SenderLimits:
     per_minute: int
     per_day: int
     reserve: int = 0
-    """Letters of the day that are left to the person."""
+    """How many letters of the day are left to the owner of the mailbox."""
     min_gap: float = 0.0
-    """Seconds between two letters at least."""
+    """The least seconds between two letters."""
     warm_up: int = 0
-    """Letters of the first day, when a new sender is to start slowly."""
+    """How many letters go on the first day, where a new sender starts slowly."""
     warm_up_growth: int = 0
-    """So many letters more on each day after."""
+    """How many letters more go on each day after the first."""
     calls: bool = False
-    """Not a limit but seen: other calls than letters have used units lately."""
+    """No limit, but an observation: other calls than letters have used units lately."""
     latency: float = 0.0
-    """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
+    """No limit, but a measurement: seconds from the claim to Google's answer of the sender's slowest recent letter."""
 
     def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
         """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
@@ -89,7 +89,7 @@ class Budget:
     """What may be claimed now."""
 
     letters: int | None
-    """None means no limit."""
+    """How many letters may be claimed; None means no limit."""
     next_at: datetime | None
     """When one more letter than that may be claimed; None: it is not known to be limited."""
 

@@ -15,9 +15,9 @@ from mailerd.core.rate_limit import UNITS
 from mailerd.core.replies import Call
 
 SHARE: Final = 0.01
-"""Of its sender's units in any minute in which letters wait for them, and in any 24 hours."""
+"""The share of a sender's units for reading, in a minute in which letters wait for units, and in any 24 hours."""
 IDLE_SHARE: Final = 0.2
-"""Of those of a minute in which none does, or its sender is paused: no other work needs them, and the day allows it."""
+"""The share in a minute in which no letter waits for units, or the sender is paused: no other work needs them."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Units that reading a notice takes: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]

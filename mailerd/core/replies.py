@@ -43,9 +43,9 @@ class Refused:
     message: str = ""
     """Google's own words, at most 500 characters; for HTML and the like an excerpt."""
     retry_after: float | None = None
-    """Seconds that are not negative, from a Retry-After header; Gmail rarely sends one."""
+    """The seconds of a Retry-After header, never negative; Gmail rarely sends one."""
     answered_at: datetime | None = None
-    """When, by Google's own clock: a time that its text names counts from there, since ours may differ."""
+    """The time of the answer by Google's clock. A time that its text names counts from it: our clock may differ."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Final
 
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
-"""Of a job among the jobs of its sender; higher goes first."""
+"""The bounds of the priority of a job among the jobs of its sender; a higher one goes first."""
 
 
 class State(StrEnum):
@@ -29,15 +29,15 @@ class Transition(StrEnum):
     FAILED = "failed"
     """It will never be accepted, or its attempts are used up."""
     DEFERRED = "deferred"
-    """Not now: the attempt counts, a later one follows."""
+    """It did not work now: the attempt counts, and another one follows."""
     RELEASED = "released"
-    """Not its own fault (throttled, paused, drained): the attempt is refunded."""
+    """It did not work, and not by its own fault (throttled, paused, drained): the attempt is refunded."""
     LOST = "lost"
-    """Google may have the letter; it is not known."""
+    """It is not known whether Google has the letter."""
     FOUND = "found"
-    """It was looked for, and Google has it."""
+    """It was checked, and Google has it."""
     MISSING = "missing"
-    """It was looked for, and Google says that it does not have it."""
+    """It was checked, and Google does not have it."""
     CANCELLED = "cancelled"
     """Its job was cancelled before it was claimed."""
     SUPPRESSED = "suppressed"
@@ -128,7 +128,7 @@ class JobChange(StrEnum):
     RESUME = "resume"
     """It goes on where it was paused."""
     RETRY = "retry"
-    """Failed letters are tried anew, unsure ones are looked for now, or bounced ones are sent again."""
+    """Failed letters are tried anew, unsure ones are checked now, or bounced ones are sent again."""
     PRIORITY = "priority"
     """It gets another place among the jobs of its sender."""
 

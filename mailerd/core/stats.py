@@ -23,7 +23,7 @@ class SenderStats:
     used_day: int
     """Letters handed to Google in the hours that the rolling day still counts."""
     paused_until: datetime | None
-    """None when it is not paused now."""
+    """The end of its pause; None when it is not paused now."""
     pause_cause: str
     pause_reason: str
     repair: str | None = None
@@ -35,15 +35,15 @@ class RecentAction:
     """An action that was requested of a job or of suppressions, and what it changed."""
 
     id: int
-    """They grow."""
+    """A number that grows with each action."""
     job: str | None
-    """None: it was about suppressions."""
+    """The job that it was about; None: it was about suppressions."""
     action: str
     actor: str
     letters: int
-    """Letters of the job, or suppressions; an import that goes on counts up."""
+    """How many letters of the job, or suppressions, it changed. The count of an import grows while it runs."""
     detail: str | None
-    """Of suppressions: the list."""
+    """The list, if it was about suppressions."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")
@@ -59,24 +59,24 @@ class WebhookStats:
     failing: float
     """Seconds since the first of the attempts in a row that failed; 0: the last one did not."""
     undelivered: int
-    """Events that wait for it, counted up to a bound."""
+    """How many events wait for it, counted up to a bound."""
     oldest: float
-    """Seconds since the oldest of them happened."""
+    """Seconds since the oldest of these events happened."""
 
 
 @dataclass(frozen=True)
 class QueueStats:
-    """One look at the tables, by the database's clock."""
+    """What the tables held at one moment, by the database's clock."""
 
     at: datetime
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
-    """Of unfinished jobs; a cancelled one is finished when its last letter is no longer in flight."""
+    """The recipients of unfinished jobs. A cancelled job is finished when its last letter is no longer in flight."""
     oldest_claimable: float = 0.0
     """Seconds for which a letter could have been claimed, and was not: it is due, neither its job nor its sender is
     paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
-    """Seconds for which the oldest doubt has stood."""
+    """Seconds for which the oldest unsure letter has been unsure."""
     senders: tuple[SenderStats, ...] = ()
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()

@@ -23,10 +23,10 @@ EVERYTHING_NAME: Final = "everything"
 """What logs and tables show in place of that list's name."""
 DIGEST_BYTES: Final = 16
 SECRET_BYTES: Final = 32
-"""Of each key here, as HMAC-SHA256 has it (RFC 2104, section 3)."""
+"""The length of each key here, as HMAC-SHA256 has it (RFC 2104, section 3)."""
 
 MAX_LOOKUP_AGE: Final = 2.0
-"""Seconds at most between the look for a suppression and the first byte of the send that it allowed."""
+"""The most seconds between the query for a suppression and the first byte of the send that it allowed."""
 ANSWER_DELAY: Final = 2.5
 """Seconds from the COMMIT of an unsubscribe to its answer: by then each send that did not see it has begun."""
 
@@ -84,7 +84,7 @@ class AddedSuppression:
     """A suppression that a commit has added, as logs tell of it."""
 
     address: str
-    """Empty: it is not known."""
+    """The address; empty where it is not known."""
     mailing_list: str
     reason: Reason
     source: Channel
@@ -96,7 +96,7 @@ class UnsubscribeToken:
 
     list_id: int
     recipient_id: int
-    """Row of the letter that carried it; 0 in a preview."""
+    """The row of the letter that carried the link; 0 in a preview."""
     digest: bytes
 
 

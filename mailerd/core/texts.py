@@ -18,8 +18,8 @@ type Language = Literal["en", "zh"]
 
 _SEPARATORS: Final = {"\n": "\n", "; ": "；", ". ": "。", ", ": "，"}
 """What joins sentences that are made one by one, and what joins them in Chinese."""
-_MOST_PARTS: Final = 8
-"""Sentences joined in one text that are looked at; what is longer is a quotation."""
+_MAX_PARTS: Final = 8
+"""The most sentences of one text that are translated one by one; a longer text is a quotation."""
 _DAYS: Final = {
     day: f"周{name}"
     for day, name in zip(
@@ -172,7 +172,7 @@ class Catalogue:
         """The Chinese of sentences that stand one after the other, where every one of them is known."""
         for separator, chinese in _SEPARATORS.items():
             parts = text.split(separator)
-            if 1 < len(parts) <= _MOST_PARTS and (found := self._parts(parts, separator)):
+            if 1 < len(parts) <= _MAX_PARTS and (found := self._parts(parts, separator)):
                 return chinese.join(found)
         return None
 

@@ -27,7 +27,7 @@ class EndpointState(StrEnum):
 
     ON = "on"
     PAUSED = "paused"
-    """By a person, or since it failed for too long. Its events are kept as long as any."""
+    """A person paused it, or it failed for too long. Its events are kept as long as all others."""
     GONE = "gone"
     """It answered 410: it wants nothing more."""
 
@@ -44,23 +44,23 @@ class DeliveryStatus(StrEnum):
 
     WAITING = "waiting"
     SENDING = "sending"
-    """A daemon is posting it, or died while it did; then its lease ends."""
+    """A daemon is posting it, or died while it did so: then its lease ends, and another daemon posts it."""
     DELIVERED = "delivered"
     FAILED = "failed"
-    """Given up: the endpoint took other events meanwhile, and not this one."""
+    """It is given up: the endpoint took other events meanwhile, and not this one."""
 
 
 @dataclass(frozen=True)
 class WebhookAttempt:
-    """What one post of an event came to."""
+    """The result of one post of an event."""
 
     http: int | None
-    """The status of the answer; None: there was none."""
+    """The HTTP status of the answer; None: there was no answer."""
     error: str | None
-    """Why it was no success, in words."""
+    """Why the attempt failed, in words; None: it succeeded."""
     took: timedelta
     retry_after: str = ""
-    """The answer's header."""
+    """The Retry-After header of the answer."""
 
     @property
     def succeeded(self) -> bool:
@@ -70,16 +70,16 @@ class WebhookAttempt:
 
 @dataclass(frozen=True)
 class EndpointHealth:
-    """How an endpoint stood before an attempt was recorded."""
+    """The state of an endpoint before an attempt was recorded."""
 
     failures: int = 0
-    """In a row."""
+    """How many attempts in a row have failed."""
     failing_since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class RetryRules:
-    """The settings that decide."""
+    """The settings for retries."""
 
     retries: Sequence[timedelta]
     """The waits after the first, the second, … failed attempt of an event."""
@@ -89,11 +89,11 @@ class RetryRules:
 
 @dataclass(frozen=True)
 class WebhookOutcome:
-    """What is written of an attempt."""
+    """What is written about an attempt."""
 
     status: DeliveryStatus
     wait: timedelta
-    """Until the event is due again, where it waits."""
+    """The time until the event is due again, if it waits."""
     state: EndpointState
     failures: int
     failing_since: datetime | None

@@ -34,7 +34,7 @@ class _LetterInFlight:
 
     sender: "_SenderSlots"
     slow_at: float
-    """In the loop's time."""
+    """When it becomes slow, by the event loop's clock."""
     slow: bool = False
     at_google: bool = False
 
@@ -45,7 +45,7 @@ class _SenderSlots:
 
     email: str
     limit: int
-    """Letters in flight at most, beside those that wait for a slot."""
+    """The most letters in flight, beside those that wait for a slot."""
     in_flight: int = 0
     """Claimed, and without Google's last answer."""
     at_google: int = 0
@@ -75,7 +75,7 @@ class LetterSemaphore:
         self._slow_after: Final = slow_after
         self._letters: dict[Key, _LetterInFlight] = {}
         self._on_time: OrderedDict[Key, _LetterInFlight] = OrderedDict()
-        """Those that are not slow, in the order of their claims."""
+        """The letters that are not slow, in the order of their claims."""
         self._at_google = 0
         self._on_time_at_google = 0
         self._unrecorded = 0
@@ -113,7 +113,7 @@ class LetterSemaphore:
             await self._changed.wait()
 
     def add(self, letters: Iterable[ClaimedRecipient]) -> None:
-        """These were claimed; each will come for a slot, or be recorded without one."""
+        """Add letters that were claimed; each will ask for a slot, or be recorded without one."""
         slow_at = _now() + self._slow_after
         for letter in letters:
             sender = self._sender(letter.sender)
@@ -138,7 +138,7 @@ class LetterSemaphore:
             self._answered(key)
 
     def remove(self, letter: ClaimedRecipient) -> None:
-        """It is recorded, or given up."""
+        """Remove a letter that is recorded or given up."""
         self._answered((letter.id, letter.token))
         self._unrecorded -= 1
         self._changed.set()
@@ -160,12 +160,12 @@ class LetterSemaphore:
         return sender
 
     def _forget(self, sender: _SenderSlots) -> None:
-        """Keep no sender that is like one that was never met."""
+        """Drop a sender that has nothing in flight and no lowered limit: it is like one that was never met."""
         if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
             self._senders.pop(sender.email, None)
 
     def _answered(self, key: Key) -> None:
-        """It has Google's last answer, or needs none."""
+        """Free what the letter holds: it has Google's last answer, or needs none."""
         if (letter := self._letters.pop(key, None)) is None:
             return
         self._on_time.pop(key, None)
@@ -200,7 +200,7 @@ class LetterSemaphore:
                 free.set_result(None)
 
     def _next_sender(self) -> _SenderSlots | None:
-        """Of those whose letters wait and who are below their limit, the one with the fewest slots."""
+        """The sender with the fewest slots, of those whose letters wait and that are below their limit."""
         fewest = math.inf
         found = None
         for sender in self._queue.values():

@@ -14,7 +14,7 @@ from typing import Any, Self
 from mailerd.core.replies import NoCredentials
 
 _MAX_BYTES = 64 * 1024
-"""Read of a file; a longer one is cut off, and is then no JSON."""
+"""The bytes of a file that are read; a longer file is cut off, and is then no JSON."""
 _PREFIX = "mailerd."
 _MAX_PROJECT = 190
 _ADDRESS = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
@@ -28,7 +28,7 @@ class AuthorizedUser:
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
     scopes: tuple[str, ...] = ()
-    """As the file names them; those of Google's answer take precedence."""
+    """The scopes that the file names; those of Google's answer take precedence."""
 
     @property
     def project(self) -> str:

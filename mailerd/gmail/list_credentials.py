@@ -15,14 +15,14 @@ class Entry:
     """One credential file."""
 
     owner: str
-    """A mailbox, or an @domain."""
+    """The mailbox or the @domain that the file is for."""
     path: Path
     kind: Literal["authorized_user", "service_account", ""] = ""
-    """Empty when the file cannot be used."""
+    """What it is; empty when the file cannot be used."""
     mode: Literal["draft", "direct", ""] = ""
-    """Empty when only Google knows."""
+    """How it sends; empty when only Google knows."""
     scopes: tuple[str, ...] = ()
-    """As the file says; empty when it does not say."""
+    """The scopes that the file names; empty when it names none."""
     problem: str = ""
     used: bool = True
     """Whether it is the first file of its name and no alias."""

@@ -33,7 +33,7 @@ class Mailbox:
     mode: Literal["draft", "direct"]
     can_read_metadata: bool
     scopes: tuple[str, ...]
-    """As granted; empty when neither Google nor the credential file says."""
+    """The granted scopes; empty when neither Google nor the credential file names them."""
     project: str = field(default="", compare=False)
     """The Cloud project whose quota its calls use."""
     can_read_bodies: bool = field(default=False, compare=False)

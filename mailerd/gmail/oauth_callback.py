@@ -14,9 +14,9 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 _MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's head."""
+"""The most bytes of a request's head."""
 _HEAD_TIMEOUT: Final = 10.0
-"""Seconds for a browser to send it."""
+"""The seconds that a browser has to send it."""
 _FINISH_TIMEOUT: Final = 1.0
 _PAGE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>mailerd</title>'

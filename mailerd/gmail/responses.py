@@ -19,7 +19,7 @@ MAX_BODY = 1024 * 1024
 """Bytes of an answer's body, decompressed. The largest that Gmail sends us, a page of a hundred entries or a thread, is
 a tenth of that."""
 MAX_RAW = 12 * 1024 * 1024
-"""The same for a whole message (format raw): 8 MiB of it, in base64url."""
+"""The most bytes of an answer with a whole message (format raw): 8 MiB of it, in base64url."""
 _MAX_LIFETIME_S = 366 * 86_400.0
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
 """A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""

@@ -61,11 +61,11 @@ class GmailRequest(Request):
         self.sender = sender
         self._content_type = content_type
         self.max_body = max_body
-        """Bytes of its answer that are read."""
+        """The most bytes of its answer that are read."""
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.transport: asyncio.Transport | None = None
-        """Of the connection that the request has been given."""
+        """The transport of the connection that the request was given."""
 
     def again(self) -> "GmailRequest":
         """The same request, unsent and without its token."""
@@ -81,7 +81,7 @@ class GmailRequest(Request):
 
 
 _CURRENT: ContextVar[GmailRequest] = ContextVar("_CURRENT")
-"""The request of this task, for the connector, which aiohttp does not tell."""
+"""The request of this task, for the connector: aiohttp does not pass it on."""
 
 
 _BEGIN_BEFORE: ContextVar[float] = ContextVar("_BEGIN_BEFORE", default=math.inf)

@@ -25,12 +25,12 @@ from mailerd.gmail.session import GmailRequest, GmailSession
 _EARLY_S = 60.0
 """Seconds before its end at which a token is replaced."""
 _ASSERTION_LIFETIME_S = 3600
-"""Seconds; Google's upper bound: https://developers.google.com/identity/protocols/oauth2/service-account."""
+"""How long an assertion is valid, in seconds; Google's upper bound: https://developers.google.com/identity/protocols/oauth2/service-account."""
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
 """What Google says when an administrator has not delegated all of the scopes that were asked for."""
 _NOT_SECRET = {"grant_type", "client_id", "redirect_uri"}
-"""Fields of a token request."""
+"""The fields of a token request that are not secret."""
 
 NoToken = TokenRefused | NoCredentials | TokenUnavailable
 
@@ -46,7 +46,7 @@ class Token:
     bound: bool = False
     """A service account's token for this sender, whom the request named: it opens no other mailbox."""
     generation: int = 0
-    """Of the credential file that it came from (`Account`); 0 is none."""
+    """The generation of the credential file that it came from (see `Account`); 0 is none."""
 
 
 class Tokens:

@@ -35,11 +35,11 @@ from mailerd.store.secrets import SecretKeys
 _KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
 _NOT_FOUND: Final = 404
 MAX_SEEN: Final = 20_000
-"""Messages of one mailbox that are remembered."""
+"""The most messages of one mailbox that are remembered."""
 MAX_WAITING: Final = 10_000
-"""Messages outside our threads that wait; a flood of more is not examined, so that it holds up nothing in them."""
+"""The most messages outside our threads that wait. More are not examined: a flood delays none in our threads."""
 MAX_HEADERS: Final = 200
-"""Headers of one message that are read."""
+"""The most headers of one message that are read."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
 _TYPED_BY_PERSON: Final = frozenset({"SENT"})
 _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
@@ -50,7 +50,7 @@ class MailboxTroubleError(Exception):
 
 
 class MessageFailedError(Exception):
-    """One message cannot be read, and others can."""
+    """One message cannot be read, but others can."""
 
     def __init__(self, gmail_id: str, cause: str) -> None:
         super().__init__(cause)
@@ -80,14 +80,14 @@ class Walk:
     """How far a walk through a mailbox has come."""
 
     start: InboxCursor
-    """Where it began; it walks down to that moment."""
+    """The cursor at which the walk began; it goes back in time down to that moment."""
     history_id: int
-    """Where the history goes on behind it."""
+    """The history id from which the history is read after the walk."""
     began_ms: int
     labels: list[str]
-    """Those that are left."""
+    """The labels that are still to be walked."""
     page: str = ""
-    """The page of the first label that comes next."""
+    """The token of the next page of the first label."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class SeenMessages:
     """What this daemon has seen of one mailbox: a walk that needs several rounds asks for nothing twice."""
 
     unrelated: set[str] = field(default_factory=set)
-    """Messages that concern no letter."""
+    """The ids of messages that concern no letter."""
     dates: dict[str, datetime] = field(default_factory=dict)
     waiting: dict[str, tuple[int | None, Arrived]] = field(default_factory=dict)
     """Messages outside our threads that were not examined yet, and the history before each, the oldest first.
@@ -105,7 +105,7 @@ class SeenMessages:
     walk: Walk | None = None
 
     def prune(self) -> None:
-        """Forget it where it is too much; it is asked for again."""
+        """Forget what was seen if it is too much: it is then asked for again."""
         if len(self.dates) > MAX_SEEN:
             self.unrelated.clear()
             self.dates.clear()

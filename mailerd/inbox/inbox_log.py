@@ -22,36 +22,36 @@ class InboxLog:
     _said: dict[str, str] = field(default_factory=dict)
 
     def opened(self, sender: str, scope: str) -> None:
-        """It can be read."""
+        """Log once that the mailbox can be read."""
         if self._said.get(sender) not in (scope, "unreadable"):
             self._said[sender] = scope
             self.events.inbox_opened(sender=sender, scope=scope)
 
     def not_allowed(self, sender: str) -> None:
-        """Its sign-in does not allow it."""
+        """Log once that its sign-in does not allow reading."""
         if self._said.get(sender) != "not allowed":
             self._said[sender] = "not allowed"
             self.events.inbox_not_allowed(sender=sender)
 
     def unreadable(self, sender: str, cause: str, *, again_in: float) -> None:
-        """Google did not let us."""
+        """Log once that Google refused the reading."""
         if self._said.get(sender) != "unreadable":
             self._said[sender] = "unreadable"
             self.events.inbox_unreadable(sender=sender, cause=cause, again_in=again_in)
 
     def readable(self, sender: str, scope: str) -> None:
-        """A round went through."""
+        """Log that it can be read again, if it could not be read before."""
         if self._said.get(sender) == "unreadable":
             self._said[sender] = scope
             self.events.inbox_readable_again(sender=sender)
 
     def history_forgotten(self, sender: str, since_ms: int) -> None:
-        """Google has forgotten what came since the last round."""
+        """Log that Google has forgotten what came since the last round."""
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         self.events.history_forgotten(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
 
     def written(self, sender: str, done: Written) -> None:
-        """What a commit has changed."""
+        """Log what a commit has changed."""
         for it in done.fresh:
             if isinstance(it, PassedOver):
                 self.events.notice_passed_over(sender=sender, gmail_id=it.gmail_id, cause=it.cause)

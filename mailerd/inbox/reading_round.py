@@ -28,18 +28,18 @@ from mailerd.store.inbox.mailboxes import READ_FOR, Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 
 MAX_FAILURES: Final = 3
-"""Tries of one message; then it is passed over by name, so that it holds up nothing behind it."""
+"""How often one message is tried; then it is passed over by name, so that it delays nothing behind it."""
 UNDECIDED_WAIT: Final = timedelta(days=1)
 """How long a limit notice waits for its letter. Passed over before that, a letter that Google gave back stays sent."""
-_MOST_COUNTED: Final = 200
-"""The column holds 255."""
+_MAX_COUNTED: Final = 200
+"""The most failures that are counted: the column holds 255."""
 BATCH: Final = 25
-"""Messages of one commit: few, so that a crash costs little and rows are locked for a moment."""
+"""The messages of one commit: few, so that a crash costs little, and rows are locked for a moment only."""
 _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 """How long to wait after the first and the second failure of a message."""
 _NOT_FOUND: Final = 404
 _DAY_MS: Final = 25 * 3_600_000
-"""What the rolling day can reach back to: older letters of the person count for nothing any more."""
+"""How far the rolling day can reach back: older letters that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
 """The moment up to which all was read is set back by this much: Google's clock is not the database's."""
 
@@ -238,7 +238,7 @@ class ReadingRound:
     def _failed(self, error: MessageFailedError) -> tuple[str, int]:
         """The message that failed, and how often it has; it is tried again after a while."""
         again = self.lease.failures + 1 if error.gmail_id == self.lease.failing_id else 1
-        failures = min(again, _MOST_COUNTED)
+        failures = min(again, _MAX_COUNTED)
         self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
         return error.gmail_id, failures
 

@@ -6,9 +6,9 @@ from typing import Final
 from email_validator import EmailNotValidError, validate_email
 
 MAX_ADDRESS: Final = 254
-"""Characters (RFC 3696, erratum 1690)."""
+"""The most characters of an address (RFC 3696, erratum 1690)."""
 MAX_LOCAL_PART: Final = 64
-"""Octets before the @ (RFC 5321, section 4.5.3.1.1)."""
+"""The most octets before the @ (RFC 5321, section 4.5.3.1.1)."""
 _MAX_DOMAINS: Final = 50_000
 
 # The dot-atom of RFC 5322, section 3.2.3, which email-validator accepts as it stands.

@@ -10,7 +10,7 @@ from jinja2 import nodes
 from mailerd.mail.environment import FILTERS, METHODS, TESTS
 
 Violation = tuple[int, str]
-"""A line, and why it is refused."""
+"""A line of the template, and why it is refused."""
 
 MAX_DEPTH = 50
 """How deeply expressions and blocks may be nested; CPython gives up at 20 loops and 200 brackets."""

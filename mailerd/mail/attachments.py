@@ -8,7 +8,7 @@ from unicodedata import category, normalize
 from urllib.parse import quote
 
 MAX_LETTER_BYTES: Final = 36_700_160
-"""Bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
+"""The most bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
 _PART_OVERHEAD: Final = 500
@@ -41,7 +41,7 @@ class MimePart:
 
     data: bytes = field(repr=False)
     inline: bool
-    """It is shown inside the letter, by its content id."""
+    """Whether it is shown inside the letter, by its content id."""
 
 
 def check_filename(name: str) -> str:

@@ -34,9 +34,9 @@ class Limits:
     """What a letter may use."""
 
     cpu: float
-    """Seconds of CPU."""
+    """The seconds of CPU that a letter may use."""
     memory: int
-    """Bytes of address space, the interpreter's own 40 MB included."""
+    """The bytes of address space of the process, the interpreter's own 40 MB included."""
 
 
 class ChildEndedError(MailerdError):
@@ -54,7 +54,7 @@ class ChildEndedError(MailerdError):
 
 
 class ChildProcess:
-    """A process, from its start to its end. Its owner asks one thing at a time."""
+    """The parent's side of one child process. Its owner asks one thing at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None  # noqa: S101 - `start` gives all three pipes
@@ -104,11 +104,11 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The number of the process."""
         return self._process.pid
 
     async def ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Its answer.
+        """Ask the process; its answer.
 
         Raises:
             ChildEndedError: it has ended, or was killed because it was late.

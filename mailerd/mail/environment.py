@@ -80,7 +80,7 @@ class RecordedVariable(Undefined):
 
     @property
     def path(self) -> str:
-        """As of `MissingVariable`."""
+        """What was looked for, as in `MissingVariable`."""
         return str(self._undefined_name)
 
     def __str__(self) -> str:
@@ -233,6 +233,6 @@ def _environment(*, autoescape: bool) -> LetterEnvironment:
 
 
 PLAIN: Final = _environment(autoescape=False)
-"""For subjects and text bodies."""
+"""The environment for subjects and text bodies."""
 ESCAPED: Final = _environment(autoescape=True)
-"""For HTML."""
+"""The environment for HTML."""

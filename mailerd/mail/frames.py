@@ -9,7 +9,7 @@ from mailerd.mail.templates import Source, Template
 
 LENGTH: Final = struct.Struct(">I")
 MAX_FRAME: Final = 64 * 1024 * 1024
-"""Bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
+"""The most bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
 
 
 def encode_frame(content: Mapping[str, Any]) -> bytes:

@@ -12,11 +12,11 @@ from email.message import Message as Mail
 from typing import Final
 
 MAX_NOTICE: Final = 256 * 1024
-"""Bytes; of a longer notice the first so many are read. The report comes before the letter that is returned."""
+"""How many bytes of a notice are read. The report comes before the letter that is returned."""
 MAX_LINES: Final = 5_000
-"""The same in lines: each can be a part of its own, or is compared with the boundary of each part around it."""
+"""How many lines are read: each can be a part of its own, or is compared with the boundary of each part around it."""
 MAX_HEADER: Final = 2_000
-"""Characters of one header that are kept."""
+"""How many characters of one header are kept."""
 MAX_DEPTH: Final = 12
 """Parts that hold others: a notice with a report, its text in two forms, and a letter of the same kind in it."""
 UNREADABLE: Final = (

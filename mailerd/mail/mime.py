@@ -21,7 +21,7 @@ from mailerd.mail.attachments import MimePart, check_size
 from mailerd.mail.templates import Content
 
 MAX_LINE: Final = 78
-"""Characters of a line as RFC 5322, 2.1.1 recommends; it allows 998."""
+"""The most characters of a line that RFC 5322, 2.1.1 recommends; it allows 998."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
@@ -41,11 +41,11 @@ class ListHeaders:
     """What a letter says of the list that it belongs to (RFC 2369, RFC 2919, RFC 8058)."""
 
     url: str
-    """https, acted on by a POST; empty where there is no public address."""
+    """The https URL, which acts on a POST; empty where there is no public address."""
     mailto: str
     title: str
     list_id: str
-    """`news.example.com`."""
+    """The list's id, such as `news.example.com`."""
 
     def lines(self) -> list[str]:
         """The header lines; each URL whole in a line of its own, and the https one first, which Google uses."""

@@ -15,7 +15,7 @@ _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
 _SEPARATORS: Final = (",", ";", "\t")
 MAX_SHOWN: Final = 20
-"""Bad lines that are named."""
+"""How many bad lines are named."""
 MAX_USELESS: Final = 1_048_576
 """Empty and bad rows, each of which takes time: those of a whole sheet of Excel, saved as it is.
 
@@ -35,7 +35,7 @@ class RecipientTable:
 
     recipients: list[dict[str, Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    """The line on which each of them ends."""
+    """For each recipient, the line on which it ends."""
 
     def named(self, file: Path) -> Callable[[int], str]:
         """What says where a recipient stands."""
@@ -93,7 +93,7 @@ class _Lines:
     def __init__(self, opened_file: TextIO, name: str) -> None:
         self._file, self._name = opened_file, name
         self.row = 0
-        """Characters since the last row ended."""
+        """The characters since the last row ended."""
         self.first = opened_file.readline(MAX_ROW + 1)
         self._next = self.first
 

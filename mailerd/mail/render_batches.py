@@ -11,7 +11,7 @@ from mailerd.mail.renderer import Rendered, Renderer
 from mailerd.mail.templates import RecipientData, Template
 
 MAX_BATCH: Final = 20
-"""Letters that go together. Of a template that turns out to be slow the first waits for the last, a second each."""
+"""The most letters that go together. If their template is slow, the first waits for the last, a second each."""
 
 
 class RenderBatches:

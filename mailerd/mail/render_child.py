@@ -22,7 +22,7 @@ from mailerd.mail.templates import Content, RecipientData, Source, Template, Tem
 TURN_SECONDS: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
 LARGE_LETTER: Final = 100_000
-"""Characters of a letter that is large."""
+"""A letter with more characters than this is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -69,7 +69,7 @@ def bound(*, memory: int) -> None:
 
 
 def _bound_next_letter(cpu: float) -> None:
-    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is the second wall."""
+    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is a second limit."""
     signal.setitimer(signal.ITIMER_PROF, cpu)
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + cpu) + 2

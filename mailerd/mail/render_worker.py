@@ -15,11 +15,11 @@ from mailerd.mail.templates import RecipientData, RendererError, Template
 IDLE_TIMEOUT: Final = 60.0
 """Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its own."""
 _MAX_TEMPLATES: Final = 256
-"""Templates that a child keeps compiled, and …"""
+"""The most templates that a child keeps compiled, and …"""
 _MAX_CHARACTERS: Final = 1_000_000
-"""… characters of them together; a larger one is kept alone."""
+"""… the most characters of them together; a larger one is kept alone."""
 _MAX_WAIT: Final = 5.0
-"""Seconds before the next try at most, where the child does not start."""
+"""The most seconds before the next try to start a child that does not start."""
 _START_ERROR_FOR: Final = 10.0
 """Seconds for which a child that did not start makes the daemon not ready."""
 _OFTEN: Final = 10
@@ -60,7 +60,7 @@ class RenderWorker:
         self._keep = keep
         self._child: ChildProcess | None = None
         self._loaded: dict[Template, int] = {}
-        """What the child has compiled, with its number."""
+        """The templates that the child has compiled, with their numbers."""
         self._number = count()
         self._used_at = 0.0
         self._failures = 0
@@ -83,7 +83,7 @@ class RenderWorker:
 
     @property
     def pid(self) -> int | None:
-        """Of the child; None while there is none."""
+        """The number of the child process; None while there is none."""
         return self._child.pid if self._child else None
 
     @property

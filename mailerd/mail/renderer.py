@@ -33,7 +33,7 @@ CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)
 """The sending has more of all, so that what the check accepted on a busy machine is not failed by a hair."""
 MAX_TURN: Final = 200
-"""Recipients that are given to the child at once."""
+"""The most recipients that are given to the child at once."""
 MAX_STOPPED: Final = 3
 """Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
 SLOW: Final = 0.05
@@ -56,22 +56,22 @@ class RenderRequest:
     max_stopped: int = MAX_STOPPED
     results: list[Rendered] = field(default_factory=list)
     stopped: int = 0
-    """How many the system had to stop."""
+    """How many letters the system had to stop."""
     one_at_a_time: bool = field(init=False)
     """It has one letter at most, or a turn of it has ended a child, and which of its letters does that is not known."""
     abandoned: bool = False
-    """The caller waits no more."""
+    """Whether the caller has stopped waiting."""
 
     def __post_init__(self) -> None:
         self.one_at_a_time = len(self.recipients) <= 1
 
     @property
     def left(self) -> int:
-        """How many are still to be rendered."""
+        """How many letters are still to be rendered."""
         return len(self.recipients) - len(self.results)
 
     def take(self, results: Iterable[Rendered]) -> None:
-        """The next results. After `max_stopped` letters that had to be stopped, the others are not tried any more."""
+        """Add the next results. After `max_stopped` letters that had to be stopped, the others are not tried."""
         for result in results:
             self.results.append(result)
             self.stopped += isinstance(result, list) and any(each.bound for each in result)
@@ -91,7 +91,7 @@ class SlowOrigins:
         self._until: dict[str, float] = {}
 
     def add(self, origin: str) -> None:
-        """A letter of it was slow."""
+        """Note that a letter of this origin was slow."""
         now = asyncio.get_running_loop().time()
         self._until = {each: until for each, until in self._until.items() if until > now}
         self._until[origin] = now + _SLOW_FOR
@@ -132,12 +132,12 @@ class Renderer:
 
     @property
     def pid(self) -> int | None:
-        """Of the child for origins that are not slow; None while there is none."""
+        """The number of the child for origins that are not slow; None while there is none."""
         return self._worker.pid
 
     @property
     def slow_pid(self) -> int | None:
-        """Of the child for slow origins; None while there is none."""
+        """The number of the child for slow origins; None while there is none."""
         return self._slow_worker.pid
 
     @property
@@ -202,7 +202,7 @@ class Renderer:
         task.cancelled() or task.exception()  # asyncio would report an error that a caller who has gone never reads
 
     async def _run(self, request: RenderRequest) -> Any:
-        """All of a request, turn by turn. An origin has one request at the workers, however many it has asked."""
+        """Work on a request, turn by turn. Each origin has one request at the workers, however many it has made."""
         own = self._origins.setdefault(request.origin, asyncio.Lock())
         try:
             async with own:

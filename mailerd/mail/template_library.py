@@ -20,7 +20,7 @@ LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
 """What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
 MAX_FILES: Final = 200
 MAX_BYTES: Final = 20_000_000
-"""Of one template, pictures included."""
+"""The most bytes of one template, pictures included."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language"})
 """Variables that every letter may have without a declaration."""
@@ -50,7 +50,7 @@ class NamedTemplate:
     variables: Mapping[str, Any]
     """What it may use besides email, name and language, each with an example."""
     language: str | None
-    """What the default texts are written in."""
+    """The language of the default texts; None where it is not said."""
     template: Template
     images: tuple[InlineImage, ...]
 

@@ -24,7 +24,7 @@ class Template:
     languages: Mapping[str, Source] = field(default_factory=dict)
     inline_css: bool = False
     variables: Mapping[str, Any] = field(default_factory=dict)
-    """The job's own; a recipient's win over them."""
+    """The variables of the job; those of a recipient take precedence."""
 
     @property
     def size(self) -> int:
@@ -53,7 +53,7 @@ class Content:
 
 
 MAX_REASON: Final = 300
-"""Characters of a reason; a value that a template fails with may be a million characters long."""
+"""The most characters of a reason; a value that a template fails with may be a million characters long."""
 
 
 def _printable(text: str) -> str:

@@ -10,7 +10,7 @@ INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, letters
 VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 _ADD_LETTERS: Final = "UPDATE job_actions SET letters = letters + %s WHERE id = %s"
 MAX_DETAIL: Final = 100
-"""Characters of a detail, as the table has it."""
+"""The most characters of a detail, as in the schema."""
 
 
 def note_action(
@@ -23,7 +23,7 @@ def note_action(
     changed: bool = True,
     letters: int = 0,
 ) -> Statement:
-    """One request, of a job or of a sender. `letters`: how many letters it changed."""
+    """The statement that records one request, of a job or of a sender. `letters`: how many letters it changed."""
     return _INSERT_ACTION, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), letters)
 
 
@@ -34,12 +34,12 @@ class CommandLog:
     action: Literal["suppress", "unsuppress"]
     actor: str
     mailing_list: str
-    """Its name, or EVERYTHING_NAME."""
+    """The name of the list, or EVERYTHING_NAME."""
     row: int | None = None
-    """Its id, once a transaction that wrote it is committed."""
+    """The id of the row, once a transaction that wrote it is committed."""
 
     async def count(self, cursor: Cursor, changed: int) -> int | None:
-        """Count what this transaction changed: the first one makes the row, further ones add to it. The row's id."""
+        """Count what this transaction changed: the first call makes the row, others add to it. The row's id."""
         if not changed:
             return self.row
         if self.row is not None:

@@ -13,9 +13,9 @@ from mailerd.store.queue import stale_turns
 from mailerd.store.queue.rate_limits import DefaultLimits
 
 MAX_FINDINGS: Final = 1000
-"""Findings of one kind that are listed."""
+"""The most findings of one kind that are listed."""
 _CHECK_TIMEOUT: Final = 600.0
-"""Seconds for each check."""
+"""The most seconds for each check."""
 _STALE_AFTER: Final = timedelta(minutes=5)
 """A running daemon corrects a sender's turn within about a minute."""
 
@@ -26,13 +26,13 @@ class AuditFinding:
 
     kind: str
     where: str
-    """The job, or the job and the recipient, or the sender."""
+    """Where it is: the job, or the job and the recipient, or the sender."""
     what: str
 
 
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
 _AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
-"""As the column of the events, so that their key finds it."""
+"""A cause in the character set of the events' column, so that its index is used."""
 _CAUSE_OF_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
 _CAUSE_OF_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"

@@ -17,16 +17,16 @@ from mailerd.store.db.times import utc
 MAX_FAILURES: Final = 2_000
 """Failed letters of a job that are read to group them: each may have a reason of its own."""
 MAX_CAUSES: Final = 20
-"""Causes that are shown."""
+"""The most causes that are shown."""
 MAX_PUT_OFF: Final = 200
-"""Attempts whose reasons are grouped."""
+"""The most attempts whose reasons are grouped."""
 MAX_EVENTS: Final = 20_000
 """The newest events, in which failures are looked for."""
 MAX_FAILED_JOBS: Final = 500
 MAX_UNDONE: Final = 1_000
-"""Letters that wait again: how many are looked through."""
+"""The most undone letters that are read."""
 READ_TIMEOUT: Final = 2.0
-"""Seconds for one query."""
+"""The most seconds for one query."""
 
 FAILURES: Final = f"""
 SELECT error, id FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}"""
@@ -71,11 +71,11 @@ class FailureCause:
     """Failed letters of one job whose reasons differ in addresses and numbers at most."""
 
     id: str
-    """Names it in a form."""
+    """Its name in a form."""
     text: str
     letters: int
     example: int
-    """One of the letters."""
+    """The id of one of these letters."""
     errors: frozenset[str]
     """The reasons as they stand on the rows."""
 
@@ -90,7 +90,7 @@ class UnsureLetter:
     sender: str
     since: datetime
     look_at: datetime | None
-    """When it is looked for again; None: a person has to."""
+    """When it is checked again; None: a person has to resolve it."""
     checks: int
     error: str | None
 
@@ -101,7 +101,7 @@ class LoggedAction:
 
     id: int
     job_id: str | None
-    """None: it was asked of the sender."""
+    """The job that it was asked of; None: it was asked of the sender."""
     action: str
     actor: str
     detail: str | None
@@ -109,7 +109,7 @@ class LoggedAction:
     letters: int
     at: datetime
     sender: str | None
-    """The job's, or the one that it was asked of; None: it was asked of suppressions."""
+    """The sender of the job, or the sender that it was asked of; None: it was asked of suppressions."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class UndoneLetter:
     """A letter that was recorded as sent, and was not."""
 
     id: int
-    """Of the event that says so."""
+    """The id of the event that says so."""
     recipient: int
     job_id: str
     to_email: str
@@ -125,7 +125,7 @@ class UndoneLetter:
     reason: str
     at: datetime
     status: State | None
-    """What it is now; None: its row is pruned."""
+    """Its state now; None: its row is pruned."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class LetterRow:
 
 @dataclass(frozen=True)
 class ConsoleQueries:
-    """Reads; writes nothing."""
+    """Reads what the console shows; writes nothing."""
 
     database: Database
 

@@ -13,22 +13,22 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
 _STOP_TIMEOUT: Final = 2.0
-"""Seconds that a stop waits for a database at most to say so."""
+"""The most seconds that a stop waits for the database to record it."""
 
 
 @dataclass
 class Daemons:
-    """The register, as one daemon uses it."""
+    """The table of daemons, as one daemon uses it."""
 
     database: Database
     daemon_id: str
     on_lost_commits: Callable[[], None] = lambda: None
     """Called when the database has forgotten heartbeats that it had acknowledged, and so perhaps other commits."""
     _heartbeats: int = field(default=0, init=False)
-    """What the database has acknowledged."""
+    """How many heartbeats the database has acknowledged."""
 
     async def heartbeat(self) -> None:
-        """Say that this daemon is there; those that were silent for a week are forgotten."""
+        """Write a heartbeat; daemons without one for a week are deleted."""
         heartbeats = await self.database.transaction(self._write_heartbeat, what="beat")
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()

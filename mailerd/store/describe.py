@@ -19,9 +19,9 @@ from mailerd.store.queue.manual_resolution import SETTLED
 from mailerd.texts import label, tr
 
 _WHOLE_FROM: Final = 100
-"""Letters a minute from which on a fraction says nothing."""
+"""From so many letters a minute on, no fraction is shown."""
 SILENT: Final = 30
-"""Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
+"""Seconds without a heartbeat after which a daemon counts as silent; it writes one every 10 s."""
 
 _EVENT_WORDS: Final = {
     "sent": "Google took it as message {message}",
@@ -77,7 +77,7 @@ class Queue:
 
 
 def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
-    """The whole story of one letter."""
+    """What happened to one letter, why it waits, and what comes next."""
     lines = [
         tr(f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}."),
         f"{moment(story.accepted_at)}  {tr('accepted.')}",

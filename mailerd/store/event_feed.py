@@ -18,9 +18,9 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
 MAX_PAGE: Final = 1000
-"""Events of one page."""
+"""The most events of one page."""
 BATCH: Final = 500
-"""Events that get their places in one transaction."""
+"""The most events that get their places in one transaction."""
 
 _ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
@@ -80,7 +80,7 @@ class EventPage:
 
     events: list[FeedEvent]
     next_after: int
-    """Behind which the next page begins."""
+    """The place after which the next page begins."""
 
 
 class EventFeed:

@@ -19,11 +19,11 @@ from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 MAX_COUNTED_LETTERS: Final = 100_000
-"""Letters of one job that are counted."""
+"""The most letters of one job that are counted."""
 _MAX_JOBS: Final = 200
-"""Jobs of a sender's queue that are looked at."""
+"""The most jobs of a sender's queue that are read."""
 _MAX_COUNTED_JOBS: Final = 1000
-"""Jobs whose letters are counted; of the others the size is taken, which is never too few."""
+"""The most jobs whose letters are counted; for the others the size of the job is taken, which is never too few."""
 
 _READ_JOBS: Final = """
 SELECT id, sender_email, precedence, send_at, status FROM jobs WHERE id IN %s AND finished_at IS NULL"""
@@ -55,7 +55,7 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
     WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s) sent
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
-"""Gaps between letters from which on they make a rate."""
+"""The least number of gaps between letters that make a rate."""
 _READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)"""
@@ -97,7 +97,7 @@ class ForecastReader:
 
     database: Database
     defaults: Callable[[], DefaultLimits]
-    """What holds now: a reload may change it."""
+    """The default limits of now: a reload may change them."""
     timeout: float
 
     async def read(self, job: str) -> ForecastInputs | None:
@@ -242,7 +242,7 @@ def _queue_of(asked: Sequence[_Asked]) -> Statement:
 
 
 def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
-    """By sender."""
+    """The jobs that can be claimed, by sender."""
     queues: dict[str, list[_Other]] = {}
     for sender, id_, precedence, due, status, total in rows:
         other = _Other(id_, precedence, utc(due), JobStatus(status), total)

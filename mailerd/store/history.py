@@ -27,7 +27,7 @@ SELECT COUNT(*) FROM (
   SELECT 1 FROM job_recipients FORCE INDEX (claim)
    WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s)) LIMIT %s) ahead"""
 MAX_BEFORE: Final = 100_000
-"""Letters that are counted before one that waits."""
+"""The most letters that are counted before one that waits."""
 FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
@@ -63,7 +63,7 @@ class Attempt:
     attempt: int
     event: str
     applied: bool
-    """Whether the row took it; False: the claim had ended."""
+    """Whether the row took the change; False: the claim had ended."""
     daemon: str
     draft_id: str | None
     message_id: str | None
@@ -97,9 +97,9 @@ class RecipientHistory:
     sender_turn: datetime | None
     now: datetime
     updated_at: datetime
-    """When the row was last written; if the letter has ended: when it did."""
+    """When the row was last written; for a finished letter: when it was finished."""
     proof: Proof | None
-    """What speaks for it, where it is sent."""
+    """What proves that it is sent, if it is."""
     fate: Fate | None = None
     """What became of it after it was sent."""
     fate_kind: str | None = None
@@ -107,9 +107,9 @@ class RecipientHistory:
     fate_reason: str | None = None
     fate_at: datetime | None = None
     log: tuple[Attempt, ...] = ()
-    """The first and the last lines of it."""
+    """The first and the last lines of its log of attempts."""
     left_out: int = 0
-    """Lines between those, which are not read."""
+    """How many lines between those are not read."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class DaemonInfo:
     pid: int
     version: str
     silent: int
-    """Seconds since its last beat."""
+    """The seconds since its last heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class HistoryReader:
     timeout: float | None = None
 
     async def of_recipient(self, recipient: int) -> list[RecipientHistory]:
-        """One, or none."""
+        """The history of this recipient; an empty list: there is none."""
         return await self._read("WHERE r.id = %s", (recipient,))
 
     async def of_address(self, email: str) -> list[RecipientHistory]:

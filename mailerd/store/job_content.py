@@ -23,15 +23,15 @@ class JobContent:
     html: str | None
     text: str | None
     variables: str
-    """JSON."""
+    """The job's variables, as JSON."""
     list_id: int | None = None
     list_name: str | None = None
     list_title: str | None = None
     inline_css: int = 0
     attachments: int = 0
-    """How many there are, those of single recipients included."""
+    """How many attachments there are, those of single recipients included."""
     attached_bytes: int = field(default=0, kw_only=True)
-    """What one letter carries at most."""
+    """The most bytes of attachments that one letter carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
 
 

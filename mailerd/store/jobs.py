@@ -27,7 +27,7 @@ CHARACTERS_PER_STATEMENT: Final = 200_000
 ROWS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
 BYTES_PER_SECOND: Final = 2_000_000
-"""The same for attachments."""
+"""The bytes of attachments that the slowest acceptable database stores in a second."""
 RESOLVE_TIMEOUT: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
@@ -69,7 +69,7 @@ class Job:
     id: str
     type: str
     sender_email: str
-    """As it was posted: the mailbox, or an alias of it."""
+    """The sender as it was posted: the mailbox, or an alias of it."""
     reference: str | None
     priority: int
     status: JobStatus
@@ -79,7 +79,7 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     paused_until: datetime | None
-    """The sender's pause, when it is not over yet."""
+    """The end of the sender's pause, if it is not over yet."""
     pause_reason: str | None
     repair: str | None
     """What a person has to do before a letter of its sender can go; None: nothing."""
@@ -91,9 +91,9 @@ class Job:
     """Seconds from its first letter to its end, or until now."""
     counts: Mapping[State, int]
     bounced: int = 0
-    """Of its sent letters: those that came back."""
+    """How many of its sent letters came back."""
     replied: int = 0
-    """Those that a person has answered."""
+    """How many of its sent letters a person has answered."""
     deferred: bool = False
     """The first of its letters that wait is due later."""
     limited: bool = False
@@ -114,7 +114,7 @@ class JobFilter:
     ids: Collection[str] | None = None
 
     def conditions(self) -> tuple[list[str], list[object]]:
-        """As SQL."""
+        """The conditions in SQL, and their values."""
         given: dict[str, object] = {
             "j.status = %s": self.status and self.status.value,
             "j.from_address = %s": self.sender,

@@ -12,9 +12,9 @@ from mailerd.store.db.times import utc
 
 MAX_LIST_NAME: Final = 100
 MAX_LIST_TITLE: Final = 255
-"""Characters, as in the schema."""
+"""The most characters of a title, as in the schema."""
 MAX_LISTS: Final = 1000
-"""Lists that there may be: an answer shows them all."""
+"""The most lists: an answer shows them all."""
 
 FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
 FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
@@ -33,7 +33,7 @@ class ListNameError(MailerdError, ValueError):
 
 @dataclass(frozen=True)
 class MailingList:
-    """What a person can leave."""
+    """A list that a person can leave."""
 
     id: int
     name: str
@@ -42,7 +42,7 @@ class MailingList:
 
     @property
     def shown(self) -> str:
-        """What people read."""
+        """The name that people read."""
         return self.title or self.name
 
 

@@ -53,7 +53,7 @@ class NewJob:
     reference: str | None = None
     priority: int = 0
     send_at: datetime | None = None
-    """Aware; None or past means now, by the database's clock."""
+    """When it is sent, aware; None or a past time means now, by the database's clock."""
     api_key_id: int | None = None
     template_name: str | None = None
     template_version: str | None = None
@@ -64,9 +64,9 @@ class NewJob:
     once: IdempotencyKey | None = field(default=None, repr=False)
     """The idempotency key that this job uses up."""
     list_id: int | None = None
-    """What its recipients can leave."""
+    """The list that its recipients can leave; None: it has none."""
     override_suppression: bool = False
-    """It goes also to who has opted out, but for hard bounces."""
+    """Whether it goes also to addresses that have opted out; never to those of a hard bounce."""
 
 
 class TemplateLanguage(NamedTuple):

@@ -38,7 +38,7 @@ _NOTICE_KINDS: Final = {
     Fate.OTHER_REPLIED: (Kind.REPLY.value,),
     Fate.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
 }
-"""Of which notices a fate can come."""
+"""The kinds of notices that cause each fate."""
 # Index and order are given: the server may else read all letters from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.
 _SELECT_LETTERS: Final = (
@@ -73,12 +73,12 @@ class Recipient:
     error: str | None
     message_id: str | None
     proof: Proof | None
-    """What speaks for it, where it is sent."""
+    """What proves that it is sent, if it is."""
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
     fate: LetterFate | None
-    """None: nothing was heard of it."""
+    """Its fate after it was sent; None: nothing was heard of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class PersonsLetter(Recipient):
 
     job_id: str
     sender_email: str
-    """As the job was posted: the mailbox, or an alias of it."""
+    """The sender as the job was posted: the mailbox, or an alias of it."""
 
 
 class Recipients:

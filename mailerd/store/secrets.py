@@ -1,4 +1,4 @@
-"""SecretKeys that all daemons share: made once, kept in the database, and restored with it."""
+"""Secret keys that all daemons share: made once, kept in the database, and restored with it."""
 
 import secrets
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class SecretKeys:
     """What suppressions and unsubscribe links are made with."""
 
     address: bytes
-    """Makes the digests of addresses and the proofs of letters. It never changes: neither could be made anew."""
+    """The key of the digests of addresses and the proofs of letters. It never changes: neither could be made anew."""
     tokens: dict[int, bytes]
     """Every key that ever signed a link, by its id: old links go on working."""
 

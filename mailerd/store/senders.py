@@ -23,7 +23,7 @@ LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
     "min_gap": 86_400.0, "warm_up": 9_999_999, "warm_up_growth": 999_999,
 }  # fmt: skip
-"""What a sender may have of its own, and the most of it; what has no fraction here is a whole number."""
+"""The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 
 _READ_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
 _PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
@@ -49,7 +49,7 @@ SELECT COUNT(*) FROM (
   SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
 MAX_COUNTED: Final = 10_000
-"""Waiting letters of a sender that a page counts."""
+"""The most waiting letters of a sender that a page counts."""
 _NO_BOUND: Final = 1 << 62
 REPAIRS_TIMEOUT: Final = 4.0
 """Seconds for what one command shows beside something else."""
@@ -75,7 +75,7 @@ class SenderSummary:
 
     state: SenderState
     used: int
-    """Letters of the last 24 hours; the oldest hour counts whole."""
+    """How many letters it sent in the last 24 hours; the oldest hour counts whole."""
     waiting: int
 
 

@@ -21,11 +21,11 @@ from mailerd.store.db.times import micros, rfc3339, utc
 from mailerd.store.outbox import NewEvent, insert_events
 
 BATCH: Final = 150
-"""Letters after which an event is made at once …"""
+"""After so many letters an event is made at once …"""
 MAX_WAIT: Final = timedelta(seconds=5)
-"""… or so long after the first of them."""
+"""… or so long after the first letter."""
 MAX_BYTES: Final = 18_000
-"""Of the data of one event: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
+"""The most bytes of the data of one event: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
 _DELETED_AT_ONCE: Final = 5000
 
 _IS_ASKED_FOR: Final = """
@@ -90,7 +90,7 @@ class SentBatches:
 
 
 async def begin(cursor: Cursor) -> None:
-    """Tell of what is sent from now on, in the caller's transaction, unless that is being told of already."""
+    """Make events of what is sent from now on, in the caller's transaction, unless that has begun already."""
     await cursor.execute(_BEGIN)
 
 

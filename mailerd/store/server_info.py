@@ -52,7 +52,7 @@ _VARIABLES: Final = (
 )
 _GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
 _SLEEP: Final = 30.0
-"""Seconds of the statement that is to be cut off."""
+"""How long the statement that is to be cut off would take, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class ServerInfo:
     """A database as one session sees it."""
 
     variables: Mapping[str, str]
-    """The session's own values; what a server does not know is missing."""
+    """The values of the session's variables; those that the server does not have are missing."""
     privileges: frozenset[str]
-    """In capitals, as far as they hold for the whole database; "ALL PRIVILEGES" stands for all."""
+    """The privileges for the whole database, in capitals; "ALL PRIVILEGES" stands for all."""
     by_role: bool
-    """A grant of another kind (a role, single tables, a revocation) may say more."""
+    """Whether there is a grant of another kind (a role, single tables, a revocation), which may change this."""
     ahead: float
     """Seconds by which the database's clock is ahead of this machine's."""
     took: float
-    """Seconds for a question and its answer."""
+    """The seconds for one statement and its answer."""
 
 
 async def server_facts(database: Database, *, clock: Clock, bound: float) -> ServerInfo:

@@ -74,7 +74,7 @@ class Sessions:
             return None
         unseen, *key = rows[0]
         if unseen:
-            with suppress(DatabaseError):  # a server that takes no writes may still be looked at
+            with suppress(DatabaseError):  # a server that takes no writes may still be read
                 await self.database.execute(_SET_SEEN, (wanted,), what="note a session", bound=self.timeout)
         return key_of(tuple(key))
 

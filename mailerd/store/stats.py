@@ -51,7 +51,7 @@ class StatsReader:
     defaults: DefaultLimits
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
-        """What there is."""
+        """Read all counts."""
         return await self.database.read(self._read, what="stats", bound=bound)
 
     async def _read(self, cursor: Cursor) -> QueueStats:

@@ -26,7 +26,7 @@ from mailerd.store.mailing_lists import (
 from mailerd.store.outbox import NewEvent, insert_events
 
 MAX_PAGE: Final = 1000
-"""Suppressions of one page."""
+"""The most suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
 """Rows of one INSERT: small enough for any packet, large enough that the round trip is nothing."""
 
@@ -64,7 +64,7 @@ class Suppression:
 
     digest: bytes
     list_id: int
-    """0: no letters at all."""
+    """The list; 0: it gets no letters at all."""
     list_name: str | None
     reason: Reason
     source: Channel
@@ -76,7 +76,7 @@ class Suppression:
 
     @property
     def place(self) -> tuple[datetime, bytes, int]:
-        """Where it stands among all of them."""
+        """Its place in the order of all suppressions."""
         return self.created_at, self.digest, self.list_id
 
 
@@ -99,18 +99,18 @@ class AddedSuppressions:
     """What a transaction has changed."""
 
     fresh: list[NewSuppression]
-    """Those that there were not before."""
+    """The suppressions that did not exist before."""
     stronger: list[NewSuppression]
-    """Those that were there for a weaker reason."""
+    """The suppressions that existed for a weaker reason."""
 
     @property
     def changed(self) -> list[NewSuppression]:
-        """All that log and metrics tell."""
+        """All that the log and the metrics report."""
         return [*self.fresh, *self.stronger]
 
 
 class Suppressions:
-    """Reads and changes them. `key` makes the digests; `timeout`: seconds that the database gets for an answer."""
+    """Reads and changes suppressions. `key` makes the digests; `timeout`: seconds for an answer of the database."""
 
     def __init__(self, database: Database, *, key: bytes, timeout: float) -> None:
         self._database = database

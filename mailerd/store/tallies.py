@@ -1,7 +1,7 @@
 """How many letters came to what, by minute and sender: written beside the outcomes, so that no query counts letters.
 
 Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
-minutes of an hour become one row of `tally_hours`. Tallies are a picture for charts; the letters' rows are the books.
+minutes of an hour become one row of `tally_hours`. Tallies are for charts only; the letters' own rows are what counts.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ class Tally(StrEnum):
     SENT = "sent"
     FAILED = "failed"
     PUT_OFF = "put_off"
-    """Tried, and waits again."""
+    """It was tried, and waits again."""
     UNSURE = "unsure"
     BOUNCED = "bounced"
 

@@ -12,7 +12,7 @@ from mailerd.store.db.times import naive, utc
 from mailerd.store.webhooks import WebhookEndpoint, senders_json, types_json, wanted
 
 MAX_PAGE: Final = 1000
-"""Deliveries of one page."""
+"""The most deliveries of one page."""
 _REPLAYED_AT_ONCE: Final = 1000
 """Places of the feed that one transaction of a replay covers."""
 
@@ -47,7 +47,7 @@ class WebhookDelivery:
 
     position: int
     event: str
-    """The event's name outside, its `uid`."""
+    """The `uid` of the event."""
     type: EventType
     status: DeliveryStatus
     attempts: int

@@ -78,12 +78,12 @@ UPDATE webhooks SET failures = %s, failing_since = %s, retry_at = UTC_TIMESTAMP(
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do."""
+    """What the sender of webhooks has to do."""
 
     owners: int
-    """Owners of the endpoints that are on."""
+    """How many owners have an endpoint that is on."""
     batches: bool
-    """Events of sent letters are to be made."""
+    """Whether events of sent letters are to be made."""
     behind: dict[str, int]
     """Endpoints that lack deliveries of events in the feed, with their owners."""
     ready: dict[str, int]
@@ -101,13 +101,13 @@ class ClaimedEvent:
     position: int
     token: str
     number: int
-    """Of this attempt, from 1."""
+    """The number of this attempt, from 1."""
     queued_at: datetime
     uid: str
     type: str
     at: datetime
     data: str
-    """JSON, as the table has it."""
+    """The data of the event, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class RecordedAttempt:
 
     step: WebhookOutcome
     failures: int
-    """In a row, before it."""
+    """How many attempts in a row had failed before."""
     failing: timedelta
     """For how long the endpoint had failed before."""
 

@@ -19,16 +19,16 @@ from mailerd.store.db.times import utc
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
-"""Endpoints that one owner may have."""
+"""The most endpoints of one owner."""
 MAX_ALL_WEBHOOKS: Final = 1000
-"""Endpoints that there may be: a list shows them all, and each is looked at every second."""
+"""The most endpoints: a list shows them all, and each is checked every second."""
 OPERATOR: Final = 0
-"""The owner of what no key made."""
+"""The owner of endpoints that no API key made."""
 MAX_NAME: Final = 100
 MAX_URL: Final = 2000
-"""Characters, as in the schema."""
+"""The most characters of a URL, as in the schema."""
 MAX_SENDERS: Final = 100
-"""Senders that one endpoint may be limited to."""
+"""The most senders that one endpoint may be limited to."""
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of Standard Webhooks 1.0.0
 SECRET_BYTES: Final = 32
 _DUPLICATE: Final = 1062
@@ -70,20 +70,20 @@ class WebhookEndpoint:
     name: str
     url: str
     types: tuple[EventType, ...] | None
-    """None: every type but those that come only if asked for."""
+    """The types that it gets; None: every type but those that come only if asked for."""
     senders: frozenset[str] | None
-    """None: the events of all."""
+    """The senders whose events it gets; None: all."""
     state: EndpointState
     pause_cause: PauseReason | None
     failures: int
-    """Attempts in a row that failed."""
+    """How many attempts in a row have failed."""
     failing_since: datetime | None
     retry_at: datetime | None
-    """It rests until then."""
+    """When it is tried again, while it rests."""
     position: int
     """The place in the feed up to which it has its deliveries."""
     old_until: datetime | None
-    """Until when the secret before the last rotation signs too."""
+    """The time until which the secret before the last rotation signs too."""
     created_at: datetime
 
     @property

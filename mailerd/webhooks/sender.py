@@ -39,11 +39,11 @@ from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks for what is due."""
+"""Seconds between two queries for due deliveries."""
 IDLE_INTERVAL: Final = 5.0
-"""The same while no endpoint is on."""
+"""Seconds between two such queries while no endpoint is on."""
 LEAST_REST: Final = 0.1
-"""Seconds between two looks even if much is due: a backlog leaves the processor to the letters."""
+"""The least seconds between two such queries: a backlog leaves the processor to the letters."""
 RECORD_MARGIN: Final = 10.0
 """Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
 _LOOP: Final = "delivering webhooks"
@@ -63,15 +63,15 @@ class WebhookSender:
     events: WebhookEvents
     heartbeats: Heartbeats
     timeout: float
-    """Seconds for one attempt."""
+    """The seconds that one attempt may take."""
     concurrency: int
-    """Attempts at once."""
+    """The most attempts of this daemon at once."""
     per_endpoint: int
-    """Attempts at once to one endpoint, by all daemons together."""
+    """The most attempts at once to one endpoint, by all daemons together."""
     _under_way: dict[asyncio.Task[None], int] = field(default_factory=dict)
-    """Attempts with the owners of their endpoints."""
+    """The attempts that are under way, with the owners of their endpoints."""
     _idle: bool = False
-    """No endpoint is on."""
+    """Whether no endpoint is on."""
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:

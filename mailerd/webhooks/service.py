@@ -24,7 +24,7 @@ from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 
 PRUNE_INTERVAL: Final = 60.0
-"""Seconds between two looks for old events."""
+"""Seconds between two searches for old events."""
 _REST: Final = 0.5
 """Seconds between two batches."""
 _LOOP: Final = "deleting old events"
@@ -63,7 +63,7 @@ class EventRetention:
 
 
 _CONNECTIONS: Final = 2
-"""To the database, beside those of the letters, which are never used for this."""
+"""The connections to the database for webhooks; those of the letters are never used for this."""
 _MARGIN: Final = 30.0
 """Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
 _TOLD_ALREADY: Final = frozenset(
@@ -72,7 +72,7 @@ _TOLD_ALREADY: Final = frozenset(
         "writer_changed",
     }
 )  # fmt: skip
-"""What the letters' connections say too."""
+"""The events that the letters' connections report as well."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class WebhookService:
 
 
 def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter) -> WebhookService:
-    """Join them."""
+    """Join the sender and the retention, with a database pool of their own."""
 
     def quiet(event: Event, fields: Mapping[str, object], /) -> None:
         if event.name not in _TOLD_ALREADY:

@@ -13,7 +13,7 @@ _REMINDER_INTERVAL: Final = 30.0
 
 @dataclass
 class _Outage:
-    """Monotonic seconds, except `rest`, which is a duration."""
+    """An outage of Google. All are monotonic seconds, except `rest`, which is a duration."""
 
     since: float
     rest: float

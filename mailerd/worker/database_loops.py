@@ -1,4 +1,4 @@
-"""What a daemon does for its database now and then: it says that it lives, prunes, looks which server takes writes."""
+"""The loops of a daemon for its database: heartbeat, pruning, and the search for the server that takes writes."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
@@ -14,17 +14,17 @@ from mailerd.store.tallies import Tallies
 
 HEARTBEAT_INTERVAL: Final = 10.0
 PRUNE_INTERVAL: Final = 600.0
-"""Seconds between two rounds that make hours of old minutes."""
+"""Seconds between two rounds that merge the tallies of old minutes into hours."""
 
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Say that this daemon is there, until cancelled."""
+    """Write the heartbeat of this daemon, until cancelled."""
     heartbeat = heartbeats.register("heartbeat")
     await _every(HEARTBEAT_INTERVAL, daemons.heartbeat, name="beating", heartbeat=heartbeat, events=events)
 
 
 async def prune_loop(tallies: Tallies, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Make hours of the minutes that are old, until cancelled."""
+    """Merge the tallies of old minutes into hours, until cancelled."""
     heartbeat = heartbeats.register("prune tallies")
     await _every(PRUNE_INTERVAL, tallies.prune, name="pruning tallies", heartbeat=heartbeat, events=events)
 

@@ -51,7 +51,7 @@ _TEMPLATE_REFUSED: Final = (
     "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
 )
 _RENDERER_WAIT: Final = timedelta(seconds=10)
-"""Until the next try of a letter that the renderer could not render now."""
+"""The time until the next try of a letter that the renderer could not render now."""
 _SUPPRESSION_UNKNOWN: Final = "it could not be looked up whether the address has opted out"
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
@@ -61,9 +61,9 @@ class Delivery:
     """Delivers letters; one object for all of them."""
 
     gmail: Gmail
-    """For the letter's own calls, whose units its claim has debited."""
+    """It makes the letter's own calls, whose units the claim has debited."""
     limited_gmail: RateLimitedGmail
-    """For authentication and deletions, which wait for units of their own."""
+    """It makes authentications and deletions, which wait for units of their own."""
     semaphore: LetterSemaphore
     recorder: Recorder
     builder: MessageBuilder
@@ -235,7 +235,7 @@ class Delivery:
         return await self._withhold(state, mailbox) if reply is None else self._judged(state, Call.MESSAGES_SEND, reply)
 
     async def _send(self, state: "_DeliveryState", send: Callable[[], Awaitable[Reply]]) -> Reply | None:
-        """Ask Google to send; None where it is not asked, since the address has opted out or nothing can say so.
+        """Ask Google to send. None: it was not asked, since the address has opted out, or this could not be read.
 
         A send whose first byte would be later than MAX_LOOKUP_AGE after the look does not begin: a token or a
         connection may take that long. Then it is looked up anew.
@@ -373,13 +373,13 @@ class _DeliveryState:
 
     letter: ClaimedRecipient
     began: float = 0.0
-    """Monotonic seconds."""
+    """When the attempt began, in monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """The place in memory of a large letter, until Google has it."""
+    """It holds the memory slot of a large letter, until Google has the letter."""
     maybe_sent: bool = False
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""
     claim_lost: bool = False
     suppressed: bool = False
     checked: float = 0.0
-    """When its suppression was last looked up, at the latest, in monotonic seconds."""
+    """When the suppression of its address was last looked up, or earlier, in monotonic seconds."""

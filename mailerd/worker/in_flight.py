@@ -18,7 +18,7 @@ MARGIN: Final = 1.0
 
 @dataclass(slots=True)
 class _Held:
-    """Both in monotonic seconds."""
+    """When its claim was requested, and how long its lease certainly lasts, both in monotonic seconds."""
 
     since: float
     safe_until: float

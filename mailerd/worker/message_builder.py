@@ -100,7 +100,7 @@ class MessageBuilder:
 
     @asynccontextmanager
     async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """The same for a job that is not read yet: its attachments' size is not known before.
+        """A slot in memory for a letter whose job is not read yet: the size of its attachments is not known.
 
         An error here is ignored: `build` meets it again and raises it.
         """

@@ -15,8 +15,8 @@ from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.reconcile import key_of
 
 _MAX_FOREIGN_DRAFTS: Final = 200_000
-"""Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
-remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
+"""The most foreign drafts that are remembered, so that each is read once; others are read at every sweep. None is
+dropped for a newer one: each sweep begins with the first drafts of the list, so these are needed again."""
 
 _WHAT_FOLLOWS: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
@@ -25,13 +25,13 @@ _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
 
 @dataclass
 class OrphanDrafts:
-    """The search, one mailbox at a time."""
+    """The search for orphan drafts, one mailbox at a time."""
 
     gmail: RateLimitedGmail
     rows: RecoveryQueries
     events: RecoveryEvents
     _foreign: dict[str, set[str]] = field(default_factory=dict)
-    """By sender, as its drafts were last listed."""
+    """The drafts that are not ours, by sender, as they were last listed."""
 
     def retain(self, senders: Collection[str]) -> None:
         """Forget the mailboxes that are no longer searched."""

@@ -21,7 +21,7 @@ _MAX_RETRY_DELAY: Final = timedelta(hours=1)
 _MAX_READ: Final = 500
 """Sent messages that one check reads at most: 10,000 of Google's units. The next check goes on from there."""
 _GOES_ON: Final = timedelta(seconds=1)
-"""How long until that check."""
+"""How long until the next check then."""
 _MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
 _MAX_MESSAGES: Final = 50_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
@@ -41,11 +41,11 @@ class Reconciler:
 
     gmail: RateLimitedGmail
     late_arrival: timedelta
-    """For so long a request without an answer may still reach Google, and its effect may be hidden from a check."""
+    """How long a request without an answer may still reach Google, and its effect may be hidden from a check."""
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
-    """By sender and message: its key, and when it was sent."""
+    """The key of each sent message that was read and the time when it was sent, by sender and message id."""
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """One scan of a mailbox at a time, so that many checks together read each message once."""
+    """A lock for each mailbox: one scan at a time, so that many checks together read each message once."""
 
     async def reconcile(self, letter: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
         """Check a letter. `progress` is called after each answer, since a check may take long."""
@@ -90,7 +90,7 @@ class Reconciler:
         return Resolution(letter, None, error=_NO_DRAFTS)
 
     async def _shown(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
+        """The draft is there: it was not sent, or a replica lags. At a second check the sent mail is read as well."""
         there = Resolution(letter, Transition.MISSING)
         if not letter.unanswered or not letter.checks:
             return there
@@ -148,7 +148,7 @@ class Reconciler:
     def _nothing_sent(self, letter: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the letter is not there.
 
-        What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
+        A sent letter may show a moment later: if a send had no answer, two such checks must be `late_arrival` apart.
         """
         rested = letter.nothing_found_for or timedelta(0)
         if letter.unanswered and rested < self.late_arrival:
@@ -225,9 +225,9 @@ class _Search:
 
     letter: UnresolvedSend
     passed: int = 0
-    """Messages, the newest first."""
+    """How many messages the search has passed, the newest first."""
     read: int = 0
-    """Those of them that no daemon had read before."""
+    """How many of them had to be read from Google for this search."""
 
 
 def _is_not_found(reply: Reply) -> bool:

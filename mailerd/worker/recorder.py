@@ -23,12 +23,12 @@ _MAX_BATCH: Final = 100
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
-"""Seconds: the first and the longest delay of a record whose row another transaction has locked."""
+"""The first and the longest delay, in seconds, of a record whose row another transaction has locked."""
 _FIRST_NOTICE_AFTER: Final = 3.0
-"""Seconds that such a record waits before the log says so."""
+"""The seconds that such a record waits before the log says so."""
 _NOTICE_INTERVAL: Final = 30.0
 _MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, *REFUNDED})
-"""The last two as well: a letter that comes back unsent into a cancelled job is cancelled, and may be its last."""
+"""DEFERRED and REFUNDED as well: a letter that comes back into a cancelled job is cancelled, and may be its last."""
 
 
 @dataclass
@@ -38,11 +38,11 @@ class _Entry:
     record: Record
     future: "asyncio.Future[WriteResult]"
     since: float | None = None
-    """When it first met a lock, in monotonic seconds."""
+    """When the record first met a lock, in monotonic seconds."""
     told: float = 0.0
-    """For how many seconds it had waited when that was last logged."""
+    """How many seconds it had waited when this was last logged."""
     rest: float = _LOCKED_RETRY_DELAYS[0]
-    """Seconds until it is tried again."""
+    """The seconds until its next try."""
 
 
 class Recorder:
@@ -69,7 +69,7 @@ class Recorder:
         self._events = events
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
         self._apart = asyncio.Lock()
-        """One at a time: a transaction that waits for a row keeps one of the pool's connections."""
+        """It lets one record wait for a row at a time: a transaction that waits keeps one of the pool's connections."""
         self._touched: set[str] = set()
         self._ended = asyncio.Event()
 

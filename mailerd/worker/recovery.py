@@ -25,7 +25,7 @@ from mailerd.worker.reconcile import Reconciler, unresolved
 _MAX_CHECKS: Final = 10
 """Unresolved sends that are checked at once. No more are taken, so that no lease runs out while one waits its turn."""
 _MAX_CHECKS_PER_SENDER: Final = 2
-"""Of those, for one sender: a mailbox that is slow or large leaves most checks to the others."""
+"""How many of them may be of one sender: a mailbox that is slow or large leaves most checks to the others."""
 _STUCK_JOBS_INTERVAL: Final = 30.0
 """Seconds between two searches for stuck and unfinished jobs."""
 _FIRST_SWEEP_AFTER: Final = 5.0
@@ -55,9 +55,9 @@ class Recovery:
     """Seconds that one call to Google takes at most, the wait for its units included."""
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _checking: Counter[str] = field(default_factory=Counter)
-    """Checks under way, by sender."""
+    """How many checks are under way, by sender."""
     _check_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when one of them ends."""
+    """Set when a check ends."""
 
     async def expired_claims_loop(self) -> None:
         """Recover expired claims, until cancelled. It never waits for Google."""
@@ -131,7 +131,7 @@ class Recovery:
         return True
 
     async def _reconcile_one(self, letter: UnresolvedSend) -> None:
-        """Check one. It has a heartbeat of its own, since it may take long and no other waits for it."""
+        """Check one letter. It has a heartbeat of its own, since it may take long and no other check waits for it."""
         what = f"looking for recipient {letter.id}"
         heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:

@@ -10,16 +10,16 @@ _MAX_LETTERS: Final = 1000
 
 @dataclass
 class _Sender:
-    """Monotonic seconds throughout."""
+    """What this daemon remembers of one sender; all times are monotonic seconds."""
 
     refused: "OrderedDict[int, tuple[float, float]]" = field(default_factory=OrderedDict)
-    """By letter: when the attempt began in which it was refused first, and when it was refused."""
+    """For each letter: when the attempt in which it was first refused began, and when it was refused."""
     refused_last: "OrderedDict[int, float]" = field(default_factory=OrderedDict)
-    """By letter: when it was refused last."""
+    """For each letter: when it was last refused."""
     accepted: float = float("-inf")
-    """When Google took a letter last."""
+    """When Google last accepted a letter."""
     accepted_began: float = float("-inf")
-    """When the youngest attempt began that Google took."""
+    """When the latest attempt that Google accepted began."""
 
 
 @dataclass

@@ -21,23 +21,23 @@ from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import InFlight
 
 _MAX_CLAIM: Final = 100
-"""Letters of one claim."""
+"""The most letters of one claim."""
 _GATHER: Final = 2.0
 """How long a claim waits until half of the slots are free, as a multiple of the last claim's duration, while letters
 are in flight: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _MAX_GATHER_TIME: Final = 0.03
-"""Seconds of that at most."""
+"""The longest such wait, in seconds."""
 _MIN_POLL_DELAY: Final = 0.05
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
 _MAX_DOUBLINGS: Final = 5
-"""Doublings of that rest: 1.6 s."""
+"""The most doublings of that delay: it ends at 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_INTERVAL: Final = 60.0
-"""Seconds of silence at most at the level info."""
+"""The longest time in seconds in which nothing is logged at the level info."""
 _BACK_OFF: Final = (0.5, 5.0)
-"""Seconds: the first and the longest wait after a claim that failed."""
+"""The first and the longest wait, in seconds, after a claim that failed."""
 
 
 def poll_delay(*, lost_races: int) -> float:
@@ -70,7 +70,7 @@ class Runner:
     _idle: int = 0
     _lost_races: int = 0
     _took: float = 0.0
-    """Seconds that the last claim took."""
+    """The seconds that the last claim took."""
     _last_alive: float = 0.0
     _failures: int = 0
 

@@ -17,7 +17,7 @@ KEY_INTERVAL: Final = 60.0
 
 
 class UnsubscribeLinks:
-    """Makes them. `base_url`: where people reach the public site; empty: the letters have the mailto form alone."""
+    """Makes links and headers. `base_url`: where people reach the public site; empty: only mailto links are made."""
 
     def __init__(self, database: Database, *, base_url: str, clock: Clock) -> None:
         self._secrets = Secrets(database, timeout=database.probe_timeout)

@@ -30,7 +30,7 @@ class Connection:
         # The one private part of the driver: without its transport, a connection to a frozen server cannot be ended.
         self.transport: Final = driver._writer.transport  # noqa: SLF001 - see docs/dependencies.md
         self.born = self.used = time.monotonic()
-        """When it was opened, and when it was last put back, in monotonic seconds."""
+        """When the connection was opened, and when it was last put back, in monotonic seconds."""
         self.packet = 1 << 20
         """The server's max_allowed_packet, in bytes."""
         self.server = ""

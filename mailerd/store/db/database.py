@@ -22,7 +22,7 @@ REMIND_INTERVAL: Final = 30.0
 SWITCH_PATIENCE: Final = 2.0
 """Seconds from the begin of an outage in which a caller waits for the writes to move to another of several servers."""
 SWITCH_POLL: Final = 0.05
-"""Seconds between two tries meanwhile."""
+"""Seconds between two tries of such a caller."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -47,9 +47,9 @@ class Database:
         self._away_since: float | None = None
         self._unreachable = False
         self._read_only = False
-        """It refused a write. Only a write that succeeds ends this; a read proves nothing."""
+        """Whether it refused a write. Only a write that succeeds ends this; a read proves nothing."""
         self.commits_hang = False
-        """A COMMIT got no answer in time: its replicas are away, say. Only one that changed a row ends this."""
+        """Whether a COMMIT got no answer in time, as when its replicas are away. Only a COMMIT of a change ends it."""
         self._reminded = 0.0
 
     @property

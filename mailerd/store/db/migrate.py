@@ -15,7 +15,7 @@ _LOCK_WAIT: Final = 20
 
 _LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
 _BOUND: Final = 600.0
-"""Seconds for all of it."""
+"""The most seconds for all migrations."""
 
 _WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
 """No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may

@@ -43,7 +43,7 @@ class _Phase:
         self.refusal: MySQLError | None = None
         """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
         self.lost = False
-        """The connection ended, and not because we cut it off."""
+        """Whether the connection ended, and not because we cut it off."""
 
 
 class Pool:

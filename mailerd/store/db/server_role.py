@@ -38,27 +38,27 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class ServerRole:
-    """What a server said."""
+    """The answers of one server."""
 
     where: str
-    """Host and port."""
+    """The host and port of the server."""
     trouble: str = ""
     """Why it must not be written to; empty: it takes writes."""
     answered: bool = True
     server: str = ""
-    """Its identity, see `server_behind`: two addresses may lead to one server."""
+    """Which server it is, see `server_behind`: two addresses may lead to one server."""
     view: tuple[str, int] | None = None
-    """Of its group, if it is in one: of two views with one prefix, the higher number is newer."""
+    """The view of its group, if it is in one: of two views with one prefix, the higher number is newer."""
     replicas: int | None = None
     """Semi-synchronous replicas that are connected; None where commits do not wait for any."""
     group_hidden: bool = False
-    """It is configured for a group whose tables this user may not read."""
+    """Whether it is configured for a group whose tables this user may not read."""
     term: WriterTerm | None = None
     """The writer's term as this server has it; None where that is not known."""
     durability: Mapping[str, str] = field(default_factory=dict)
     """The variables that say whether its commits outlast a power cut."""
     former: bool = False
-    """It would take writes, and is a former primary: a higher term is known than its own."""
+    """Whether it would take writes, but is a former primary: a higher term than its own is known."""
 
     @property
     def identity(self) -> str:

@@ -23,11 +23,11 @@ from mailerd.store.db.server_role import ServerRole, ask, choose, without_former
 from mailerd.store.db.writer_term import WriterTerm, raise_term
 
 LOOK_TIMEOUT: Final = 2.0
-"""Seconds that a server gets to say what it is; less where connect_timeout is short."""
+"""The seconds that a server has to answer what its role is; less if connect_timeout is short."""
 GRACE: Final = 0.3
 """Seconds for which a look waits for the other servers, once one has said that it takes writes."""
 WATCH_INTERVAL: Final = 2.0
-"""Seconds between two looks of a daemon at all servers."""
+"""The seconds between two checks of all servers by a daemon."""
 MAX_LOOK_AGE: Final = 10.0
 """Seconds for which a look holds: a process that was stopped for longer, or does not watch, looks anew before a use."""
 
@@ -38,7 +38,7 @@ class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has n
     def __init__(self, cause: str, *, several: bool = False) -> None:
         super().__init__(2003, cause)  # the driver's number for "cannot connect": it is cured by trying again
         self.summary = "several servers take writes at once" if several else "no server takes writes"
-        """The same without names of hosts and users."""
+        """The cause, without names of hosts and users."""
         self.remedy = (
             "set read_only = ON on all but the primary; restart mailerd if one of them never comes back"
             if several
@@ -52,7 +52,7 @@ class Writer:
     def __init__(self, urls: Sequence[URL], *, connect_timeout: float, events: StoreEvents) -> None:
         self.urls: Final = tuple(urls)
         self.roles: dict[URL, ServerRole] = {}
-        """What each server said last."""
+        """The last answers of each server."""
         self.current: URL | None = urls[0] if len(urls) == 1 else None
         """Where new connections go; None: it is not known yet, or several take writes."""
         self.moved_at: datetime | None = None
@@ -66,7 +66,7 @@ class Writer:
         self._term = 0
         """The highest term of the writer that was seen."""
         self._shown: dict[str, int] = {}
-        """The same by host and port."""
+        """The highest term that each server has shown, by host and port."""
         self._former: set[str] = set()
         """Former primaries that take writes, and that the log has named."""
         self._several = ""
@@ -78,7 +78,7 @@ class Writer:
         self._events = events
         self._looking: asyncio.Task[None] | None = None
         self._kept: dict[URL, Connection] = {}
-        """Connections for looking alone."""
+        """The connections that only ask servers for their role."""
 
     @property
     def alone(self) -> bool:

@@ -78,12 +78,12 @@ _BY_ID: Final = _LETTERS.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s"
 BUSY_FOR: Final = timedelta(minutes=10)
 QUIET_FOR: Final = timedelta(days=1)
 READ_FOR: Final = timedelta(days=5)
-"""After the last letter: Gmail tries for about three days, and says so in between."""
+"""How long a mailbox is read after its last letter: Gmail tries for about three days, and reports delays meanwhile."""
 QUIET: Final = 5
 LATE: Final = 30
-"""So many times the busy interval lies between two reads after BUSY_FOR and after QUIET_FOR."""
+"""How many busy intervals lie between two reads: QUIET after BUSY_FOR, LATE after QUIET_FOR."""
 REST: Final = timedelta(hours=6)
-"""Between two looks whether a mailbox of which nothing was sent for long is in use again."""
+"""The time between two reads of a mailbox that has sent nothing for long."""
 _HOUR: Final = timedelta(hours=1)
 
 

@@ -1,4 +1,4 @@
-"""What the inboxes have told, for commands and pages: bounces, one by one and by domain; how far each inbox is read."""
+"""Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Notice:
     recipient_id: int | None
     job_id: str | None
     email: str | None
-    """To whom the letter went."""
+    """The address that the letter went to."""
     kind: str
     code: str | None
     detail: str | None
@@ -56,7 +56,7 @@ class BounceCounts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The letters of all kinds."""
         return sum(self.kinds.values())
 
 

@@ -90,8 +90,8 @@ async def rest_sender(
 ) -> timedelta | None:
     """Pause a sender that has reached its limit, and set its day to full; how long, or None where it rests longer.
 
-    `full`: Google said so. What the ledger lacks then was sent by hand or by another
-    program, at an unknown time: it counts from now.
+    `full`: Google said so. Then letters that our counts lack were sent by a person or by another program, at an
+    unknown time: they count from now.
     """
     if (it := await read_sender(cursor, sender, defaults)) is None:
         return None

@@ -40,18 +40,18 @@ SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job
 _REPLAY_INTERVAL: Final = 0.25
 """Seconds between two checks whether every daemon has replayed its sends to a new server."""
 _MIN_SHARE: Final = 10
-"""Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
+"""The least letters of one turn, if so many are wanted: each sender and each job costs a lock and a written row."""
 _MAX_SENDERS: Final = 100
-"""Senders of one round: what is locked is passed by, and every statement stays some tens of KB long."""
+"""The most senders of one round: it keeps every statement below some tens of KB."""
 
 
 @dataclass
 class _ClaimBuilder:
-    """What a claim has got so far."""
+    """What a claim has taken so far."""
 
     want: int
     rooms: dict[str, int]
-    """Of those senders of which fewer may be taken than are wanted: how many more."""
+    """How many more letters may be taken of each sender that has a bound; the others have none."""
     letters: list[ClaimedRecipient] = field(default_factory=list)
     jobs: dict[str, ClaimedJob] = field(default_factory=dict)
     alone: int | None = None
@@ -84,9 +84,9 @@ class Claims:
     defaults: DefaultLimits
     """The limits of senders that have none of their own; a reload may change them."""
     credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
-    """What it gives changes when a credential file comes; see `StaleTurns`."""
+    """Returns a value that changes when a credential file comes or goes; see `StaleTurns`."""
     replay_log: ReplayLog | None = field(default=None, repr=False)
-    """What is replayed to a database that may have lost commits, before anything is claimed."""
+    """The sends of this daemon, replayed to a database that may have lost commits before anything is claimed."""
     _digests: AddressDigests = field(init=False, repr=False)
     _stale_turns: StaleTurns = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
@@ -209,7 +209,7 @@ class Claims:
         return ClaimOwner(token, self.daemon_id, self.lease, self._digests, self._digests.proof)
 
     def _senders(self, letters: int, share: int) -> int:
-        """How many senders give so many letters, if they have no limits but the default ones and enough is due."""
+        """How many senders are needed for so many letters, under the default limits and if enough is due."""
         limits = self.defaults.default
         stream = rate_limit.rate(limits)
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
@@ -246,7 +246,7 @@ class Claims:
 
     async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
-            return 0.0  # the claim that follows tells it, though nothing be due
+            return 0.0  # the claim that follows replays the sends, whether or not a letter is due
         return await self._next_turn(cursor, full)
 
     async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:

@@ -45,7 +45,7 @@ SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status
 
 _WHY: Final = "it died, was paused or lost the database"
 _MAX_CRASHES: Final = 255
-"""What the column takes."""
+"""The most crashes that the column holds."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ExpiredClaims:
     late_arrival: timedelta
     """The longest time for which a request without an answer may still reach Google."""
     replay_log: ReplayLog | None = None
-    """Of a daemon: a database that has forgotten commits hears first what became of the letters."""
+    """The sends of a daemon: a database that has lost commits gets them before its claims are recovered."""
 
     async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
@@ -78,10 +78,10 @@ class ExpiredClaims:
         return await was_applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
 
     async def recover_batch(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
-        """Make of rows whose lease lapsed what they are now, at most so many; what became of each.
+        """Recover rows whose lease has expired, at most `limit`; what became of each.
 
-        None on a server to which not all was replayed: after a failover that took longer than a lease, a row that looks
-        abandoned may be in hand, with a draft that only its daemon knows.
+        It recovers none on a server to which not all was replayed: after a failover that took longer than a lease, a
+        row that looks abandoned may be in flight, with a draft that only its daemon knows.
         """
         if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
             return []

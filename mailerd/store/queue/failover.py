@@ -62,13 +62,13 @@ class NotReplayedError(MailerdError):
 class _Known:
     record: Record
     at: float
-    """Monotonic seconds."""
+    """When it was remembered, in monotonic seconds."""
     written: bool = False
-    """The database has acknowledged it; until then its own record is still to come."""
+    """Whether the database has acknowledged it; until then its own record is still to come."""
     refused: bool = False
-    """A hand-over that its row did not take: nothing is sent, and its delivery ends."""
+    """Whether the row did not take this hand-over: nothing is sent, and its delivery ends."""
     seen_again: bool = False
-    """A claim got its letter again."""
+    """Whether a claim got its letter again."""
 
     @property
     def ended(self) -> bool:
@@ -84,10 +84,10 @@ class _UnreplayedServer:
     """A server to which not all daemons have replayed their sends."""
 
     again: bool
-    """There was another server before."""
+    """Whether there was another server before."""
     at: float = field(default_factory=time.monotonic)
     replayed_at: float = 0.0
-    """What is known since then is still to be replayed."""
+    """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
     letters: int = 0
     forgotten: int = 0
 
@@ -101,9 +101,9 @@ class ReplayLog:
     lease: timedelta
     events: StoreEvents
     _known: dict[tuple[int, str], _Known] = field(default_factory=dict, init=False)
-    """By recipient and token, the oldest first."""
+    """The known records by recipient and token, the oldest first."""
     _last: dict[int, str] = field(default_factory=dict, init=False)
-    """By recipient: the token of what is known last of it."""
+    """The token of the last known record of each recipient."""
     _servers: set[str] = field(default_factory=set, init=False)
     """Servers to which all was replayed, and to which there are still connections."""
     _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
@@ -202,7 +202,7 @@ class ReplayLog:
         return not cursor.server or cursor.server in self._servers
 
     def replay_again(self) -> None:
-        """The database has lost commits: replay all, whichever server it is."""
+        """Replay all records again, whichever server it is: the database has lost commits."""
         self._servers.clear()
         self._doubted = True
 
@@ -297,6 +297,7 @@ class ReplayLog:
         return int(await mark_unsure_late(cursor, one, by=self.daemon_id))
 
     async def _restore_claim(self, cursor: Cursor, one: Handover) -> int:
+        """Give the row back to the delivery that has handed its letter over."""
         letter = one.letter
         held = after(State.WAITING, Transition.CLAIMED).value
         await cursor.execute(

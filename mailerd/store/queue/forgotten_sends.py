@@ -76,7 +76,7 @@ async def is_logged(cursor: Cursor, letter: ClaimedRecipient) -> bool:
 
 
 async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
-    """Make a row unsure that does not show this unresolved send, with all that a check needs; whether it was one."""
+    """Mark a row unsure that has lost this unresolved send, with all that a check needs; whether it has changed."""
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
     await cursor.execute(_LOCK_OTHER_CLAIM, (letter.id, letter.token))
@@ -102,7 +102,7 @@ async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
 
 
 async def mark_unsure_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
-    """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one.
+    """Mark a claimed letter unsure if the result of a send by a former claim is unknown; whether it has changed.
 
     `repeated`: an earlier try may have been committed.
     """

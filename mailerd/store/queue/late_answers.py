@@ -51,7 +51,7 @@ async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> No
 
 
 async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
-    """Resolve a row by Google's answer to a worker that has lost its claim; whether that resolved it.
+    """Resolve a row by Google's answer to a worker that has lost its claim; whether the row has changed.
 
     `repeated`: an earlier try may have been committed.
     """
@@ -66,7 +66,7 @@ async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
 
 
 async def resolve_sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
-    """Resolve a claimed letter that Google has accepted from another worker; whether it is one."""
+    """Resolve a claimed letter if Google has accepted it from another worker; whether the row has changed."""
     await cursor.execute(_READ_LOGGED_ANSWER, (letter.id,))
     if (row := await cursor.fetchone()) is None:
         await cursor.execute(_READ_KEPT_ANSWER, (letter.id,))

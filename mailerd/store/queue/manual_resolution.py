@@ -30,13 +30,13 @@ class NotUnsureError(MailerdError):
 
 @dataclass(frozen=True)
 class ManualResolution:
-    """What was settled."""
+    """What a person has resolved."""
 
     recipient: int
     job_id: str
     to_email: str
     status: State
-    """What it is now: sent, waiting, or cancelled where its job was."""
+    """Its new state: sent, waiting, or cancelled if its job was."""
 
 
 async def settle(

@@ -60,7 +60,7 @@ class DefaultLimits:
     consumer_per_day: int | None = None
     """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
     project_units_per_minute: int = 0
-    """0 means no limit."""
+    """The units of a project in a minute; 0 means no limit."""
 
 
 @dataclass(frozen=True)
@@ -70,33 +70,33 @@ class SenderState:
     email: str
     tat: datetime | None
     limits: SenderLimits
-    """Its own or the defaults; with the latency that is measured."""
+    """Its own limits, or else the defaults; with the measured latency."""
     own: frozenset[str]
-    """Which of the limits are its own."""
+    """The names of the limits that are its own."""
     since: datetime
     """When its warm-up began."""
     gap_until: datetime | None
     latency_at: datetime | None
-    """When a letter was last noted that was slow."""
+    """When a slow letter was last noted."""
     mode: Mode | None
     project: str | None
     concurrency: int | None
     """The most letters in flight; None: no limit."""
     paused_until: datetime | None
     pause_cause: str | None
-    """Also after the pause: until a letter went well, the next ones are sent one by one."""
+    """The cause of the last pause. It stays after the pause until a letter is sent: until then they go one by one."""
     pause_reason: str | None
     pauses: int
     now: datetime
 
     @property
     def allowance(self) -> SenderLimits:
-        """What holds now."""
+        """The limits of now, after reserve and warm-up."""
         return self.limits.on(self.now, since=self.since)
 
     @property
     def units(self) -> int:
-        """What a letter costs; the dearer of the two while the mode is not known."""
+        """The units that a letter costs; while the mode is not known, the more expensive one."""
         return rate_limit.DIRECT_UNITS if self.mode == "direct" else rate_limit.DRAFT_PAIR_UNITS
 
     @property
@@ -111,7 +111,7 @@ class SenderState:
 
 
 def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
-    """A row of COLUMNS."""
+    """The state in a row of COLUMNS."""
     (
         email, tat, *own, since, gap_until, latency, latency_at, mode, project, limit, limit_at, paused_until, cause,
         reason, pauses, other_calls_at, now,
@@ -161,7 +161,7 @@ async def read_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> Se
 
 
 def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> SenderState:
-    """How a sender stands that has no row yet."""
+    """The state of a sender that has no row yet."""
     moment = naive(now)
     return sender_state((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), defaults)
 
@@ -187,7 +187,7 @@ class ProjectState:
 
     tat: datetime | None
     latency: float
-    """Of the slowest of its senders."""
+    """The latency of the slowest of its senders, in seconds."""
 
 
 async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, ProjectState], set[str]]:
@@ -223,7 +223,7 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
-    """Write them."""
+    """Write the arrival times of these projects."""
     await cursor.execute(*insert_many(_SET_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
 
 
@@ -253,10 +253,10 @@ class RateLimits:
 
     database: Database
     defaults: Callable[[], DefaultLimits]
-    """What holds now: a reload may change it."""
+    """The default limits of now: a reload may change them."""
 
     async def acquire(self, sender: str, *, units: int) -> timedelta:
-        """How long to wait before asking again; nothing: it is granted, and debited.
+        """How long to wait before asking again; zero: the units are granted, and debited.
 
         Raises:
             DatabaseError: nothing was debited, or in doubt: do not call.

@@ -269,7 +269,7 @@ class RecordWriter:
 
 
 def _to_reschedule(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
-    """The jobs and the senders of the letters that come back, and in how many microseconds they are due."""
+    """The jobs and the senders of requeued letters, and in how many microseconds each is due."""
     jobs: dict[str, int] = {}
     senders: dict[str, int] = {}
     for one in taken:

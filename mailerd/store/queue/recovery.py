@@ -93,13 +93,13 @@ class Resolution:
     error: str | None = None
     message_id: str | None = None
     proof: Proof | None = None
-    """Of what was found."""
+    """What proves that it was sent."""
     forgets: bool = False
-    """Google has neither the draft nor the letter: another try makes a new draft."""
+    """Whether Google has neither the draft nor the letter: another try makes a new draft."""
     nothing_found: bool = False
-    """The sent mail was read, and the letter is not there."""
+    """Whether the sent mail was read, and the letter is not there."""
     retry_in: timedelta | None = None
-    """None with no change: no further check; a person has to resolve it."""
+    """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class RecoveryQueries:
     late_arrival: timedelta
     check_lease: timedelta
     replay_log: ReplayLog | None = None
-    """Of a daemon: what it knows of letters that a database which has taken over may have forgotten."""
+    """The sends of a daemon, which a database that has taken over may have lost."""
 
     async def take_unresolved(
         self, *, limit: int = 5, per_sender: int = 5, under_way: Mapping[str, int] | None = None
@@ -298,7 +298,7 @@ class RecoveryQueries:
         return [row[0] for row in rows]
 
     async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
-        """Reschedule stuck jobs: letters of them wait, but no claim would ever find them; which those were.
+        """Reschedule stuck jobs, whose letters wait though no claim would ever find them; the ids of these jobs.
 
         What is in doubt is repeated, and `on_retry` called after each try. All that were found by any try are
         returned: another daemon may have rescheduled one meanwhile, and returns it too.

@@ -11,7 +11,7 @@ UPDATE jobs FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
 _LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
-# What comes back from the wire into a cancelled job has nothing to wait for. Only what came back in this transaction:
+# A letter that comes back into a cancelled job has nothing to wait for. Only what came back in this transaction:
 # its rows are locked, and to wait here for those of another, which waits for our job, would be a deadlock.
 _CANCEL_RETURNED: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -25,7 +25,7 @@ UPDATE senders FORCE INDEX (PRIMARY)
  WHERE email = %s"""
 
 MAX_FOUND: Final = 200
-"""Stuck or unfinished jobs of one look; there are as good as none."""
+"""The most stuck or unfinished jobs of one search; usually there are none."""
 # The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps
 # MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
 STUCK_JOBS: Final = """

@@ -1,4 +1,4 @@
-"""After a restore from a backup: what was open then may have been sent since, so all of it is looked for first."""
+"""After a restore from a backup: letters that were open then may have been sent since, so all are checked first."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 
 NOTE: Final = "the database was restored from a backup: it may have been sent since, and is looked for first"
 _ROWS_AT_ONCE: Final = 500
-"""Letters of one transaction."""
+"""The most letters of one transaction."""
 _FIND_RUNNING_DAEMON: Final = """
 SELECT host, pid FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND LIMIT 1"""
@@ -38,7 +38,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 
 
 class DaemonRunsError(MailerdError):
-    """A daemon runs on this database: it may have begun to send what is to be looked for first."""
+    """A daemon runs on this database: it may already send what must be checked first."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RestoredQueue:
         return await self.database.read(work, what="count open letters")
 
     async def doubt_all(self) -> int:
-        """Make each of them unsure, to be looked for before it is sent; how many. Again, it goes on where it ended.
+        """Make each of them unsure, so that it is checked before it is sent; how many. Repeated, it does the rest.
 
         Raises:
             DaemonRunsError: a daemon was heard of within 30 s.

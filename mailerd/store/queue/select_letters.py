@@ -72,9 +72,9 @@ class ClaimOwner:
     daemon_id: str
     lease: timedelta
     digest: Callable[[str], bytes]
-    """What stands for an address in the table of suppressions."""
+    """Makes the digest of an address, which stands for it in the table of suppressions."""
     proof: Callable[[str], str]
-    """What a letter proves itself by when it comes back, from its key."""
+    """Makes the proof of a letter from its key, by which a returned letter is recognized."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ class JobSelection:
     job: ClaimedJob
     letters: list[ClaimedRecipient] = field(default_factory=list)
     alone: int | None = None
-    """A recipient of it that is due and was left, since it is to be claimed by itself."""
+    """A recipient of this job that is due and was not taken, since it is to be claimed alone."""
 
 
 async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
@@ -170,7 +170,7 @@ async def _mark(cursor: Cursor, ids: Sequence[int], owner: ClaimOwner) -> dict[i
 
 
 async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
-    """Say when each job has its next turn: now, or when the next letter is due of one that gave fewer than it might."""
+    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next letter is due."""
     next_at: dict[str, datetime | None] = {selection.job.id: naive(selection.turn.now) for selection in selections}
     if short:
         asked = [value for job in short for value in (job, State.WAITING.value)]

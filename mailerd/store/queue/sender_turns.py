@@ -39,11 +39,11 @@ class ProjectBudget:
 
     name: str
     limit: int
-    """Units a minute."""
+    """The units of the project in a minute."""
     tat: datetime | None
-    """Its arrival time, with what has been paid."""
+    """The theoretical arrival time of the project, with what was paid in this claim."""
     promised: datetime | None
-    """What it would be if every sender took as much as it may."""
+    """The arrival time if every sender took as much as it may."""
     latency: float
 
     def budget(self, turn: "Turn") -> Budget:
@@ -75,13 +75,13 @@ class Turn:
     tat: datetime | None
     gap_until: datetime | None
     share: int = 0
-    """Letters that it may have."""
+    """How many letters the sender may have."""
     taken: int = 0
-    """Letters that it got."""
+    """How many letters the sender got."""
     next_at: datetime | None = None
-    """When its next turn is; None: nothing of it waits."""
+    """When its next turn is; None: no letter of it waits."""
     project: ProjectBudget | None = None
-    """Its project, where that has a limit."""
+    """Its project, if that has a limit."""
 
     @property
     def now(self) -> datetime:
@@ -104,11 +104,11 @@ class Turn:
         return self.next_at is not None and self.next_at <= self.now
 
     def minute(self) -> Budget:
-        """What the minute allows."""
+        """How many letters the minute allows."""
         return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.sender.units)
 
     def cap(self, budget: Budget) -> None:
-        """Have no more than this; of the limits that allow nothing, the first says when the next turn is."""
+        """Limit the share to this budget; the first limit that allows nothing says when the next turn is."""
         if not self.share or budget.letters is None:
             return
         self.share = min(self.share, budget.letters)
@@ -116,11 +116,11 @@ class Turn:
             self.next_at = budget.next_at
 
     def wait_for_job(self, due: datetime | None) -> None:
-        """End without a job; `due`: when the first of its jobs is, if there are any."""
+        """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
         self.next_at = due and max(due, self.now + BUSY)
 
     def finish(self, letters: int, *, chance: float) -> None:
-        """End with so many letters: pay for them, and say when the next turn is. `chance` (0 to 1) is for jitter."""
+        """End the turn with so many letters: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
         if not self.share:
             return
         self.taken = letters
@@ -153,7 +153,7 @@ async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn
 
 
 async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
-    """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
+    """Set how many of `share` letters each sender may have, by its own limits and by its room."""
     for turn in turns:
         turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.sender.email, share))
         if turn.sender.paused:
@@ -183,7 +183,7 @@ async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
 
 
 def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
-    """The first of them, as many as it takes to give so many letters; the others stay as they are."""
+    """The first turns, as many as are needed for so many letters; the others stay as they are."""
     promised = 0
     for number, turn in enumerate(turns):
         promised += turn.share
@@ -214,7 +214,7 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
 
 
 def allocate(turns: Sequence[Turn], want: int) -> None:
-    """Divide what is wanted, and what the projects have left, between those that have a job, in the order of turns."""
+    """Divide the wanted letters, and what the projects have left, between the turns that have a job, in their order."""
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:
@@ -224,7 +224,7 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
 
 
 async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
-    """Debit what was taken, and end the turns."""
+    """Debit the taken letters, and write the next turn of each sender."""
     paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.sender.email)
     if paid:
         await cursor.execute(

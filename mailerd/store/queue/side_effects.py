@@ -1,4 +1,4 @@
-"""What a record touches beside the letter's own row: its job, its sender, or all senders of a project.
+"""What a record changes beside the letter's own row: its job, its sender, or all senders of a project.
 
 `find_locked` names the records that would have to wait for such a row: a daemon that has stopped in the midst of a
 transaction holds its rows until the server ends its session.

@@ -25,7 +25,7 @@ from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 _INTERVAL: Final = 60.0
 """Seconds between two checks of one daemon, plus or minus a quarter, so that many daemons do not check together."""
 _PAGE: Final = 500
-"""Senders of one statement."""
+"""The most senders of one statement."""
 # Only those that have a due job and no pause: in a database at rest there is none.
 _SELECT_STALE: Final = f"""
 SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
@@ -104,13 +104,13 @@ def _may_send_now(row: Sequence[Any], defaults: DefaultLimits) -> bool:
 
 @dataclass
 class StaleTurns:
-    """Reschedules them, for one daemon. `credentials_version()` changes when a credential file comes or goes."""
+    """Reschedules stale turns, for one daemon. `credentials_version()` changes when a credential file comes or goes."""
 
     database: Database
     credentials_version: Callable[[], object]
     _seen: object = field(init=False)
     _check_at: float = field(default=0.0, init=False)
-    """A monotonic time, in seconds."""
+    """When the next check is due, in monotonic seconds."""
 
     def __post_init__(self) -> None:
         self._seen = self.credentials_version()

@@ -1,4 +1,4 @@
-"""Suppressions as the queue meets them: a claim looks for them, and no hand-over passes one by.
+"""Suppressions in the queue: a claim marks the letters that have one, and no hand-over is written for these.
 
 The look of the claim spares Google the letter. The condition of the hand-over is the promise: it stands in the very
 statement after whose COMMIT Google is asked to send.

@@ -36,9 +36,9 @@ class UndoneSend:
     to_email: str
     sender: str
     token: str
-    """Under which the log of attempts has it."""
+    """The token under which the log of attempts has it."""
     status: State = State.WAITING
-    """Cancelled where its job was."""
+    """Its new state: waiting, or cancelled if its job was."""
 
 
 async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
