@@ -171,8 +171,8 @@ class Senders:
         ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="look for a sender")
         return bool(known)
 
-    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str = "") -> datetime:
-        """Claim nothing for a sender for so long, or until it is resumed; when that ends. `actor`: noted if known.
+    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str) -> datetime:
+        """Claim nothing for a sender for so long, or until it is resumed; when that ends.
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
@@ -182,8 +182,7 @@ class Senders:
             await cursor.execute(_ADD_SENDER, (email,))
             it = await self._read(cursor, email)
             until = FOREVER if lasts is None else it.now + lasts
-            if actor:
-                await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
+            await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
             if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
                 return it.paused_until
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
@@ -194,8 +193,8 @@ class Senders:
 
         return await self.database.transaction(work, what="pause a sender")
 
-    async def resume(self, email: str, *, actor: str = "") -> SenderState:
-        """End any pause of a sender, whatever its cause; the state before. `actor`: noted if known.
+    async def resume(self, email: str, *, actor: str) -> SenderState:
+        """End any pause of a sender, whatever its cause; the state before.
 
         Raises:
             SenderError: it is not known.
@@ -204,8 +203,7 @@ class Senders:
         async def work(cursor: Cursor) -> SenderState:
             before = await self._read(cursor, email)
             await cursor.execute(_RESUME, (email,))
-            if actor:
-                await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
+            await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
             await cursor.execute(_CLAIM_NOW, (email,))
             if before.pause_cause is not None:
                 data = {"cause": before.pause_cause}

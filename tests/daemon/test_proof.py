@@ -125,7 +125,7 @@ async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_s
             assert await proven(database, job) == {("unsure", None)}
             assert_the_truth(google, job, 0)
             for (recipient,) in await query(database, "SELECT id FROM job_recipients"):
-                await settle(database, recipient, change=Transition.MISSING)
+                await settle(database, recipient, change=Transition.MISSING, actor="T")
         await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", "answered")}
     assert_the_truth(google, job, 3)

@@ -35,14 +35,14 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
     ):
         senders = Senders(daemon.database, default_limits(Settings()))
-        await senders.pause(ME, lasts=None, reason="moving house")
+        await senders.pause(ME, lasts=None, reason="moving house", actor="T")
         paused = await heard.wait_for("sender_paused_manually")
         job = await post(daemon.database)
         controls = JobActions(daemon.database, timeout=5, late_arrival=timedelta(0))
         await controls.apply(job, JobChange.PAUSE, actor="command, ada")
         await controls.apply(job, JobChange.PAUSE, actor="shop")
         steered = await heard.wait_for("job_action_by_command")
-        await senders.resume(ME)
+        await senders.resume(ME, actor="T")
         await heard.wait_for("sender_resumed_manually")
     assert heard.of("sender_paused_manually") == [
         {"sender": ME, "until": "until it is resumed", "reason": "moving house"}

@@ -54,7 +54,7 @@ async def told(database: Database, job: str) -> dict[str, str]:
 
 async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database) -> None:
     job = await post(database, recipients=["a@example.org"])
-    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
+    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
     for who, text in (await told(database, job)).items():
         assert "paused until it is resumed" in text, who
         assert "9999" not in text, who
@@ -68,7 +68,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
 
 async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) -> None:
     job = await post(database, recipients=["a@example.org"])
-    end = await Senders(database, TERMS).pause("me@example.com", lasts=timedelta(hours=2), reason="not now")
+    end = await Senders(database, TERMS).pause("me@example.com", lasts=timedelta(hours=2), reason="not now", actor="T")
     said = await told(database, job)
     assert f"paused until {end:%H:%M}: manual" in said["status line"]
     assert f"paused until {end:%H:%M:%S}: not now" in said["top"]
@@ -81,7 +81,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
     await post(database, recipients=["a@example.org"])
-    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
+    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
     stats, metrics, state = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
     metrics.set_queue(stats)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="manual",sender="me@example.com"}') == 1

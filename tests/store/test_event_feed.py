@@ -329,9 +329,9 @@ async def test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none(
 async def test_a_pause_by_a_person_has_an_event_and_so_has_its_end(database: Database) -> None:
     it = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
     for _ in range(2):
-        await it.pause("me@example.com", lasts=None, reason="holiday")
+        await it.pause("me@example.com", lasts=None, reason="holiday", actor="T")
     for _ in range(2):
-        await it.resume("me@example.com")
+        await it.resume("me@example.com", actor="T")
     paused, resumed = await seen(database)
     assert paused.data == {"sender_email": "me@example.com", "cause": "manual", "reason": "holiday", "until": None}
     assert (resumed.type.value, resumed.data["cause"]) == ("sender.resumed", "manual")

@@ -62,29 +62,29 @@ async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(send
 async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, senders: Senders) -> None:
     await post(database, recipients=3)
     for _ in range(2):
-        assert await senders.pause(ME, lasts=None, reason="holidays") == FOREVER
+        assert await senders.pause(ME, lasts=None, reason="holidays", actor="T") == FOREVER
     assert await taken(database) == 0
     (now,) = await senders.all()
     assert (now.state.paused, now.state.pause_reason) == (True, "holidays")
-    assert (await senders.resume(ME)).paused
-    assert not (await senders.resume(ME)).paused
+    assert (await senders.resume(ME, actor="T")).paused
+    assert not (await senders.resume(ME, actor="T")).paused
     assert await taken(database) == 3
 
 
 async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(database: Database, senders: Senders) -> None:
-    await senders.pause(ME, lasts=timedelta(hours=5), reason="")
-    until = await senders.pause(ME, lasts=timedelta(hours=1), reason="")
+    await senders.pause(ME, lasts=timedelta(hours=5), reason="", actor="T")
+    until = await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T")
     ((left,),) = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), paused_until) FROM senders")
     assert 3590 < left <= 3600
     await query(
         database, "UPDATE senders SET pause_cause = 'daily_limit', paused_until = paused_until + INTERVAL 9 HOUR"
     )
     for _ in range(2):
-        assert await senders.pause(ME, lasts=timedelta(hours=1), reason="") == until + timedelta(hours=9)
+        assert await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T") == until + timedelta(hours=9)
     (now,) = await senders.all()
     assert now.state.pause_cause == "daily_limit"
 
 
 async def test_only_a_known_sender_can_be_resumed(senders: Senders) -> None:
     with pytest.raises(SenderError, match="there is no sender"):
-        await senders.resume("nobody@example.com")
+        await senders.resume("nobody@example.com", actor="T")

@@ -139,7 +139,7 @@ async def test_a_doubt_that_was_settled_as_sent_is_told_too(database: Database) 
     await post(database, recipients=1)
     await query(database, "UPDATE job_recipients SET status = 'unsure', lease_until = UTC_TIMESTAMP(6)")
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
-    await settle(database, recipient, change=Transition.FOUND)
+    await settle(database, recipient, change=Transition.FOUND, actor="T")
     await make(database)
     assert await told(database) == [[recipient]]
 

@@ -40,9 +40,9 @@ class ManualResolution:
 
 
 async def settle(
-    database: Database, recipient: int, *, change: Transition, message_id: str | None = None, actor: str = ""
+    database: Database, recipient: int, *, change: Transition, actor: str, message_id: str | None = None
 ) -> ManualResolution:
-    """Write what a person found out: FOUND or MISSING. `actor`: who says so, where it is known.
+    """Write what a person found out: FOUND or MISSING. `actor`: who says so.
 
     Raises:
         NotUnsureError: it is not unsure.
@@ -61,7 +61,7 @@ async def settle(
         if status != State.UNSURE.value:
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         new = after(State.UNSURE, change)
-        by = f", by {actor}" if actor else ""
+        by = f", by {actor}"
         note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}{by}"
         proof = Proof.PERSON.value if new is State.SENT else None
         anew = int(new is State.WAITING)
@@ -71,9 +71,8 @@ async def settle(
         await log_attempt(cursor, attempt)
         if new is State.WAITING and await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
-        if actor:
-            detail = f"{new.value}, recipient {recipient}"
-            await cursor.execute(*note_action("settle", actor, job=job, detail=detail, letters=1))
+        detail = f"{new.value}, recipient {recipient}"
+        await cursor.execute(*note_action("settle", actor, job=job, detail=detail, letters=1))
         return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")

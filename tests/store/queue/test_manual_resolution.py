@@ -21,19 +21,19 @@ async def doubt(database: Database) -> int:
 
 async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
     id_ = await doubt(database)
-    settled = await settle(database, id_, change=Transition.FOUND, message_id="m5")
+    settled = await settle(database, id_, change=Transition.FOUND, actor="T", message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
     assert len(await RecordWriter(database, "D1").complete_jobs([settled.job_id])) == 1
 
 
 async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:
     id_ = await doubt(database)
-    await settle(database, id_, change=Transition.MISSING)
+    await settle(database, id_, change=Transition.MISSING, actor="T")
     (again,) = (await claims(database).claim(1)).letters
     assert again.id == id_
     assert await row(database, again, "mode") == (None,)
     assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
-        ("missing", "settled by hand: not sent")
+        ("missing", "settled by hand: not sent, by T")
     ]
 
 
@@ -41,7 +41,7 @@ async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Data
     letter = await one_letter(database)
     await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
-    await settle(database, letter.id, change=Transition.MISSING)
+    await settle(database, letter.id, change=Transition.MISSING, actor="T")
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
 
@@ -49,7 +49,7 @@ async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Data
 async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
     id_ = await doubt(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
-    settled = await settle(database, id_, change=Transition.MISSING)
+    settled = await settle(database, id_, change=Transition.MISSING, actor="T")
     assert settled.status is State.CANCELLED
     assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]
 
@@ -57,6 +57,6 @@ async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelle
 async def test_what_is_certain_is_not_settled(database: Database) -> None:
     letter = await one_letter(database)
     with pytest.raises(NotUnsureError, match="is sending"):
-        await settle(database, letter.id, change=Transition.FOUND)
+        await settle(database, letter.id, change=Transition.FOUND, actor="T")
     with pytest.raises(NotUnsureError, match="no recipient 999"):
-        await settle(database, 999, change=Transition.FOUND)
+        await settle(database, 999, change=Transition.FOUND, actor="T")
