@@ -1,4 +1,4 @@
-"""The statement of docs/privacy.md takes a person out of the rows that stay, and the books still balance."""
+"""The statement of docs/privacy.md takes a person out of the rows that stay, and the counts still agree."""
 
 import re
 
@@ -13,10 +13,27 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
     await post(database, recipients=["ada@example.com", "Ada@example.com", "bob@example.com"])
     await query(database, "UPDATE job_recipients SET status = 'failed', error = 'no ada@example.com here'")
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
+        "SELECT id, 1, REPEAT('0', 26), REPEAT('0', 26), 'failed', 1, CONCAT(to_email, ' is unknown'), UTC_TIMESTAMP(6) "
+        "FROM job_recipients",
+    )
+    await query(
+        database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, email, kind, detail, believed, at) "
+        "SELECT 'me@example.com', id, '1', id, to_email, 'hard', CONCAT(to_email, ' is unknown'), 1, UTC_TIMESTAMP(6) "
+        "FROM job_recipients",
+    )
     before = (await audit(database))[1]
     await query(database, statement.strip().rstrip(";"))
     rows = await query(database, "SELECT to_email, to_name, error FROM job_recipients ORDER BY seq")
     assert [row[1:] for row in rows[:2]] == [(None, "forgotten"), (None, "forgotten")]
     assert all(row[0].startswith("forgotten-") for row in rows[:2])
     assert rows[2][0] == "bob@example.com"
+    attempts = await query(database, "SELECT error FROM attempts ORDER BY recipient_id")
+    assert [row[0] for row in attempts] == ["forgotten", "forgotten", "bob@example.com is unknown"]
+    notices = await query(database, "SELECT email, detail FROM notices ORDER BY recipient_id")
+    assert all(email.startswith("forgotten-") and detail is None for email, detail in notices[:2])
+    assert notices[2][0] == "bob@example.com"
     assert (await audit(database))[1] == before
