@@ -34,7 +34,7 @@ class EventLoopMonitor:
     @contextmanager
     def watching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         """Watch meanwhile."""
-        thread = threading.Thread(target=self._watch, args=(loop,), name="guard", daemon=True)
+        thread = threading.Thread(target=self._watch, args=(loop,), name="event loop monitor", daemon=True)
         thread.start()
         try:
             yield

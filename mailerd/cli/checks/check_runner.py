@@ -79,7 +79,7 @@ class CheckRunner:
             self.report.parts[name] = None
         started = time.monotonic()
         examined = threading.Event()
-        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="doctor", daemon=True)
+        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="check runner", daemon=True)
         worker.start()
         examined.wait(self.within)
         found = self.report.findings(after=round(time.monotonic() - started, 1))
