@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import PATIENCE, ConfigOption, open_database, run_async, settings
+from mailerd.cli.common import PATIENCE, ConfigOption, settings, with_database
 from mailerd.cli.output import JsonOption, print_json, print_whole, table
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.texts import label, tr
+
+_SPAN: Final = timedelta(days=30)
+"""How far back bounces are counted by domain."""
 
 
 def bounces(
@@ -28,14 +30,22 @@ def bounces(
     """Show the letters that came back, the newest first, with the reason of each."""
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
-    kinds = (kind,) if kind else BOUNCE_KINDS
-    found, by_domain = run_async(_read(config, sender, kinds, before=before, limit=limit, domains=domains))
+    known = settings(config)
+    if domains:
+        counts = with_database(
+            known,
+            lambda database: NoticeReader(database, timeout=PATIENCE).by_domain(span=_SPAN, sender=sender),
+        )
+        _show_domains(counts, as_json=as_json)
+        return
+    found = with_database(
+        known,
+        lambda database: NoticeReader(database, timeout=PATIENCE).latest(
+            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, before=before, limit=limit
+        ),
+    )
     if as_json:
-        shown: Sequence[object] = [asdict(it) for it in (by_domain if domains else found)]
-        print_json(shown)
-    elif domains:
-        rows = [[it.name, str(it.total), *(str(it.kinds.get(k, 0)) for k in BOUNCE_KINDS)] for it in by_domain]
-        print_whole(table(["domain", "bounced", *BOUNCE_KINDS], rows))
+        print_json([asdict(it) for it in found])
     elif found:
         print_whole(_table(found))
         if len(found) == limit:
@@ -44,15 +54,12 @@ def bounces(
         print(tr("No letter is known to have come back."))
 
 
-async def _read(
-    config: Path | None, sender: str | None, kinds: tuple[str, ...], *, before: int | None, limit: int, domains: bool
-) -> tuple[list[Notice], list[BounceCounts]]:
-    known = settings(config)
-    async with open_database(known) as database:
-        reader = NoticeReader(database, timeout=PATIENCE)
-        if domains:
-            return [], await reader.by_domain(span=timedelta(days=30), sender=sender)
-        return await reader.latest(kinds=kinds, sender=sender, before=before, limit=limit), []
+def _show_domains(counts: Sequence[BounceCounts], *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(it) for it in counts])
+        return
+    rows = [[it.name, str(it.total), *(str(it.kinds.get(kind, 0)) for kind in BOUNCE_KINDS)] for it in counts]
+    print_whole(table(["domain", "bounced", *BOUNCE_KINDS], rows))
 
 
 def _table(found: Sequence[Notice]) -> Table:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from mailerd.cli.common import ConfigOption, open_database, run_async, settings
-from mailerd.config import Settings
+from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.errors import MailerdError
 from mailerd.store.api_keys import ApiKeys
+from mailerd.store.db.database import Database
 from mailerd.store.sessions import LINK_VALID, Sessions
 
 TIMEOUT = 4.0
@@ -41,7 +41,7 @@ def login(
     where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
     if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
         raise MailerdError(f"no daemon answers at {where}, so the link would lead nowhere: start `mailerd run`")
-    secret = run_async(_link(known, key))
+    secret = with_database(known, lambda database: _link(database, key))
     print(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:")
     print(f"{where}/login/{secret}")
 
@@ -58,15 +58,14 @@ def _answers(host: str, port: int) -> bool:
         connection.close()
 
 
-async def _link(known: Settings, name: str) -> str:
-    async with open_database(known) as database:
-        keys = ApiKeys(database, timeout=TIMEOUT)
-        if (found := await _named(keys, name)) is None and name == CONSOLE_KEY:
-            await keys.create(name)
-            found = await _named(keys, name)
-        if found is None:
-            raise MailerdError(f"no key that is still good has the name {name!r}; `mailerd keys list` shows them all")
-        return await Sessions(database, TIMEOUT).create_link(found)
+async def _link(database: Database, name: str) -> str:
+    keys = ApiKeys(database, timeout=TIMEOUT)
+    if (found := await _named(keys, name)) is None and name == CONSOLE_KEY:
+        await keys.create(name)
+        found = await _named(keys, name)
+    if found is None:
+        raise MailerdError(f"no key that is still good has the name {name!r}; `mailerd keys list` shows them all")
+    return await Sessions(database, TIMEOUT).create_link(found)
 
 
 async def _named(keys: ApiKeys, name: str) -> int | None:

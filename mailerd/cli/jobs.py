@@ -24,6 +24,7 @@ from mailerd.cli.common import (
     open_database,
     run_async,
     settings,
+    with_database,
 )
 from mailerd.cli.job_actions import JobArgument, job_named
 from mailerd.cli.output import JsonOption, console, narrow, print_json, table
@@ -105,24 +106,20 @@ def _accepted(job: Job) -> str:
 @app.command("show")
 def show(job: JobArgument, config: ConfigOption = None) -> None:
     """One job, and what went wrong in it."""
-    run_async(_show(settings(config), job))
-
-
-async def _show(known: Settings, job: str) -> None:
-    async with open_database(known) as database:
-        await _tell_job(known, database, job)
+    known = settings(config)
+    with_database(known, lambda database: _tell_job(known, database, job))
 
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
-    job = await job_named(database, id_)
+    job, history = await job_named(database, id_), HistoryReader(database)
     outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_)
-    _say(describe.of_job(job, outlook, asked=asked, daemons=await HistoryReader(database).daemons()))
-    found = await HistoryReader(database).proofs_of(id_)
+    _say(describe.of_job(job, outlook, asked=asked, daemons=await history.daemons()))
+    found = await history.proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
         print(tr(f"Of the letters sent, by proof: {describe.by_proof(found)}."))
-    for trouble in await HistoryReader(database).failures_of(id_):
+    for trouble in await history.failures_of(id_):
         print(tr(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}"))
 
 
@@ -187,19 +184,19 @@ def explain(
     config: ConfigOption = None,
 ) -> None:
     """Tell the story of a job or a letter: what happened, why it waits, what comes next."""
-    run_async(_explain(settings(config), what))
+    known = settings(config)
+    with_database(known, lambda database: _explain(known, database, what))
 
 
-async def _explain(known: Settings, what: str) -> None:
-    async with open_database(known) as database:
-        if ULID.fullmatch(what):
-            await _tell_job(known, database, what)
-            return
-        stories = HistoryReader(database)
-        found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
-        if not found:
-            raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
-        queue = await _queue(known, database, found)
+async def _explain(known: Settings, database: Database, what: str) -> None:
+    if ULID.fullmatch(what):
+        await _tell_job(known, database, what)
+        return
+    stories = HistoryReader(database)
+    found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
+    if not found:
+        raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
+    queue = await _queue(known, database, found)
     for number, story in enumerate(found):
         _say([*([""] if number else []), *describe.of_letter(story, queue)])
 

@@ -1,18 +1,18 @@
 """`mailerd recipients ADDRESS`: one person's letters over all jobs, and what keeps letters from that person."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, open_database, run_async, settings
+from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
 from mailerd.cli.output import print_whole, table
 from mailerd.cli.suppress import suppression_line
 from mailerd.errors import MailerdError
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.mail.addresses import Addresses
+from mailerd.store.db.database import Database
 from mailerd.store.recipients import PersonsLetter, Recipients
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppression, Suppressions
@@ -32,7 +32,15 @@ def recipients(
         email = Addresses().check(address)
     except ValueError as error:
         raise MailerdError(f"{address}: {error}") from None
-    found, suppressions = run_async(_read(config, email, before=before, limit=limit + 1))
+
+    async def work(database: Database) -> tuple[list[PersonsLetter], list[Suppression]]:
+        letters = await Recipients(database, timeout=PATIENCE).of_person(
+            email, before=before, limit=limit + 1, senders=None
+        )
+        keys = await Secrets(database, timeout=PATIENCE).keys()
+        return letters, await Suppressions(database, key=keys.address, timeout=PATIENCE).of(email)
+
+    found, suppressions = with_database(settings(config), work)
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
     if as_json:
         print(page.model_dump_json(indent=2))
@@ -45,18 +53,6 @@ def recipients(
         print_whole(_table(found[:limit]))
     if page.next_cursor is not None:
         print(tr(f"There are more: --before {page.next_cursor}"))
-
-
-async def _read(
-    config: Path | None, email: str, *, before: int | None, limit: int
-) -> tuple[list[PersonsLetter], list[Suppression]]:
-    known = settings(config)
-    async with open_database(known) as database:
-        letters = await Recipients(database, timeout=PATIENCE).of_person(
-            email, before=before, limit=limit, senders=None
-        )
-        keys = await Secrets(database, timeout=PATIENCE).keys()
-        return letters, await Suppressions(database, key=keys.address, timeout=PATIENCE).of(email)
 
 
 def _table(letters: Sequence[PersonsLetter]) -> Table:

@@ -57,13 +57,7 @@ def add(
     async def work(suppressions: Suppressions) -> list[NewSuppression]:
         list_id = await _list_id(suppressions, mailing_list, make=new_list)
         new = NewSuppression(
-            suppressions.digest(clean),
-            list_id,
-            reason,
-            Channel.CLI,
-            clean,
-            detail=detail,
-            actor=getpass.getuser(),
+            suppressions.digest(clean), list_id, reason, Channel.CLI, clean, detail=detail, actor=getpass.getuser()
         )
         return (await suppressions.add([new], log=_log("suppress", mailing_list))).changed
 
@@ -93,12 +87,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 
 
 @app.command("why")
-def why(
-    address: AddressArgument,
-    *,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
+def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Say what keeps letters from an address; exit code 1 when nothing does."""
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
@@ -130,18 +119,11 @@ def list_suppressions(
     if as_json:
         print_json([_as_json(it) for it in found])
         return
-    print_list(
-        ("address", "list", "reason", "by", "since", "note"),
-        map(_table_row, found),
-    )
+    print_list(("address", "list", "reason", "by", "since", "note"), map(_table_row, found))
 
 
 @app.command("lists")
-def lists(
-    *,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
+def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every list that a person can leave."""
     found = _ask(config, lambda suppressions: suppressions.lists())
     if as_json:

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from mailerd.mail.recipient_table import TableError
 from mailerd.store.api_keys import Permission
-from mailerd.texts import in_chinese
 from mailerd.web.forms import MAX_TABLE, read_form
 from mailerd.web.services import ConsoleRequest, PostBody, Posted
 from mailerd.web.table_job import JobLimits, TableJob, make_job
@@ -118,8 +117,7 @@ def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list
     def line(found: re.Match[str]) -> str:
         return it.t("line {n}", n=lines[int(found[1])])
 
-    say = in_chinese if it.language == "zh" else str
     return [
-        f"{_RECIPIENT.sub(line, each['field'])}: {_RECIPIENT.sub(line, say(each['message']))}"
+        f"{_RECIPIENT.sub(line, each['field'])}: {_RECIPIENT.sub(line, it.say(each['message']))}"
         for each in error.get("details", [])[:MAX_SHOWN]
     ]

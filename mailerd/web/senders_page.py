@@ -12,7 +12,6 @@ from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
-from mailerd.texts import in_chinese
 from mailerd.web.charts import SHOWN, gauge_svg
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.html import label
@@ -111,6 +110,6 @@ async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form:
     try:
         await senders.change(email, limits)
     except SenderError as error:
-        return in_chinese(str(error)) if it.language == "zh" else str(error)
+        return it.say(str(error))
     it.services.wake()
     return ""

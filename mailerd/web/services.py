@@ -27,6 +27,7 @@ from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.sessions import Sessions
 from mailerd.store.tallies import Tallies
+from mailerd.texts import in_chinese
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer
 from mailerd.web.shared_reads import SharedReads
@@ -167,6 +168,10 @@ class ConsoleRequest:
     def t(self, text: str, **values: object) -> str:
         """A text in the reader's language."""
         return translate(self.language, text, **values)
+
+    def say(self, english: str) -> str:
+        """A sentence of mailerd's own, such as an error, in the reader's language."""
+        return in_chinese(english) if self.language == "zh" else english
 
     def may(self, permission: Permission, sender: str | None = None) -> bool:
         """Whether the key may do this, with letters of this sender."""

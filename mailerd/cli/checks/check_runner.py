@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,9 @@ from yarl import URL
 from mailerd.cli.checks import database, files, google, machine, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
+from mailerd.cli.common import no_log
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.store import StoreEvents
 from mailerd.ops.daemon_thread import in_thread
@@ -27,10 +27,6 @@ _CLOSE_TIMEOUT: Final = 0.5
 """Seconds more for the loop to close; it would wait for a resolver that hangs."""
 PART_TIMEOUT: Final = 16.0
 """Seconds for each part; they run side by side."""
-
-
-def _say_nothing(event: Event, fields: Mapping[str, object], /) -> None:
-    """What is met on the way is in the findings."""
 
 
 @dataclass
@@ -93,7 +89,7 @@ class CheckRunner:
             "configuration": in_thread(self._files),
             "database": self._database(known, sends),
             "mailboxes": google.examine(
-                self.settings.gmail, clock=self.clock, events=GmailEvents(_say_nothing), known=known, named=self.sender
+                self.settings.gmail, clock=self.clock, events=GmailEvents(no_log), known=known, named=self.sender
             ),
             "intake": self._port(sends),
             "public site": public_site.examine(self.settings.public),
@@ -122,7 +118,7 @@ class CheckRunner:
         found: list[CheckResult] = []
         try:
             found, senders = await database.examine(
-                self.settings.database, clock=self.clock, events=StoreEvents(_say_nothing), hooks=self.settings.webhooks
+                self.settings.database, clock=self.clock, events=StoreEvents(no_log), hooks=self.settings.webhooks
             )
         finally:
             known.set_result(senders)
