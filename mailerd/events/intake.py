@@ -6,10 +6,10 @@ from mailerd.events.base import EventEmitter, event
 class IntakeEvents(EventEmitter):
     """Requests, what was accepted of them, and what could not be answered."""
 
-    @event("info", en="the intake listens on {where}", zh="正在监听 {where}")
+    @event("info", en="intake listens on {where}", zh="正在监听 {where}")
     def intake_listening(self, *, where: str) -> None: ...
 
-    @event("info", en="the intake has stopped; open requests were answered", zh="接收端口已停止；未完成的请求均已应答")
+    @event("info", en="intake has stopped; open requests were answered", zh="接收端口已停止；未完成的请求均已应答")
     def intake_stopped(self) -> None: ...
 
     @event(
@@ -90,7 +90,7 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "warning",
-        en="{address} showed no good API key for {method} {path}",
+        en="key refused: {address} showed no good API key for {method} {path}",
         zh="{address} 未出示有效的 API 密钥：{method} {path}",
     )
     def key_refused(self, *, address: str, method: str, path: str) -> None: ...
@@ -111,35 +111,35 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "warning",
-        en="old answers to idempotency keys were not forgotten: {cause}",
+        en="idempotency keys: old answers to them were not deleted: {cause}",
         zh="未能清理过期的幂等键应答：{cause}",
     )
     def answers_not_forgotten(self, *, cause: str) -> None: ...
 
     @event(
         "info",
-        en="{address} sent what is no HTTP and was answered with 400: {reason}",
+        en="request from {address} is no HTTP and was answered with 400: {reason}",
         zh="{address} 发来的不是 HTTP，已应答 400：{reason}",
     )
     def request_malformed(self, *, address: str, reason: str) -> None: ...
 
     @event(
         "error",
-        en="a connection met a bug and was closed: {what}; please report the stack",
+        en="connection met a bug and was closed: {what}; please report the stack",
         zh="一个连接触发缺陷，已关闭：{what}；请报告堆栈",
     )
     def connection_failed(self, *, what: str, error: BaseException) -> None: ...
 
     @event(
         "warning",
-        en="the connection from {address} was closed: {reason}",
+        en="connection from {address} was closed: {reason}",
         zh="来自 {address} 的连接已关闭：{reason}",
     )
     def connection_too_slow(self, *, address: str, reason: str) -> None: ...
 
     @event(
         "warning",
-        en="no forecast for job {job}: {cause}; the job itself is stored",
+        en="job {job} has no forecast: {cause}; the job itself is stored",
         zh="无法预测任务 {job}：{cause}；任务本身已存储",
     )
     def forecast_failed(self, *, job: str, cause: str) -> None: ...

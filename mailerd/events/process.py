@@ -39,7 +39,7 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "error",
-        en="reading the settings again met a bug in mailerd, which goes on; please report the stack",
+        en="settings not read again: that met a bug in mailerd, which goes on; please report the stack",
         zh="重新读取设置时触发了 mailerd 的缺陷，服务继续运行；请报告堆栈",
     )
     def reload_failed(self, *, error: BaseException) -> None: ...
@@ -53,33 +53,33 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "critical",
-        en="the loop {loop!r} has made no progress for {seconds:.0f} s while {doing}; please report this. All tasks:\n{stacks}",
+        en="loop {loop!r} has made no progress for {seconds:.0f} s while {doing}; please report this. All tasks:\n{stacks}",
         zh="循环 {loop!r} 停在“{doing}”步骤，已 {seconds:.0f} 秒无进展；请报告此问题。所有任务：\n{stacks}",
     )
     def loop_stalled(self, *, loop: str, doing: str, seconds: float, stacks: str) -> None: ...
 
     @event(
         "critical",
-        en="the event loop has not run for {seconds:.0f} s: something blocks it; please report this. It stands here:\n{stacks}",
+        en="event loop has not run for {seconds:.0f} s: something blocks it; please report this. It stands here:\n{stacks}",
         zh="事件循环已 {seconds:.0f} 秒没有运转：有代码将其阻塞；请报告此问题。当前位置：\n{stacks}",
     )
     def loop_blocked(self, *, seconds: float, stacks: str) -> None: ...
 
     @event(
         "warning",
-        en="this machine's clock is {seconds:.0f} s {direction} the database's; due times and pace go by the database's",
+        en="clock of this machine is {seconds:.0f} s {direction} the database's; due times and pace go by the database's",
         zh="本机时钟与数据库时钟相差 {seconds:.0f} 秒（{direction}）；发送时间和速率以数据库时钟为准",
     )
     def clock_off(self, *, seconds: float, direction: str) -> None: ...
 
     @event(
         "warning",
-        en="the tables could not be read for metrics and status: {cause}",
+        en="tables could not be read for metrics and status: {cause}",
         zh="无法读取数据表以生成指标和状态：{cause}",
     )
     def stats_failed(self, *, cause: str) -> None: ...
 
-    @event("warning", en="an alert could not be sent: {cause}", zh="无法发送告警：{cause}")
+    @event("warning", en="alert could not be sent: {cause}", zh="无法发送告警：{cause}")
     def alert_failed(self, *, cause: str) -> None: ...
 
     @event("info", en="alert sent: {subject}", zh="已发送告警：{subject}")

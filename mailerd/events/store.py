@@ -47,14 +47,14 @@ class StoreEvents(EventEmitter):
 
     @event(
         "warning",
-        en="a connection to database {where} was cut ({cause}); a new one works, and goes on",
+        en="database {where}: a connection was cut ({cause}); a new one works, and goes on",
         zh="与数据库 {where} 的一个连接被切断（{cause}）；新连接可用，继续工作",
     )
     def connection_cut(self, *, where: str, cause: str) -> None: ...
 
     @event(
         "warning",
-        en="the database is another server now, or was started anew ({where}): {letters} letters that were sent in the last "
+        en="database is another server now, or was started anew ({where}): {letters} letters that were sent in the last "
         "minute or are in flight were written to it again, and {forgotten} of them were missing there",
         zh="数据库已是另一台服务器，或已重新启动（{where}）：最近一分钟内已发送或处理中的 {letters} 封邮件已重新写入，其中 {forgotten} 封在其中缺失",
     )
@@ -62,14 +62,14 @@ class StoreEvents(EventEmitter):
 
     @event(
         "warning",
-        en="the database's writer is {where} now; it was {before} ({cause})",
+        en="database: writes go to {where} now; they went to {before} ({cause})",
         zh="数据库的写入节点现为 {where}；此前是 {before}（{cause}）",
     )
     def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
 
     @event(
         "error",
-        en="{servers} take writes at once: mailerd writes to none of them until only one does. Set read_only = ON on the "
+        en="database: {servers} take writes at once; mailerd writes to none of them until only one does. Set read_only = ON on the "
         "server that is not the primary; it has to answer",
         zh="{servers} 同时接受写入：在只剩一台之前，mailerd 不会写入其中任何一台。请在非主服务器上设置 read_only = ON，"
         "并让它能够应答",
@@ -87,7 +87,7 @@ class StoreEvents(EventEmitter):
 
     @event(
         "error",
-        en="checking the servers of database.url failed (a bug); it is repeated soon. Please report it with its stack",
+        en="database: checking the servers of database.url met a bug in mailerd; it is repeated soon. Please report the stack",
         zh="查看 database.url 中各服务器时遇到程序缺陷，稍后会重试。请连同堆栈一并报告",
     )
     def look_failed(self, *, error: BaseException) -> None: ...
@@ -108,7 +108,7 @@ class StoreEvents(EventEmitter):
 
     @event(
         "critical",
-        en="the database's disk or a table is full (errno {errno}) at {what}: free some space; until then nothing is stored",
+        en="database: its disk or a table is full (errno {errno}) at {what}: free some space; until then nothing is stored",
         zh="数据库磁盘或表已满（错误号 {errno}，操作：{what}）：请释放空间；在此之前无法存储任何内容",
     )
     def database_full(self, *, what: str, errno: int) -> None: ...
@@ -123,5 +123,5 @@ class StoreEvents(EventEmitter):
     @event("info", en="migration {number} applied: {name}", zh="已应用迁移 {number}：{name}")
     def migration_applied(self, *, number: int, name: str) -> None: ...
 
-    @event("info", en="the schema is up to date at {number}", zh="数据库结构已是最新：{number}")
+    @event("info", en="schema is up to date, at migration {number}", zh="数据库结构已是最新：{number}")
     def schema_current(self, *, number: int) -> None: ...

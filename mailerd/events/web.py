@@ -8,28 +8,28 @@ class WebEvents(EventEmitter):
 
     @event(
         "info",
-        en="{key} has signed in to the console from {address} by {way}",
+        en="console: {key} has signed in from {address} by {way}",
         zh="{key} 已从 {address} 登录控制台，方式：{way}",
     )
     def console_signed_in(self, *, key: str, address: str, way: str) -> None: ...
 
     @event(
         "info",
-        en="{actor} has changed {what}: {change}",
+        en="console: {actor} has changed {what}: {change}",
         zh="{actor} 已更改 {what}：{change}",
     )
     def console_changed(self, *, actor: str, what: str, change: str) -> None: ...
 
     @event(
         "info",
-        en="a request of the console was refused: {reason}, from {address}",
+        en="console refused a request from {address}: {reason}",
         zh="控制台请求被拒绝：{reason}，来自 {address}",
     )
     def console_refused(self, *, reason: str, address: str) -> None: ...
 
     @event(
         "info",
-        en="{actor} asked to {action} job {job}: {letters} letters changed, the job is {status}",
+        en="{actor} asked to {action} job {job}: {letters:n letter} changed, the job is {status}",
         zh="{actor} 请求对任务 {job} 执行 {action:label}：变更 {letters} 封邮件，任务状态 {status:label}",
     )
     def console_job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...
