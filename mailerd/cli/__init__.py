@@ -15,7 +15,7 @@ from mailerd.cli.lazy_group import LazyGroup
 from mailerd.errors import ConfigurationError, MailerdError
 
 CONFIG: Final = "MAILERD_CONFIG"
-"""As in mailerd.config, which takes three times as long to import as everything that `--help` needs."""
+"""It is the CONFIG of mailerd.config, which takes three times as long to import as everything that `--help` needs."""
 
 app = typer.Typer(
     name="mailerd",

@@ -20,7 +20,7 @@ class LazyCommand:
 
     module: str
     name: str
-    """Of the function, or of the typer.Typer of a group."""
+    """The name of the function, or of the typer.Typer of a group."""
     help: str
 
 

@@ -14,7 +14,7 @@ from mailerd.errors import MailerdError
 
 EXAMPLE: Final = "config.example.toml"
 FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus", "docs/man")
-"""As in pyproject.toml, which puts them into the wheel."""
+"""The files that come with mailerd; pyproject.toml lists the same, and puts them into the wheel."""
 
 
 UnreadConfigOption = Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")]

@@ -51,7 +51,7 @@ _RECENT: Final = 60
 _QUIET: Final = 900
 """Seconds after which it counts as over."""
 _HOUR: Final = 60
-"""Minutes of the sparkline."""
+"""Minutes that the sparkline shows."""
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
 _OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
 
@@ -62,13 +62,13 @@ class Snapshot:
 
     stats: QueueStats
     jobs: list[Job]
-    """The open ones first."""
+    """The jobs of the page, the open ones first."""
     troubles: list[LetterFailure]
     daemons: list[DaemonInfo]
     answered_in: float
     """Seconds that the database took for all of it."""
     writer: str = ""
-    """Which of several servers takes the writes, and since when; empty where there is but one."""
+    """It says which of several servers takes the writes, and since when; empty where there is only one."""
     last_beat: int | None = None
     """Seconds since the last beat of any daemon; None: there never was one."""
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)

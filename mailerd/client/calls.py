@@ -46,7 +46,7 @@ class ClientError(MailerdError):
         self.retry_after = retry_after
         """Seconds to wait before that, where the answer said so."""
         self.idempotency_key = idempotency_key
-        """That of a post: a client that posts the same job with it again makes no second one."""
+        """The key of a post: a client that posts the same job with it again makes no second one."""
 
 
 class NoAnswerError(ClientError):
@@ -66,7 +66,7 @@ class ApiError(ClientError):
         self.details: list[dict[str, str]] = failure.get("details", [])
         """Each a `field` of the request and a `message`."""
         self.request_id = str(failure.get("request_id", ""))
-        """With 5xx: what mailerd's log calls the request."""
+        """What mailerd's log calls the request, where the status is 5xx."""
 
     @override
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ LOCK: Final = "running"
 """The file in the sandbox's folder on which a sandbox holds a lock for as long as it runs."""
 SYSTEM: Final = Path("/etc/mailerd") / NAME
 DOTENV: Final = Path(".env")
-"""In the working folder."""
+"""The file `.env` of the working folder."""
 
 # A sandbox is taken whole or not at all: with its Google and the database of the environment, letters that wait in a
 # production database would be handed to the stand-in, and be recorded as sent.
@@ -36,9 +36,9 @@ class Found:
 
     path: Path | None
     named: bool = False
-    """It was named. One that was found is read only if no other user can have written it."""
+    """Whether it was named. One that was found is read only if no other user can have written it."""
     sandbox: bool = False
-    """It is that of the sandbox which runs in this checkout."""
+    """Whether it is the file of the sandbox that runs in this checkout."""
 
     def __str__(self) -> str:
         """As an error mentions it."""

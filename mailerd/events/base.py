@@ -13,7 +13,8 @@ from mailerd.core.quantities import counted, in_words
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
-"""Of the MESSAGE_IDs, which are UUIDs of version 5 (RFC 9562) of the events' names: stable, and nowhere to be kept."""
+"""The name space of the MESSAGE_IDs. They are UUIDs of version 5 (RFC 9562), made of the events' names, so they never
+change and are kept nowhere."""
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
 _SPAN: Final = re.compile(r"\{(\w+):span\}")

@@ -27,7 +27,7 @@ ALL_RUNBOOKS: Final = {
     **WEBHOOK_RUNBOOKS,
 }
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
-"""By the value of an event's field `by`."""
+"""The runbooks of an event that has one for each value of its field `by`."""
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
 _FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
 _HEADS: Final = {"en": "Likely causes, the likeliest first:", "zh": "可能的原因（按可能性排序）："}

@@ -128,7 +128,7 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         ),
     ),
 }
-"""By the field `cause` of `sender_paused`."""
+"""The runbooks of `sender_paused`, by its field `cause`."""
 
 FULL_DAY: Final = Runbook(
     "The letters of this mailbox wait, with their attempts intact; they go as the letters of yesterday leave the count of "
@@ -144,4 +144,4 @@ FULL_DAY: Final = Runbook(
         LikelyCause("there is more to send than one mailbox may", "邮件多于单个邮箱的允许量", "mailerd senders list"),
     ),
 )
-"""Where a limit of the operator's holds a mailbox: no pause, and no event."""
+"""The runbook of a mailbox that a limit of the operator's holds: that is no pause, and has no event."""

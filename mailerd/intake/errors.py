@@ -15,7 +15,7 @@ MAX_FIELD_PATH: Final = 300
 """Characters of a field's path in an answer: a name may be as long as a body."""
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
-"""The same for a request that would change a job."""
+"""The end of the message where a request would have changed a job."""
 MAX_COUNTED: Final = 10_000
 """Errors after which counting stops where nothing needs the rest of them."""
 MAX_REASON: Final = 300

@@ -20,7 +20,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
 MAX_BODY: Final = 10_000
-"""Bytes; these bodies hold one field."""
+"""Bytes of a body; these bodies hold one or two fields."""
 
 _WHY_NOT: Final = {
     JobStatus.COMPLETED: "it has ended",

@@ -75,7 +75,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "version": "a digest of the template's files",
     "warnings": "what is allowed and seldom meant",
 }
-"""By the name of a field: a name means one thing wherever it stands."""
+"""The description of a field, by its name: a name means one thing wherever it stands."""
 
 EXAMPLES: Final[dict[str, Any]] = {
     "actor": "key shop",
@@ -117,7 +117,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "variables": {"product": "tea"},
     "version": "3f6c1b2a9d40",
 }
-"""By the name of a field, as an answer might have it."""
+"""An example of the value of a field, by its name."""
 
 TAGS: Final = {
     "jobs": "Post jobs, steer them, and see what became of their letters.",

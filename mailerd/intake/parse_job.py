@@ -68,7 +68,7 @@ class ParsedJob:
     template: Template
     list_name: str | None = None
     list_headers: ListHeaders | None = None
-    """What its letters say of the list, with a link that does nothing."""
+    """The headers by which its letters name the list, with a link that does nothing."""
     refusal: str = ""
     """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
@@ -76,7 +76,7 @@ class ParsedJob:
     overridden: int = 0
     """Addresses that have opted out and get a letter all the same."""
     warnings: list[str] = field(default_factory=list)
-    """What the answer has to say beside."""
+    """What the answer warns of."""
 
     @property
     def total(self) -> int:

@@ -49,12 +49,12 @@ class Operation:
     body: type[BaseModel] | None = None
     body_required: bool = False
     answers: tuple[type[BaseModel], ...] = ()
-    """Of status 200; several: one of them."""
+    """What an answer of status 200 holds; several: it holds one of them."""
     kind: str = "application/json"
     stream: type[BaseModel] | None = None
     """One event of the stream that it answers with where the client accepts `text/event-stream`."""
     errors: tuple[int, ...] = ()
-    """Besides 401, 403, 429 and 503 of everything that needs a key."""
+    """The statuses of its errors, without 401, 403, 429 and 503, which everything that needs a key has."""
 
 
 def _text(name: str, most: int, description: str, *, where: Where = "query", required: bool = False) -> Param:

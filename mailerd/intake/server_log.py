@@ -21,7 +21,7 @@ from mailerd.intake.client_address import TokenBuckets
 PER_MINUTE: Final = 60
 """Requests of one address that are logged one by one: so many at once, and then one a second."""
 TOGETHER: Final = 600
-"""The same of all addresses together."""
+"""Requests of all addresses together that are logged one by one: so many at once, and then ten a second."""
 SUMMARY_INTERVAL: Final = 10.0
 """Seconds until those that were not logged are counted in one line."""
 _DECIDED: Final = ContextVar[bool | None]("decided", default=None)

@@ -44,7 +44,7 @@ from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 
 MAX_AT_ONCE: Final = 10_000
-"""Suppressions of one request."""
+"""Suppressions that one request may have."""
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
 CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")

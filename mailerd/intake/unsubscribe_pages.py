@@ -10,7 +10,7 @@ from mailerd.core.texts import Language
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")
 
 MARK: Final = '<meta name="generator" content="mailerd">'
-"""In each page: `mailerd check` knows by it that a page is ours, whatever its language and version."""
+"""It stands in each page: `mailerd check` knows by it that a page is ours, whatever its language and version."""
 
 
 @dataclass(frozen=True)

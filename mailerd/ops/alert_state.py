@@ -16,7 +16,7 @@ from mailerd.events.base import Event
 _SETTLED_AFTER: Final = 75.0
 """Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
 _MIN_PAUSE: Final = 300.0
-"""Seconds; a shorter pause is Google's ordinary throttling."""
+"""Seconds of a pause below which there is no alert: Google's ordinary throttling is shorter."""
 _SIGN_IN: Final = frozenset({
     PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
     PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
@@ -71,7 +71,7 @@ class AlertState:
 
     settings: AlertSettings
     language: Language = "en"
-    """In which the messages are sent: that of the log."""
+    """The language of the messages: that of the log."""
     _firing: dict[str, ActiveAlert] = field(default_factory=dict)
     _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))

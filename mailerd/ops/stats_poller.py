@@ -19,7 +19,7 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 
 _COMMAND = "command, "
-"""How the one who asked begins where it was a command (`cli/job_actions.py`)."""
+"""The beginning of `actor` where a command asked (`asked_by` of `cli/common.py`)."""
 
 
 class ManualChanges:
@@ -28,9 +28,9 @@ class ManualChanges:
     def __init__(self, events: ProcessEvents) -> None:
         self._events = events
         self._paused: dict[str, tuple[str, str]] = {}
-        """By sender: until when, and why."""
+        """The pauses that were logged, by sender: until when it is paused, and why."""
         self._asked: dict[int, int] | None = None
-        """By the id of an action that the last read showed: how many letters or suppressions it had changed by then."""
+        """The actions that the last read showed, by id: how many letters or suppressions each had changed by then."""
         self._suppression_events = SuppressionEvents(events.sink)
 
     def compare(self, stats: QueueStats) -> None:
@@ -113,7 +113,7 @@ class StatsPoller:
     heartbeats: Heartbeats
     clock: Clock = field(default_factory=Clock)
     latest: QueueStats | None = None
-    """None while the tables cannot be read."""
+    """What was read last; None while the tables cannot be read."""
     _manual_changes: ManualChanges = field(init=False)
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
 

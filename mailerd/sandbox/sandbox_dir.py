@@ -19,7 +19,7 @@ _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_un
 _LOOPBACK: Final = "127.0.0.0/8, ::1"
 """A receiver of webhooks that one tries stands on this machine, without TLS, at any port."""
 _INBOX_INTERVAL_S = 2
-"""So that what comes back is seen while one looks."""
+"""Seconds between two reads of an inbox: so short that a person who waits sees what comes back."""
 
 
 _LOCK_TRIES: Final = 20

@@ -12,10 +12,10 @@ from mailerd.store.tallies import Tally, TallyPoint
 
 WIDTH: Final = 720
 _BASE: Final = 100
-"""Where the bars stand; the axis' words are below."""
+"""The height at which the bars stand; the words of the axis are below it."""
 _TOP: Final = 8
 SHOWN: Final = (Tally.SENT, Tally.PUT_OFF, Tally.UNSURE, Tally.BOUNCED, Tally.FAILED)
-"""From the bottom of a bar to its top."""
+"""The kinds of letters that a bar shows, from its bottom to its top."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 COOKIE: Final = "mailerd"
-"""The session's secret, on this machine over http."""
+"""The cookie of the session's secret over http, which is for this machine alone."""
 SECURE_COOKIE: Final = "__Host-mailerd"
-"""The same over https: no other host and no page without TLS can set it."""
+"""The cookie of the session's secret over https: no other host and no page without TLS can set it."""
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -28,7 +28,7 @@ LETTER_HEADERS: Final = HEADERS | {
     ),
     "X-Frame-Options": "SAMEORIGIN",
 }
-"""Of a letter that is shown in a frame: it runs no script, loads nothing and has no origin."""
+"""The headers of a letter that is shown in a frame: it runs no script, loads nothing and has no origin."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 

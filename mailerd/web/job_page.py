@@ -32,7 +32,7 @@ _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FA
 _RETRIES: Final[dict[str, dict[str, Any]]] = {
     "retry": {}, "retry-soft": {"bounced": (Kind.SOFT.value,)}, "look": {"unsure": True},
 }  # fmt: skip
-"""By the button: which letters a retry means."""
+"""The letters that a retry means, by the button that was pressed."""
 
 
 async def find_job(it: ConsoleRequest) -> Job:

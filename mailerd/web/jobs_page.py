@@ -16,7 +16,7 @@ from mailerd.web.services import MAX_LISTED, ConsoleRequest
 MAX_COUNTED: Final = 200_000
 """Letters that may be counted for one page; the jobs that are too large show no counts."""
 FAILURES: Final = "failures"
-"""In place of a status: those of which letters failed lately."""
+"""What stands in place of a status for the jobs of which letters failed lately."""
 IN_BULK: Final = (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL)
 
 

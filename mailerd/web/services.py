@@ -59,15 +59,15 @@ class Posted:
     """What became of a job that was posted from a page."""
 
     job_id: str | None
-    """None: it was refused."""
+    """The job's id; None: it was refused."""
     repeated: bool
     """This very job was posted before, and nothing was posted now."""
     answer: dict[str, Any]
-    """As the API gives it."""
+    """The answer of the API."""
     status: int
-    """The answer's."""
+    """The status of the answer."""
     headers: Mapping[str, str]
-    """What the answer says of when to come again."""
+    """The header of the answer that says when to come again."""
 
 
 PostBody = Callable[[bytearray, str], Awaitable[web.Response]]
@@ -89,11 +89,11 @@ class Lent:
     note_caller: Callable[[str], object]
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
-    """Where a request comes from."""
+    """The address that a request comes from."""
     posting: Callable[[web.Request, ApiKey], AbstractAsyncContextManager[PostBody]]
     """A key's places for a request whose form becomes a job, and what posts it; RefusedError: it holds its share."""
     render: Callable[[Template, Sequence[RecipientData], str], Awaitable[Sequence[Rendered]]]
-    """Renders letters, for an origin."""
+    """Renders letters; the text is the origin that the log names."""
     results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     """Answers with all recipients of a job as CSV."""
     download_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]

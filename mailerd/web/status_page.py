@@ -39,7 +39,8 @@ SPANS: Final = {
     "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
     "14d": (timedelta(days=14), timedelta(hours=2), 168, 120),
 }
-"""By its name: how far back, how wide a bar is, how many there are, and for how many seconds a reading is shared."""
+"""The spans of the chart by name: how far back it goes, how wide a bar is, how many bars there are, and for how many
+seconds a reading is shared."""
 INBOXES_SHARED: Final = 10.0
 """Seconds for which the states of the inboxes are shared."""
 OPEN_JOBS_SHARED: Final = 3.0

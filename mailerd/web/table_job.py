@@ -26,9 +26,9 @@ class TableJob:
     """A job that can be posted."""
 
     body: bytearray
-    """As the API takes it."""
+    """The JSON that the API takes."""
     once: str
-    """What makes this very job, with this version of its template, one that is posted once."""
+    """Its idempotency key: the same table with the same version of its template has the same key."""
     lines: list[int]
     """The line of the table on which each recipient ends."""
 

@@ -76,7 +76,7 @@ class PutOff:
     tried: int
     reason: str
     example: int | None
-    """One of the letters."""
+    """The id of one of the letters."""
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:

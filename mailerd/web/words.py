@@ -381,7 +381,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "{why}; nothing was changed.": "{why}；未作更改。",
     "{why}; the operator's [webhooks] says what is allowed.": "{why}；允许范围见运维配置 [webhooks]。",
 }
-"""By the English text, which may have fields to fill in; both have the same ones."""
+"""The Chinese text by the English one; both have the same fields to fill in."""
 
 
 def translate(language: Language, text: str, **values: object) -> str:

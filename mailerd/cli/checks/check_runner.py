@@ -34,7 +34,7 @@ class Report:
     """Findings as they come, part by part, for two threads."""
 
     parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
-    """None for a part that is still at it; in the order in which they are shown."""
+    """The findings of each part, in the order in which they are shown; None: the part has not ended yet."""
 
     def findings(self, *, after: float) -> list[CheckResult]:
         """Everything; a part that has not ended after so many seconds is a finding itself."""
@@ -75,7 +75,7 @@ class CheckRunner:
             self.report.parts[name] = None
         started = time.monotonic()
         examined = threading.Event()
-        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="check runner", daemon=True)
+        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
         worker.start()
         examined.wait(self.within)
         found = self.report.findings(after=round(time.monotonic() - started, 1))

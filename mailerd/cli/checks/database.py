@@ -32,9 +32,10 @@ _MAX_SENDERS: Final = 200
 _DAEMONS: Final = "daemons"
 
 CLOCK_WARN: Final = 2.0
-"""Seconds; a clock kept by NTP is within some milliseconds."""
+"""Seconds that two clocks may differ without a WARN; NTP keeps a clock within some milliseconds."""
 CLOCK_FAIL: Final = 60.0
-"""Seconds; with five minutes Google refuses a service account's signature, and log and rows no longer fit together."""
+"""Seconds that two clocks may differ without a FAIL. At five minutes Google refuses a service account's signature, and
+log and rows no longer fit together."""
 
 PACKET_WARN: Final = 16 << 20
 """Bytes: MariaDB's default, and what the largest template that is accepted (4,000,000 characters) may need."""

@@ -20,7 +20,7 @@ _ANSWER_TIMEOUT: Final = 2.0
 """Seconds for systemctl to answer."""
 _MIB: Final = 1 << 20
 DISK_WARN: Final = 1024 * _MIB
-"""Bytes left."""
+"""Bytes that are free, below which there is a WARN."""
 DISK_FAIL: Final = 100 * _MIB
 _INODES_FAIL: Final = 1000
 

@@ -223,4 +223,4 @@ WHAT_HAPPENS: Final[Mapping[str, str]] = {
     "invalid_client": "there is no such OAuth client (--method token)",
     "unauthorized_client": "the OAuth client may not do this (--method token)",
 }
-"""By the kind's name, in a few words, for who chooses one."""
+"""What each kind does, in a few words, for people who choose one."""

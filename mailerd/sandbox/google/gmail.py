@@ -26,7 +26,8 @@ from mailerd.sandbox.google.methods import Route
 from mailerd.sandbox.google.resources import message, reference
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
-"""In this order. Text has next to none of the four in base64, and looking for them is quicker than a table."""
+"""What is replaced, in this order. The base64 of a text has next to none of the four, and looking for them is quicker
+than a table."""
 _PAGE, _LARGEST_PAGE = 100, 500
 
 
@@ -38,7 +39,7 @@ class Call:
     mailbox: Mailbox
     scopes: frozenset[str]
     asked: BaseRequest
-    """For its query and media type, which are parsed when a method looks at them: most never do."""
+    """The request, for its query and media type. These are parsed when a method looks at them, and most never do."""
     body: bytes
     max_bytes: int
     now: float

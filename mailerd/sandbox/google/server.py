@@ -31,7 +31,7 @@ class RunningServer:
 
     google: FakeGoogle
     url: str
-    """With a slash at its end; what mailerd calls `api_root`."""
+    """Its address, with a slash at its end; mailerd calls it `api_root`."""
 
     @property
     def token_uri(self) -> str:

@@ -29,7 +29,7 @@ class UnsubscribeOffer:
     header: str
     """List-Unsubscribe as it stands; empty: the letter has none."""
     post: str
-    """List-Unsubscribe-Post."""
+    """The value of the header List-Unsubscribe-Post."""
     url: str
     """Where one POST unsubscribes; empty: the button cannot do anything."""
     why_not: str
