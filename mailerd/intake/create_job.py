@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
 from mailerd.intake.key_shares import LARGE_BODY, KeyShares
 from mailerd.intake.opted_out import OptOut
-from mailerd.intake.parse_job import ParsedJob, SenderResolver, fingerprint, parse_job
+from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
@@ -102,7 +103,7 @@ class CreateJobEndpoint:
         self, raw: bytearray, key: ApiKey, idempotency_key: str | None
     ) -> web.Response | tuple[ParsedJob, datetime]:
         """The job and when it is due; an answer where nothing is stored."""
-        body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
+        body = await self._compute(lambda: sha256(raw).digest()) if idempotency_key else b""
         if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
         renderer = self._renderer_for(key)

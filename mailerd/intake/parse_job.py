@@ -183,11 +183,6 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
     return found
 
 
-def fingerprint(raw: bytearray) -> bytes:
-    """The digest by which bodies are compared."""
-    return sha256(raw).digest()
-
-
 def _named(
     fields: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, errors: list[FieldError]
 ) -> NamedTemplate | None:

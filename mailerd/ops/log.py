@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 from loguru import logger
 
@@ -36,13 +36,6 @@ _AT_ONCE: Final = 4096
 """Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of pipe(7)."""
 
 
-class Write(Protocol):
-    """Where a line goes, in whichever form."""
-
-    def __call__(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
-        """Write one line; a stack that is empty is none."""
-
-
 class Log:
     """Where a process's events go; `write` is what every class of events is given."""
 
@@ -55,11 +48,9 @@ class Log:
         """Take other settings, from the next event on."""
         self._least = _NUMBERS[settings.level]
         self._chinese = settings.language == "zh"
-        kind = _kind(settings)
-        if kind == "journald" and self._journald is None:
+        self._kind = _kind(settings)
+        if self._kind == "journald" and self._journald is None:
             self._journald = JournaldTransport(lost=self._lost, told=self._lost_told)
-        ways: dict[str, Write] = {"json": _write_json, "text": _write_text, "journald": self._write_journald}
-        self._write = ways[kind]
         logger.remove()
         logger.add(
             self._take, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True
@@ -96,11 +87,13 @@ class Log:
     def _take(self, message: "Message") -> None:
         """What loguru hands back, with the stack that it has found."""
         record = message.record
-        told = record["extra"]
-        self._write(told["event"], fields=told["fields"], words=record["message"], stack=_stack(record))
-
-    def _write_journald(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
-        if self._journald is not None:
+        event, fields = record["extra"]["event"], record["extra"]["fields"]
+        words, stack = record["message"], _stack(record)
+        if self._kind == "text":
+            _out(log_formats.text(event, words=words, stack=stack))
+        elif self._kind == "json":
+            _out(log_formats.in_json(event, fields=fields, words=words, stack=stack))
+        elif self._journald is not None:
             self._journald.write(log_formats.record(event, fields=fields, words=words, stack=stack))
 
     def _lost(self, number: int) -> Mapping[str, str]:
@@ -133,14 +126,6 @@ def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:
     if settings.format == "auto":
         return "journald" if under_systemd(os.environ) else "text"
     return settings.format
-
-
-def _write_text(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
-    _out(log_formats.text(event, fields=fields, words=words, stack=stack))
-
-
-def _write_json(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
-    _out(log_formats.in_json(event, fields=fields, words=words, stack=stack))
 
 
 def _stack(record: "Record") -> str:

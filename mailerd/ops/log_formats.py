@@ -14,7 +14,7 @@ _PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error"
 _LEVELS: Final = {str(number): level for level, number in _PRIORITIES.items()}
 
 
-def text(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> str:  # noqa: ARG001 - it is a form
+def text(event: Event, *, words: str, stack: str) -> str:
     """A line for people; the stack, if any, follows it."""
     return f"{_now(' ')} {event.level.upper():<8} {words}\n{stack}"
 

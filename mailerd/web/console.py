@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -32,6 +32,8 @@ from mailerd.web.troubles import Trouble, database_trouble
 from mailerd.web.words import translate
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
+Route = tuple[str, str, Handler]
+"""Method, path and handler of one route of the intake's listener."""
 _LANGUAGE_COOKIE: Final = "mailerd-lang"
 _YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
@@ -78,14 +80,6 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
 )
 
 
-class Route(NamedTuple):
-    """One route of the intake's listener."""
-
-    method: str
-    path: str
-    handler: Handler
-
-
 class Console:
     """Answers every request for a page."""
 
@@ -97,14 +91,14 @@ class Console:
     def routes(self) -> Iterator[Route]:
         """Every route of the console, each behind its guards."""
         for method, path, page in PAGES:
-            yield Route(method, path, self._secured(self._signed_in(page)))
-        yield Route("GET", "/live", self._secured(self._signed_in(self._live.stream)))
-        yield Route("GET", "/login", self._secured(self._show_login))
-        yield Route("POST", "/login", self._secured(self._login))
-        yield Route("POST", "/logout", self._secured(self._logout))
-        yield Route("GET", "/login/{secret}", self._secured(self._show_link))
-        yield Route("POST", "/login/{secret}", self._secured(self._use_link))
-        yield Route("GET", "/static/{name:.+}", self._secured(_static))
+            yield method, path, self._secured(self._signed_in(page))
+        yield "GET", "/live", self._secured(self._signed_in(self._live.stream))
+        yield "GET", "/login", self._secured(self._show_login)
+        yield "POST", "/login", self._secured(self._login)
+        yield "POST", "/logout", self._secured(self._logout)
+        yield "GET", "/login/{secret}", self._secured(self._show_link)
+        yield "POST", "/login/{secret}", self._secured(self._use_link)
+        yield "GET", "/static/{name:.+}", self._secured(_static)
 
     def _secured(self, handler: Handler) -> Handler:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""

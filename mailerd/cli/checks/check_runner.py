@@ -29,21 +29,6 @@ PART_TIMEOUT: Final = 16.0
 """Seconds for each part; they run side by side."""
 
 
-@dataclass
-class Report:
-    """Findings as they come, part by part, for two threads."""
-
-    parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
-    """The findings of each part, in the order in which they are shown; None: the part has not ended yet."""
-
-    def findings(self, *, after: float) -> list[CheckResult]:
-        """Everything; a part that has not ended after so many seconds is a finding itself."""
-        found: list[CheckResult] = []
-        for name, known in self.parts.items():
-            found += [_stuck(name, after=after)] if known is None else known
-        return found
-
-
 def _stuck(name: str, *, after: float) -> CheckResult:
     return fail(
         name, f"no end after {after:g} s", remedy=f"something that was asked about the {name} hangs; look at that"
@@ -63,7 +48,9 @@ class CheckRunner:
     clock: Clock = field(default_factory=Clock)
     within: float = TOTAL_TIMEOUT
     each_within: float = PART_TIMEOUT
-    report: Report = field(default_factory=Report)
+    _parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
+    """The findings of each part, in the order in which they are shown; None: the part has not ended yet. Two threads
+    use it."""
 
     def examine(self) -> tuple[list[CheckResult], bool]:
         """The findings, and whether every check has ended: if not, a thread of ours is still stuck.
@@ -72,13 +59,15 @@ class CheckRunner:
         that hangs) can hold up the answer.
         """
         for name in ("configuration", "database", "mailboxes", "intake", "public site", "disk", "systemd"):
-            self.report.parts[name] = None
+            self._parts[name] = None
         started = time.monotonic()
         examined = threading.Event()
         worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
         worker.start()
         examined.wait(self.within)
-        found = self.report.findings(after=round(time.monotonic() - started, 1))
+        after, found = round(time.monotonic() - started, 1), list[CheckResult]()
+        for name, known in self._parts.items():
+            found += [_stuck(name, after=after)] if known is None else known
         worker.join(_CLOSE_TIMEOUT)
         return found, not worker.is_alive()
 
@@ -104,12 +93,12 @@ class CheckRunner:
     async def _part(self, name: str, work: Awaitable[list[CheckResult]]) -> None:
         try:
             async with asyncio.timeout(self.each_within):
-                self.report.parts[name] = await work
+                self._parts[name] = await work
         except TimeoutError:
-            self.report.parts[name] = [_stuck(name, after=self.each_within)]
+            self._parts[name] = [_stuck(name, after=self.each_within)]
         except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
             what = f"this check met an unforeseen error: {type(error).__name__}: {error}"
-            self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
+            self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(
         self, known: "asyncio.Future[list[str]]", sends: "asyncio.Future[bool | None]"
