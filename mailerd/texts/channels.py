@@ -185,7 +185,6 @@ TEXTS: Final = {
     "no server takes writes": "没有服务器接受写入",
     "set read_only = ON on all but the primary; restart mailerd if one of them never comes back": "请在主服务器以外的服务器上设置 read_only = ON；若其中一台不再恢复，请重启 mailerd",
     "the database is away: {summary}; {remedy}": "数据库不可用：{summary:text}；{remedy:text}",
-    "Also run a daemon and send this job (JSON as it is posted).": "同时运行守护进程并发送此任务（按提交格式的 JSON）。",
     "Remove an endpoint, with what waits for it.": "移除端点及等待投递的内容。",
     "Deliver events once more, with their old ids; the daemon does it.": "以原编号再次投递事件；由守护进程执行。",
     "Post nothing more to an endpoint; its events are kept as long as any.": "不再向端点投递；其事件与其他事件一样保留。",

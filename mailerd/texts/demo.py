@@ -21,7 +21,6 @@ TEXTS: Final = {
     "the daemon was not ready within {ready_limit_s} s; its last word: {said}": "守护进程在 {ready_limit_s} 秒内未就绪；其最后的输出：{said}",
     "job {id} has not moved for {stall_limit_s} s; it stands at {job}": "任务 {id} 已 {stall_limit_s} 秒没有进展；目前 {job}",
     "{method} {path} was answered {status}: {it}": "{method} {path} 得到应答 {status}：{it}",
-    "{method} {path} was not answered: {name} {error}": "{method} {path} 没有得到应答：{name} {error}",
     "{words}: no end within {command_limit_s} s": "{words}：{command_limit_s} 秒内没有结束",
     "{words} ended with {returncode}:\n{tail}": "{words} 以 {returncode} 结束：\n{tail}",
     "{shown} has ended with {code}; the end of {log}:\n{tail}": "{shown:text}已结束，退出码 {code}；{log} 的末尾：\n{tail}",
