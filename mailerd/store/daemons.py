@@ -12,6 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
+_SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
 _STOP_TIMEOUT: Final = 2.0
 """The most seconds that a stop waits for the database to record it."""
 
@@ -40,12 +41,9 @@ class Daemons:
         It has nothing to replay any more either, so other daemons need not wait for it.
         """
         with suppress(DatabaseError):
-            await self.database.transaction(self._write_stopped, what="leave", bound=_STOP_TIMEOUT)
-
-    async def _write_stopped(self, cursor: Cursor) -> None:
-        await cursor.execute(
-            "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s", (self.daemon_id,)
-        )
+            await self.database.transaction(
+                lambda cursor: cursor.execute(_SET_STOPPED, (self.daemon_id,)), what="leave", bound=_STOP_TIMEOUT
+            )
 
     async def _write_heartbeat(self, cursor: Cursor) -> int:
         process = (socket.gethostname(), os.getpid(), __version__)

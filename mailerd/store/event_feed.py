@@ -129,7 +129,7 @@ class EventFeed:
         """
         any_new = False
         try:
-            while await self._database.read(_any_new, what="look for new events", bound=self._timeout):
+            while await self._database.read_rows(_ANY_NEW, what="look for new events", bound=self._timeout):
                 numbered = await self._database.transaction(number, what="number events", bound=self._timeout)
                 any_new = any_new or numbered > 0
                 if numbered < BATCH:
@@ -155,11 +155,6 @@ async def number(cursor: Cursor) -> int:
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
     await cursor.execute(_SET_LAST, (last + len(ids),))
     return len(ids)
-
-
-async def _any_new(cursor: Cursor) -> bool:
-    await cursor.execute(_ANY_NEW)
-    return bool(await cursor.fetchall())
 
 
 def _page(

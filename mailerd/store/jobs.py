@@ -141,14 +141,12 @@ class Jobs:
             DatabaseError: it was not stored; if `in_doubt` is set, it may have been.
             DuplicateKeyError: its idempotency key is used up; it was not stored.
         """
-
-        async def work(cursor: Cursor) -> datetime:
-            return await self._store(cursor, job)
-
         try:
             attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
             bound = self._timeout + len(job.recipients) / ROWS_PER_SECOND + attached
-            return await self._database.request(work, what="accept a job", bound=bound)
+            return await self._database.request(
+                lambda cursor: self._store(cursor, job), what="accept a job", bound=bound
+            )
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
@@ -195,16 +193,12 @@ class Jobs:
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
-
-        async def work(cursor: Cursor) -> datetime | None:
-            await cursor.execute("SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
-            row = await cursor.fetchone()
-            return utc(row[0]) if row else None
-
+        statement, what = "SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", "look for a job in doubt"
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
-                return await self._database.read(work, what="look for a job in doubt", bound=left)
+                rows = await self._database.read_rows(statement, (job_id,), what=what, bound=left)
+                return utc(rows[0][0]) if rows else None
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error
@@ -213,11 +207,9 @@ class Jobs:
 
     async def job(self, job_id: str) -> Job | None:
         """One job, or None."""
-
-        async def work(cursor: Cursor) -> list[Job]:
-            return await _read_jobs(cursor, [job_id])
-
-        found = await self._database.request(work, what="read a job", bound=self._timeout, read_only=True)
+        found = await self._database.request(
+            lambda cursor: _read_jobs(cursor, [job_id]), what="read a job", bound=self._timeout, read_only=True
+        )
         return found[0] if found else None
 
     async def newest(

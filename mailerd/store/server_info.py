@@ -125,13 +125,9 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
     Raises:
         DatabaseError: it failed for another reason, or was not cut off at all.
     """
-
-    async def work(cursor: Cursor) -> None:
-        await cursor.execute("SELECT SLEEP(%s)", (_SLEEP,))
-
     started = time.monotonic()
     try:
-        await database.read(work, what="try the time-out", bound=bound)
+        await database.read_rows("SELECT SLEEP(%s)", (_SLEEP,), what="try the time-out", bound=bound)
     except DatabaseError as error:
         if isinstance(error.__cause__, TimeoutError):
             return time.monotonic() - started

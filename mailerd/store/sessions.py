@@ -60,11 +60,10 @@ class Sessions:
 
     async def create_link(self, api_key_id: int) -> str:
         """Make the secret of a one-time link that signs a person in with a key."""
-
-        async def work(cursor: Cursor) -> str:
-            return await _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
-
-        return await self.database.request(work, what="make a link", bound=self.timeout)
+        return await self.database.request(
+            lambda cursor: _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True),
+            what="make a link", bound=self.timeout,
+        )  # fmt: skip
 
     async def key_of(self, secret: str) -> ApiKey | None:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""

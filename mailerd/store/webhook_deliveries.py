@@ -89,11 +89,6 @@ class WebhookDeliveries:
         condition, values = wanted(types_json(it.types), senders_json(it.senders))
         statement = (_REPLAY_FAILED if only_failed else _REPLAY).format(wanted=condition)
 
-        async def first(cursor: Cursor) -> int | None:
-            await cursor.execute(_FIRST_SINCE, (moment,))
-            row = await cursor.fetchone()
-            return row[0] if row else None
-
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             (before,) = await cursor.fetchone()
@@ -101,7 +96,9 @@ class WebhookDeliveries:
             await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             return int((await cursor.fetchone())[0]) - int(before)
 
-        start = await self._database.request(first, what="look for events", bound=self._timeout, read_only=True)
+        ((start,),) = await self._database.request_rows(
+            _FIRST_SINCE, (moment,), what="look for events", bound=self._timeout
+        )
         while start is not None and start <= it.position:
             end = min(start + _REPLAYED_AT_ONCE, it.position + 1)
             total += await self._database.request(work, what="replay events", bound=self._timeout)

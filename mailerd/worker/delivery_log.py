@@ -116,7 +116,10 @@ class DeliveryLog:
             case WriteResult.APPLIED:
                 self.decision(letter, decision, began=began)
             case WriteResult.CANCELLED:
-                self._cancelled(letter, decision)
+                self.events.letter_cancelled(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    cause=decision.error or "",
+                )  # fmt: skip
             case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self.found(letter, named)
@@ -128,12 +131,6 @@ class DeliveryLog:
         self.events.letter_found(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
         )
-
-    def _cancelled(self, letter: ClaimedRecipient, decision: Decision) -> None:
-        self.events.letter_cancelled(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-            cause=decision.error or "",
-        )  # fmt: skip
 
     def decision(self, letter: ClaimedRecipient, decision: Decision, *, began: float) -> None:
         """A decision that was written."""

@@ -184,22 +184,15 @@ class Mailboxes:
 
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's letters waits for units: there is none, or it is paused."""
-
-        async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_READ_IDLE, (email,))
-            return bool((await cursor.fetchone() or (1,))[0])
-
-        return await self.database.read(work, what="look whether letters wait")
+        rows = await self.database.read_rows(_READ_IDLE, (email,), what="look whether letters wait")
+        return bool(rows[0][0]) if rows else True
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first letter that was sent within that time; None: nothing was."""
-
-        async def work(cursor: Cursor) -> datetime | None:
-            await cursor.execute(_READ_FIRST_SENT, (email, int(within.total_seconds() // 3600)))
-            hour: datetime | None = (await cursor.fetchone())[0]
-            return utc(hour)
-
-        return await self.database.read(work, what="look for the first letter")
+        values = (email, int(within.total_seconds() // 3600))
+        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="look for the first letter")
+        first: datetime | None = utc(hour)
+        return first
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
         """Those of the messages that are noted already."""

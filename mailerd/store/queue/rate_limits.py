@@ -214,12 +214,8 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
     Raises:
         DatabaseError: they may have none yet; the next claim that finds them adds them again.
     """
-    rows = [(name,) for name in sorted(names)]
-
-    async def work(cursor: Cursor) -> None:
-        await cursor.execute(*insert_many(_INSERT_PROJECTS, rows))
-
-    await database.read(work, what="add projects")
+    statement = insert_many(_INSERT_PROJECTS, [(name,) for name in sorted(names)])
+    await database.read(lambda cursor: cursor.execute(*statement), what="add projects")
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
