@@ -12,7 +12,7 @@ import typer
 from mailerd.cli.common import ConfigOption, configured, settings, with_database
 from mailerd.cli.keys import sender_option
 from mailerd.cli.output import WideOption, as_text, console, in_utc, narrow, print_json, print_list, print_once, table
-from mailerd.clock import Clock, new_id
+from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
 from mailerd.core.quantities import counted
@@ -104,14 +104,14 @@ def show(
 @app.command("pause")
 def pause(which: WhichArgument, config: ConfigOption = None) -> None:
     """Post nothing more to an endpoint; its events are kept as long as any."""
-    _switch(which, EndpointState.PAUSED, config)
+    _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.PAUSED}))
     print(tr(f"{which} is paused."))
 
 
 @app.command("resume")
 def resume(which: WhichArgument, config: ConfigOption = None) -> None:
     """Post to an endpoint again, at once all that it has missed."""
-    _switch(which, EndpointState.ON, config)
+    _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.ON}))
     print(tr(f"{which} gets events again."))
 
 
@@ -124,11 +124,9 @@ def rotate(
     config: ConfigOption = None,
 ) -> None:
     """Give an endpoint a new secret, the last line of the output; the old one signs as well for a while."""
-
-    async def work(webhooks: Webhooks) -> str:
-        return await webhooks.rotate((await webhooks.find(which)).id, overlap=timedelta(seconds=overlap))
-
-    secret = _ask(settings(config), work)
+    secret = _with_endpoint(
+        which, config, lambda webhooks, id_: webhooks.rotate(id_, overlap=timedelta(seconds=overlap))
+    )
     print_once(
         tr(f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}"),
         or_else=tr(f"{which} has a new secret, which was not shown: rotate it again"),
@@ -143,7 +141,7 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
     async def work(webhooks: Webhooks) -> WebhookAttempt:
         it = await webhooks.find(which)
         return await post_test(
-            OutboundHttp(known.webhooks.network_rules), it.url, uid=f"evt_{new_id()}", name=it.name,
+            OutboundHttp(known.webhooks.network_rules), it.url, name=it.name,
             secrets=await webhooks.secrets(it.id), now=Clock().now(), within=known.webhooks.timeout,
         )  # fmt: skip
 
@@ -187,19 +185,17 @@ def replay(
 @app.command("remove")
 def remove(which: WhichArgument, config: ConfigOption = None) -> None:
     """Remove an endpoint, with what waits for it."""
-
-    async def work(webhooks: Webhooks) -> None:
-        await webhooks.remove((await webhooks.find(which)).id)
-
-    _ask(settings(config), work)
+    _with_endpoint(which, config, lambda webhooks, id_: webhooks.remove(id_))
     print(tr(f"{which} is removed."))
 
 
-def _switch(which: str, state: EndpointState, config: Path | None) -> None:
-    async def work(webhooks: Webhooks) -> None:
-        await webhooks.change((await webhooks.find(which)).id, {"state": state})
+def _with_endpoint[T](which: str, config: Path | None, act: Callable[[Webhooks, str], Awaitable[T]]) -> T:
+    """Do something to the endpoint of this name or id."""
 
-    _ask(settings(config), work)
+    async def work(webhooks: Webhooks) -> T:
+        return await act(webhooks, (await webhooks.find(which)).id)
+
+    return _ask(settings(config), work)
 
 
 def _ask[T](known: Settings, work: Callable[[Webhooks], Awaitable[T]]) -> T:

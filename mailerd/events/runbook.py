@@ -105,8 +105,8 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _DATABASE,
     ),
     "database_away": Runbook(
-        "The database was there and is not any more, or takes no writes. New jobs are answered 503; letters in hand are "
-        "finished and recorded when it is back.",
+        "The database was there and is not any more, or takes no writes. New jobs are answered 503; letters in flight "
+        "are finished, and recorded when it is back.",
         "数据库连接中断，或不接受写入。新任务得到 503；处理中的邮件会完成，并在数据库恢复后记录结果。",
         (*_DATABASE, _READ_ONLY, _SLOW),
     ),

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mailerd.clock import ULID, Clock, new_id
+from mailerd.clock import ULID, Clock
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
 from mailerd.intake.auth import ApiKeyAuth
@@ -159,7 +159,7 @@ class WebhookEndpoints:
         it = await self._of(request, key)
         async with self.place(key):
             attempt = await post_test(
-                self._http, it.url, uid=f"evt_{new_id()}", name=it.name, secrets=await self._webhooks.secrets(it.id),
+                self._http, it.url, name=it.name, secrets=await self._webhooks.secrets(it.id),
                 now=self._clock.now(), within=self._settings.timeout,
             )  # fmt: skip
         ms = attempt.took // timedelta(milliseconds=1)

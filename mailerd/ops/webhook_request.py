@@ -11,6 +11,7 @@ from typing import Final
 
 from standardwebhooks import Webhook as Signer
 
+from mailerd.clock import new_id
 from mailerd.core.webhook_retries import WebhookAttempt, body_of
 from mailerd.ops.outbound_http import OutboundError, OutboundHttp
 
@@ -53,9 +54,9 @@ def _said(status: int, text: str) -> str:
 
 
 async def post_test(
-    http: OutboundHttp, url: str, *, uid: str, name: str, secrets: Sequence[bytes], now: datetime, within: float
+    http: OutboundHttp, url: str, *, name: str, secrets: Sequence[bytes], now: datetime, within: float
 ) -> WebhookAttempt:
     """Post an event of the type `webhook.test`, which stands in no table and is not repeated."""
     data = json.dumps({"webhook": name}, ensure_ascii=False, separators=(",", ":"))
     body = body_of(TEST_TYPE, now.astimezone(UTC).isoformat().replace("+00:00", "Z"), data)
-    return await post_event(http, url, uid=uid, body=body, secrets=secrets, now=now, within=within)
+    return await post_event(http, url, uid=f"evt_{new_id()}", body=body, secrets=secrets, now=now, within=within)

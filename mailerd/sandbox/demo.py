@@ -161,7 +161,7 @@ class _Sandbox:
                 return summary.as_promised
             finally:
                 if daemon.alive:
-                    self._screen.say(tr("Ending; the daemon finishes what it has in hand."))
+                    self._screen.say(tr("Ending; the daemon finishes the letters in flight."))
 
     async def _send(
         self, google: FakeGoogle, commands: Commands, *, daemon: DaemonProcess, key: str, outbox: str, base: str

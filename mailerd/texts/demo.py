@@ -11,7 +11,7 @@ TEXTS: Final = {
     "unsubscribe links": "退订链接",
     "http://127.0.0.1:{public_port}/u/, on this machine alone": "http://127.0.0.1:{public_port}/u/，仅限本机",
     "Ctrl-C ends it all.": "按 Ctrl-C 结束。",
-    "Ending; the daemon finishes what it has in hand.": "正在结束；守护进程先完成处理中的邮件。",
+    "Ending; the daemon finishes the letters in flight.": "正在结束；守护进程先完成处理中的邮件。",
     "{base} (process {pid}{taken})": "{base}（进程 {pid}{taken:text}）",
     "  Cancelled because they have opted out, in earlier runs: {opted_out} (the data of earlier runs stay; `make clean` removes them)": "  因已在此前的运行中退订而取消：{opted_out} 封（此前运行的数据会保留；`make clean` 将其删除）",
     "sample job": "示例任务",

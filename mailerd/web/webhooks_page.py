@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.clock import ULID, new_id
+from mailerd.clock import ULID
 from mailerd.core.event_types import ONLY_IF_ASKED, EventType
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
@@ -199,7 +199,7 @@ async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
     settings = it.services.settings.webhooks
     async with it.services.intake.webhook_place(it.key):
         attempt = await post_test(
-            OutboundHttp(settings.network_rules), found.url, uid=f"evt_{new_id()}", name=found.name,
+            OutboundHttp(settings.network_rules), found.url, name=found.name,
             secrets=await _webhooks(it).secrets(found.id), now=it.services.clock.now(), within=settings.timeout,
         )  # fmt: skip
     ms = attempt.took // timedelta(milliseconds=1)
