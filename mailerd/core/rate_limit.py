@@ -40,11 +40,11 @@ MAX_LATENCY: Final = 8.0
 this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the minute."""
 _LATENCY_FACTOR: Final = 1.25
 _LATENCY_KEPT: Final = timedelta(minutes=10)
-"""For so long a latency counts after it was last seen."""
+"""How long a latency counts after it was last seen."""
 _LATENCY_FRESH: Final = timedelta(minutes=2)
-"""For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
+"""How long after that no letter which it covers needs a note: longer than a letter takes and a minute of Google's."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
-"""For so long a call beside the letters slows them: longer than a minute and the greatest margin."""
+"""How long another call slows the letters: longer than a minute and the greatest margin."""
 _PROJECT_BURST: Final = 0.01
 """How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
 _GROWTH_INTERVAL: Final = timedelta(minutes=1)

@@ -23,7 +23,7 @@ NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
 """A round begins only where it can read one notice; less would be spent again and again for nothing."""
 _MIN_UNITS: Final = 60.0
-"""What a sender with few units gets in a longer time than a minute: one notice, and some looks that find nothing."""
+"""The least budget of a sender with few units, for more than a minute: one notice, and some empty queries."""
 _MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 

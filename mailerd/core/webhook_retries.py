@@ -98,7 +98,7 @@ class WebhookOutcome:
     failures: int
     failing_since: datetime | None
     rest: timedelta | None
-    """For how long the whole endpoint is left alone; None: not at all."""
+    """How long the whole endpoint is left alone; None: not at all."""
 
 
 def decide(

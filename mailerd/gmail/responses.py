@@ -47,7 +47,7 @@ class TokenResponse:
     access_token: str = field(repr=False)
     lifetime_s: float
     scopes: tuple[str, ...] | None
-    """None when the answer names none, which RFC 6749 allows when they are those that were asked for."""
+    """The granted scopes; None: the answer names none, which RFC 6749 allows if they are those that were asked for."""
 
 
 def read(answer: Answer, *, call: Call) -> Reply:

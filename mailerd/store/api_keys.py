@@ -74,7 +74,7 @@ class ApiKey:
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """At most a minute behind; None means never used."""
+    """When it was last used, at most a minute late; None means never."""
     old_until: datetime | None
     """Until when the secret from before the last rotation is good; None: it was never rotated."""
 

@@ -19,7 +19,7 @@ from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.complete_jobs import COUNTS, write_finished
 
 LETTERS_PER_SECOND: Final = 5_000
-"""What the slowest acceptable database changes; gives a big job its time."""
+"""How many letters the slowest acceptable database changes in a second; it gives a big job its time."""
 
 _LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
 _CANCEL_WAITING: Final = """

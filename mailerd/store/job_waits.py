@@ -18,7 +18,7 @@ class Waits(StrEnum):
     DEFERRED = "deferred"
     """Its letters were tried, and are tried again later."""
     UNSURE = "unsure"
-    """Of its last letters it is not known whether Google has them."""
+    """It is not known whether Google has its last letters."""
     NO_DAEMON = "no_daemon"
     """No daemon runs."""
     LIMIT = "limit"

@@ -25,7 +25,7 @@ ROWS_PER_STATEMENT: Final = 500
 CHARACTERS_PER_STATEMENT: Final = 200_000
 """Characters of one INSERT of several: a megabyte at most, however they are escaped and encoded."""
 ROWS_PER_SECOND: Final = 5_000
-"""What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
+"""How many recipients the slowest acceptable database stores in a second (a good one: 90,000); it sets the bound."""
 BYTES_PER_SECOND: Final = 2_000_000
 """The bytes of attachments that the slowest acceptable database stores in a second."""
 RESOLVE_TIMEOUT: Final = 1.5

@@ -118,7 +118,7 @@ class RecordedAttempt:
     failures: int
     """How many attempts in a row had failed before."""
     failing: timedelta
-    """For how long the endpoint had failed before."""
+    """How long the endpoint had failed before."""
 
 
 class WebhookQueue:

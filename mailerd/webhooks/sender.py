@@ -42,7 +42,7 @@ POLL_INTERVAL: Final = 1.0
 """Seconds between two queries for due deliveries."""
 IDLE_INTERVAL: Final = 5.0
 """Seconds between two such queries while no endpoint is on."""
-LEAST_REST: Final = 0.1
+MIN_REST: Final = 0.1
 """The least seconds between two such queries: a backlog leaves the processor to the letters."""
 RECORD_MARGIN: Final = 10.0
 """Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
@@ -89,7 +89,7 @@ class WebhookSender:
 
     async def _rest(self, seconds: float) -> None:
         """Rest until an attempt has ended, or for so long."""
-        await self.clock.sleep(min(LEAST_REST, seconds))
+        await self.clock.sleep(min(MIN_REST, seconds))
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_INTERVAL if self._idle else seconds):
                 await self._wakeup.wait()

@@ -61,7 +61,7 @@ DROP: Final = frozenset({
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
 
 DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169})
-"""As an answer to COMMIT these do not prove that it was rolled back."""
+"""Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
 AWAY: Final = frozenset({
     1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,

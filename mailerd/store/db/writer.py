@@ -73,7 +73,7 @@ class Writer:
         self._rivals: set[str] = set()
         """Servers that took writes at once, and have not said since that they do not."""
         self._looked_at = 0.0
-        """When the last look began that ended, in monotonic seconds."""
+        """When the last finished look at the servers began, in monotonic seconds."""
         self._bound = min(LOOK_TIMEOUT, connect_timeout / 2)
         self._events = events
         self._looking: asyncio.Task[None] | None = None

@@ -114,7 +114,7 @@ class _FindingsBatch:
     address_key: bytes
     done: Written = field(default_factory=Written)
     _jobs: dict[str, Counter[str]] = field(default_factory=dict)
-    """What each job counts more of, or less."""
+    """How much the counts of each job change."""
     _news: list[NewEvent] = field(default_factory=list)
     _suppress: list[NewSuppression] = field(default_factory=list)
 
