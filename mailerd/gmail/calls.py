@@ -33,10 +33,18 @@ class GmailCalls(ABC):
             return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
         return await self._upload(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, raw=raw)
 
-    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """Send a draft; Accepted holds the message's id and its thread's."""
+    async def send_draft(self, sender: str, *, draft_id: str, thread_id: str | None = None) -> Reply:
+        """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own `thread_id`.
+
+        https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id than the draft's.
+        """
         body = json.dumps({"id": draft_id}).encode()
-        return await self._post(sender, Call.DRAFTS_SEND, self.endpoints.drafts_send, body=body)
+        url = self.endpoints.drafts_send
+        return await self.call(
+            GmailRequest(
+                Call.DRAFTS_SEND, sender=sender, method="POST", url=url, body=body, answer_thread=thread_id or ""
+            )
+        )
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
         """Send a letter directly; Accepted holds the message's id and its thread's."""
@@ -46,11 +54,13 @@ class GmailCalls(ABC):
 
     async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
-        return await self._get(sender, Call.DRAFTS_GET, self.endpoints.draft(draft_id, shape="minimal"))
+        url = self.endpoints.draft(draft_id, shape="minimal")
+        return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
 
     async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
         """A draft with all its headers in `body["message"]["payload"]["headers"]`."""
-        return await self._get(sender, Call.DRAFTS_GET, self.endpoints.draft(draft_id, shape="metadata"))
+        url = self.endpoints.draft(draft_id, shape="metadata")
+        return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
 
     async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Delete a draft for good."""
@@ -68,12 +78,12 @@ class GmailCalls(ABC):
     async def get_message(self, sender: str, *, message_id: str) -> Reply:
         """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
         url = self.endpoints.message(message_id, headers=KEY_HEADERS)
-        return await self._get(sender, Call.MESSAGES_GET, url)
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
 
     async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
         """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
         url = self.endpoints.thread(thread_id, headers=KEY_HEADERS)
-        return await self._get(sender, Call.THREADS_GET, url)
+        return await self._get(sender, Call.THREADS_GET, url, answer_id=thread_id)
 
     async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
         """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
@@ -86,21 +96,28 @@ class GmailCalls(ABC):
     async def get_headers(self, sender: str, *, message_id: str) -> Reply:
         """A message's labels, size and those headers that tell what it is; never a word of its text."""
         url = self.endpoints.message(message_id, headers=NOTICE_HEADERS)
-        return await self._get(sender, Call.MESSAGES_GET, url)
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
 
     async def get_raw(self, sender: str, *, message_id: str) -> Reply:
         """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
         url = self.endpoints.raw_message(message_id)
         return await self.call(
-            GmailRequest(Call.MESSAGES_GET, sender=sender, method="GET", url=url, max_body=responses.MAX_RAW)
+            GmailRequest(
+                Call.MESSAGES_GET,
+                sender=sender,
+                method="GET",
+                url=url,
+                max_body=responses.MAX_RAW,
+                answer_id=message_id,
+            )
         )
 
     async def get_profile(self, sender: str) -> Reply:
         """The mailbox's own address and counts (`body["emailAddress"]`)."""
         return await self._get(sender, Call.GET_PROFILE, self.endpoints.profile())
 
-    async def _get(self, sender: str, call: Call, url: str) -> Reply:
-        return await self.call(GmailRequest(call, sender=sender, method="GET", url=url))
+    async def _get(self, sender: str, call: Call, url: str, *, answer_id: str = "") -> Reply:
+        return await self.call(GmailRequest(call, sender=sender, method="GET", url=url, answer_id=answer_id))
 
     async def _post(self, sender: str, call: Call, url: str, *, body: bytes) -> Reply:
         return await self.call(GmailRequest(call, sender=sender, method="POST", url=url, body=body))

@@ -177,7 +177,12 @@ class Gmail(GmailCalls):
         answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
         if isinstance(answer, NotSent | NoResponse):
             return answer, token
-        return responses.read(answer, call=request.call), token
+        reply = responses.read(answer, call=request.call)
+        if isinstance(reply, Accepted):
+            reply = responses.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
+        if isinstance(reply, MalformedResponse):
+            request.drop_connection()
+        return reply, token
 
     async def _check_owner(
         self,

@@ -64,6 +64,14 @@ def read(answer: Answer, *, call: Call) -> Reply:
     return _accepted(call, _json(answer.body)) or _garbled(answer)
 
 
+def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Accepted | MalformedResponse:
+    """The reply, where it has the id and the thread that were asked for; "": any. Else it answers another request."""
+    if (id_ and reply.id != id_) or (thread and reply.thread_id != thread):
+        asked = thread or id_
+        return MalformedResponse(answer.status, f"{asked}, which was asked for: {_excerpt(answer.body)}")
+    return reply
+
+
 def read_token(answer: Answer) -> TokenResponse | TokenRefused | TokenUnavailable:
     """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
     body = _json(answer.body)

@@ -11,11 +11,13 @@ import math
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final, Self, override
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiogoogle.models import Request, Response
@@ -37,6 +39,13 @@ _HEADERS: Final = {
 _SENT_AT_ONCE: Final = 256 * 1024
 """Bytes of a body that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
+_OF_LETTERS: Final = _SENDS | {Call.DRAFTS_CREATE}
+"""The calls that are made for every letter, over connections that are kept: a handshake for each would cost more than
+the call. Each answer to them holds an id that no other has. Every other call has a connection of its own."""
+_REMEMBERED: Final = 64
+"""The latest answers of a kept connection, by which one that comes twice is known."""
+_REFUSED_FROM: Final = 300
+"""The first status that is no success."""
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """OSError includes ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
 
@@ -54,6 +63,8 @@ class GmailRequest(Request):
         body: bytes | None = None,
         content_type: str = "application/json",
         max_body: int = MAX_BODY,
+        answer_id: str = "",
+        answer_thread: str = "",
     ) -> None:
         headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": content_type}
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
@@ -62,10 +73,21 @@ class GmailRequest(Request):
         self._content_type = content_type
         self.max_body = max_body
         """The most bytes of its answer that are read."""
+        self.answer_id = answer_id
+        """The id that its answer must have; "": any."""
+        self.answer_thread = answer_thread
+        """The thread that its answer must name; "": any."""
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.transport: asyncio.Transport | None = None
         """The transport of the connection that the request was given."""
+        self.former_answers: deque[int] = deque()
+        """What came over that connection before, as hashes."""
+
+    def drop_connection(self) -> None:
+        """Let no other request have its connection: what comes over it next may be the answer to this one."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def again(self) -> "GmailRequest":
         """The same request, unsent and without its token."""
@@ -77,6 +99,8 @@ class GmailRequest(Request):
             body=self.data,
             content_type=self._content_type,
             max_body=self.max_body,
+            answer_id=self.answer_id,
+            answer_thread=self.answer_thread,
         )
 
 
@@ -104,20 +128,34 @@ def begin_before(moment: float) -> Iterator[None]:
         _BEGIN_BEFORE.reset(token)
 
 
+class _RepeatedAnswerError(aiohttp.ClientError):
+    """An answer came that had come over this connection before, so it is not this request's."""
+
+
 class GmailSession(AbstractSession):
-    """The shared connections. Every wait in it ends at a deadline, which is a time of the event loop's clock."""
+    """The connections to Google. Every wait in it ends at a deadline, which is a time of the event loop's clock.
+
+    HTTP/1.1 does not say which request an answer belongs to. So an answer that comes twice, or unasked, would be taken
+    for that of the next request, and that one's for the next again: letters would be recorded as sent that Google never
+    got. Only the calls of letters share connections, and there it is noticed: see `_OF_LETTERS` and `_Connector`.
+    """
 
     def __init__(self, *, events: GmailEvents, limit: int, request_timeout: float) -> None:
         self._events = events
         self._limit = limit
         self._request_timeout = request_timeout
-        self._http: aiohttp.ClientSession | None = None
+        self._kept: aiohttp.ClientSession | None = None
+        self._single: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        self._kept, self._single = self._connections(force_close=False), self._connections(force_close=True)
+        return self
+
+    def _connections(self, *, force_close: bool) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_before_first_byte)
-        self._http = aiohttp.ClientSession(
-            connector=_Connector(limit=self._limit, socket_factory=_socket),
+        return aiohttp.ClientSession(
+            connector=_Connector(limit=self._limit, socket_factory=_socket, force_close=force_close),
             cookie_jar=aiohttp.DummyCookieJar(),
             # There is no bound here but that for connecting: `request` has one for everything together.
             timeout=aiohttp.ClientTimeout(
@@ -125,18 +163,18 @@ class GmailSession(AbstractSession):
             ),
             trace_configs=[trace],
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
-        http, self._http = self._http, None
-        if http:
-            await http.close()
+        opened = [each for each in (self._kept, self._single) if each is not None]
+        self._kept = self._single = None
+        for each in opened:
+            await each.close()
 
     async def request(
         self, request: GmailRequest, *, deadline: float, by: Callable[[GmailRequest], Awaitable[Response]] | None = None
     ) -> Answer | NotSent | NoResponse:
         """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token."""
-        if self._http is None:
+        if self._kept is None:
             raise RuntimeError("Gmail is used outside `async with`")
         try:
             async with asyncio.timeout_at(deadline):
@@ -165,12 +203,13 @@ class GmailSession(AbstractSession):
         the first one deleted would be called gone by the second.
         """
         (request,) = requests
-        if self._http is None or not isinstance(request, GmailRequest):
+        http = self._kept if isinstance(request, GmailRequest) and request.call in _OF_LETTERS else self._single
+        if http is None or not isinstance(request, GmailRequest):
             raise RuntimeError("Gmail is used outside `async with`")
         token = _CURRENT.set(request)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._http.request(
+            response = await http.request(
                 str(request.method),
                 str(request.url),
                 headers=request.headers,
@@ -179,6 +218,10 @@ class GmailSession(AbstractSession):
                 trace_request_ctx=request,
             )
             data = await _read(response.content, limit=request.max_body)
+            if response.status >= _REFUSED_FROM:  # its body may be that of another refusal, so it cannot be recognised
+                request.drop_connection()
+            elif request.call in _OF_LETTERS:
+                _recognise(request, data)
             return Response(status_code=response.status, headers=response.headers, data=data, req=request)
         finally:
             _CURRENT.reset(token)
@@ -187,12 +230,26 @@ class GmailSession(AbstractSession):
             _abort_if_closing(request.transport)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Keeps connections, and gives none to a request on which something came that no request asked for.
+def _recognise(request: GmailRequest, data: bytes) -> None:
+    """Remember an answer, and refuse one that came over this connection before: no two have the same ids."""
+    answer = hash(data)
+    if answer in request.former_answers:
+        request.drop_connection()
+        raise _RepeatedAnswerError("the connection gave a former answer once more")
+    request.former_answers.append(answer)
 
-    aiohttp would take it for the answer to the next request, and a letter would be recorded as sent that Google never
-    got. `connect` and `Connection` are documented, `protocol` and its `should_close` are not: docs/dependencies.md.
+
+class _Connector(aiohttp.TCPConnector):
+    """Gives no connection to a request on which something came that no request asked for.
+
+    aiohttp would take it for the answer to the next request. `connect` and `Connection` are documented, `protocol` and
+    its `should_close` are not: docs/dependencies.md.
     """
+
+    def __init__(self, *, limit: int, force_close: bool, socket_factory: aiohttp.SocketFactoryType) -> None:
+        super().__init__(limit=limit, force_close=force_close, socket_factory=socket_factory)
+        self._answers = WeakKeyDictionary[object, deque[int]]()
+        """What came over each connection that is kept."""
 
     @override
     async def connect(
@@ -201,7 +258,9 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is not None and not connection.protocol.should_close:
-                _CURRENT.get().transport = connection.transport
+                request = _CURRENT.get()
+                request.transport = connection.transport
+                request.former_answers = self._answers.setdefault(connection.protocol, deque(maxlen=_REMEMBERED))
                 return connection
             connection.close()
 

@@ -188,9 +188,11 @@ class Delivery:
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        sender, draft_id = state.letter.sender, state.letter.draft_id or ""
+        letter, draft_id = state.letter, state.letter.draft_id or ""
         # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
-        reply = await self._send(state, lambda: self.gmail.send_draft(sender, draft_id=draft_id))
+        reply = await self._send(
+            state, lambda: self.gmail.send_draft(letter.sender, draft_id=draft_id, thread_id=letter.thread_id)
+        )
         if reply is None:
             return await self._withhold(state, mailbox)
         decision = self._judged(state, Call.DRAFTS_SEND, reply)

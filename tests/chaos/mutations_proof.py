@@ -11,6 +11,27 @@ _PROOF: Final = "tests/daemon/test_proof.py::"
 _UNDOING: Final = "tests/store/queue/test_undo_sent.py::"
 OF_PROOF: Final = (
     Mutation(
+        "an answer that comes twice is taken for the next request's",
+        "mailerd/gmail/session.py",
+        "                _recognise(request, data)\n",
+        "                pass\n",
+        "tests/gmail/test_repeated_answers.py::test_an_answer_that_comes_twice_is_not_the_next_ones",
+    ),
+    Mutation(
+        "a send's answer about another thread is taken for its own",
+        "mailerd/gmail/responses.py",
+        "or (thread and reply.thread_id != thread)",
+        "or False",
+        "tests/gmail/test_repeated_answers.py::test_a_send_whose_answer_is_about_another_thread_is_in_doubt",
+    ),
+    Mutation(
+        "a connection that gave a refusal is used again",
+        "mailerd/gmail/session.py",
+        "if response.status >= _REFUSED_FROM:",
+        "if False:",
+        "tests/gmail/test_repeated_answers.py::test_a_connection_that_gave_a_refusal_is_not_used_again",
+    ),
+    Mutation(
         "a draft is deleted whose deletion is not recorded before",
         "mailerd/worker/delivery.py",
         "discarding=True, pause=decision.pause",

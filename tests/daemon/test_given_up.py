@@ -43,7 +43,7 @@ def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
 
 def say_it_is_there(google: FakeGoogle, *, looks: int) -> None:
     """A replica that lags shows a draft that was sent."""
-    body = '{"id":"lagging","message":{"id":"lagging","threadId":"lagging"}}'
+    body = '{"id":"{id}","message":{"id":"lagging","threadId":"lagging"}}'
     google.fault(Fault(kind="status", status=200, body=body, method="drafts.get", count=looks))
 
 

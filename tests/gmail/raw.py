@@ -1,6 +1,7 @@
 """A server that speaks bytes: whatever a broken or hostile other side may say, exactly as the test wants it."""
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,6 +38,16 @@ class Raw:
             if then_close:
                 writer.close()
                 raw.gone.set()
+
+        return script
+
+    @staticmethod
+    def gives_ids(more: str = "") -> Script:
+        """Each answer names another message, as Google's do."""
+        numbers = itertools.count()
+
+        async def script(_: Raw, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(http(json.dumps({"id": f"m{next(numbers)}"}).encode(), more=more))
 
         return script
 

@@ -78,7 +78,7 @@ async def test_a_large_body_arrives_whole_and_its_connection_is_kept(session: Gm
 
     async def read(_: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         came.append(await reader.readexactly(3_000_001))
-        writer.write(OK)
+        writer.write(http(str(len(came)).encode()))
 
     raw = Raw()
     raw.script = read

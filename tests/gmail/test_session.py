@@ -314,7 +314,7 @@ async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_letter(
 async def test_no_cookie_of_one_request_travels_with_the_next(
     raw: Raw, port: int, opened: Callable[..., Gmail]
 ) -> None:
-    raw.script = raw.says(http(b'{"id":"m"}', more="Set-Cookie: who=me; Path=/\r\n"))
+    raw.script = raw.gives_ids(more="Set-Cookie: who=me; Path=/\r\n")
     async with opened(api_root=f"http://localhost:{port}/") as gmail:
         for _ in range(2):
             assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
@@ -353,7 +353,7 @@ async def test_a_crash_of_a_library_after_writing_is_lost(
 
 
 async def test_many_tasks_share_a_few_connections(raw: Raw, events: GmailEvents, port: int) -> None:
-    raw.script = raw.says(OK)
+    raw.script = raw.gives_ids()
     deadline = asyncio.get_running_loop().time() + 5
     url = f"http://127.0.0.1:{port}/x"
     async with GmailSession(events=events, limit=3, request_timeout=5) as session, asyncio.TaskGroup() as group:

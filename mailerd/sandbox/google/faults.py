@@ -52,7 +52,7 @@ class Fault:
     status: int = 0
     """The HTTP status of kind "status" (default 500) or of a lie (default 200)."""
     body: str = ""
-    """The body of kind "status"."""
+    """The body of kind "status"; "{id}" in it stands for the id that was asked for, the last part of the path."""
     content_type: str = "application/json; charset=UTF-8"
     accepts: bool | None = None
     """Whether the work is done all the same; None for what the kind suggests."""
@@ -85,12 +85,12 @@ class Fault:
         wanted = self.method == method if self.method else method != "token"
         return wanted and (not self.sender or self.sender.lower() == sender)
 
-    def answer(self, done: Answer | None, *, retry_at: float) -> Answer:
+    def answer(self, done: Answer | None, *, retry_at: float, asked_id: str = "") -> Answer:
         """What is answered: `done` is the honest answer, if the work was done."""
         if self.kind in NAMED:
             return NAMED[self.kind](retry_at)
         if self.kind == "status":
-            return Answer(self.status or 500, self.body.encode(), self.content_type)
+            return Answer(self.status or 500, self.body.replace("{id}", asked_id).encode(), self.content_type)
         return self._lie(done or Answer(200, b'{"id":"0000000000000000","message":{"id":"0000000000000000"}}'))
 
     def _lie(self, done: Answer) -> Answer:

@@ -122,7 +122,8 @@ class GoogleRequestHandler:
         done = act() if fault.does_the_work else None
         retry_at = self._google.now() + self._google.rules.retry_after_s
         honest = fault.kind in ("latency", "undelivered")
-        answer = done if done is not None and honest else fault.answer(done, retry_at=retry_at)
+        asked_id = request.path.rpartition("/")[2]
+        answer = done if done is not None and honest else fault.answer(done, retry_at=retry_at, asked_id=asked_id)
         note(done, status=answer.status if fault.ending == "answer" else 0, fault=fault.kind)
         match fault.ending:
             case "answer":

@@ -1,0 +1,95 @@
+"""Between the daemon and Google something says former answers once more, on the connections that it had them on."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, RunningServer
+from mailerd.store.db.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+ME = "me@example.com"
+LETTERS = 150
+CHANCE = 0.3
+"""Of an answer, to come once more."""
+
+
+async def message(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+    return head + (await reader.readexactly(int(length[1])) if length else b"")
+
+
+class Repeating:
+    """Passes everything on, and says some answers once more a moment later."""
+
+    def __init__(self, google: str) -> None:
+        self.google = urlsplit(google)
+        self.chance = random.Random(7)
+        self.repeated = 0
+        self.tasks = set[asyncio.Task[None]]()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        google, to_google = await asyncio.open_connection(self.google.hostname, self.google.port)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                to_google.write(await message(reader))
+                writer.write(answer := await message(google))
+                if self.chance.random() < CHANCE:
+                    task = asyncio.create_task(self.again(writer, answer))
+                    self.tasks.add(task)
+                    task.add_done_callback(self.tasks.discard)
+        for each in (writer, to_google):
+            each.close()
+
+    async def again(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        await asyncio.sleep(self.chance.choice([0.0005, 0.002, 0.005, 0.01, 0.02]))
+        if not writer.is_closing():
+            self.repeated += 1
+            writer.write(answer)
+
+
+@asynccontextmanager
+async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str]]:
+    it = Repeating(google.url)
+    server = await asyncio.start_server(it.serve, "127.0.0.1", 0, limit=1 << 24)
+    try:
+        yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("scopes", [(COMPOSE, METADATA), (SEND, METADATA)], ids=["draft", "direct"])
+async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_twice(
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard,
+    scopes: tuple[str, ...],
+) -> None:  # fmt: skip
+    sign_in(google, credentials, ME, scopes=scopes)
+    google.change_rules(latency_s=0.005)
+    async with repeating(served) as (between, url):
+        known: Settings = settings(
+            database_url, served, credentials, gmail={"request_timeout": 2, "api_root": url},
+            runner={"lease": 20, "poll_interval": 0.1, "concurrency": 6, "sweep_interval": 1.0},
+            retry={"base": 0.1, "cap": 0.5, "max_attempts": 100},
+        )  # fmt: skip
+        job = await post(database, recipients=LETTERS)
+        async with running(known, heard):
+            await heard.wait_for("job_finished", within=300)
+    assert between.repeated > LETTERS * CHANCE / 3, "otherwise this test has shown nothing"
+    assert await states(database, job) == {"sent": LETTERS}
+    assert google.duplicates() == {}
+    sent = {letter.key: letter.id for letter in google.sent}
+    rows = await query(
+        database, "SELECT CONCAT(job_id, '-', seq), message_id FROM job_recipients WHERE message_id IS NOT NULL"
+    )
+    assert len(sent) == LETTERS
+    assert {key: sent[key] for key, _ in rows} == dict(rows), "each row names its own message"
