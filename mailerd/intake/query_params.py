@@ -33,7 +33,9 @@ class Query:
         given = request.query
         self._errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
         self._errors += [FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1]
-        self._errors += [FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value)]
+        self._errors += [
+            FieldError(name, "is not UTF-8, or has a NUL in it") for name, value in given.items() if not _is_text(value)
+        ]
         wrong = {error.field for error in self._errors}
         self._given = {name: value for name, value in given.items() if value and name not in wrong}
 
@@ -96,6 +98,12 @@ class Query:
 
         return self.read(name, short)
 
+    def required_text(self, name: str, *, convert: Callable[[str], str]) -> str:
+        """A parameter that is a text; "" where it is wrong: without it the request is wrong too."""
+        if not any(error.field == name for error in self._errors) and name not in self._given:
+            self._errors.append(FieldError(name, "is missing"))
+        return self.text(name, convert=convert) or ""
+
     def cursor(self, *, shape: re.Pattern[str] = _NUMBER) -> str | None:
         """`cursor`, as an earlier answer gave it."""
 
@@ -118,7 +126,8 @@ def refuse_parameters(request: web.Request) -> None:
 
 
 def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" or character == "\0" for character in value)
+    """Whether it was UTF-8; yarl puts U+FFFD where it was not."""
+    return not any("\ud800" <= character <= "\udfff" or character in "\0\ufffd" for character in value)
 
 
 class JobLookup:

@@ -8,7 +8,6 @@ from aiohttp import web
 from pydantic import Field
 
 from mailerd.intake.auth import ApiKeyAuth
-from mailerd.intake.errors import FieldError, invalid
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.query_params import Query
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
@@ -72,9 +71,7 @@ class PersonEndpoint:
         key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-            email, before = given.text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
-        if email is None:
-            raise invalid([FieldError("email", "is missing")])
+            email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
         found = await Recipients(self._database, timeout=self._timeout).of_person(
             email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
         )

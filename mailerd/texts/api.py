@@ -81,7 +81,7 @@ TEXTS: Final = {
     "must be a list": "必须是列表",
     "unknown parameter": "未知的参数",
     "is given twice": "重复给出",
-    "is not UTF-8": "不是 UTF-8",
+    "is not UTF-8, or has a NUL in it": "不是 UTF-8，或含有 NUL 字符",
     "must be a number from 1 to {most}": "必须是 1 到 {most} 之间的数字",
     "must be one of {kind}": "必须是以下之一：{kind}",
     'must be a time such as "2026-12-01T09:00:00Z"': '必须是形如 "2026-12-01T09:00:00Z" 的时间',

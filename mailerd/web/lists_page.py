@@ -79,6 +79,8 @@ async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form)
 
 async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
     here, name = "/suppressions", form.text("list")
+    if not name and any(form.all("list")):  # blanks are no name, and must not stand for all letters
+        return it.back(here, it.t("There is no list of this name; nothing was changed."))
     try:
         email = Addresses().check(form.text("email"))
     except ValueError as error:

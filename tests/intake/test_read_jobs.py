@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from mailerd.errors import DatabaseError
 from tests.intake.site import Site, job
@@ -248,6 +249,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
         ),
         ("/api/jobs/{}/recipients", {"limit": "1e3", "status": "asleep", "email": "x", "fate": "good", "cursor": "é"}),
         ("/api/recipients", {"limit": "999999", "email": "x", "cursor": "first"}),
+        ("/api/recipients", {"limit": "0", "email": ""}),
         ("/api/suppressions", {"limit": "-1", "reason": "none", "email": "x", "cursor": "first"}),
         ("/api/events", {"limit": "many", "after": "x", "types": "letter.lost"}),
         ("/api/webhooks/none/deliveries", {"limit": "0", "status": "lost", "cursor": "x"}),
@@ -258,3 +260,11 @@ async def test_every_parameter_that_is_wrong_is_named_at_once(site: Site, path: 
 
     assert status == 422, answer
     assert {each["field"] for each in answer["error"]["details"]} == wrong.keys()
+
+
+@pytest.mark.parametrize("bad", ["%FF", "%C3%28", "%ED%A0%80", "a%00b"])
+async def test_a_parameter_that_is_no_text_is_refused(site: Site, bad: str) -> None:
+    async with site.client.get(URL(f"{site.url}/api/jobs?reference={bad}", encoded=True)) as answer:
+        assert answer.status == 422
+        details = (await answer.json())["error"]["details"]
+    assert details == [{"field": "reference", "message": "is not UTF-8, or has a NUL in it"}]

@@ -210,6 +210,9 @@ async def test_a_form_that_does_not_say_what_to_do_changes_nothing(site: Console
     for action in ({}, {"action": "send"}):
         assert "2 of 2 letters can be sent" in await ask(browser, "/send", **action, **FORM)
         assert "nothing to change" in await ask(browser, "/suppressions", **action, email="ada@example.com")
+    for blank in (" ", "\u3000"):
+        form = {"action": "add", "email": "ada@example.com", "list": blank}
+        assert "There is no list of this name" in await ask(browser, "/suppressions", **form)
     for table in ("jobs", "suppressions"):
         assert await query(site.database, f"SELECT COUNT(*) FROM {table}") == [(0,)]
 
