@@ -61,11 +61,8 @@ class Repeating:
 @asynccontextmanager
 async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str]]:
     it = Repeating(google.url)
-    server = await asyncio.start_server(it.serve, "127.0.0.1", 0, limit=1 << 24)
-    try:
+    async with await asyncio.start_server(it.serve, "127.0.0.1", 0, limit=1 << 24) as server:  # it waits for their end
         yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize("scopes", [(COMPOSE, METADATA), (SEND, METADATA)], ids=["draft", "direct"])

@@ -30,6 +30,7 @@ class Proxy:
         self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._mute = False
+        self._ended = False
         self._stalled: frozenset[Way] = frozenset()
         self._delay = 0.0
         self._left: dict[Way, int | None] = {"up": None, "down": None}
@@ -40,11 +41,14 @@ class Proxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended, server = True, self._server
         await self.refuse()
         await self.reset_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if server is not None:  # a transport that is still open when its loop ends is a warning in some later test
+            await server.wait_closed()
 
     async def heal(self) -> None:
         """Pass everything on again, the bytes that waited first; a line that was forsaken stays dead."""
@@ -113,6 +117,9 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self._ended:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

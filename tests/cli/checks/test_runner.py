@@ -192,10 +192,9 @@ async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> No
         writer.write(b"220 smtp.example.com ESMTP ready\r\n")
         writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    number = server.sockets[0].getsockname()[1]
-    found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
-    server.close()
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     assert found.level is Level.FAIL
     assert "taken by another program" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
@@ -207,11 +206,10 @@ async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) 
         writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}')
         writer.close()
 
-    server = await asyncio.start_server(alive, "127.0.0.1", 0)
-    number = server.sockets[0].getsockname()[1]
-    await Daemons(patient.database, "here").heartbeat()
-    found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
-    server.close()
+    async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        await Daemons(patient.database, "here").heartbeat()
+        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     assert found.level is Level.PASS
     assert "a mailerd listens" in found.what
 
@@ -222,11 +220,10 @@ async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient
         writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}')
         writer.close()
 
-    server = await asyncio.start_server(alive, "127.0.0.1", 0)
-    number = server.sockets[0].getsockname()[1]
-    await query(patient.database, "DELETE FROM daemons")
-    found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
-    server.close()
+    async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        await query(patient.database, "DELETE FROM daemons")
+        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     assert found.level is Level.FAIL
     assert "taken by the mailerd of another database" in found.what
 
