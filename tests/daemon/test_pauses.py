@@ -11,7 +11,8 @@ from mailerd.core.replies import Call
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import RateLimits
-from tests.support.daemon import running, settings, sign_in
+from tests.support.daemon import running, settings, sign_in, sweep
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
@@ -159,7 +160,7 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
     """A doubt's look, the search for an orphan and its deletion, a failed letter's draft: none is for nothing."""
     known = settings(
         database_url, served, credentials, pace={"units_per_minute": 60_000}, gmail={"request_timeout": 0.5},
-        runner={"lease": 4, "poll_interval": 0.1, "sweep_interval": 1.0},
+        runner={"lease": 4, "poll_interval": 0.1},
     )  # fmt: skip
     paid: list[int] = []
     acquire = RateLimits.acquire
@@ -174,9 +175,14 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
         google.fault(Fault(kind=kind, method="drafts.send"))
     google.fault(Fault(kind="reset_after", method="drafts.create"))
     await post(database, recipients=6)
-    async with running(known, heard):
+    async with running(known, heard) as daemon:
         await heard.wait_for("job_finished")
-        await heard.wait_for("orphan_deleted")
+
+        async def swept() -> bool:
+            await sweep(daemon)  # whole, so that none has paid for a call when the daemon ends, and not made it
+            return bool(heard.of("orphan_deleted"))
+
+        await eventually(swept)
     looks = [entry.method for entry in google.log if entry.method not in {"token", "drafts.create", "drafts.send"}]
     assert {"drafts.get", "drafts.list", "drafts.delete"} <= set(looks)
     assert sorted(paid) == sorted(UNITS[Call(method)] for method in looks)
