@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,18 +38,30 @@ class Repeating:
         self.repeated = 0
         self.tasks = set[asyncio.Task[None]]()
 
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.begin(self.serve(reader, writer))
+
+    def begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         google, to_google = await asyncio.open_connection(self.google.hostname, self.google.port)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 to_google.write(await message(reader))
                 writer.write(answer := await message(google))
                 if self.chance.random() < CHANCE:
-                    task = asyncio.create_task(self.again(writer, answer))
-                    self.tasks.add(task)
-                    task.add_done_callback(self.tasks.discard)
-        for each in (writer, to_google):
-            each.close()
+                    self.begin(self.again(writer, answer))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # one side has ended
+        finally:
+            for each in (writer, to_google):
+                each.close()
+            for each in (writer, to_google):
+                with suppress(ConnectionError):
+                    await each.wait_closed()
 
     async def again(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
         await asyncio.sleep(self.chance.choice([0.0005, 0.002, 0.005, 0.01, 0.02]))
@@ -61,8 +73,15 @@ class Repeating:
 @asynccontextmanager
 async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str]]:
     it = Repeating(google.url)
-    async with await asyncio.start_server(it.serve, "127.0.0.1", 0, limit=1 << 24) as server:  # it waits for their end
+    server = await asyncio.start_server(it.accept, "127.0.0.1", 0, limit=1 << 24)
+    try:
         yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+        for task in it.tasks:
+            task.cancel()
+        await asyncio.gather(*it.tasks, return_exceptions=True)
+        await server.wait_closed()
 
 
 @pytest.mark.parametrize("scopes", [(COMPOSE, METADATA), (SEND, METADATA)], ids=["draft", "direct"])
