@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final, Self, override
 from weakref import WeakKeyDictionary
@@ -50,6 +51,16 @@ _NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """OSError includes ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
 
 
+@dataclass(eq=False)
+class _ConnectionState:
+    """What is known of a connection."""
+
+    in_use: bool = False
+    """Its last answer is not understood yet; aiohttp gives a connection back as soon as the last byte has come."""
+    former_answers: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """The answers that came over it, as hashes."""
+
+
 class GmailRequest(Request):
     """One HTTP request to Google, which is sent once."""
 
@@ -81,8 +92,8 @@ class GmailRequest(Request):
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.transport: asyncio.Transport | None = None
         """The transport of the connection that the request was given."""
-        self.former_answers: deque[int] = deque()
-        """What came over that connection before, as hashes."""
+        self.connection = _ConnectionState()
+        """The state of that connection."""
 
     def drop_connection(self) -> None:
         """Let no other request have its connection: what comes over it next may be the answer to this one."""
@@ -189,6 +200,8 @@ class GmailSession(AbstractSession):
                 sender=request.sender, call=request.call, outcome=type(outcome).__name__, error=error
             )
             return outcome
+        finally:
+            request.connection.in_use = False
         return Answer(
             status=response.status_code, headers=response.headers, body=response.data, max_body=request.max_body
         )
@@ -232,24 +245,24 @@ class GmailSession(AbstractSession):
 
 def _recognise(request: GmailRequest, data: bytes) -> None:
     """Remember an answer, and refuse one that came over this connection before: no two have the same ids."""
-    answer = hash(data)
-    if answer in request.former_answers:
+    answer, former = hash(data), request.connection.former_answers
+    if answer in former:
         request.drop_connection()
         raise _RepeatedAnswerError("the connection gave a former answer once more")
-    request.former_answers.append(answer)
+    former.append(answer)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Gives no connection to a request on which something came that no request asked for.
+    """Gives no connection to a request on which something came unasked, or whose last answer is not understood yet.
 
-    aiohttp would take it for the answer to the next request. `connect` and `Connection` are documented, `protocol` and
-    its `should_close` are not: docs/dependencies.md.
+    What came unasked would be taken for the answer to the next request; and where the last answer is such that its
+    connection is dropped, the next request would be lost with it. `connect` and `Connection` are documented, `protocol`
+    and its `should_close` are not: docs/dependencies.md.
     """
 
     def __init__(self, *, limit: int, force_close: bool, socket_factory: aiohttp.SocketFactoryType) -> None:
         super().__init__(limit=limit, force_close=force_close, socket_factory=socket_factory)
-        self._answers = WeakKeyDictionary[object, deque[int]]()
-        """What came over each connection that is kept."""
+        self._states = WeakKeyDictionary[object, _ConnectionState]()
 
     @override
     async def connect(
@@ -258,10 +271,11 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is not None and not connection.protocol.should_close:
-                request = _CURRENT.get()
-                request.transport = connection.transport
-                request.former_answers = self._answers.setdefault(connection.protocol, deque(maxlen=_REMEMBERED))
-                return connection
+                state = self._states.setdefault(connection.protocol, _ConnectionState())
+                if not state.in_use:
+                    state.in_use, request = True, _CURRENT.get()
+                    request.transport, request.connection = connection.transport, state
+                    return connection
             connection.close()
 
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from aiohttp import web
@@ -20,7 +21,7 @@ Rows = Sequence[Sequence[object]]
 
 
 async def write_csv(
-    request: web.Request, pages: AsyncIterator[Rows], *, columns: Sequence[str], filename: str
+    request: web.Request, pages: AsyncGenerator[Rows], *, columns: Sequence[str], filename: str
 ) -> web.StreamResponse:
     """Answer with the rows of all pages. An error of the first page is raised before anything is written.
 
@@ -28,6 +29,13 @@ async def write_csv(
         UnreadError: the client reads nothing any more.
         ConnectionError: it has gone.
     """
+    async with aclosing(pages):
+        return await _write_pages(request, pages, columns, filename)
+
+
+async def _write_pages(
+    request: web.Request, pages: AsyncGenerator[Rows], columns: Sequence[str], filename: str
+) -> web.StreamResponse:
     page = await anext(pages, ())
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{filename}"'})
     response.content_type, response.charset = "text/csv", "utf-8"

@@ -1,6 +1,6 @@
 """`GET /api/jobs…`: jobs and recipients, as JSON and as CSV."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -130,7 +130,7 @@ class ReadEndpoints:
     async def write_csv(self, request: web.Request, job_id: str, status: State | None = None) -> web.StreamResponse:
         """The answer itself, once it is known that the caller may see the job."""
 
-        async def pages() -> AsyncIterator[Rows]:
+        async def pages() -> AsyncGenerator[Rows]:
             after = -1
             while page := await self._jobs.recipients(job_id, status=status, after=after, limit=MAX_RECIPIENTS_LIMIT):
                 yield [_row(each) for each in page]

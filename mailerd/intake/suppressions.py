@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -137,7 +137,7 @@ class SuppressionEndpoints:
         mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
 
-        async def pages() -> AsyncIterator[Rows]:
+        async def pages() -> AsyncGenerator[Rows]:
             after = None
             while page := await suppressions.page(list_id=list_id, reason=reason, after=after):
                 yield [_row(it) for it in page]

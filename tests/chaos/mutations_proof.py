@@ -25,6 +25,13 @@ OF_PROOF: Final = (
         "tests/gmail/test_repeated_answers.py::test_a_send_whose_answer_is_about_another_thread_is_in_doubt",
     ),
     Mutation(
+        "a connection whose answer is not understood yet is given to another request",
+        "mailerd/gmail/session.py",
+        "                if not state.in_use:\n",
+        "                if True:\n",
+        "tests/gmail/test_repeated_answers.py::test_a_refusal_costs_no_other_request_its_connection",
+    ),
+    Mutation(
         "a connection that gave a refusal is used again",
         "mailerd/gmail/session.py",
         "if response.status >= _REFUSED_FROM:",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, RunningServer
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -19,8 +19,8 @@ from tests.support.rows import post, query, states
 
 ME = "me@example.com"
 LETTERS = 150
-CHANCE = 0.3
-"""Of an answer, to come once more."""
+SHARE = 0.3
+"""Of the answers that come once more."""
 
 
 async def message(reader: asyncio.StreamReader) -> bytes:
@@ -30,10 +30,11 @@ async def message(reader: asyncio.StreamReader) -> bytes:
 
 
 class Repeating:
-    """Passes everything on, and says some answers once more a moment later."""
+    """Passes everything on, each answer in two pieces, and says a share of them once more a moment later."""
 
-    def __init__(self, google: str) -> None:
+    def __init__(self, google: str, *, share: float) -> None:
         self.google = urlsplit(google)
+        self.share = share
         self.chance = random.Random(7)
         self.repeated = 0
         self.tasks = set[asyncio.Task[None]]()
@@ -51,8 +52,12 @@ class Repeating:
         try:
             while True:
                 to_google.write(await message(reader))
-                writer.write(answer := await message(google))
-                if self.chance.random() < CHANCE:
+                answer = await message(google)
+                head, _, body = answer.partition(b"\r\n\r\n")
+                writer.write(head + b"\r\n\r\n")
+                await asyncio.sleep(0.001)
+                writer.write(body)
+                if self.chance.random() < self.share:
                     self.begin(self.again(writer, answer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # one side has ended
@@ -71,8 +76,8 @@ class Repeating:
 
 
 @asynccontextmanager
-async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str]]:
-    it = Repeating(google.url)
+async def repeating(google: RunningServer, *, share: float) -> AsyncIterator[tuple[Repeating, str]]:
+    it = Repeating(google.url, share=share)
     server = await asyncio.start_server(it.accept, "127.0.0.1", 0, limit=1 << 24)
     try:
         yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -91,7 +96,7 @@ async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_
 ) -> None:  # fmt: skip
     sign_in(google, credentials, ME, scopes=scopes)
     google.change_rules(latency_s=0.005)
-    async with repeating(served) as (between, url):
+    async with repeating(served, share=SHARE) as (between, url):
         known: Settings = settings(
             database_url, served, credentials, gmail={"request_timeout": 2, "api_root": url},
             runner={"lease": 20, "poll_interval": 0.1, "concurrency": 6, "sweep_interval": 1.0},
@@ -100,7 +105,7 @@ async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_
         job = await post(database, recipients=LETTERS)
         async with running(known, heard):
             await heard.wait_for("job_finished", within=300)
-    assert between.repeated > LETTERS * CHANCE / 3, "otherwise this test has shown nothing"
+    assert between.repeated > LETTERS * SHARE / 3, "otherwise this test has shown nothing"
     assert await states(database, job) == {"sent": LETTERS}
     assert google.duplicates() == {}
     sent = {letter.key: letter.id for letter in google.sent}
@@ -109,3 +114,27 @@ async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_
     )
     assert len(sent) == LETTERS
     assert {key: sent[key] for key, _ in rows} == dict(rows), "each row names its own message"
+
+
+async def test_refusals_of_one_sender_put_no_letter_of_another_in_doubt(
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    """The connection of a refusal is dropped, and must be nobody else's by then."""
+    refused = "refused@example.com"
+    for sender in (ME, refused):
+        sign_in(google, credentials, sender)
+    google.change_rules(latency_s=0.005)
+    google.fault(Fault(kind="invalid_to", sender=refused, count=-1))
+    async with repeating(served, share=0) as (_, url):
+        known: Settings = settings(
+            database_url, served, credentials, gmail={"request_timeout": 10, "api_root": url},
+            runner={"lease": 60, "poll_interval": 0.1, "concurrency": 16},
+        )  # fmt: skip
+        good = await post(database, recipients=LETTERS)
+        bad = await post(database, sender=refused, recipients=LETTERS)
+        async with running(known, heard):
+            await heard.wait_for("job_finished", times=2, within=300)
+    assert await states(database, good) == {"sent": LETTERS}
+    assert await states(database, bad) == {"failed": LETTERS}
+    assert heard.of("letter_unsure") == []
+    assert [told for told in heard.of("google_call_failed") if told["sender"] == ME] == []

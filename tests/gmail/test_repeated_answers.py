@@ -1,17 +1,21 @@
 """HTTP/1.1 does not say which request an answer belongs to: one that comes twice is not taken for the next one's."""
 
 import asyncio
+import itertools
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, Refused, Reply
+from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, NotSent, Refused, Reply
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
+from mailerd.gmail.responses import Answer
+from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
 
 ME = "me@example.com"
@@ -97,6 +101,33 @@ async def test_a_connection_that_gave_a_refusal_is_not_used_again(raw: Raw, gmai
     raw.script = raw.says(message(1))
     assert isinstance(await gmail.send_message(ME, raw=b"x"), Accepted)
     assert raw.connections == before + 1
+
+
+async def test_a_refusal_costs_no_other_request_its_connection(events: GmailEvents) -> None:
+    """aiohttp gives a connection back once the last byte of an answer has come, which is before that answer is read."""
+    chance, numbers = random.Random(1), itertools.count()
+
+    async def in_two_pieces(_: Raw, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = json.dumps({"id": f"m{(number := next(numbers))}"}).encode()
+        whole = http(body, status="200 OK" if number % 2 else "429 Too Many Requests")
+        writer.write(whole[: -len(body)])
+        await asyncio.sleep(0.001)
+        writer.write(body)
+
+    async def thirty(session: GmailSession, url: str) -> list[Answer | NotSent | NoResponse]:
+        answers = []
+        for _ in range(30):
+            request = GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=url, body=b"{}")
+            answers.append(await session.request(request, deadline=asyncio.get_running_loop().time() + 30))
+            await asyncio.sleep(chance.random() * 0.003)
+        return answers
+
+    raw = Raw()
+    raw.script = in_two_pieces
+    async with listening(raw) as port, GmailSession(events=events, limit=20, request_timeout=30) as session:
+        url = f"http://127.0.0.1:{port}/x"
+        found = await asyncio.gather(*[thirty(session, url) for _ in range(30)])
+    assert [it for each in found for it in each if not isinstance(it, Answer)] == []
 
 
 @pytest.mark.parametrize(
