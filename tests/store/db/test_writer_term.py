@@ -142,6 +142,7 @@ async def test_a_replica_that_was_behind_may_be_promoted_though_another_one_has_
     as_admin(behind, "STOP SLAVE")
     async with daemon(prepared.nodes, Heard()) as database:
         await write(database, 1)
+        await asyncio.to_thread(prepared.until_equal_but, behind)  # a replica that has it is not yet one that shows it
         prepared.primary.kill()
         as_admin(ahead, "STOP SLAVE")
         as_admin(behind, "RESET SLAVE ALL", *ASYNCHRONOUS)
