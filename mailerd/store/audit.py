@@ -133,7 +133,8 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "sent after all",
         "SELECT r.job_id, r.id, CONCAT('is ', r.status, ', but Google accepted it as ', MAX(a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
-        "WHERE a.event = 'sent' AND r.status IN ('failed', 'cancelled') AND NOT EXISTS (SELECT 1 FROM attempts u "
+        "WHERE a.event = 'sent' AND a.message_id IS NOT NULL AND r.status IN ('failed', 'cancelled') "
+        "AND NOT EXISTS (SELECT 1 FROM attempts u "
         "WHERE u.recipient_id = r.id AND u.event IN ('undone', 'retried') AND u.id > a.id) "  # it was given back since
         "GROUP BY r.job_id, r.id, r.status",
     ),

@@ -56,8 +56,8 @@ UPDATE job_recipients FORCE INDEX (claim)
 # What has bounced, of these kinds.
 _WHERE_BOUNCED: Final = "job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s"
 _LOG_RETRIED_BOUNCED: Final = f"""
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
-SELECT id, attempts, %s, %s, 'retried', 1, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)),
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+SELECT id, attempts, %s, %s, 'retried', 1, draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)),
        UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim) WHERE {_WHERE_BOUNCED} FOR UPDATE"""
 # Every hand-over asks the log whether Google has the letter. It had, and it came back.
 _FORGET_MESSAGE_IDS: Final = f"""

@@ -193,7 +193,7 @@ OF_PROOF: Final = (
     Mutation(
         "what Google answered late stands in the log of attempts alone",
         "mailerd/store/queue/late_answers.py",
-        "await cursor.execute(_KEEP_MESSAGE_ID, (message, *row, *given_back))",
+        "await cursor.execute(_KEEP_MESSAGE_ID, (message, *row))",
         "pass",
         "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew",
     ),
@@ -203,5 +203,33 @@ OF_PROOF: Final = (
         "r.message_id IS NULL AND NOT EXISTS (",
         "NOT EXISTS (",
         "tests/store/test_pruned.py::test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over",
+    ),
+    Mutation(
+        "of a letter that was given back the message alone tells",
+        "mailerd/store/queue/late_answers.py",
+        "(message_id = %s OR (draft_id = %s AND (event = 'retried' OR error = %s)))",
+        "(message_id = %s AND %s IS NOT NULL AND %s IS NOT NULL)",
+        "tests/store/queue/test_given_back.py::test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending",
+    ),
+    Mutation(
+        "the log keeps the message that was given back",
+        "mailerd/store/queue/late_answers.py",
+        "await cursor.execute(_FORGET_MESSAGE_ID, (letter.id, letter.token))",
+        "pass",
+        "tests/store/queue/test_given_back.py::test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending",
+    ),
+    Mutation(
+        "a draft that was found again is taken for given back",
+        "mailerd/store/queue/late_answers.py",
+        "(draft_id = %s AND (event = 'retried' OR error = %s))",
+        "(draft_id = %s AND %s IS NOT NULL)",
+        "tests/store/queue/test_given_back.py::test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for",
+    ),
+    Mutation(
+        "a limit notice undoes nothing whose message became known since it was read",
+        "mailerd/store/inbox/undo_limit.py",
+        "(message_id = %s OR %s IS NULL)",
+        "(message_id <=> %s AND (%s IS NULL OR 1))",
+        "tests/store/queue/test_given_back.py::test_it_waits_again_though_the_answer_came_while_the_notice_was_read",
     ),
 )

@@ -18,12 +18,12 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import naive
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.late_answers import GIVEN_BACK
 from mailerd.store.queue.rate_limits import DefaultLimits, read_sender, sent_by_hour
 from mailerd.store.queue.reschedule import reschedule
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
 
-NOTE: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
 _READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
 # As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
 # its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
@@ -33,7 +33,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
        fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
        attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status = 'sent' AND thread_id = %s AND message_id <=> %s"""
+ WHERE id = %s AND job_id = %s AND status = 'sent' AND thread_id = %s AND (message_id = %s OR %s IS NULL)"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
 _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
 _ADD_ELSEWHERE: Final = """
@@ -47,7 +47,8 @@ async def undo_letters(
 ) -> tuple[list[UndoneByLimit], dict[str, str]]:
     """Let these letters wait again, whose rows are locked; those that did, and the fate that each had.
 
-    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else.
+    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. A
+    message that was not known when the notice was read may be known by now; then the thread alone tells.
     """
     undone, fates = list[UndoneByLimit](), dict[str, str]()
     for it in notices:
@@ -56,16 +57,17 @@ async def undo_letters(
         await cursor.execute(_READ_ROW, (letter.id,))
         attempts, draft, message, fate = await cursor.fetchone()
         status = after(State.SENT, Transition.UNDONE).value
-        await cursor.execute(_LET_WAIT_AGAIN, (status, NOTE, letter.id, letter.job_id, it.thread_id, letter.message_id))
+        row = (letter.id, letter.job_id, it.thread_id, letter.message_id, letter.message_id)
+        await cursor.execute(_LET_WAIT_AGAIN, (status, GIVEN_BACK, *row))
         if cursor.rowcount != 1:
             continue
         token, event = new_id(), Transition.UNDONE.value
         await cursor.execute(_FORGET_MESSAGE_ID, (letter.id,))
-        row = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=NOTE)
-        await log_attempt(cursor, row)
+        entry = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=GIVEN_BACK)
+        await log_attempt(cursor, entry)
         data = {
             "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
-            "sender_email": letter.sender, "reason": NOTE,
+            "sender_email": letter.sender, "reason": GIVEN_BACK,
         }  # fmt: skip
         what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
         await cursor.execute(*insert_events([what]))

@@ -12,24 +12,32 @@ NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
 """Google has never said that it has row `r`: by the row itself, and by the log of attempts. A check that found a
 draft gone (`found`) may have been wrong."""
 
-_NOT_GIVEN_BACK: Final = """NOT EXISTS (
-    SELECT 1 FROM attempts a WHERE a.recipient_id = %s AND a.event IN ('undone', 'retried') AND a.message_id = %s)"""
-"""Message of row `id` was not given back by a limit notice since (store/inbox/undo_limit.py)."""
+GIVEN_BACK: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
+"""The note of a letter that a limit notice has undone (store/inbox/undo_limit.py), in its row and in its log."""
+
+# The message that was given back may not be known when that is written: its draft was gone, and that was all. Then the
+# draft tells, which is sent once at most. By the note, since a draft that is found again is logged as `undone` too.
+_WAS_GIVEN_BACK: Final = """
+SELECT 1 FROM attempts
+ WHERE recipient_id = %s AND event IN ('undone', 'retried')
+   AND (message_id = %s OR (draft_id = %s AND (event = 'retried' OR error = %s))) LIMIT 1"""
+_FORGET_MESSAGE_ID: Final = """
+UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND claim_token = %s AND event = 'sent'"""
 
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
 # one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
 # numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
-_RESOLVE_LATE: Final = f"""
+_RESOLVE_LATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
        proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure') AND {_NOT_GIVEN_BACK}"""
+ WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
 # A row that belongs to another claim, or has ended, keeps at least the message: a hand-over reads it there too, so that
 # nothing depends on how long the log of attempts is kept. And it is a better proof.
-_KEEP_MESSAGE_ID: Final = f"""
+_KEEP_MESSAGE_ID: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
- WHERE id = %s AND job_id = %s AND message_id IS NULL AND {_NOT_GIVEN_BACK}"""
+ WHERE id = %s AND job_id = %s AND message_id IS NULL"""
 _READ_LOGGED_ANSWER: Final = """
 SELECT draft_id, message_id FROM attempts
  WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
@@ -50,18 +58,32 @@ async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> No
     await log_attempt(cursor, row)
 
 
+async def was_given_back(cursor: Cursor, it: Outcome) -> bool:
+    """Whether what this answer says was accepted came back since, by a limit notice or as a bounce that is retried.
+
+    Then the log keeps no message of it: the next hand-over would take the letter for sent.
+    """
+    letter = it.letter
+    await cursor.execute(_WAS_GIVEN_BACK, (letter.id, it.decision.message_id, letter.draft_id, GIVEN_BACK))
+    if await cursor.fetchone() is None:
+        return False
+    await cursor.execute(_FORGET_MESSAGE_ID, (letter.id, letter.token))
+    return True
+
+
 async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     """Resolve a row by Google's answer to a worker that has lost its claim; whether the row has changed.
 
     `repeated`: an earlier try may have been committed.
     """
     letter, message = it.letter, it.decision.message_id
-    found = after(State.UNSURE, Transition.FOUND).value
-    row, given_back = (letter.id, letter.job_id), (letter.id, message)
-    await cursor.execute(_RESOLVE_LATE, (found, message, letter.draft_id, letter.attempt, *row, *given_back))
+    found, row = after(State.UNSURE, Transition.FOUND).value, (letter.id, letter.job_id)
+    if await was_given_back(cursor, it):
+        return False
+    await cursor.execute(_RESOLVE_LATE, (found, message, letter.draft_id, letter.attempt, *row))
     if cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, found, message)):
         return True
-    await cursor.execute(_KEEP_MESSAGE_ID, (message, *row, *given_back))
+    await cursor.execute(_KEEP_MESSAGE_ID, (message, *row))
     return False
 
 

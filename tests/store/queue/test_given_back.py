@@ -1,0 +1,139 @@
+"""A letter that Google gave back was not sent, whatever is still said of the message that it did not send."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailerd.core.fates import Consequence, Step
+from mailerd.core.findings import Finding, SentLetter
+from mailerd.core.models import Handover, Outcome
+from mailerd.core.notices import Classification, Kind
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.states import JobChange, Proof, Transition
+from mailerd.store.audit import audit
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.undo_limit import requeue, undo_letters
+from mailerd.store.job_actions import JobActions
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.recovery import Resolution
+from mailerd.store.queue.undo_sent import undo
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_failover import Daemon, one
+from tests.store.queue.test_record import FENCED_OFF, SENT, TAKEN, write
+from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.rows import post, query
+
+__all__ = ["one"]
+MINUTE = timedelta(minutes=1)
+LIMIT = Classification(Kind.OVER_LIMIT)
+PROOFS = pytest.mark.parametrize("proof, message", [(Proof.GONE, None), (Proof.SEEN, "m1")])
+
+
+async def settled(database: Database, proof: Proof, message: str | None) -> Outcome:
+    """A letter that others have settled as sent; and Google's answer, that its stopped worker has not written yet."""
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await query(database, LAPSE)
+    await due(rescues(database))
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    await rescues(database).resolve(Resolution(doubt, Transition.FOUND, message_id=message, proof=proof))
+    return Outcome(replace(letter, draft_id="d1", thread_id="t1"), SENT)
+
+
+async def in_thread(database: Database) -> SentLetter:
+    limits = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: limits, lease_time=MINUTE, interval=MINUTE)
+    (letter,) = (await boxes.letters_in("me@example.com", {"t1"}))["t1"]
+    return letter
+
+
+async def give_back(database: Database, letter: SentLetter) -> int:
+    """Write a limit notice about it; how many letters wait again."""
+    notice = Finding("n1", "t1", datetime.now(UTC), letter, LIMIT, Consequence(None, Step.UNDO))
+
+    async def work(cursor: Cursor) -> int:
+        undone, _ = await undo_letters(cursor, [notice], by="D2")
+        return len(await requeue(cursor, undone, letter.sender))
+
+    return await database.transaction(work, what="give back")
+
+
+async def test_it_waits_again_though_the_answer_came_while_the_notice_was_read(database: Database) -> None:
+    answer = await settled(database, Proof.GONE, None)
+    letter = await in_thread(database)
+    assert letter.message_id is None
+    await write(database, answer)
+    assert (await in_thread(database)).message_id == "m1"
+    assert await give_back(database, letter) == 1
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("waiting", None)]
+    assert await query(database, "SELECT message_id FROM attempts WHERE event = 'undone'") == [("m1",)]
+
+
+@PROOFS
+async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
+    database: Database, proof: Proof, message: str | None
+) -> None:
+    answer = await settled(database, proof, message)
+    assert await give_back(database, await in_thread(database)) == 1
+    assert await write(database, answer) == [FENCED_OFF]
+    assert await write(database, answer, answer) == [FENCED_OFF] * 2
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("waiting", None)]
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.draft_id is None
+    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, Outcome(again, replace(SENT, message_id="m2"))) == [TAKEN]
+    assert (await audit(database))[1] == []
+
+
+@PROOFS
+async def test_an_answer_that_is_replayed_says_nothing_either(
+    database: Database, one: Daemon, proof: Proof, message: str | None
+) -> None:
+    answer = await settled(database, proof, message)
+    one.replay_log.remember(answer)
+    await give_back(database, await in_thread(database))
+    one.meets_another()
+    assert await one.ready(1) == ()  # that this letter waits is a reason to replay all once more
+    (again,) = await one.letters(1)
+    assert again.id == answer.letter.id
+    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+
+
+@PROOFS
+async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
+    database: Database, proof: Proof, message: str | None
+) -> None:
+    answer = await settled(database, proof, message)
+    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
+    letter = await in_thread(database)
+    await give_back(database, letter)
+    await actions.apply(letter.job_id, JobChange.CANCEL, actor="ada")
+    await write(database, answer)
+    assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]
+    assert (await audit(database))[1] == []
+
+
+@PROOFS
+async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_sending_that_bounced(
+    database: Database, proof: Proof, message: str | None
+) -> None:
+    answer = await settled(database, proof, message)
+    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
+    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
+    await actions.apply(answer.letter.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
+    assert await write(database, answer) == [FENCED_OFF]
+    (again,) = (await claims(database).claim(1)).letters
+    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+
+
+async def test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for(database: Database) -> None:
+    """Its draft was found again, and is the one that goes out: what is said of it counts."""
+    answer = await settled(database, Proof.GONE, None)
+    assert await undo(database, job=answer.letter.job_id, seq=0, draft="d1", by="D2") is not None
+    await write(database, answer)
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", "m1")]
