@@ -97,11 +97,13 @@ class SeenMessages:
     unrelated: set[str] = field(default_factory=set)
     """The ids of messages that concern no letter."""
     dates: dict[str, datetime] = field(default_factory=dict)
-    waiting: dict[str, tuple[int | None, Arrived]] = field(default_factory=dict)
-    """Messages outside our threads that were not examined yet, and the history before each, the oldest first.
+    waiting: dict[str, tuple[InboxCursor, Arrived]] = field(default_factory=dict)
+    """Messages outside our threads that were not examined yet, and the cursor behind which each was found.
 
     Other servers' notices are among them; most are the person's own mail, for which no notice shall wait.
     """
+    written: InboxCursor | None = None
+    """The cursor that this daemon has written last. Where another stands, `waiting` may lack what waits."""
     walk: Walk | None = None
 
     def prune(self) -> None:
@@ -145,8 +147,8 @@ class Examiner:
             self.seen.unrelated.add(it.gmail_id)
         return found
 
-    def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: int | None) -> bool:
-        """Whether a message waits until the round has read what stands in our threads; `behind`: the history before."""
+    def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: InboxCursor) -> bool:
+        """Whether a message waits until the round has read what stands in our threads; `behind`: where it was found."""
         if letters or it.labels & _TYPED_BY_PERSON or self._is_no_matter(it, letters):
             return False
         if len(self.seen.waiting) < MAX_WAITING:

@@ -38,6 +38,8 @@ BATCH: Final = 25
 _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 """How long to wait after the first and the second failure of a message."""
 _NOT_FOUND: Final = 404
+_FORGOTTEN: Final = 1
+"""A history id that Google has forgotten, or behind which it has all that there is."""
 _DAY_MS: Final = 25 * 3_600_000
 """How far the rolling day can reach back: older letters that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
@@ -85,13 +87,17 @@ class ReadingRound:
             self.left = True
 
     async def _first(self) -> None:
-        """A mailbox that was never read: what came since the first of the letters that may still bounce."""
+        """A mailbox that was never read: what came since the first of the letters that may still bounce.
+
+        The profile is asked for first: what comes back of a letter that is sent from then on is behind it.
+        """
+        history_id = await self._profile()
         since = await self.mailboxes.first_sent(self.lease.email, within=READ_FOR)
         if since is not None:
             self.cursor = InboxCursor(None, int(since.timestamp() * 1000))
-            await self._walk()
+            await self._walk(history_id)
         else:
-            self.cursor = InboxCursor(await self._profile(), _now_ms(self.lease))
+            self.cursor = InboxCursor(history_id, _now_ms(self.lease))
             await self._write([])
 
     async def _profile(self) -> int:
@@ -120,9 +126,14 @@ class ReadingRound:
                 return
 
     def _start(self) -> int:
-        """Where to begin: a daemon that does not know which messages wait looks for them again."""
-        if self.cursor.waiting_from is not None and not self.examiner.seen.waiting:
-            self.cursor = replace(self.cursor, history_id=self.cursor.waiting_from)
+        """Where to begin: a daemon that does not know which messages wait looks for them again.
+
+        So it is where another daemon has read since, or where it is not known what of this one's was committed.
+        """
+        seen, at = self.examiner.seen, self.cursor
+        if at.waiting_from is not None and at != seen.written:
+            seen.waiting.clear()
+            self.cursor = replace(at, history_id=at.waiting_from)
         return self.cursor.history_id or 0
 
     async def _forgotten(self) -> None:
@@ -140,15 +151,16 @@ class ReadingRound:
         )
         return walk if same else None
 
-    async def _walk(self) -> None:
+    async def _walk(self, history_id: int | None = None) -> None:
         """Read the newest messages down to the moment up to which all is known, then go on from a new cursor.
 
-        The new cursor is asked for first: what comes meanwhile is in the history behind it. A walk that costs more than
-        one round has goes on in the next ones.
+        The new cursor, `history_id`, is asked for first: what comes meanwhile is in the history behind it. A walk that
+        costs more than one round has goes on in the next ones.
         """
         walk = self._walk_begun()
         if walk is None:
-            walk = Walk(self.cursor, await self._profile(), _now_ms(self.lease), ["INBOX", "SPAM", "SENT"])
+            history_id = history_id or await self._profile()
+            walk = Walk(self.cursor, history_id, _now_ms(self.lease), ["INBOX", "SPAM", "SENT"])
         self.examiner.seen.walk = walk
         try:
             while walk.labels:
@@ -216,7 +228,7 @@ class ReadingRound:
         letters = await self.mailboxes.letters_in(self.lease.email, {message.thread_id for message in messages})
         try:
             for history_id, part in records:
-                behind = None if history_id is None else self.cursor.history_id
+                behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
                 for message in part:
                     mine = letters.get(message.thread_id, ())
                     if message.gmail_id not in known and (waited or not self.examiner.postpone(message, mine, behind)):
@@ -273,13 +285,21 @@ class ReadingRound:
             raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
 
     async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
-        """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed."""
-        waiting = self.examiner.seen.waiting
-        since = next((behind for behind, _ in waiting.values() if behind is not None), None)
-        self.cursor = replace(self.cursor, waiting_from=since)
-        if failing is None and self.lease.failing_id in waiting:
+        """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
+
+        While messages wait, the moment up to which all is read is that before the first of them.
+        """
+        seen = self.examiner.seen
+        places = [behind for behind, _ in seen.waiting.values()]
+        oldest = min(places, key=lambda place: place.history_id or 0, default=None)
+        cursor = replace(self.cursor, waiting_from=None)
+        if oldest is not None:
+            cursor = replace(cursor, internal_date=oldest.internal_date, waiting_from=oldest.history_id or _FORGOTTEN)
+        if failing is None and self.lease.failing_id in seen.waiting:
             failing = (self.lease.failing_id, self.lease.failures)
-        done = await self.writer.write(self.lease, found, self.cursor, address_key=self.address_key, failing=failing)
+        seen.written = None
+        done = await self.writer.write(self.lease, found, cursor, address_key=self.address_key, failing=failing)
+        seen.written = cursor
         self.log.written(self.lease.email, done)
         if done.undone:
             self.wake()

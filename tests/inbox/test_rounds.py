@@ -1,18 +1,25 @@
 """A round has few units: what it leaves is read by the next ones, nothing is lost, and nothing is paid for twice."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mailerd.core.findings import Found, InboxLease
 from mailerd.core.rate_limit import UNITS
 from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call, NotSent, UnitsUsedUp
+from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import MailboxTroubleError, trouble
+from mailerd.inbox.reader import InboxReader
+from mailerd.inbox.reading_round import ReadingRound
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.queue.rate_limits import RateLimits
 from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running
@@ -38,6 +45,11 @@ async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str
     return dict(zip(sorted(it.to for it in google.sent), SHAPES, strict=True))
 
 
+async def none_left(*_: object) -> bool:
+    """In place of what is done with what waits, as if no units were left for it."""
+    return False
+
+
 async def test_what_stands_outside_our_threads_waits_and_is_not_lost(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,13 +70,9 @@ async def test_what_waits_is_known_to_the_next_daemon(
 ) -> None:  # fmt: skip
     known = reading(database_url, served, google, tmp_path / "c")
     with monkeypatch.context() as busy:
-
-        async def none_left(*_: object) -> bool:
-            return False
-
         async with running(known, heard):
             shapes = await sent(database, google, heard)
-            busy.setattr("mailerd.inbox.reading_round.ReadingRound._waiting", none_left)
+            busy.setattr(ReadingRound, "_waiting", none_left)
             for letter in list(google.sent):
                 arrive(google, letter, shapes[letter.to])
             await read_up(database, google)
@@ -74,6 +82,112 @@ async def test_what_waits_is_known_to_the_next_daemon(
         await heard.wait_for("letter_bounced", times=5)
         await read_up(database, google)
     assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+
+
+async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It stands in no history that Google has: it is walked for again, from the moment at which that walk ended."""
+    known = reading(database_url, served, google, tmp_path / "c")
+    with monkeypatch.context() as busy:
+        async with running(known, heard):
+            shapes = await sent(database, google, heard)
+            busy.setattr(ReadingRound, "_waiting", none_left)
+            google.mailbox(ME).forget_history()
+            for letter in list(google.sent):
+                arrive(google, letter, shapes[letter.to])
+            google.arrivals.deliver(google.mailbox(ME), now=google.now())
+            google.mailbox(ME).forget_history()
+            await heard.wait_for("history_forgotten")
+            await read_up(database, google)
+        assert len(heard.of("letter_bounced")) < 5
+    async with running(known, heard):
+        await heard.wait_for("letter_bounced", times=5)
+        await read_up(database, google)
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+
+
+async def test_what_another_daemon_has_left_is_known(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The first one has a message waiting; the second has read another one to wait since, and has died."""
+    known = reading(database_url, served, google, tmp_path / "c")
+    read, reads = InboxReader.read, list[InboxReader]()
+
+    async def in_turn(self: InboxReader, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
+        if self in reads:
+            await read(self, email, progress=progress)
+
+    async def arrives(number: int, shape: str) -> None:
+        arrive(google, google.sent[number], shape)
+        await read_up(database, google)
+
+    async with running(known, heard) as first:
+        await sent(database, google, heard)
+        with monkeypatch.context() as busy:
+            busy.setattr(ReadingRound, "_waiting", none_left)
+            busy.setattr(InboxReader, "read", in_turn)
+            reads.append(first.inbox)
+            await arrives(0, "exim")
+            reads.clear()
+            async with running(known, heard) as second:
+                reads.append(second.inbox)
+                await arrives(1, "qmail")
+                reads.clear()
+            assert heard.of("letter_bounced") == []
+        await heard.wait_for("letter_bounced", times=2)
+
+
+async def test_what_could_not_be_written_is_not_forgotten_while_others_wait(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("mailerd.inbox.reading_round.BATCH", 1)
+    write, failures = FindingsWriter.write, list[str]()
+
+    async def fails_once(
+        self: FindingsWriter, lease: InboxLease, found: Sequence[Found], *rest: Any, **more: Any
+    ) -> Any:
+        if found and not failures:
+            failures.append(found[0].gmail_id)
+            raise DatabaseError("write", phase="work", cause=OSError("lost"), errno=2013, retry=True, in_doubt=False)
+        return await write(self, lease, found, *rest, **more)
+
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await sent(database, google, heard)
+        monkeypatch.setattr(FindingsWriter, "write", fails_once)
+        with monkeypatch.context() as busy:
+            busy.setattr(ReadingRound, "_waiting", none_left)
+            arrive(google, google.sent[0], "exim")
+            arrive(google, google.sent[1], "qmail")
+            await read_up(database, google)
+        await heard.wait_for("letter_bounced", times=2)
+    assert len(failures) == 1
+
+
+async def test_what_comes_while_a_mailbox_is_first_looked_at_is_read(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """Nothing was sent yet when the profile is asked for, and a letter has bounced when the answer comes."""
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await sent(database, google, heard)
+        google.fault(Fault(kind="latency", method="getProfile", seconds=3.0, count=1))
+        await query(database, "DELETE FROM sender_hours")
+        await query(database, "DELETE FROM mailboxes")
+        await eventually(lambda: _is_leased(database))
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished", times=2)
+        assert await _is_leased(database)
+        arrive(google, google.sent[-1], "hard")
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        await heard.wait_for("letter_bounced")
+
+
+async def _is_leased(database: Database) -> bool:
+    return bool(await query(database, "SELECT 1 FROM mailboxes WHERE lease_until > UTC_TIMESTAMP(6)"))
 
 
 async def test_a_flood_outside_our_threads_holds_up_nothing_in_them(
