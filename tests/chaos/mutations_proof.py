@@ -232,4 +232,12 @@ OF_PROOF: Final = (
         "(message_id <=> %s AND (%s IS NULL OR 1))",
         "tests/store/queue/test_given_back.py::test_it_waits_again_though_the_answer_came_while_the_notice_was_read",
     ),
+    Mutation(
+        "a limit notice says nothing of a letter that waits with its draft",
+        "mailerd/store/inbox/undo_limit.py",
+        "status IN ('sent', 'waiting')",
+        "status = 'sent'",
+        "tests/store/queue/test_given_back.py::"
+        "test_a_letter_that_waits_with_the_draft_that_was_given_back_gets_another",
+    ),
 )

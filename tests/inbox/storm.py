@@ -21,6 +21,8 @@ from tests.chaos.place import SENDER, Place, Setting, place
 from tests.inbox.place import TRUTH
 
 SHARE: Final = 0.05
+_KEY: Final = "CONCAT(r.job_id, '-', r.seq)"
+_OF: Final = "job_recipients r ON r.id = a.recipient_id"
 _READ_SINCE: Final = "SELECT 1 FROM mailboxes WHERE state = 'read' AND read_at > %s"
 _OF_THE_DAY: Final = "SELECT SUM(letters + elsewhere) FROM sender_hours"
 _BY_HAND: Final = "SELECT SUM(elsewhere) FROM sender_hours"
@@ -206,9 +208,26 @@ async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
 
 
 async def _until(it: Place, statement: str, number: int, *, within: float = 240.0) -> None:
-    async with asyncio.timeout(within):
-        while int((await it.rows(statement))[0][0] or 0) < number:  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(0.1)
+    found, end = -1, time.monotonic() + within
+    while (found := int((await it.rows(statement))[0][0] or 0)) < number:
+        if time.monotonic() > end:
+            raise AssertionError(f"{found} instead of {number} after {within} s: {statement}\n{await _left(it)}")
+        await asyncio.sleep(0.1)
+
+
+async def _left(it: Place) -> str:
+    """What there is of the letters that Google gave back and that were not undone, for whoever looks for the cause."""
+    undone = {key for (key,) in await it.rows(f"SELECT {_KEY} FROM attempts a JOIN {_OF} WHERE event = 'undone'")}
+    left = [key for letter in await it.google.undelivered() if (key := letter["key"]) not in undone]
+    about = {
+        "letters": await it.rows(f"SELECT {_KEY}, r.* FROM job_recipients r WHERE {_KEY} IN %s", left or [""]),
+        "attempts": await it.rows(f"SELECT {_KEY}, a.* FROM attempts a JOIN {_OF} WHERE {_KEY} IN %s", left or [""]),
+        "asked of Google": [entry for entry in await it.google.log() if entry["key"] in left],
+        "mailboxes": await it.rows("SELECT * FROM mailboxes"),
+        "notices": await it.rows("SELECT * FROM notices"),
+        "states": await it.rows("SELECT status, COUNT(*) FROM job_recipients GROUP BY status"),
+    }
+    return "\n".join(f"{name}: {what}" for name, what in about.items())
 
 
 async def _read_up(it: Place, *, within: float = 240.0) -> None:

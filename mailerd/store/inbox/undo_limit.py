@@ -27,13 +27,16 @@ from mailerd.store.queue.undo_sent import reopen
 _READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
 # As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
 # its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
+# One that waits with that draft was sent by a daemon that was taken for dead: its next hand-over would find the draft
+# gone, and call it sent.
 _LET_WAIT_AGAIN: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, message_id = NULL, thread_id = NULL, draft_id = NULL, mode = NULL,
        handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
        fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
        attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status = 'sent' AND thread_id = %s AND (message_id = %s OR %s IS NULL)"""
+ WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
+   AND (message_id = %s OR %s IS NULL)"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
 _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
 _ADD_ELSEWHERE: Final = """

@@ -32,8 +32,10 @@ LIMIT = Classification(Kind.OVER_LIMIT)
 PROOFS = pytest.mark.parametrize("proof, message", [(Proof.GONE, None), (Proof.SEEN, "m1")])
 
 
-async def settled(database: Database, proof: Proof, message: str | None) -> Outcome:
-    """A letter that others have settled as sent; and Google's answer, that its stopped worker has not written yet."""
+async def settled(
+    database: Database, change: Transition = Transition.FOUND, proof: Proof | None = None, message: str | None = None
+) -> Outcome:
+    """A letter that others have settled; and Google's answer, that its stopped worker has not written yet."""
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
     await write(database, Handover(letter, "draft", "d1", "t1"))
@@ -41,7 +43,7 @@ async def settled(database: Database, proof: Proof, message: str | None) -> Outc
     await due(rescues(database))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
-    await rescues(database).resolve(Resolution(doubt, Transition.FOUND, message_id=message, proof=proof))
+    await rescues(database).resolve(Resolution(doubt, change, message_id=message, proof=proof))
     return Outcome(replace(letter, draft_id="d1", thread_id="t1"), SENT)
 
 
@@ -64,7 +66,7 @@ async def give_back(database: Database, letter: SentLetter) -> int:
 
 
 async def test_it_waits_again_though_the_answer_came_while_the_notice_was_read(database: Database) -> None:
-    answer = await settled(database, Proof.GONE, None)
+    answer = await settled(database, Transition.FOUND, Proof.GONE)
     letter = await in_thread(database)
     assert letter.message_id is None
     await write(database, answer)
@@ -74,11 +76,23 @@ async def test_it_waits_again_though_the_answer_came_while_the_notice_was_read(d
     assert await query(database, "SELECT message_id FROM attempts WHERE event = 'undone'") == [("m1",)]
 
 
+async def test_a_letter_that_waits_with_the_draft_that_was_given_back_gets_another(database: Database) -> None:
+    """Its draft was there when it was looked for, and then a daemon that had been stopped sent it, and died."""
+    answer = await settled(database, Transition.MISSING)
+    letter = await in_thread(database)
+    assert (letter.status, letter.message_id) == ("waiting", None)
+    assert await give_back(database, letter) == 1
+    assert await write(database, answer) == [FENCED_OFF]
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.draft_id, again.thread_id, again.attempt) == (None, None, 1)
+    assert (await audit(database))[1] == []
+
+
 @PROOFS
 async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
     database: Database, proof: Proof, message: str | None
 ) -> None:
-    answer = await settled(database, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message)
     assert await give_back(database, await in_thread(database)) == 1
     assert await write(database, answer) == [FENCED_OFF]
     assert await write(database, answer, answer) == [FENCED_OFF] * 2
@@ -94,7 +108,7 @@ async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
 async def test_an_answer_that_is_replayed_says_nothing_either(
     database: Database, one: Daemon, proof: Proof, message: str | None
 ) -> None:
-    answer = await settled(database, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message)
     one.replay_log.remember(answer)
     await give_back(database, await in_thread(database))
     one.meets_another()
@@ -108,7 +122,7 @@ async def test_an_answer_that_is_replayed_says_nothing_either(
 async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
     database: Database, proof: Proof, message: str | None
 ) -> None:
-    answer = await settled(database, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message)
     actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
     letter = await in_thread(database)
     await give_back(database, letter)
@@ -122,7 +136,7 @@ async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
 async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_sending_that_bounced(
     database: Database, proof: Proof, message: str | None
 ) -> None:
-    answer = await settled(database, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message)
     await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
     actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
     await actions.apply(answer.letter.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
@@ -133,7 +147,7 @@ async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_send
 
 async def test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for(database: Database) -> None:
     """Its draft was found again, and is the one that goes out: what is said of it counts."""
-    answer = await settled(database, Proof.GONE, None)
+    answer = await settled(database, Transition.FOUND, Proof.GONE)
     assert await undo(database, job=answer.letter.job_id, seq=0, draft="d1", by="D2") is not None
     await write(database, answer)
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", "m1")]
