@@ -40,7 +40,8 @@ UPDATE senders FORCE INDEX (PRIMARY)
 # does what a worker reported as sent after it had been given up: Google has it.
 _WHERE_FAILED: Final = (
     "job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND NOT EXISTS "
-    "(SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event = 'sent')"
+    "(SELECT 1 FROM attempts a "
+    "WHERE a.recipient_id = job_recipients.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"
 )
 _AND_ERROR: Final = " AND COALESCE(error, '') IN %s"
 _LOG_RETRIED: Final = f"""

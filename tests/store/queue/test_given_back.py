@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
 from mailerd.core.findings import Finding, SentLetter
 from mailerd.core.models import Handover, Outcome
@@ -143,6 +144,23 @@ async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_send
     assert await write(database, answer) == [FENCED_OFF]
     (again,) = (await claims(database).claim(1)).letters
     assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+
+
+@pytest.mark.parametrize("came_back", ["limit notice", "bounce"])
+async def test_where_its_next_sending_fails_it_can_be_retried(database: Database, came_back: str) -> None:
+    answer = await settled(database, Transition.MISSING)
+    await write(database, answer)
+    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
+    job = answer.letter.job_id
+    if came_back == "bounce":
+        await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
+        await actions.apply(job, JobChange.RETRY, actor="ada", bounced=["soft"])
+    else:
+        await give_back(database, await in_thread(database))
+    (again,) = (await claims(database).claim(1)).letters
+    assert await write(database, Outcome(again, Decision(Transition.FAILED, error="no such address"))) == [TAKEN]
+    assert (await actions.apply(job, JobChange.RETRY, actor="ada")).letters == 1
+    assert await query(database, "SELECT status FROM job_recipients") == [("waiting",)]
 
 
 async def test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for(database: Database) -> None:
