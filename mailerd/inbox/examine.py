@@ -15,6 +15,7 @@ from mailerd.core.findings import Finding, Found, InboxCursor, InboxLease, SentE
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
+    Kind,
     addresses,
     is_notice,
     read,
@@ -187,7 +188,9 @@ class Examiner:
             body_read=report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
-        if follows.step is Step.UNDO and letter.status in _UNDECIDED:
+        # Sent without a draft, it has no thread yet.
+        unknown = meaning.kind is Kind.OVER_LIMIT and evidence.from_google and by_key and letter.thread_id is None
+        if (follows.step is Step.UNDO or unknown) and letter.status in _UNDECIDED:
             raise LetterUndecidedError(
                 it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that", at=at
             )

@@ -208,8 +208,9 @@ class Reconciler:
                 sent_at < letter.since - _MAX_CLOCK_DIFFERENCE
             ):  # its key may be on it: a limit notice undid an earlier send
                 return self._nothing_sent(letter)
-            if key == letter.key:
-                return Resolution(letter, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
+            if key == letter.key and message_id not in letter.returned:
+                thread = str(item.get("threadId") or "") or None
+                return Resolution(letter, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
         return None
 
     def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:

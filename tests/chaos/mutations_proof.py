@@ -193,7 +193,7 @@ OF_PROOF: Final = (
     Mutation(
         "what Google answered late stands in the log of attempts alone",
         "mailerd/store/queue/late_answers.py",
-        "await cursor.execute(_KEEP_MESSAGE_ID, (message, *row))",
+        "await cursor.execute(_KEEP_MESSAGE_ID, (message, thread, *row))",
         "pass",
         "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew",
     ),
@@ -239,5 +239,40 @@ OF_PROOF: Final = (
         "status = 'sent'",
         "tests/store/queue/test_given_back.py::"
         "test_a_letter_that_waits_with_the_draft_that_was_given_back_gets_another",
+    ),
+    Mutation(
+        "a message that came back proves the next sending",
+        "mailerd/worker/reconcile.py",
+        " and message_id not in letter.returned",
+        "",
+        "tests/worker/test_reconcile.py::test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again",
+    ),
+    Mutation(
+        "the thread of a letter that was found is not kept",
+        "mailerd/store/queue/recovery.py",
+        "COALESCE(%s, thread_id)",
+        "IF(%s IS NULL, thread_id, thread_id)",
+        "tests/inbox/test_direct.py::test_an_answer_to_a_letter_that_was_found_is_known",
+    ),
+    Mutation(
+        "a limit notice does not wait for a letter whose thread is not known",
+        "mailerd/inbox/examine.py",
+        "(follows.step is Step.UNDO or unknown)",
+        "follows.step is Step.UNDO",
+        "tests/inbox/test_direct.py::test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_known",
+    ),
+    Mutation(
+        "a walk's messages that wait are in no cursor",
+        "mailerd/inbox/reading_round.py",
+        "waiting_from=oldest.history_id or _FORGOTTEN)",
+        "waiting_from=None)",
+        "tests/inbox/test_rounds.py::test_what_waits_of_a_walk_is_known_to_the_next_daemon",
+    ),
+    Mutation(
+        "a daemon with messages that wait looks for no others",
+        "mailerd/inbox/reading_round.py",
+        "at.waiting_from is not None and at != seen.written",
+        "at.waiting_from is not None and not seen.waiting",
+        "tests/inbox/test_rounds.py::test_what_another_daemon_has_left_is_known",
     ),
 )

@@ -43,11 +43,13 @@ class Google:
         return Accepted(id=message_id, body={"internalDate": millis, "payload": {"headers": [header]}})
 
 
-def doubt(*, since: datetime, nothing_found_for: timedelta | None = DAY) -> UnresolvedSend:
+def doubt(
+    *, since: datetime, nothing_found_for: timedelta | None = DAY, returned: frozenset[str] = frozenset()
+) -> UnresolvedSend:
     return UnresolvedSend(
         id=1, job_id="J", seq=0, sender="me@example.com", to_email="ada@example.com", token="T", attempt=1, checks=0,
         mode="direct", draft_id=None, thread_id=None, unanswered=True, discarding=False, known_message_id=None,
-        nothing_found_for=nothing_found_for, since=since,
+        nothing_found_for=nothing_found_for, since=since, returned=returned,
     )  # fmt: skip
 
 
@@ -69,6 +71,12 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
     for each in found[:-1]:
         assert each.retry_in == timedelta(seconds=1)
         assert "the search goes on" in (each.error or "")
+
+
+async def test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again() -> None:
+    google = Google(100, ours=7)
+    (found,) = await checks(google, doubt(since=NOW, returned=frozenset({"7"})))
+    assert (found.transition, found.forgets) == (Transition.MISSING, True)
 
 
 async def test_a_search_reaches_back_to_an_hour_before_the_letter_was_handed_over() -> None:

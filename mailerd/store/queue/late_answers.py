@@ -29,14 +29,15 @@ UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND claim_token = 
 # numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
 _RESOLVE_LATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
-       proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
-       updated_at = UTC_TIMESTAMP(6)
+   SET status = %s, message_id = %s, thread_id = COALESCE(%s, thread_id), draft_id = COALESCE(%s, draft_id),
+       attempts = GREATEST(attempts, %s), error = NULL, proof = 'answered', claim_token = NULL, lease_until = NULL,
+       sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
 # A row that belongs to another claim, or has ended, keeps at least the message: a hand-over reads it there too, so that
 # nothing depends on how long the log of attempts is kept. And it is a better proof.
 _KEEP_MESSAGE_ID: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET message_id = %s, thread_id = COALESCE(%s, thread_id), proof = IF(status = 'sent', 'answered', proof)
  WHERE id = %s AND job_id = %s AND message_id IS NULL"""
 _READ_LOGGED_ANSWER: Final = """
 SELECT draft_id, message_id FROM attempts
@@ -76,14 +77,14 @@ async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
 
     `repeated`: an earlier try may have been committed.
     """
-    letter, message = it.letter, it.decision.message_id
+    letter, message, thread = it.letter, it.decision.message_id, it.decision.thread_id
     found, row = after(State.UNSURE, Transition.FOUND).value, (letter.id, letter.job_id)
     if await was_given_back(cursor, it):
         return False
-    await cursor.execute(_RESOLVE_LATE, (found, message, letter.draft_id, letter.attempt, *row))
+    await cursor.execute(_RESOLVE_LATE, (found, message, thread, letter.draft_id, letter.attempt, *row))
     if cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, found, message)):
         return True
-    await cursor.execute(_KEEP_MESSAGE_ID, (message, *row))
+    await cursor.execute(_KEEP_MESSAGE_ID, (message, thread, *row))
     return False
 
 

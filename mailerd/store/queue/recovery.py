@@ -47,7 +47,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
        mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
-       thread_id = IF(%s, NULL, thread_id), unanswered = IF(%s, 0, unanswered),
+       thread_id = IF(%s, NULL, COALESCE(%s, thread_id)), unanswered = IF(%s, 0, unanswered),
        discarding = IF(%s = 'unsure', discarding, 0),
        nothing_found_at = IF(%s != 'unsure', NULL,
                             IF(%s, COALESCE(nothing_found_at, UTC_TIMESTAMP(6)), nothing_found_at)),
@@ -66,6 +66,10 @@ SELECT j.id FROM jobs j WHERE {UNFINISHED}
 _READ_KNOWN_ANSWERS: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
+
+_READ_RETURNED: Final = """
+SELECT recipient_id, message_id FROM attempts
+ WHERE recipient_id IN %s AND event IN ('undone', 'retried') AND message_id IS NOT NULL"""
 
 _RENEW_LEASES: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
@@ -92,6 +96,7 @@ class Resolution:
     transition: Transition | None
     error: str | None = None
     message_id: str | None = None
+    thread_id: str | None = None
     proof: Proof | None = None
     """What proves that it was sent."""
     forgets: bool = False
@@ -146,6 +151,10 @@ class RecoveryQueries:
         await cursor.execute(_TAKE_FOR_CHECK, (token, self.daemon_id, micros(self.check_lease), ids))
         await cursor.execute(_READ_KNOWN_ANSWERS, (ids, ids))
         known = dict(await cursor.fetchall())
+        await cursor.execute(_READ_RETURNED, (ids,))
+        returned = defaultdict[int, set[str]](set)
+        for id_, message in await cursor.fetchall():
+            returned[id_].add(message)
         await cursor.execute(_READ_UNRESOLVED, (ids,))
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]
         return [
@@ -153,7 +162,7 @@ class RecoveryQueries:
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
-                known_message_id=known.get(id_), since=utc(since),
+                known_message_id=known.get(id_), since=utc(since), returned=frozenset(returned[id_]),
             )
             for (
                 id_, job, seq, sender, to, attempts, _, checks, mode, draft, thread, _, since, unanswered, discarding,
@@ -183,7 +192,8 @@ class RecoveryQueries:
             _WRITE_RESULT,
             (
                 status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
-                *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, letter.id, letter.token,
+                *[int(it.forgets)] * 3, it.thread_id, int(it.forgets), status, status, int(it.nothing_found), status,
+                letter.id, letter.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)

@@ -23,7 +23,7 @@ from mailerd.store.queue.recovery import Resolution
 from mailerd.store.queue.undo_sent import undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
-from tests.store.queue.test_record import FENCED_OFF, SENT, TAKEN, write
+from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.rows import post, query
 
@@ -64,6 +64,19 @@ async def give_back(database: Database, letter: SentLetter) -> int:
         return len(await requeue(cursor, undone, letter.sender))
 
     return await database.transaction(work, what="give back")
+
+
+async def come_back(database: Database, how: str) -> None:
+    letter = await in_thread(database)
+    if how == "bounce":
+        await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
+        await actions(database).apply(letter.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
+    else:
+        await give_back(database, letter)
+
+
+def actions(database: Database) -> JobActions:
+    return JobActions(database, timeout=5, late_arrival=timedelta(0))
 
 
 async def test_it_waits_again_though_the_answer_came_while_the_notice_was_read(database: Database) -> None:
@@ -124,10 +137,8 @@ async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
     database: Database, proof: Proof, message: str | None
 ) -> None:
     answer = await settled(database, Transition.FOUND, proof, message)
-    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
-    letter = await in_thread(database)
-    await give_back(database, letter)
-    await actions.apply(letter.job_id, JobChange.CANCEL, actor="ada")
+    await give_back(database, await in_thread(database))
+    await actions(database).apply(answer.letter.job_id, JobChange.CANCEL, actor="ada")
     await write(database, answer)
     assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]
     assert (await audit(database))[1] == []
@@ -138,28 +149,35 @@ async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_send
     database: Database, proof: Proof, message: str | None
 ) -> None:
     answer = await settled(database, Transition.FOUND, proof, message)
-    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
-    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
-    await actions.apply(answer.letter.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
+    await come_back(database, "bounce")
     assert await write(database, answer) == [FENCED_OFF]
     (again,) = (await claims(database).claim(1)).letters
     assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
 
 
 @pytest.mark.parametrize("came_back", ["limit notice", "bounce"])
+async def test_whoever_looks_for_its_next_sending_knows_the_message_that_came_back(
+    database: Database, came_back: str
+) -> None:
+    """It lies in the sent mail still, and has the letter's key."""
+    answer = await settled(database, Transition.FOUND, Proof.SEEN, "m1")
+    await come_back(database, came_back)
+    (again,) = (await claims(database).claim(1)).letters
+    await write(database, Handover(again, "direct"))
+    await write(database, Outcome(again, LOST))
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    assert (doubt.id, doubt.returned, doubt.known_message_id) == (answer.letter.id, frozenset({"m1"}), None)
+
+
+@pytest.mark.parametrize("came_back", ["limit notice", "bounce"])
 async def test_where_its_next_sending_fails_it_can_be_retried(database: Database, came_back: str) -> None:
     answer = await settled(database, Transition.MISSING)
     await write(database, answer)
-    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
-    job = answer.letter.job_id
-    if came_back == "bounce":
-        await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
-        await actions.apply(job, JobChange.RETRY, actor="ada", bounced=["soft"])
-    else:
-        await give_back(database, await in_thread(database))
+    await come_back(database, came_back)
     (again,) = (await claims(database).claim(1)).letters
     assert await write(database, Outcome(again, Decision(Transition.FAILED, error="no such address"))) == [TAKEN]
-    assert (await actions.apply(job, JobChange.RETRY, actor="ada")).letters == 1
+    assert (await actions(database).apply(answer.letter.job_id, JobChange.RETRY, actor="ada")).letters == 1
     assert await query(database, "SELECT status FROM job_recipients") == [("waiting",)]
 
 

@@ -133,7 +133,7 @@ async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> N
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, draft_id = 'd1'")
     assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
     assert await write(database, Outcome(letter, SENT), repeated=True) == [WriteResult.RESOLVED]
-    assert await row(database, letter, "status", "message_id") == ("sent", "m1")
+    assert await row(database, letter, "status", "message_id", "thread_id") == ("sent", "m1", "t1")
     assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 0)]
 
 

@@ -1,0 +1,76 @@
+"""What comes back of a letter that was sent without a draft, whose thread is known only once Google has answered."""
+
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
+from mailerd.sandbox.google.fake_limits import READONLY
+from mailerd.store.db.database import Database
+from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.support.daemon import running, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+
+@pytest.fixture
+def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path: Path) -> Settings:
+    """A daemon that may send and read, and use no drafts; a request without an answer is settled after a second."""
+    found = reading(
+        database_url, served, google, tmp_path / "c", gmail={"request_timeout": 0.5},
+        runner={"lease": 4, "poll_interval": 0.1},
+    )  # fmt: skip
+    sign_in(google, tmp_path / "c", ME, scopes=(SEND, READONLY))
+    return found
+
+
+async def found_in_sent(google: FakeGoogle, database: Database, heard: Heard) -> None:
+    """A letter whose answer got lost, and that was found in the sent mail."""
+    google.fault(Fault(kind="reset_after", method="messages.send", count=1))
+    await post(database, recipients=1)
+    await heard.wait_for("letter_found")
+    assert await query(database, "SELECT status, mode, proof FROM job_recipients") == [
+        ("sent", "direct", "seen in SENT")
+    ]
+
+
+async def test_an_answer_to_a_letter_that_was_found_is_known(
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
+) -> None:
+    async with running(known, heard):
+        await found_in_sent(google, database, heard)
+        arrive(google, google.sent[0], "reply")
+        await read_up(database, google)
+    assert list((await fates(database)).values()) == [("replied", None, None)]
+
+
+async def test_a_letter_that_was_found_and_given_back_is_sent_again_once(
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
+) -> None:
+    async with running(known, heard):
+        await found_in_sent(google, database, heard)
+        arrive(google, google.sent[0], "limit")
+        await heard.wait_for("letter_given_back")
+        await heard.wait_for("letter_sent")
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", google.sent[1].id)]
+
+
+async def test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_known(
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
+) -> None:
+    async with running(known, heard):
+        await found_in_sent(google, database, heard)
+        await read_up(database, google)
+        doubt = "UPDATE job_recipients SET status = 'unsure', thread_id = NULL, message_id = NULL, proof = NULL"
+        await query(database, doubt)
+        arrive(google, google.sent[0], "limit")
+
+        async def waits() -> bool:
+            return bool((await query(database, "SELECT failures FROM mailboxes"))[0][0])
+
+        await eventually(waits)
+        settled = "UPDATE job_recipients SET status = 'sent', thread_id = %s, message_id = %s, proof = 'seen in SENT'"
+        await query(database, settled, google.sent[0].thread_id, google.sent[0].id)
+        await heard.wait_for("letter_given_back")
