@@ -183,8 +183,9 @@ class Examiner:
         if letter is None:
             return None
         meaning = read(message, about=letter.to_email)
+        in_thread = letter.id in {other.id for other in letters}  # the row may have changed since those were read
         evidence = Evidence(
-            from_google=is_googles(message), forged=is_forged(message), in_thread=letter in letters, has_key=by_key,
+            from_google=is_googles(message), forged=is_forged(message), in_thread=in_thread, has_key=by_key,
             body_read=report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)

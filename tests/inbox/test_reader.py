@@ -1,16 +1,20 @@
 """A daemon reads its sender's inbox: every shape of message has the fate that it should have, and nothing else."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mailerd.core.findings import SentLetter
 from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reading_round import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -178,6 +182,30 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_re
         assert heard.of("notice_passed_over") == []
         await query(database, "UPDATE job_recipients SET status = 'sent', lease_until = NULL")
         await heard.wait_for("letter_given_back")
+
+
+async def test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_read(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The letters of its thread are looked for first, and then the letter whose key came back in it."""
+    letters_in = Mailboxes.letters_in
+
+    async def a_moment_ago(self: Mailboxes, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:
+        found = await letters_in(self, email, threads)
+        return {
+            thread: [replace(it, status="unsure", message_id=None) for it in letters]
+            for thread, letters in found.items()
+        }
+
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        monkeypatch.setattr(Mailboxes, "letters_in", a_moment_ago)
+        arrive(google, google.sent[0], "limit")
+        await heard.wait_for("letter_given_back")
+    assert heard.of("notice_not_believed") == []
 
 
 async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list(
