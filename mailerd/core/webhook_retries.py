@@ -102,19 +102,26 @@ class WebhookOutcome:
 
 
 def decide(
-    attempt: WebhookAttempt, health: EndpointHealth, rules: RetryRules, *, number: int, queued_at: datetime,
+    attempt: WebhookAttempt, health: EndpointHealth, rules: RetryRules, *, number: int, tried_at: datetime | None,
     now: datetime, jitter: float,
 ) -> WebhookOutcome:  # fmt: skip
-    """What an attempt means. `number`: of the event's attempts, from 1. `jitter`: a factor by chance, about 1."""
+    """What an attempt means. `number`: of the event's attempts, from 1. `jitter`: a factor by chance, about 1.
+
+    `tried_at`: when the event's last attempt was recorded, which failed.
+    """
     if attempt.succeeded:
         return WebhookOutcome(DeliveryStatus.DELIVERED, timedelta(), EndpointState.ON, 0, None, None)
     since = health.failing_since or now
     failures = health.failures + 1
     if attempt.http == 410:  # noqa: PLR2004 - HTTP's "gone": the sender should stop (Standard Webhooks 1.0.0)
         return WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.GONE, failures, since, None)
-    if number > len(rules.retries) and since > queued_at:
-        # Other events got through after this one was queued: it is this event that the endpoint does not take.
-        return WebhookOutcome(DeliveryStatus.FAILED, timedelta(), EndpointState.ON, 0, None, None)
+    if number > len(rules.retries) and tried_at is not None and since > tried_at:
+        # The endpoint has failed since this event failed last, or for a shorter time: another one got through since,
+        # and it is this event that the endpoint does not take. That says nothing about the endpoint.
+        return WebhookOutcome(
+            DeliveryStatus.FAILED, timedelta(), EndpointState.ON, health.failures, health.failing_since,
+            _rest(rules, failures=health.failures, failing=now - since),
+        )  # fmt: skip
     wait = rules.retries[min(number, len(rules.retries)) - 1] * jitter
     asked = retry_after(attempt, now=now)
     if now - since >= rules.pause_after:

@@ -55,7 +55,7 @@ UPDATE webhook_deliveries FORCE INDEX (due) SET status = 'waiting', token = NULL
  WHERE webhook_id = %s AND status = 'sending' AND lease_until <= UTC_TIMESTAMP(6)"""
 _COUNT_UNDER_WAY: Final = "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = %s AND status = 'sending'"
 _SELECT_DUE: Final = """
-SELECT d.position, d.attempts, d.created_at FROM webhook_deliveries d FORCE INDEX (due)
+SELECT d.position, d.attempts, d.tried_at FROM webhook_deliveries d FORCE INDEX (due)
  WHERE d.webhook_id = %s AND d.status = 'waiting' AND d.due_at <= UTC_TIMESTAMP(6)
  ORDER BY d.due_at, d.position LIMIT %s FOR UPDATE SKIP LOCKED"""
 _TAKE_DUE: Final = """
@@ -102,7 +102,8 @@ class ClaimedEvent:
     token: str
     number: int
     """The number of this attempt, from 1."""
-    queued_at: datetime
+    tried_at: datetime | None
+    """When the last attempt was recorded, if there was one."""
     uid: str
     type: str
     at: datetime
@@ -195,10 +196,10 @@ class WebhookQueue:
         return [
             ClaimedEvent(
                 webhook=id_, name=name, url=url, secrets=keys, position=position, token=token, number=attempts + 1,
-                queued_at=utc(created_at), uid=events[position][0], type=events[position][1],
+                tried_at=utc(tried_at), uid=events[position][0], type=events[position][1],
                 at=utc(events[position][2]), data=events[position][3],
             )
-            for position, attempts, created_at in rows
+            for position, attempts, tried_at in rows
         ]  # fmt: skip
 
     async def record(

@@ -45,13 +45,14 @@ INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, posit
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
 _SWAP_SECRETS: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
-# One that is switched on anew begins without its past, and everything that waits is due.
+# One that is switched on anew begins without its past, and so does everything that waits: it is due, and has its
+# whole schedule. Else an endpoint that is resumed too early would lose what has failed often.
 _SWITCH_ON: Final = """
 UPDATE webhooks SET state = 'on', pause_cause = NULL, failures = 0, failing_since = NULL, retry_at = NULL
  WHERE id = %s"""
 _MAKE_DUE: Final = """
-UPDATE webhook_deliveries SET due_at = UTC_TIMESTAMP(6)
- WHERE webhook_id = %s AND status = 'waiting' AND due_at > UTC_TIMESTAMP(6)"""
+UPDATE webhook_deliveries SET due_at = LEAST(due_at, UTC_TIMESTAMP(6)), attempts = 0
+ WHERE webhook_id = %s AND status = 'waiting' AND (due_at > UTC_TIMESTAMP(6) OR attempts > 0)"""
 
 
 class WebhookError(MailerdError):

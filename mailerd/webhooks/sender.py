@@ -161,7 +161,7 @@ class WebhookSender:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load
 
         def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
-            return decide(attempt, health, self.rules, number=it.number, queued_at=it.queued_at, now=now, jitter=jitter)
+            return decide(attempt, health, self.rules, number=it.number, tried_at=it.tried_at, now=now, jitter=jitter)
 
         async with asyncio.timeout(RECORD_MARGIN):
             return await self.queue.record(it, attempt, decided)

@@ -32,14 +32,16 @@ def failed(http: int | None = 500, asked: str = "") -> WebhookAttempt:
 
 def after(
     attempt: WebhookAttempt, *, number: int = 1, failures: int = 0, failing: timedelta | None = None,
-    queued: timedelta = NO_TIME, jitter: float = 1.0, rules: RetryRules = RULES,
+    tried: timedelta | None = None, jitter: float = 1.0, rules: RetryRules = RULES,
 ) -> WebhookOutcome:  # fmt: skip
     health = EndpointHealth(failures, None if failing is None else NOW - failing)
-    return decide(attempt, health, rules, number=number, queued_at=NOW - queued, now=NOW, jitter=jitter)
+    return decide(
+        attempt, health, rules, number=number, tried_at=None if tried is None else NOW - tried, now=NOW, jitter=jitter
+    )
 
 
 def test_the_schedule_is_that_of_the_specification() -> None:
-    hours = [after(failed(), number=n, queued=timedelta(days=3), failing=timedelta(days=4)).wait for n in range(1, 12)]
+    hours = [after(failed(), number=n, tried=timedelta(days=3), failing=timedelta(days=4)).wait for n in range(1, 12)]
     assert hours == [
         timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30),
         *(timedelta(hours=n) for n in (2, 5, 10, 14, 20, 24)), timedelta(hours=24), timedelta(hours=24),
@@ -48,7 +50,8 @@ def test_the_schedule_is_that_of_the_specification() -> None:
 
 @given(
     number=st.integers(1, 100), failures=st.integers(0, 1000), jitter=st.floats(0.8, 1.2),
-    failing=st.none() | st.timedeltas(NO_TIME, timedelta(days=30)), queued=st.timedeltas(NO_TIME, timedelta(days=30)),
+    failing=st.none() | st.timedeltas(NO_TIME, timedelta(days=30)),
+    tried=st.none() | st.timedeltas(NO_TIME, timedelta(days=30)),
     http=st.none() | st.integers(100, 599), asked=st.text(max_size=20) | st.integers(-9, 10**12).map(str),
 )  # fmt: skip
 def test_whatever_comes_an_event_is_delivered_waits_with_a_bound_or_is_given_up_while_others_went_through(
@@ -56,20 +59,21 @@ def test_whatever_comes_an_event_is_delivered_waits_with_a_bound_or_is_given_up_
     failures: int,
     jitter: float,
     failing: timedelta | None,
-    queued: timedelta,
+    tried: timedelta | None,
     http: int | None,
     asked: str,
 ) -> None:
     attempt = WebhookAttempt(http, None, NO_TIME, asked)
-    it = after(attempt, number=number, failures=failures, failing=failing, queued=queued, jitter=jitter)
+    it = after(attempt, number=number, failures=failures, failing=failing, tried=tried, jitter=jitter)
     assert (it.status is DeliveryStatus.DELIVERED) == (http is not None and 200 <= http < 300)
     assert NO_TIME <= it.wait <= timedelta(hours=24) * 1.2
     assert it.rest is None or NO_TIME <= it.rest <= timedelta(hours=24)
     assert (it.state is EndpointState.GONE) == (http == 410)
     if it.status is DeliveryStatus.FAILED:
         assert number > len(RULES.retries)
-        assert failing is None or failing < queued, "since it was queued the endpoint has taken something"
-        assert (it.failures, it.failing_since) == (0, None)
+        assert tried is not None
+        assert failing is None or failing < tried, "since its last attempt the endpoint has taken something"
+        assert (it.failures, it.failing_since) == (failures, None if failing is None else NOW - failing)
     if it.state is EndpointState.PAUSED:
         assert failing is not None
         assert failing >= timedelta(days=5)

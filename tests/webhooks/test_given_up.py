@@ -1,0 +1,40 @@
+"""An event is given up only where the endpoint takes others: one that is dead, or resumed too early, loses none."""
+
+from mailerd.store.db.database import Database
+from mailerd.store.webhooks import Webhooks
+from tests.support.heard import Heard
+from tests.webhooks.conftest import Deliver, Happen, endpoint
+from tests.webhooks.receiver import Receiver
+from tests.webhooks.test_delivering import running
+
+RETRIES = [0.05, 0.1, 0.2]
+
+
+async def test_a_dead_endpoint_loses_no_event(
+    database: Database, deliver: Deliver, receiver: Receiver, happen: Happen, heard: Heard
+) -> None:
+    await endpoint(database, receiver)
+    receiver.status = 500
+    uids = await happen(2)
+    async with running(deliver(retries=RETRIES)):
+        await heard.wait_for("webhook_attempt_failed", times=2 * len(RETRIES) + 4)
+        assert heard.of("webhook_event_given_up") == []
+        receiver.status = 204
+        await heard.wait_for("webhook_delivered", times=2)
+    assert set(receiver.taken) == set(uids)
+
+
+async def test_one_that_is_resumed_before_it_is_well_loses_no_event(
+    database: Database, deliver: Deliver, receiver: Receiver, happen: Happen, heard: Heard
+) -> None:
+    id_ = await endpoint(database, receiver)
+    receiver.status = 500
+    await happen(1)
+    webhooks = Webhooks(database, timeout=5)
+    async with running(deliver(retries=RETRIES, pause_after=1.0)):
+        await heard.wait_for("webhook_paused")
+        tried = len(receiver.posts)
+        await webhooks.change(id_, {"state": "on"})
+        await heard.wait_for("webhook_attempt_failed", times=len(heard.of("webhook_attempt_failed")) + 2)
+        assert len(receiver.posts) > tried
+        assert heard.of("webhook_event_given_up") == []
