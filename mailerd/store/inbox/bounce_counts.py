@@ -1,5 +1,6 @@
 """Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index."""
 
+from collections.abc import Collection
 from typing import Final
 
 from mailerd.core.fates import (
@@ -20,8 +21,10 @@ SELECT o.fate, o.fate_kind, o.fate_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
 _READ_HOURS: Final = """
 SELECT hour, letters FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND hour > UTC_TIMESTAMP() - INTERVAL 5 DAY ORDER BY hour DESC"""
+# Letters, not notices: a person who holds one letter can write any number of notices about it.
 _COUNT_BLOCKED: Final = """
-SELECT COUNT(*) FROM notices FORCE INDEX (by_kind)
+SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
+  FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
 _COUNT_UNKNOWN_DOMAINS: Final = """
 SELECT COUNT(DISTINCT SUBSTRING_INDEX(email, '@', -1)) FROM notices FORCE INDEX (by_kind)
@@ -35,8 +38,11 @@ async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
     return len(rows) == SOFT_IN_A_ROW and all(row == ("bounced", "soft", 1) for row in rows)
 
 
-async def count_blocked(cursor: Cursor, sender: str) -> int:
-    """How many of the sender's last letters were blocked, at each tenth of them that is above the share; else 0."""
+async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> int:
+    """How many of the sender's last letters were blocked, at each tenth of them that is above the share; else 0.
+
+    `fresh`: the ids of the notices that are new, of which one tenth or several may come at once.
+    """
     await cursor.execute(_READ_HOURS, (sender,))
     sent, since = 0, None
     for hour, letters in await cursor.fetchall():
@@ -45,10 +51,10 @@ async def count_blocked(cursor: Cursor, sender: str) -> int:
             break
     if since is None:
         return 0
-    await cursor.execute(_COUNT_BLOCKED, (sender, since))
-    blocked = int((await cursor.fetchone())[0])
+    await cursor.execute(_COUNT_BLOCKED, (tuple(fresh), sender, since))
+    blocked, before = map(int, await cursor.fetchone())
     # At each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
-    return blocked if blocked % MIN_BLOCKED == 0 and blocked > BLOCKED_SHARE * sent else 0
+    return blocked if blocked // MIN_BLOCKED > before // MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
 
 
 async def count_unknown(cursor: Cursor, sender: str) -> int:

@@ -275,10 +275,12 @@ class _FindingsBatch:
             reason = f"Google's limit notice: {said.rstrip('.')}"
             await self._pause_for_limit(reason, full=True)
         changed = {it.consequence.step for it in self.done.changed}
+        findings = [it for it in self.done.fresh if isinstance(it, Finding)]
         if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
             reason = f"letters to {domains} domains failed within minutes for an unknown cause, as above a limit"
             await self._pause_for_limit(reason, full=False)
-        if Step.COUNT_BLOCKED in changed and (blocked := await count_blocked(self.cursor, self.lease.email)):
+        refused = [it.gmail_id for it in findings if it.consequence.step is Step.COUNT_BLOCKED]
+        if refused and (blocked := await count_blocked(self.cursor, self.lease.email, refused)):
             reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
             if await pause_sender(
                 self.cursor, self.lease.email, cause="blocked", reason=reason, wait=_BLOCKED_PAUSE, pauses=0

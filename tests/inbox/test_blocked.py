@@ -1,0 +1,43 @@
+"""A sender pauses by how many of its letters were blocked, however many notices tell of one, or come at once."""
+
+from pathlib import Path
+
+import pytest
+
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.sandbox.google.notices import write
+from mailerd.store.db.database import Database
+from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+
+async def test_one_letter_whose_notices_are_many_pauses_nobody(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=3)
+        await heard.wait_for("job_finished")
+        (eve, *_) = google.sent
+        forged = write("postfix", eve).raw.replace(b"5.1.1", b"5.7.1").replace(b"User unknown", b"Not wanted")
+        for _ in range(10):
+            google.mailbox(ME).receive(forged, now=google.now())
+        await read_up(database, google)
+    assert (await fates(database))[eve.to] == ("bounced", "blocked", "5.7.1")
+    assert await query(database, "SELECT COUNT(*) FROM notices WHERE kind = 'blocked'") == [(10,)]
+    assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
+
+
+@pytest.mark.parametrize("letters", [12, 20])
+async def test_blocked_letters_that_come_at_once_pause_their_sender(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    letters: int,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=letters)
+        await heard.wait_for("job_finished")
+        for letter in list(google.sent):
+            arrive(google, letter, "blocked")
+        await read_up(database, google)
+    assert await query(database, "SELECT pause_cause FROM senders") == [("blocked",)]
