@@ -44,6 +44,8 @@ MAX_HEADERS: Final = 200
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
 _TYPED_BY_PERSON: Final = frozenset({"SENT"})
 _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
+_NO_CATEGORY: Final = frozenset({"CATEGORY_PERSONAL"})
+"""The label of the tab "Primary", where Google shows what people write."""
 
 
 class MailboxTroubleError(Exception):
@@ -157,10 +159,13 @@ class Examiner:
         return True
 
     def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:
-        """Whether a message concerns no letter for sure. Google's categories are for what programs send to many."""
+        """Whether a message concerns no letter for sure.
+
+        Google's categories are for what programs send to many, but for the one that says that it is none of them.
+        """
         if it.labels & _NO_MAIL or it.gmail_id in self.seen.unrelated:
             return True
-        return not letters and any(label.startswith("CATEGORY_") for label in it.labels)
+        return not letters and any(label.startswith("CATEGORY_") for label in it.labels - _NO_CATEGORY)
 
     async def _sent(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
         """A letter that left the mailbox: ours, or one that its owner or another program has sent."""

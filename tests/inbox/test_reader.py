@@ -230,6 +230,26 @@ async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list
     assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.unsubscribed'") == [(1,)]
 
 
+async def test_what_google_shows_under_primary_is_examined(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """Each message there has the label CATEGORY_PERSONAL, in the history at least."""
+    keys = await Secrets(database, timeout=5).keys()
+    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2, list_id=news.id)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        left, bounced = google.sent
+        arrive(google, left, "unsubscribe")
+        arrive(google, bounced, "postfix")
+        await read_up(database, google)
+    assert (await fates(database))[left.to] == ("unsubscribed", None, None)
+    assert (await fates(database))[bounced.to] == TRUTH["postfix"]
+    suppressed = await query(database, "SELECT address, list_id FROM suppressions")
+    assert sorted(suppressed) == sorted([(left.to, news.id), (bounced.to, 0)])
+
+
 async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:

@@ -134,7 +134,7 @@ class Mailbox:
             to=self.email,
             key="",
             message_id=self.numbers.message_id(),
-            labels=("UNREAD", "INBOX"),
+            labels=("UNREAD", "CATEGORY_PERSONAL", "INBOX"),  # as under the tab "Primary"
             history_id=self.numbers.history(),
             at=now,
             raw=raw,

@@ -34,7 +34,7 @@ async def test_a_notice_stands_in_the_letters_thread_and_in_the_history(
     found = await history(session, start)
     added = found["history"][0]["messagesAdded"][0]["message"]  # type: ignore[index]
     assert added["threadId"] == letter["threadId"]
-    assert added["labelIds"] == ["UNREAD", "INBOX"]
+    assert added["labelIds"] == ["UNREAD", "CATEGORY_PERSONAL", "INBOX"]
     async with session.get(API + "messages/" + added["id"], params={"format": "raw"}) as response:
         raw = base64.urlsafe_b64decode((await response.json())["raw"])
     assert raw.startswith(b"Return-Path: <>\r\nAuthentication-Results: mx.google.com;")
