@@ -137,9 +137,9 @@ class WebhookSender:
                 now=self.clock.now(), within=self.timeout,
             )  # fmt: skip
             recorded = await self._record(it, attempt)
-        except DatabaseError as error:
+        except (DatabaseError, TimeoutError) as error:  # the post has an end of its own: it is the record that has none
             if not isinstance(error, DatabaseAwayError):
-                self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(error))
+                self._not_recorded(error)
         except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the letters go on
             self.events.webhook_broke(webhook=it.name, uid=it.uid, error=error)
             await self._record_broken(it, error, timedelta(seconds=time.monotonic() - began))
@@ -153,9 +153,13 @@ class WebhookSender:
         try:
             await self._record(it, attempt)
         except (DatabaseError, TimeoutError) as cause:
-            self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(cause))
+            self._not_recorded(cause)
         except Exception as cause:  # noqa: BLE001 - its lease ends and it is tried again; the other deliveries go on
             self.events.webhook_broke(webhook=it.name, uid=it.uid, error=cause)
+
+    def _not_recorded(self, error: DatabaseError | TimeoutError) -> None:
+        cause = str(error) or f"no answer of the database within {RECORD_MARGIN:g} s"
+        self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=cause)
 
     async def _record(self, it: ClaimedEvent, attempt: WebhookAttempt) -> RecordedAttempt | None:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load

@@ -10,8 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
+from yarl import URL
 
 from mailerd.core.event_types import EventType
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhooks import Webhooks
@@ -19,8 +22,9 @@ from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
 from tests.support.ports import free_port
+from tests.support.proxy import Proxy
 from tests.support.rows import query
-from tests.webhooks.conftest import Deliver, Happen, endpoint
+from tests.webhooks.conftest import Deliver, Happen, endpoint, settings
 from tests.webhooks.receiver import Behaviour, Receiver, receiving
 
 
@@ -262,6 +266,32 @@ async def test_a_bug_met_in_one_delivery_is_a_failed_attempt_with_its_wait(
 
         await eventually(recorded)
     assert len(heard.of("webhook_broke")) == 1
+
+
+async def test_a_database_that_does_not_answer_to_a_record_is_no_bug_and_no_failure_of_the_endpoint(
+    database: Database, database_url: str, receiver: Receiver, happen: Happen, heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sender, "RECORD_MARGIN", 0.5)
+    url = URL(database_url)
+    await endpoint(database, receiver)
+    async with Proxy(url.port or 0) as proxy:
+
+        async def taken_while_it_freezes(_: Receiver, writer: asyncio.StreamWriter) -> None:
+            await proxy.black_hole()
+            writer.write(b"HTTP/1.1 204 X\r\nContent-Length: 0\r\n\r\n")
+
+        receiver.behaviour = taken_while_it_freezes
+        it = service.build(settings(str(url.with_port(proxy.port))), heard, heartbeats=Heartbeats(), meter=Metrics())
+        await happen(1)
+        async with running(it):
+            told = await heard.wait_for("webhook_step_failed")
+            assert (told["what"], told["cause"]) == ("recording an attempt", "no answer of the database within 0.5 s")
+            receiver.behaviour = None
+            await query(database, "UPDATE webhook_deliveries SET lease_until = UTC_TIMESTAMP(6)")
+            await proxy.heal()
+            await delivered(database, 1)
+    assert heard.of("webhook_broke") == heard.of("webhook_attempt_failed") == []
 
 
 async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything_once_it_is_resumed(
