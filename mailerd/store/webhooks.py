@@ -176,8 +176,9 @@ class Webhooks:
             await cursor.execute(
                 _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
-            await _begin_sent(cursor, new.types)
-            return await _one(cursor, id_)
+            made = await _one(cursor, id_)
+            await _begin_sent(cursor, made)
+            return made
 
         try:
             made = await self._database.request(work, what="make a webhook", bound=self._timeout)
@@ -235,9 +236,10 @@ class Webhooks:
             if values:
                 assignments = ", ".join(f"{name} = %s" for name in values)
                 await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
-            await _begin_sent(cursor, given.get("types"))
             await _switch(cursor, id_, given.get("state"))
-            return await _one(cursor, id_)
+            changed = await _one(cursor, id_)
+            await _begin_sent(cursor, changed)
+            return changed
 
         return await self._database.request(work, what="change a webhook", bound=self._timeout)
 
@@ -272,9 +274,9 @@ class Webhooks:
         return [bytes(each) for each in rows[0] if each is not None]
 
 
-async def _begin_sent(cursor: Cursor, types: Collection[EventType] | None) -> None:
-    """A webhook that asks for sent letters gets those that are sent from now on."""
-    if types and EventType.RECIPIENTS_SENT in types:
+async def _begin_sent(cursor: Cursor, it: WebhookEndpoint) -> None:
+    """A webhook that asks for sent letters gets those that are sent from now on, also one that was gone and is back."""
+    if it.state is not EndpointState.GONE and it.types and EventType.RECIPIENTS_SENT in it.types:
         await sent_batches.begin(cursor)
 
 
