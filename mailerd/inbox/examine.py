@@ -182,6 +182,10 @@ class Examiner:
         if token := unsubscribe_token(message):
             return await self._unsubscribe(it, message, at, token)
         notice = is_notice(message)
+        if not notice and any(same_address(it, self.lease.email) for it in addresses(message.first("from"))):
+            return (
+                None  # its owner's own words, by a program that does not send by Gmail, or a list's copy of the letter
+            )
         report = await self._report(it) if notice and self.bodies else None
         message = InboxMessage(message.headers, report)
         letter, by_key = await self._letter(message, letters)
@@ -229,9 +233,8 @@ class Examiner:
         token = read_token(text, self.keys.tokens)
         if token is None:
             return None
+        # Of any sender: a mailbox may be forwarded to another one that is read, and the first to see it tells of it.
         letter = await self.mailboxes.letter_by_id(token.recipient_id)
-        if letter is not None and letter.sender != self.lease.email:
-            letter = None
         meaning = read(message)
         nothing = Evidence(from_google=False, forged=False, in_thread=False, has_key=False, body_read=False)
         follows = consequence(meaning, nothing, to=letter.to_email if letter else "")

@@ -1,5 +1,6 @@
 """A daemon reads its sender's inbox: every shape of message has the fate that it should have, and nothing else."""
 
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
@@ -12,13 +13,14 @@ from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reading_round import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
+from mailerd.sandbox.google.notices import write
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
-from tests.inbox.place import ME, METADATA, TRUTH, arrive, fates, read_up, reading
+from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -248,6 +250,47 @@ async def test_what_google_shows_under_primary_is_examined(
     assert (await fates(database))[bounced.to] == TRUTH["postfix"]
     suppressed = await query(database, "SELECT address, list_id FROM suppressions")
     assert sorted(suppressed) == sorted([(left.to, news.id), (bounced.to, 0)])
+
+
+async def test_an_unsubscribe_that_another_sender_gets_first_names_who_has_left(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    keys = await Secrets(database, timeout=5).keys()
+    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    known, other = reading(database_url, served, google, tmp_path / "c"), "boss@example.com"
+    sign_in(google, tmp_path / "c", other, scopes=(COMPOSE, READONLY))
+    async with running(known, heard):
+        await post(database, recipients=1, list_id=news.id)
+        await post(database, recipients=1, sender=other)
+        await heard.wait_for("job_finished", times=2)
+        (letter,) = (it for it in google.sent if it.sender == ME)
+        google.mailbox(other).receive(write("unsubscribe", letter).raw, now=google.now())  # it was forwarded there
+        await heard.wait_for("suppression_added")
+        arrive(google, letter, "unsubscribe")
+        await read_up(database, google)
+    ((sender, data),) = await query(
+        database, "SELECT sender_email, data FROM events WHERE type = 'recipient.unsubscribed'"
+    )
+    assert (sender, json.loads(data)["email"], json.loads(data)["list"]) == (ME, letter.to, "news")
+    assert await query(database, "SELECT address FROM suppressions") == [(letter.to,)]
+    mine = await query(database, "SELECT fate, COUNT(*) FROM job_recipients GROUP BY fate ORDER BY fate")
+    assert mine == [(None, 1), ("unsubscribed", 1)]
+
+
+async def test_the_senders_own_words_are_no_answer(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        box = google.mailbox(ME)
+        first, second = google.sent
+        reply = write("reply", first).raw.replace(f"From: {first.to}".encode(), f"From: Me <{ME}>".encode())
+        box.receive(reply, thread_id=first.thread_id, now=google.now())  # a help desk sent it by a server of its own
+        box.receive(second.raw, thread_id=second.thread_id, now=google.now())  # a list sent it to its members
+        await read_up(database, google)
+    assert set((await fates(database)).values()) == {(None, None, None)}
+    assert await query(database, "SELECT replied FROM jobs") == [(0,)]
 
 
 async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
