@@ -183,9 +183,7 @@ class Examiner:
             return await self._unsubscribe(it, message, at, token)
         notice = is_notice(message)
         if not notice and any(same_address(it, self.lease.email) for it in addresses(message.first("from"))):
-            return (
-                None  # its owner's own words, by a program that does not send by Gmail, or a list's copy of the letter
-            )
+            return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the letter
         report = await self._report(it) if notice and self.bodies else None
         message = InboxMessage(message.headers, report)
         letter, by_key = await self._letter(message, letters)
