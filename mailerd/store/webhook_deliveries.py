@@ -22,6 +22,9 @@ SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_
        IF(d.status = 'waiting', d.due_at, NULL)
   FROM webhook_deliveries d FORCE INDEX ({index}) JOIN events e ON e.position = d.position
  WHERE d.webhook_id = %s AND d.position < %s{status} ORDER BY d.position DESC LIMIT %s"""
+# The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
+# along those that were just made. While the row is locked no events are deleted: the next round does it.
+_LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
 _FIRST_SINCE: Final = "SELECT MIN(position) FROM events WHERE at >= %s"
 _REPLAY: Final = """
 INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
@@ -90,6 +93,7 @@ class WebhookDeliveries:
         statement = (_REPLAY_FAILED if only_failed else _REPLAY).format(wanted=condition)
 
         async def work(cursor: Cursor) -> int:
+            await cursor.execute(_LOCK_FEED)
             await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             (before,) = await cursor.fetchone()
             await cursor.execute(statement, (it.id, start, end, moment, *values))

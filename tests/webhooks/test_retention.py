@@ -1,11 +1,14 @@
 """Events are deleted by age: in order, never under an endpoint that is on, and not silently under a paused one."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from mailerd.store import prune_events
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, PrunedPositionError
 from mailerd.store.prune_events import EventPruner, LostEvents
@@ -70,6 +73,31 @@ async def test_what_an_endpoint_that_is_on_has_not_got_stays(
     await query(database, "UPDATE webhook_deliveries SET status = 'failed' WHERE position >= 4")
     assert (await pruner.prune()).events == 3
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
+
+
+async def test_what_is_replayed_is_not_deleted_beside_it(
+    database: Database, receiver: Receiver, happen: Happen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion has seen that nothing waits for the old events; then a replay comes, before they are deleted."""
+    id_ = await endpoint(database, receiver)
+    await happen(6)
+    await numbered(database)
+    await WebhookQueue(database, lease=WAIT).fan_out(id_)
+    await query(database, "UPDATE webhook_deliveries SET status = 'delivered'")
+    await age(database, 100)
+    deliveries, it = WebhookDeliveries(database, timeout=5), await Webhooks(database, timeout=5).find(id_)
+    replays = list[asyncio.Task[int]]()
+    lost = prune_events._lost
+
+    async def beside(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) -> list[LostEvents]:
+        since = datetime.now(UTC) - timedelta(days=365)
+        replays.append(asyncio.create_task(deliveries.replay(it, since=since)))
+        await asyncio.wait(replays, timeout=0.5)
+        return await lost(cursor, stopped, up_to)
+
+    monkeypatch.setattr(prune_events, "_lost", beside)
+    assert (await EventPruner(database, days=90).prune()).events == 6
+    assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(await replays[0],)]
 
 
 async def test_what_a_paused_endpoint_loses_is_counted_and_told(
