@@ -34,15 +34,21 @@ _BEGIN: Final = "INSERT IGNORE INTO sent_batches (id, watermark) VALUES (1, UTC_
 _END: Final = "DELETE FROM sent_batches WHERE id = 1"
 # Another daemon that makes the events, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT watermark, UTC_TIMESTAMP(6) FROM sent_batches WHERE id = 1 FOR UPDATE SKIP LOCKED"
+_STANDS: Final = """NOT EXISTS (
+    SELECT 1 FROM attempts u FORCE INDEX (event_of_claim)
+     WHERE u.recipient_id = {row}.recipient_id AND u.id > {row}.id AND u.event IN ('undone', 'retried'))"""
+"""The sending that a row of the log tells of has not come back since."""
 # An answer that came after its claim had ended settles the row, though no claim takes it: the event names it once.
-_SELECT_NEW: Final = """
+_SELECT_NEW: Final = f"""
 SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email
   FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
   JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
  WHERE a.at > %s AND a.event IN ('sent', 'found') AND s.attempt_id IS NULL
    AND (a.applied = 1 OR (a.event = 'sent' AND a.message_id = r.message_id AND NOT EXISTS (
         SELECT 1 FROM attempts b WHERE b.recipient_id = a.recipient_id AND b.applied = 1
-           AND b.event IN ('sent', 'found') AND COALESCE(b.message_id, r.message_id) = r.message_id)))
+           AND b.event IN ('sent', 'found') AND COALESCE(b.message_id, r.message_id) = r.message_id
+           AND {_STANDS.format(row="b")})))
+   AND {_STANDS.format(row="a")}
  ORDER BY a.at, a.id LIMIT %s"""
 _INSERT_REPORTED: Final = "INSERT IGNORE INTO sent_reported (attempt_id, at) VALUES %s"
 _MOVE: Final = "UPDATE sent_batches SET watermark = GREATEST(watermark, %s - INTERVAL %s MICROSECOND) WHERE id = 1"

@@ -1,13 +1,14 @@
 """`recipients.sent`: every sent letter once, many in one event, and nothing at all unless an endpoint asks for it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.core.event_types import EventType
-from mailerd.core.models import Outcome
+from mailerd.core.models import Handover, Outcome
 from mailerd.core.states import Transition
 from mailerd.store import sent_batches
 from mailerd.store.db.database import Database
@@ -17,6 +18,7 @@ from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import SENT, write
 from tests.support.rows import post, query
 from tests.webhooks.conftest import Deliver, endpoint
@@ -95,6 +97,38 @@ async def test_an_answer_that_came_after_its_claim_is_told_once(database: Databa
     await make(database)
     await make(database)
     assert await told(database) == [[letter.id]]
+
+
+async def test_a_letter_that_came_back_is_told_again_when_it_is_sent_though_that_answer_came_late(
+    database: Database,
+) -> None:
+    await asked(database)
+    (id_,) = await send(database, 1)
+    await make(database)
+    assert await give_back(database, await in_thread(database)) == 1
+    (again,) = (await claims(database).claim(1)).letters
+    await write(database, Handover(again, "draft", "d2", "t2"))
+    await query(
+        database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, lease_until = UTC_TIMESTAMP(6)"
+    )
+    await write(database, Outcome(replace(again, draft_id="d2"), replace(SENT, message_id="m2", thread_id="t2")))
+    await make(database)
+    await make(database)
+    assert await told(database) == [[id_], [id_]]
+
+
+async def test_a_letter_that_came_back_before_its_sending_was_told_is_told_only_when_it_is_sent(
+    database: Database,
+) -> None:
+    await asked(database)
+    (id_,) = await send(database, 1)
+    assert await give_back(database, await in_thread(database)) == 1
+    await make(database)
+    assert await told(database) == []
+    (again,) = (await claims(database).claim(1)).letters
+    await write(database, Outcome(again, replace(SENT, message_id="m2", thread_id="t2")))
+    await make(database)
+    assert await told(database) == [[id_]]
 
 
 async def test_a_batch_waits_until_it_is_full_or_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
