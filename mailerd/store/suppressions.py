@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pymysql.err import OperationalError
+
 from mailerd.core.event_types import EventType
 from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
 from mailerd.store.action_log import CommandLog
@@ -40,8 +42,10 @@ _INSERT_NEW: Final = (
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
 )
 # A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
-# other one stays as it was first given.
-_STRENGTHEN: Final = "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s"
+# other one stays as it was first given. Only what is as it was read: meanwhile it may have ended, or be stronger.
+_STRENGTHEN: Final = (
+    "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s AND reason = %s"
+)
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s"
 _REMOVE_BY_LINK: Final = f"{_REMOVE} AND reason = 'unsubscribed' AND source IN ('one_click', 'page', 'mailto')"
 _INSERT_LOG: Final = (
@@ -295,7 +299,10 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
         fresh = [it for key, it in part.items() if key not in known]
         stronger = [it for key, it in part.items() if key in known and it.reason.strength > Reason(known[key]).strength]
         for it in stronger:
-            await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
+            place = (it.digest, it.list_id, known[it.digest, it.list_id])
+            await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, *place))
+            if cursor.rowcount != 1:  # the whole transaction is done again
+                raise OperationalError(1020, "a suppression has changed since it was read")
         if changed := [*fresh, *stronger]:
             await cursor.execute(
                 *_rows(

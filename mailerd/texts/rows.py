@@ -203,4 +203,5 @@ TEXTS: Final = {
     "{kind} (not believed)": "{kind}（不予采纳）",
     "Show the letters that came back, the newest first, with the reason of each.": "显示被退回的邮件，最新的在前，附有各自的原因。",
     "a letter's row has changed though it is locked": "邮件的数据行已锁定却发生了变化",
+    "a suppression has changed since it was read": "退订记录在读取之后发生了变化",
 }

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store import mailing_lists
+from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
@@ -169,6 +172,30 @@ async def test_one_that_many_add_at_once_is_added_by_one_of_them(
         assert len(await suppressions.of(f"shared{number}@example.com")) == 1
     assert len(await log(database)) == 5 * 9
     assert await query(database, "SELECT COUNT(*) FROM events") == [(5,)]
+
+
+@pytest.mark.parametrize("meanwhile", ["left again", "stronger"])
+async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
+    suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    wish = replace(new(suppressions, ADA, reason=Reason.UNSUBSCRIBED), source=Channel.PAGE)
+    bounce, complaint = (new(suppressions, ADA, reason=it) for it in (Reason.HARD_BOUNCE, Reason.COMPLAINED))
+    await suppressions.add([wish])
+    insert_missing = suppressions_module._insert_missing
+
+    async def beside(*given: Any) -> Any:
+        known = await insert_missing(*given)
+        monkeypatch.undo()
+        if meanwhile == "stronger":
+            await suppressions.add([bounce])
+        else:
+            assert await suppressions.remove(wish.digest, list_id=EVERYTHING, source=Channel.PAGE, made_by_link=True)
+        return known
+
+    monkeypatch.setattr(suppressions_module, "_insert_missing", beside)
+    added = await suppressions.add([complaint if meanwhile == "stronger" else bounce])
+    assert [it.reason for it in await suppressions.of(ADA)] == [Reason.HARD_BOUNCE]
+    assert counts(added) == ((0, 0) if meanwhile == "stronger" else (1, 0))
 
 
 async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
