@@ -74,11 +74,7 @@ class SentBatches:
     async def _make(self, cursor: Cursor) -> bool:
         await cursor.execute(_IS_ASKED_FOR)
         if not await cursor.fetchall():
-            await cursor.execute(_DELETE_ALL, (_DELETED_AT_ONCE,))
-            if cursor.rowcount == _DELETED_AT_ONCE:
-                return True
-            await cursor.execute(_END)
-            return False
+            return await _end(cursor)
         await begin(cursor)
         await cursor.execute(_LOCK)
         if (row := await cursor.fetchone()) is None:
@@ -93,6 +89,24 @@ class SentBatches:
         await cursor.execute(*insert_events(list(_events(found))))
         await cursor.execute(*insert_many(_INSERT_REPORTED, [(it[0], it[1]) for it in found]))
         return len(found) == BATCH
+
+
+async def _end(cursor: Cursor) -> bool:
+    """Forget which letters the events have named, since no endpoint asks; whether there may be more to forget.
+
+    It looks once more under the lock: an endpoint that asks from now on waits for it, and begins anew.
+    """
+    await cursor.execute(_LOCK)
+    if await cursor.fetchone() is None:
+        return False
+    await cursor.execute(_IS_ASKED_FOR)
+    if await cursor.fetchall():
+        return True
+    await cursor.execute(_DELETE_ALL, (_DELETED_AT_ONCE,))
+    if cursor.rowcount == _DELETED_AT_ONCE:
+        return True
+    await cursor.execute(_END)
+    return False
 
 
 async def begin(cursor: Cursor) -> None:

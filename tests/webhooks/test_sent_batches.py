@@ -11,6 +11,7 @@ from mailerd.core.event_types import EventType
 from mailerd.core.models import Handover, Outcome
 from mailerd.core.states import Transition
 from mailerd.store import sent_batches
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.queue.manual_resolution import settle
@@ -176,6 +177,31 @@ async def test_a_doubt_that_was_settled_as_sent_is_told_too(database: Database) 
     await settle(database, recipient, change=Transition.FOUND, actor="T")
     await make(database)
     assert await told(database) == [[recipient]]
+
+
+async def test_an_endpoint_that_asks_while_the_last_one_ends_misses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await asked(database)
+    await make(database)
+    await Webhooks(database, timeout=5).remove(first)
+    execute, asking = Cursor.execute, list[asyncio.Task[str]]()
+
+    async def slowly(cursor: Cursor, statement: str, values: Any = None) -> int:
+        if statement == sent_batches._DELETE_ALL:
+            asking.append(asyncio.create_task(asked(database)))
+            monkeypatch.undo()
+            await asyncio.wait(asking, timeout=0.5)
+        return await execute(cursor, statement, values)
+
+    monkeypatch.setattr(sent_batches, "MAX_WAIT", timedelta(0))
+    monkeypatch.setattr(Cursor, "execute", slowly)
+    await make(database)
+    await asking[0]
+    monkeypatch.setattr(sent_batches, "MAX_WAIT", timedelta(0))
+    sent = await send(database, 1)
+    await make(database)
+    assert await told(database) == [sent]
 
 
 async def test_many_daemons_make_each_once(database: Database) -> None:
