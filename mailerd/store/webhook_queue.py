@@ -64,7 +64,7 @@ UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
  WHERE webhook_id = %s AND position IN %s"""
 _READ_EVENTS: Final = "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
 
-_LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6) FROM webhooks WHERE id = %s FOR UPDATE"
+_LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FROM webhooks WHERE id = %s FOR UPDATE"
 _RECORD_ATTEMPT: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = %s, due_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, token = NULL, lease_until = NULL, http = %s,
@@ -218,8 +218,11 @@ class WebhookQueue:
             await cursor.execute(_LOCK_HEALTH, (it.webhook,))
             if (row := await cursor.fetchone()) is None:
                 return None
-            failures, since, now = row[0], utc(row[1]), utc(row[2])
+            failures, since, now, url = row[0], utc(row[1]), utc(row[2]), row[3]
             step = decided(EndpointHealth(failures, since), now)
+            moved = url != it.url and step.status is not DeliveryStatus.DELIVERED
+            if moved:  # its old address has failed: that says nothing of the new one, which gets the event at once
+                step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
             await cursor.execute(
                 _RECORD_ATTEMPT,
                 (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
@@ -227,7 +230,7 @@ class WebhookQueue:
             )  # fmt: skip
             if cursor.rowcount != 1:
                 return None
-            if step.status is not DeliveryStatus.DELIVERED or failures or since:
+            if not moved and (step.status is not DeliveryStatus.DELIVERED or failures or since):
                 rest = None if step.rest is None else micros(step.rest)
                 cause = PauseReason.FAILING.value if step.state is EndpointState.PAUSED else None
                 await cursor.execute(

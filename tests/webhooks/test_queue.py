@@ -13,8 +13,10 @@ from mailerd.core.webhook_retries import (
     DeliveryStatus,
     EndpointHealth,
     EndpointState,
+    RetryRules,
     WebhookAttempt,
     WebhookOutcome,
+    decide,
 )
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_queue import WebhookQueue
@@ -107,6 +109,28 @@ async def test_what_is_recorded_after_an_endpoint_was_paused_leaves_it_paused(da
     assert (await Webhooks(database, timeout=5).find(shop)).state is EndpointState.PAUSED
     await Webhooks(database, timeout=5).remove(shop)
     assert await queue.record(second, TAKEN, delivered) is None
+
+
+@pytest.mark.parametrize("http", [410, 500, None])
+async def test_what_its_old_address_answers_says_nothing_of_an_endpoint_that_has_moved(
+    database: Database, shop: str, http: int | None
+) -> None:
+    queue, rules = WebhookQueue(database, lease=WAIT), RetryRules((timedelta(hours=1),), pause_after=timedelta(0))
+    (it,) = await queue.claim(shop, most=1, at_once=4)
+    await Webhooks(database, timeout=5).change(shop, {"url": "https://new.example.com/", "state": EndpointState.ON})
+    attempt = WebhookAttempt(http, "refused", timedelta(seconds=1))
+
+    def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
+        return decide(attempt, health, rules, number=it.number, queued_at=it.queued_at, now=now, jitter=1.0)
+
+    recorded = await queue.record(it, attempt, decided)
+    assert recorded is not None
+    assert recorded.step.state is EndpointState.ON
+    moved = await Webhooks(database, timeout=5).find(shop)
+    assert (moved.state, moved.failures, moved.failing_since) == (EndpointState.ON, 0, None)
+    assert it.position in {again.position for again in await queue.claim(shop, most=20, at_once=20)}, (
+        "it is due at once"
+    )
 
 
 async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(
