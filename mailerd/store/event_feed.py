@@ -108,13 +108,16 @@ class EventFeed:
 
         async def work(cursor: Cursor) -> EventPage:
             await cursor.execute(_READ_LAST)
-            last, pruned = await cursor.fetchone()
+            last, _ = await cursor.fetchone()
             if after > last:
                 raise UnknownPositionError(last)
+            # The mark is read after the page: what is deleted between the two is missing in the page.
+            rows, ((_, pruned),) = await cursor.fetch_batch(
+                [_page(after, last, limit, types, senders), (_READ_LAST, ())]
+            )
             if 0 < after < pruned:
                 raise PrunedPositionError(pruned)
-            await cursor.execute(*_page(after, last, limit, types, senders))
-            events = [_event(row) for row in await cursor.fetchall()]
+            events = [_event(row) for row in rows]
             return EventPage(events, events[-1].position if len(events) == limit else last)
 
         return await self._database.request(work, what="read events", bound=self._timeout, read_only=True)

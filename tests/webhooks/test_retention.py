@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.store import prune_events
+from mailerd.store import event_feed, prune_events
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, PrunedPositionError
@@ -54,6 +54,25 @@ async def test_what_is_old_goes_in_order_and_the_feed_says_where_to_go_on(
     assert [it.position for it in (await feed.page(after=7, limit=9)).events] == [8]
     with pytest.raises(PrunedPositionError, match="after=7"):
         await feed.page(after=6, limit=9)
+
+
+async def test_a_reader_beside_a_deletion_is_not_led_past_what_it_deletes(
+    database: Database, happen: Happen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await happen(8)
+    await numbered(database)
+    await age(database, 100, up_to=6)
+    execute, pruner = Cursor.execute, EventPruner(database, days=90)
+
+    async def beside(cursor: Cursor, statement: str, values: Any = None) -> int:
+        if statement.startswith(event_feed._READ_PAGE[:60]):
+            monkeypatch.undo()
+            assert (await pruner.prune()).events == 6
+        return await execute(cursor, statement, values)
+
+    monkeypatch.setattr(Cursor, "execute", beside)
+    with pytest.raises(PrunedPositionError, match="after=6"):
+        await EventFeed(database, timeout=5).page(after=2, limit=3)
 
 
 async def test_what_an_endpoint_that_is_on_has_not_got_stays(
