@@ -16,7 +16,8 @@ from mailerd.store.webhooks import wanted
 BATCH: Final = 500
 """Events, or deliveries of a webhook that was removed, that one transaction deletes."""
 
-_LOCK: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
+_LOCK: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
+_LOCK_IF_FREE: Final = f"{_LOCK} SKIP LOCKED"
 _READ_HELD_AT: Final = """
 SELECT MIN(LEAST(w.position,
          COALESCE((SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
@@ -68,16 +69,28 @@ class EventPruner:
         self.days: Final = days
 
     async def prune(self) -> Pruned:
-        """Delete a batch of old events, in their order and without a gap."""
+        """Delete a batch of old events, in their order and without a gap.
+
+        What is in doubt is repeated: what endpoints have lost by it would not be told otherwise.
+        """
         if not self.days:
             return Pruned(0, (), more=False)
-        return await self._database.transaction(self._prune, what="delete old events")
+        tried: list[tuple[int, Pruned]] = []
 
-    async def _prune(self, cursor: Cursor) -> Pruned:
-        await cursor.execute(_LOCK)
-        if (row := await cursor.fetchone()) is None:
-            return Pruned(0, (), more=False)
-        pruned = int(row[0])
+        async def work(cursor: Cursor, doubted: bool) -> Pruned:  # noqa: FBT001 - as it is called
+            await cursor.execute(_LOCK if doubted else _LOCK_IF_FREE)
+            if (row := await cursor.fetchone()) is None:
+                return Pruned(0, (), more=False)
+            if tried and int(row[0]) >= tried[-1][0]:
+                return tried[-1][1]  # it was committed
+            up_to, done = await self._prune(cursor, int(row[0]))
+            tried.append((up_to, done))
+            return done
+
+        return await self._database.retry_until_committed(work, what="delete old events", only_in_doubt=True)
+
+    async def _prune(self, cursor: Cursor, pruned: int) -> tuple[int, Pruned]:
+        """Delete what stands behind `pruned`; the last position that was deleted, and what was."""
         await cursor.execute(
             _LOCK_STOPPED
         )  # locked first: one that is resumed now waits, and one that was is among the held
@@ -91,14 +104,14 @@ class EventPruner:
                 break
             up_to, number = int(position), number + 1
         if not number:
-            return Pruned(0, (), more=False)
+            return pruned, Pruned(0, (), more=False)
         lost = await _lost(cursor, stopped, up_to)
         await cursor.execute("SELECT id FROM webhooks")
         for (id_,) in await cursor.fetchall():
             await cursor.execute(_DELETE_DELIVERIES, (id_, up_to))
         await cursor.execute(_DELETE_EVENTS, (pruned, up_to))
         await cursor.execute("UPDATE event_positions SET pruned = %s WHERE id = 1", (up_to,))
-        return Pruned(number, tuple(lost), more=number == BATCH)
+        return up_to, Pruned(number, tuple(lost), more=number == BATCH)
 
     async def forget_removed(self) -> bool:
         """Delete a batch of deliveries of a webhook that was removed; whether there may be more."""

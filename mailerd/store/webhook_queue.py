@@ -62,6 +62,7 @@ _TAKE_DUE: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = 'sending', token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, attempts = attempts + 1
  WHERE webhook_id = %s AND position IN %s"""
+_DELETE_WITHOUT_EVENT: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position IN %s"
 _READ_EVENTS: Final = "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
 
 _LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FROM webhooks WHERE id = %s FOR UPDATE"
@@ -192,6 +193,10 @@ class WebhookQueue:
         await cursor.execute(_TAKE_DUE, (token, micros(self._lease), id_, places))
         await cursor.execute(_READ_EVENTS, (places,))
         events = {position: event for position, *event in await cursor.fetchall()}
+        if without := tuple(
+            place for place in places if place not in events
+        ):  # deleted by hand
+            await cursor.execute(_DELETE_WITHOUT_EVENT, (id_, without))
         keys = tuple(bytes(each) for each in (secret, old_secret) if each is not None)
         return [
             ClaimedEvent(
@@ -200,6 +205,7 @@ class WebhookQueue:
                 at=utc(events[position][2]), data=events[position][3],
             )
             for position, attempts, tried_at in rows
+            if position in events
         ]  # fmt: skip
 
     async def record(

@@ -121,7 +121,7 @@ async def test_what_its_old_address_answers_says_nothing_of_an_endpoint_that_has
     attempt = WebhookAttempt(http, "refused", timedelta(seconds=1))
 
     def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
-        return decide(attempt, health, rules, number=it.number, queued_at=it.queued_at, now=now, jitter=1.0)
+        return decide(attempt, health, rules, number=it.number, tried_at=it.tried_at, now=now, jitter=1.0)
 
     recorded = await queue.record(it, attempt, decided)
     assert recorded is not None
@@ -131,6 +131,14 @@ async def test_what_its_old_address_answers_says_nothing_of_an_endpoint_that_has
     assert it.position in {again.position for again in await queue.claim(shop, most=20, at_once=20)}, (
         "it is due at once"
     )
+
+
+async def test_a_delivery_whose_event_was_deleted_by_hand_ends_nothing(database: Database, shop: str) -> None:
+    await query(database, "DELETE FROM events WHERE position <= 2")
+    queue = WebhookQueue(database, lease=WAIT)
+    assert [it.position for it in await queue.claim(shop, most=3, at_once=4)] == [3]
+    assert [it.position for it in await queue.claim(shop, most=3, at_once=4)] == [4, 5, 6]
+    assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries WHERE position <= 2") == [(0,)]
 
 
 async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(

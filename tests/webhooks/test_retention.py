@@ -1,12 +1,14 @@
 """Events are deleted by age: in order, never under an endpoint that is on, and not silently under a paused one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from mailerd.core.webhook_retries import EndpointState
+from mailerd.errors import DatabaseAwayError
 from mailerd.store import event_feed, prune_events
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -138,6 +140,29 @@ async def test_what_a_paused_endpoint_loses_is_counted_and_told(
     assert list((await queue.read_work()).behind) == [id_]
     await queue.fan_out(id_)
     assert await query(database, "SELECT position FROM webhook_deliveries ORDER BY position") == [(6,), (7,)]
+
+
+async def test_what_is_lost_is_told_though_the_answer_to_the_commit_was_lost(
+    database: Database, receiver: Receiver, happen: Happen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await endpoint(database, receiver)
+    await happen(3)
+    await numbered(database)
+    await Webhooks(database, timeout=5).change(id_, {"state": EndpointState.PAUSED})
+    await age(database, 100)
+    transaction, answers = database.transaction, [False, True]
+
+    async def in_doubt(work: Callable[[Cursor], Awaitable[Any]], *, what: str) -> object:
+        done = await transaction(work, what=what)
+        if answers and not answers.pop(0):
+            lost = ConnectionError("lost")
+            raise DatabaseAwayError(what, phase="commit", cause=lost, errno=2013, retry=True, in_doubt=True)
+        return done
+
+    monkeypatch.setattr(database, "transaction", in_doubt)
+    pruned = await EventPruner(database, days=90).prune()
+    assert (pruned.events, pruned.lost, answers) == (3, (LostEvents("shop", 3),), [])
+    assert await there(database) == []
 
 
 async def test_an_endpoint_that_is_gone_holds_up_nothing_and_a_removed_one_leaves_nothing(
