@@ -1,15 +1,25 @@
 """The statement of docs/privacy.md takes a person out of the rows that stay, and the counts still agree."""
 
 import re
+from datetime import timedelta
 
+import pytest
+
+from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
 from tests.house.source import ROOT
 from tests.support.rows import post, query
 
 
-async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Database) -> None:
+def forget() -> str:
+    """The statement."""
     (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/privacy.md").read_text("utf-8"), re.DOTALL)
+    return str(statement).strip().rstrip(";")
+
+
+async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Database) -> None:
     await post(database, recipients=["ada@example.com", "Ada@example.com", "bob@example.com"])
     await query(database, "UPDATE job_recipients SET status = 'failed', error = 'no ada@example.com here'")
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
@@ -26,7 +36,7 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
         "FROM job_recipients",
     )
     before = (await audit(database))[1]
-    await query(database, statement.strip().rstrip(";"))
+    await query(database, forget())
     rows = await query(database, "SELECT to_email, to_name, error FROM job_recipients ORDER BY seq")
     assert [row[1:] for row in rows[:2]] == [(None, "forgotten"), (None, "forgotten")]
     assert all(row[0].startswith("forgotten-") for row in rows[:2])
@@ -37,3 +47,20 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
     assert all(email.startswith("forgotten-") and detail is None for email, detail in notices[:2])
     assert notices[2][0] == "bob@example.com"
     assert (await audit(database))[1] == before
+
+
+@pytest.mark.parametrize(
+    "became, bounced", [("status = 'failed'", []), ("status = 'sent', fate = 'bounced'", ["soft"])]
+)
+async def test_a_retry_sends_no_letter_to_the_address_of_nobody_that_is_left(
+    database: Database, became: str, bounced: list[str]
+) -> None:
+    job = await post(database, recipients=["ada@example.com", "bob@example.com"])
+    await query(database, f"UPDATE job_recipients SET {became}, fate_kind = 'soft', attempts = 1, error = 'full'")
+    await query(database, "UPDATE jobs SET status = 'completed', bounced = 2, finished_at = UTC_TIMESTAMP(6)")
+    await query(database, forget())
+    actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
+    assert (await actions.apply(job, JobChange.RETRY, actor="T", bounced=bounced)).letters == 1
+    assert await query(database, "SELECT to_email FROM job_recipients WHERE status = 'waiting'") == [
+        ("bob@example.com",)
+    ]
