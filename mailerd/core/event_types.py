@@ -8,7 +8,8 @@ class EventType(StrEnum):
     """The type of an event: column `events.type`."""
 
     JOB_FINISHED = "job.finished"
-    """No letter of the job is open any more. A job that is retried later finishes once more."""
+    """No letter of the job is open any more. A job that is retried later, or into which a letter comes back, finishes
+    once more."""
     JOB_PAUSED = "job.paused"
     JOB_CANCELLED = "job.cancelled"
     RECIPIENT_FAILED = "recipient.failed"

@@ -24,6 +24,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
 _LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
+# Its letter is cancelled: the recovery finishes the job once more, with an event that has the counts as they are.
+_NOT_FINISHED: Final = "UPDATE jobs SET finished_at = NULL WHERE id = %s"
 _REASON: Final = "it was recorded as sent because its draft was gone, and the draft is there"
 
 
@@ -78,8 +80,10 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
 
 
 async def reopen(cursor: Cursor, job: str) -> None:
-    """Let a completed job go on into which a letter comes back: its counts are no longer what it was completed with."""
+    """Let a job go on, or finish once more, into which a letter comes back: it finished with other counts."""
     await cursor.execute(_LOCK_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])
     if status is JobStatus.COMPLETED:
         await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))
+    elif status is JobStatus.CANCELLED:
+        await cursor.execute(_NOT_FINISHED, (job,))

@@ -1,6 +1,7 @@
 """A sent letter is taken back once, and only where a draft speaks against the one thing that spoke for it."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -12,6 +13,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import Resolution
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.rows import query
@@ -75,6 +77,27 @@ async def test_in_a_cancelled_job_it_is_cancelled(database: Database) -> None:
     assert undone is not None
     assert undone.status is State.CANCELLED
     assert await query(database, "SELECT status, proof FROM job_recipients") == [("cancelled", None)]
+
+
+@pytest.mark.parametrize("by_a_notice", [False, True])
+async def test_a_cancelled_job_that_had_finished_finishes_once_more_with_the_counts_as_they_are(
+    database: Database, *, by_a_notice: bool
+) -> None:
+    doubt = await believed(database)
+    jobs = RecordWriter(database, "D1")
+    await query(database, CANCEL)
+    assert len(await jobs.complete_jobs([doubt.job_id])) == 1
+    if by_a_notice:
+        assert await give_back(database, await in_thread(database)) == 1
+    else:
+        assert await take_back(database, doubt) is not None
+    assert await query(database, "SELECT status, finished_at FROM jobs") == [("cancelled", None)]
+    assert await rescues(database).unfinished_jobs() == [doubt.job_id]
+    assert len(await jobs.complete_jobs([doubt.job_id])) == 1
+    events = await query(database, "SELECT data FROM events WHERE type = 'job.finished' ORDER BY id")
+    counts = [(data["status"], data["sent"], data["cancelled"]) for data in (json.loads(data) for (data,) in events)]
+    assert counts == [("cancelled", 1, 0), ("cancelled", 0, 1)]
+    assert (await audit(database))[1] == []
 
 
 async def test_in_a_paused_job_it_waits_until_that_is_resumed(database: Database) -> None:
