@@ -3,8 +3,9 @@
 A round that dies is read again from its last commit; what was written then is known by its Gmail id.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -65,6 +66,8 @@ class ReadingRound:
     left: bool = False
     """Something was left for the next round."""
     retry_in: timedelta | None = None
+    _committed: float = field(default_factory=time.monotonic, init=False)
+    """When the lease was taken or last renewed, in monotonic seconds."""
 
     async def read(self) -> None:
         """Read what there is, as far as the budget goes.
@@ -235,6 +238,7 @@ class ReadingRound:
                         found += await self._one(message, mine)
                     if waited:
                         del self.examiner.seen.waiting[message.gmail_id]
+                    found = await self._uncommitted(found)
                 if history_id is not None:
                     self.cursor = replace(self.cursor, history_id=history_id)
         except BudgetSpentError:
@@ -246,6 +250,18 @@ class ReadingRound:
             await self._write(found, failing=failing)
         self.left = self.left or spent or failing is not None
         return not self.left
+
+    async def _uncommitted(self, found: list[Found]) -> list[Found]:
+        """What is still to be committed: nothing, if a commit was due that renews the lease.
+
+        While Google is slow, the messages of one commit may take longer than the lease: another daemon would take the
+        mailbox over, lose it in the same way, and neither would ever come further.
+        """
+        if time.monotonic() - self._committed < self.writer.lease_time.total_seconds() / 4:
+            return found
+        failing = (self.lease.failing_id, self.lease.failures) if self.lease.failing_id else None
+        await self._write(found, failing=failing)
+        return []
 
     def _failed(self, error: MessageFailedError) -> tuple[str, int]:
         """The message that failed, and how often it has; it is tried again after a while."""
@@ -299,7 +315,7 @@ class ReadingRound:
             failing = (self.lease.failing_id, self.lease.failures)
         seen.written = None
         done = await self.writer.write(self.lease, found, cursor, address_key=self.address_key, failing=failing)
-        seen.written = cursor
+        seen.written, self._committed = cursor, time.monotonic()
         self.log.written(self.lease.email, done)
         if done.undone:
             self.wake()

@@ -15,7 +15,7 @@ from mailerd.core.replies import Call, NotSent, UnitsUsedUp
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import MailboxTroubleError, trouble
 from mailerd.inbox.reader import InboxReader
-from mailerd.inbox.reading_round import ReadingRound
+from mailerd.inbox.reading_round import BATCH, ReadingRound
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -300,3 +300,19 @@ def test_an_inbox_that_waits_for_its_units_says_so_and_blames_no_network() -> No
         trouble(Call.HISTORY_LIST, UnitsUsedUp(waits))
     with pytest.raises(MailboxTroubleError, match=r"^Google cannot be reached: reset$"):
         trouble(Call.HISTORY_LIST, NotSent("reset"))
+
+
+async def test_a_slow_google_does_not_let_two_daemons_take_a_mailbox_from_each_other_for_ever(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """The messages of one commit take longer than the lease."""
+    known = reading(database_url, served, google, tmp_path / "c", runner={"lease": 3.0}, gmail={"request_timeout": 1.0})
+    async with running(known, heard), running(known, heard):
+        await post(database, recipients=BATCH)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        google.fault(Fault(kind="latency", method="messages.get", seconds=0.2, count=-1))
+        for letter in list(google.sent):
+            arrive(google, letter, "reply")
+        await read_up(database, google)
+    assert {fate for fate, *_ in (await fates(database)).values()} == {"replied"}
