@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import new_id
+from mailerd.core.fates import Fate
 from mailerd.core.states import Proof, State, Transition, after
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
@@ -22,6 +23,13 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        unanswered = IF(%s, 0, unanswered), discarding = 0, nothing_found_at = NULL,
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'unsure'"""
+# What came back or was answered before is no fate of the next sending: a retry of bounces would send that once more.
+_FORGET_FATE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL WHERE id = %s"""
+_UNCOUNT_FATE: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET bounced = bounced - LEAST(bounced, %s), replied = replied - LEAST(replied, %s) WHERE id = %s"""
 
 
 class NotUnsureError(MailerdError):
@@ -51,13 +59,13 @@ async def settle(
 
     async def work(cursor: Cursor) -> ManualResolution:
         await cursor.execute(
-            "SELECT r.job_id, r.to_email, r.status, r.attempts, j.sender_email FROM job_recipients r "
+            "SELECT r.job_id, r.to_email, r.status, r.attempts, j.sender_email, r.fate FROM job_recipients r "
             "JOIN jobs j ON j.id = r.job_id WHERE r.id = %s FOR UPDATE",
             (recipient,),
         )
         if (row := await cursor.fetchone()) is None:
             raise NotUnsureError(f"there is no recipient {recipient}")
-        job, to, status, attempts, sender = row
+        job, to, status, attempts, sender, fate = row
         if status != State.UNSURE.value:
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         new = after(State.UNSURE, change)
@@ -66,6 +74,10 @@ async def settle(
         proof = Proof.PERSON.value if new is State.SENT else None
         anew = int(new is State.WAITING)
         await cursor.execute(_RESOLVE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))
+        if anew and fate:
+            await cursor.execute(_FORGET_FATE, (recipient,))
+            came_back, answered = fate == Fate.BOUNCED.value, fate in {Fate.REPLIED.value, Fate.OTHER_REPLIED.value}
+            await cursor.execute(_UNCOUNT_FATE, (int(came_back), int(answered), job))
         token = new_id()
         attempt = AttemptRow(recipient, attempts, token, token, change.value, message_id=message_id, error=note)
         await log_attempt(cursor, attempt)
