@@ -282,4 +282,25 @@ OF_PROOF: Final = (
         "letter in letters",
         "tests/inbox/test_reader.py::test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_read",
     ),
+    Mutation(
+        "a doubt that is told late of a sending that came back counts at the next hand-over",
+        "mailerd/store/queue/forgotten_sends.py",
+        "\n   AND NOT {_CAME_BACK}",
+        "",
+        "tests/store/queue/test_doubt_of_given_back.py::test_a_late_doubt_of_the_draft_that_came_back",
+    ),
+    Mutation(
+        "a doubt that is told late of a sending that came back makes the letter unsure",
+        "mailerd/store/queue/forgotten_sends.py",
+        "await cursor.execute(_IS_CAME_BACK, (letter.id, letter.token, draft))",
+        "await cursor.execute(_IS_CAME_BACK, (0, letter.token, draft))",
+        "tests/store/queue/test_doubt_of_given_back.py::test_a_late_doubt_of_the_draft_that_came_back",
+    ),
+    Mutation(
+        "a doubt of a draft that did not come back is forgotten",
+        "mailerd/store/queue/forgotten_sends.py",
+        "(b.draft_id = l.draft_id OR (",
+        "(b.draft_id IS NOT NULL OR (",
+        "tests/store/queue/test_doubt_of_given_back.py::test_a_doubt_of_another_draft_than_came_back_is_looked_for",
+    ),
 )
