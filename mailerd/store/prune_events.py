@@ -71,7 +71,7 @@ class EventPruner:
     async def prune(self) -> Pruned:
         """Delete a batch of old events, in their order and without a gap.
 
-        What is in doubt is repeated: what endpoints have lost by it would not be told otherwise.
+        What is in doubt is repeated, so that it is known what endpoints have lost by it.
         """
         if not self.days:
             return Pruned(0, (), more=False)

@@ -193,9 +193,7 @@ class WebhookQueue:
         await cursor.execute(_TAKE_DUE, (token, micros(self._lease), id_, places))
         await cursor.execute(_READ_EVENTS, (places,))
         events = {position: event for position, *event in await cursor.fetchall()}
-        if without := tuple(
-            place for place in places if place not in events
-        ):  # deleted by hand
+        if without := tuple(place for place in places if place not in events):  # deleted by hand
             await cursor.execute(_DELETE_WITHOUT_EVENT, (id_, without))
         keys = tuple(bytes(each) for each in (secret, old_secret) if each is not None)
         return [

@@ -137,7 +137,7 @@ class Reconciler:
             return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
             labels = message.get("labelIds")
-            if not isinstance(labels, list) or key_of(message) != letter.key:
+            if not isinstance(labels, list) or key_of(message) != letter.key or message.get("id") in letter.returned:
                 continue
             if "SENT" in labels:
                 return Resolution(letter, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
@@ -193,6 +193,8 @@ class Reconciler:
         for item in _items(page, "messages"):
             search.passed += 1
             message_id = str(item.get("id"))
+            if message_id in letter.returned:
+                continue
             if (known := self._read.get((letter.sender, message_id))) is None:
                 if search.read == _MAX_READ:
                     error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
@@ -208,7 +210,7 @@ class Reconciler:
                 sent_at < letter.since - _MAX_CLOCK_DIFFERENCE
             ):  # its key may be on it: a limit notice undid an earlier send
                 return self._nothing_sent(letter)
-            if key == letter.key and message_id not in letter.returned:
+            if key == letter.key:
                 thread = str(item.get("threadId") or "") or None
                 return Resolution(letter, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
         return None

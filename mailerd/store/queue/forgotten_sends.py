@@ -17,7 +17,7 @@ from mailerd.store.queue.reschedule import short
 
 # The send `l` came back, by a limit notice or as a bounce that is retried, however late its worker says that it got no
 # answer: a draft is sent once at most, and what was sent directly by a claim that had ended by then was found. To look
-# for it would find what came back: the letter would be `sent`, and nobody would have it.
+# for it would find what came back: the letter would be `sent`, and no recipient would have it.
 _CAME_BACK: Final = f"""EXISTS (
     SELECT 1 FROM attempts b FORCE INDEX (event_of_claim)
      WHERE b.recipient_id = l.recipient_id

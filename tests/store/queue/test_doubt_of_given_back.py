@@ -59,7 +59,7 @@ async def goes_out_anew(database: Database, again: ClaimedRecipient) -> None:
 async def test_a_late_doubt_of_the_draft_that_came_back(
     database: Database, proof: Proof, message: str | None, how: str, when: str
 ) -> None:
-    """What is looked for then is the sending that came back: it is found, and nobody gets the letter."""
+    """What is looked for then is the sending that came back: it is found, and no recipient gets the letter."""
     doubt = replace(await settled(database, Transition.FOUND, proof, message), decision=LOST)
     if when == "before it came back":
         assert await write(database, doubt) == [FENCED_OFF]
