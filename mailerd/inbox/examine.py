@@ -106,7 +106,7 @@ class SeenMessages:
     Other servers' notices are among them; most are the person's own mail, for which no notice shall wait.
     """
     written: InboxCursor | None = None
-    """The cursor that this daemon has written last. Where another stands, `waiting` may lack what waits."""
+    """The cursor that this daemon has written last: what waits before it stands in `waiting`; None: it is not known."""
     walk: Walk | None = None
 
     def prune(self) -> None:

@@ -77,6 +77,7 @@ class ReadingRound:
             LeaseLostError: another daemon has the mailbox.
             DatabaseError: what was not written yet is read again.
         """
+        self._take_up()
         try:
             self.examiner.budget.require(MIN_ROUND)
             if self.cursor.history_id is None:
@@ -88,6 +89,23 @@ class ReadingRound:
                 await self._waiting()
         except BudgetSpentError:
             self.left = True
+
+    def _take_up(self) -> None:
+        """Begin where this daemon knows all that waits, whatever another daemon has written since.
+
+        Nothing waits: at the cursor. Something does: at the cursor that this daemon has written last, up to which it
+        has what waits in memory. Where it has none, or one before the first that waits, it looks for that again.
+        """
+        seen, at, own = self.examiner.seen, self.cursor, self.examiner.seen.written
+        if at == own:
+            return
+        if at.waiting_from is not None and own is not None and (own.history_id or 0) >= at.waiting_from:
+            self.cursor = own
+            return
+        seen.waiting.clear()
+        seen.walk = None
+        if at.waiting_from is not None and at.history_id is not None:
+            self.cursor = replace(at, history_id=at.waiting_from)
 
     async def _first(self) -> None:
         """A mailbox that was never read: what came since the first of the letters that may still bounce.
@@ -110,7 +128,7 @@ class ReadingRound:
 
     async def _history(self) -> None:
         """Read the history from the cursor to its end, and commit every few messages with it."""
-        page, start = "", self._start()
+        page, start = "", self.cursor.history_id or 0
         while True:
             self.examiner.budget.spend(Call.HISTORY_LIST)
             reply = await self.gmail.list_history(self.lease.email, start=start, page_token=page)
@@ -127,17 +145,6 @@ class ReadingRound:
                 self.cursor = InboxCursor(_number(body.get("historyId")), _now_ms(self.lease))
                 await self._write([])
                 return
-
-    def _start(self) -> int:
-        """Where to begin: a daemon that does not know which messages wait looks for them again.
-
-        So it is where another daemon has read since, or where it is not known what of this one's was committed.
-        """
-        seen, at = self.examiner.seen, self.cursor
-        if at.waiting_from is not None and at != seen.written:
-            seen.waiting.clear()
-            self.cursor = replace(at, history_id=at.waiting_from)
-        return self.cursor.history_id or 0
 
     async def _forgotten(self) -> None:
         since = self.cursor.internal_date or _now_ms(self.lease) - int(READ_FOR.total_seconds() * 1000)
@@ -303,10 +310,10 @@ class ReadingRound:
     async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
         """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
 
-        While messages wait, the moment up to which all is read is that before the first of them.
+        While messages wait, or a walk goes on, the moment up to which all is read is that before the first of them.
         """
         seen = self.examiner.seen
-        places = [behind for behind, _ in seen.waiting.values()]
+        places = [behind for behind, _ in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
         oldest = min(places, key=lambda place: place.history_id or 0, default=None)
         cursor = replace(self.cursor, waiting_from=None)
         if oldest is not None:

@@ -141,6 +141,38 @@ async def test_what_another_daemon_has_left_is_known(
         await heard.wait_for("letter_bounced", times=2)
 
 
+async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A walk takes each of them several rounds, between which the other one writes how far its own has come."""
+    known = reading(database_url, served, google, tmp_path / "c")
+    read, turns = InboxReader.read, list[InboxReader]()
+
+    async def in_turn(self: InboxReader, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
+        if self is turns[0]:
+            await read(self, email, progress=progress)
+            turns.reverse()
+
+    async with running(known, heard) as first, running(known, heard) as second:
+        shapes = await sent(database, google, heard)
+        turns += [first.inbox, second.inbox]
+        monkeypatch.setattr(InboxReader, "read", in_turn)
+        few_units(monkeypatch)
+        monkeypatch.setattr("mailerd.sandbox.google.gmail._LARGEST_PAGE", 2)
+        for letter in list(google.sent):
+            arrive(google, letter, shapes[letter.to])
+        for number in range(20):
+            own_mail = f"From: s{number}@friend.example\r\nTo: {ME}\r\nSubject: hello\r\n\r\nx\r\n".encode()
+            google.mailbox(ME).receive(own_mail, now=google.now())
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        google.mailbox(ME).forget_history()
+        await read_up(database, google)
+    assert len(heard.of("history_forgotten")) <= 2, "one walk of each"
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+
+
 async def test_what_could_not_be_written_is_not_forgotten_while_others_wait(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
