@@ -200,7 +200,7 @@ class UnresolvedSend:
     """The time since a check read the sent mail and did not find it; None: no check has. Failed ones do not count."""
     since: datetime
     """It cannot have been sent before this time: Google had not been asked, or its job did not exist."""
-    returned: frozenset[str] = frozenset()
+    came_back: frozenset[str] = frozenset()
     """The ids of its messages that came back, by a limit notice or as a bounce that is retried. They have its key."""
 
     @property

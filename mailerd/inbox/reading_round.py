@@ -39,8 +39,8 @@ BATCH: Final = 25
 _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 """How long to wait after the first and the second failure of a message."""
 _NOT_FOUND: Final = 404
-_FORGOTTEN: Final = 1
-"""A history id that Google has forgotten, or behind which it has all that there is."""
+_NEVER_READ: Final = 1
+"""`waiting_from` of what a walk has found in a mailbox whose history was never read before: the oldest id."""
 _DAY_MS: Final = 25 * 3_600_000
 """How far the rolling day can reach back: older letters that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
@@ -104,8 +104,8 @@ class ReadingRound:
             return
         seen.waiting.clear()
         seen.walk = None
-        if at.waiting_from is not None and at.history_id is not None:
-            self.cursor = replace(at, history_id=at.waiting_from)
+        if at.waiting_from is not None:
+            self.cursor = replace(at, history_id=None if at.waiting_from == _NEVER_READ else at.waiting_from)
 
     async def _first(self) -> None:
         """A mailbox that was never read: what came since the first of the letters that may still bounce.
@@ -245,7 +245,7 @@ class ReadingRound:
                         found += await self._one(message, mine)
                     if waited:
                         del self.examiner.seen.waiting[message.gmail_id]
-                    found = await self._uncommitted(found)
+                    found = await self._commit_if_due(found)
                 if history_id is not None:
                     self.cursor = replace(self.cursor, history_id=history_id)
         except BudgetSpentError:
@@ -258,8 +258,8 @@ class ReadingRound:
         self.left = self.left or spent or failing is not None
         return not self.left
 
-    async def _uncommitted(self, found: list[Found]) -> list[Found]:
-        """What is still to be committed: nothing, if a commit was due that renews the lease.
+    async def _commit_if_due(self, found: list[Found]) -> list[Found]:
+        """Commit what was found if the lease is to be renewed; what is still to be committed.
 
         While Google is slow, the messages of one commit may take longer than the lease: another daemon would take the
         mailbox over, lose it in the same way, and neither would ever come further.
@@ -317,11 +317,13 @@ class ReadingRound:
         oldest = min(places, key=lambda place: place.history_id or 0, default=None)
         cursor = replace(self.cursor, waiting_from=None)
         if oldest is not None:
-            cursor = replace(cursor, internal_date=oldest.internal_date, waiting_from=oldest.history_id or _FORGOTTEN)
+            cursor = replace(cursor, internal_date=oldest.internal_date, waiting_from=oldest.history_id or _NEVER_READ)
         if failing is None and self.lease.failing_id in seen.waiting:
             failing = (self.lease.failing_id, self.lease.failures)
         seen.written = None
-        done = await self.writer.write(self.lease, found, cursor, address_key=self.address_key, failing=failing)
+        done = await self.writer.write(
+            self.lease, found, cursor, address_key=self.address_key, failing=failing, on_retry=self.progress
+        )
         seen.written, self._committed = cursor, time.monotonic()
         self.log.written(self.lease.email, done)
         if done.undone:

@@ -17,6 +17,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.complete_jobs import COUNTS, write_finished
+from mailerd.store.queue.reschedule import NOT_FORGOTTEN
 
 LETTERS_PER_SECOND: Final = 5_000
 """How many letters the slowest acceptable database changes in a second; it gives a big job its time."""
@@ -36,12 +37,10 @@ _RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), %s) WHERE email = %s"""
 
-# The statement of docs/privacy.md that takes a person out leaves such an address, to which no letter may go.
-_NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
 _WHERE_FAILED: Final = (
-    f"job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND {_NOT_FORGOTTEN} AND NOT EXISTS "
+    f"job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND {NOT_FORGOTTEN} AND NOT EXISTS "
     "(SELECT 1 FROM attempts a "
     "WHERE a.recipient_id = job_recipients.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"
 )
@@ -57,7 +56,7 @@ UPDATE job_recipients FORCE INDEX (claim)
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE {_WHERE_FAILED}"""
 # What has bounced, of these kinds.
-_WHERE_BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {_NOT_FORGOTTEN}"
+_WHERE_BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {NOT_FORGOTTEN}"
 _LOG_RETRIED_BOUNCED: Final = f"""
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 SELECT id, attempts, %s, %s, 'retried', 1, draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)),

@@ -4,7 +4,7 @@ An endpoint that is on holds up the deletion of what it has not got. One that is
 is counted and told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,10 +68,11 @@ class EventPruner:
         self._database = database
         self.days: Final = days
 
-    async def prune(self) -> Pruned:
+    async def prune(self, *, on_retry: Callable[[], None] | None = None) -> Pruned:
         """Delete a batch of old events, in their order and without a gap.
 
-        What is in doubt is repeated, so that it is known what endpoints have lost by it.
+        What is in doubt is repeated, so that it is known what endpoints have lost by it, and `on_retry` called after
+        each try.
         """
         if not self.days:
             return Pruned(0, (), more=False)
@@ -87,7 +88,9 @@ class EventPruner:
             tried.append((up_to, done))
             return done
 
-        return await self._database.retry_until_committed(work, what="delete old events", only_in_doubt=True)
+        return await self._database.retry_until_committed(
+            work, what="delete old events", on_retry=on_retry, only_in_doubt=True
+        )
 
     async def _prune(self, cursor: Cursor, pruned: int) -> tuple[int, Pruned]:
         """Delete what stands behind `pruned`; the last position that was deleted, and what was."""

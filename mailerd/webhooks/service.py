@@ -1,7 +1,7 @@
 """Delivers events: joins the sender and the loop that deletes old events, with connections of its own."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -46,14 +46,17 @@ class EventRetention:
         def failed(error: DatabaseError) -> None:
             self.events.webhook_step_failed(what=_LOOP, again_in=PRUNE_INTERVAL, cause=str(error))
 
+        async def work() -> bool:
+            return await self.step(on_retry=lambda: heartbeat.working(_LOOP))
+
         await every(
-            PRUNE_INTERVAL, self.step, name=_LOOP, first_after=PRUNE_INTERVAL, heartbeat=heartbeat, on_error=failed,
+            PRUNE_INTERVAL, work, name=_LOOP, first_after=PRUNE_INTERVAL, heartbeat=heartbeat, on_error=failed,
             sleep=self.clock.sleep,
         )  # fmt: skip
 
-    async def step(self) -> bool:
-        """Delete a batch of each; whether there may be more."""
-        pruned = await self.pruner.prune()
+    async def step(self, *, on_retry: Callable[[], None] | None = None) -> bool:
+        """Delete a batch of each; whether there may be more. `on_retry` is called while it is in doubt."""
+        pruned = await self.pruner.prune(on_retry=on_retry)
         for it in pruned.lost:
             self.events.webhook_events_expired(webhook=it.webhook, events=it.events, days=self.pruner.days)
         more = await self.pruner.forget_removed() or pruned.more

@@ -63,13 +63,13 @@ class OrphanDrafts:
                 await self.rows.check_again(known, sender=sender)
             for draft in unknown:
                 if draft not in known:
-                    deleted += await self._check_draft(sender, draft)
+                    deleted += await self._check_draft(sender, draft, progress)
                     progress()
             if not (page := str(reply.body.get("nextPageToken", ""))):
                 foreign &= listed  # the whole list was read: the others are no longer there
                 return deleted
 
-    async def _check_draft(self, sender: str, draft: str) -> int:
+    async def _check_draft(self, sender: str, draft: str, progress: Callable[[], None]) -> int:
         reply = await self.gmail.get_draft_headers(sender, draft_id=draft)
         if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
             return 0
@@ -82,7 +82,7 @@ class OrphanDrafts:
                 self._foreign[sender].add(draft)
             return 0
         if not orphan:
-            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
+            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft, on_retry=progress)):
                 self.events.letter_undone(
                     job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
                     then=_WHAT_FOLLOWS[undone.status],

@@ -137,7 +137,7 @@ class Reconciler:
             return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
             labels = message.get("labelIds")
-            if not isinstance(labels, list) or key_of(message) != letter.key or message.get("id") in letter.returned:
+            if not isinstance(labels, list) or key_of(message) != letter.key or message.get("id") in letter.came_back:
                 continue
             if "SENT" in labels:
                 return Resolution(letter, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
@@ -193,7 +193,7 @@ class Reconciler:
         for item in _items(page, "messages"):
             search.passed += 1
             message_id = str(item.get("id"))
-            if message_id in letter.returned:
+            if message_id in letter.came_back:
                 continue
             if (known := self._read.get((letter.sender, message_id))) is None:
                 if search.read == _MAX_READ:

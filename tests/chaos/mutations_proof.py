@@ -207,8 +207,8 @@ OF_PROOF: Final = (
     Mutation(
         "of a letter that was given back the message alone tells",
         "mailerd/store/queue/late_answers.py",
-        "(message_id = %s OR (draft_id = %s AND (event = 'retried' OR error = %s)))",
-        "(message_id = %s AND %s IS NOT NULL AND %s IS NOT NULL)",
+        "(b.message_id = %s OR b.draft_id = %s)",
+        "(b.message_id = %s AND %s IS NOT NULL)",
         "tests/store/queue/test_given_back.py::test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending",
     ),
     Mutation(
@@ -221,8 +221,8 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that was found again is taken for given back",
         "mailerd/store/queue/late_answers.py",
-        "(draft_id = %s AND (event = 'retried' OR error = %s))",
-        "(draft_id = %s AND %s IS NOT NULL)",
+        "(b.event = 'retried' OR (b.event = 'undone' AND b.error = '{GIVEN_BACK}'))",
+        "b.event IN ('retried', 'undone')",
         "tests/store/queue/test_given_back.py::test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for",
     ),
     Mutation(
@@ -243,7 +243,7 @@ OF_PROOF: Final = (
     Mutation(
         "a message that came back proves the next sending",
         "mailerd/worker/reconcile.py",
-        "if message_id in letter.returned:",
+        "if message_id in letter.came_back:",
         "if False:",
         "tests/worker/test_reconcile.py::test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again",
     ),
@@ -264,7 +264,7 @@ OF_PROOF: Final = (
     Mutation(
         "a walk's messages that wait are in no cursor",
         "mailerd/inbox/reading_round.py",
-        "waiting_from=oldest.history_id or _FORGOTTEN)",
+        "waiting_from=oldest.history_id or _NEVER_READ)",
         "waiting_from=None)",
         "tests/inbox/test_rounds.py::test_what_waits_of_a_walk_is_known_to_the_next_daemon",
     ),
@@ -285,15 +285,15 @@ OF_PROOF: Final = (
     Mutation(
         "a doubt that is told late of a sending that came back counts at the next hand-over",
         "mailerd/store/queue/forgotten_sends.py",
-        "\n   AND NOT {_CAME_BACK}",
+        "\n   AND NOT {_SEND_CAME_BACK}",
         "",
         "tests/store/queue/test_doubt_of_given_back.py::test_a_late_doubt_of_the_draft_that_came_back",
     ),
     Mutation(
         "a doubt that is told late of a sending that came back makes the letter unsure",
         "mailerd/store/queue/forgotten_sends.py",
-        "await cursor.execute(_IS_CAME_BACK, (letter.id, letter.token, draft))",
-        "await cursor.execute(_IS_CAME_BACK, (0, letter.token, draft))",
+        "await cursor.execute(_HAS_COME_BACK, (letter.id, letter.token, draft))",
+        "await cursor.execute(_HAS_COME_BACK, (0, letter.token, draft))",
         "tests/store/queue/test_doubt_of_given_back.py::test_a_late_doubt_of_the_draft_that_came_back",
     ),
     Mutation(

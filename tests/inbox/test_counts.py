@@ -22,6 +22,7 @@ from tests.inbox.place import ME, METADATA, arrive, read_up, reading
 from tests.store.queue.test_claim import claims
 from tests.support.daemon import running
 from tests.support.heard import Heard
+from tests.support.in_doubt import in_doubt
 from tests.support.rows import post, query
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -100,9 +101,26 @@ async def test_one_reads_a_mailbox_at_a_time_and_who_lost_it_writes_nothing(data
     second = await boxes.lease(ME)
     assert second is not None
     with pytest.raises(LeaseLostError):
-        await writer.write(first, [], InboxCursor(5, 5), address_key=b"k" * 32)
+        await writer.write(first, [], InboxCursor(5, 5), address_key=b"k" * 32, on_retry=lambda: None)
     assert await query(database, "SELECT history_id FROM mailboxes") == [(None,)]
-    await writer.write(second, [], InboxCursor(7, 7), address_key=b"k" * 32)
+    await writer.write(second, [], InboxCursor(7, 7), address_key=b"k" * 32, on_retry=lambda: None)
+    assert await query(database, "SELECT history_id FROM mailboxes") == [(7,)]
+
+
+async def test_a_write_in_doubt_makes_known_that_it_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover lasts longer than the watchdog waits for a word of a loop."""
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
+    lease = await Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE).lease(ME)
+    assert lease is not None
+    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    words = list[str]()
+    with in_doubt(database, monkeypatch, tries=2):
+        cursor = InboxCursor(7, 7)
+        await writer.write(lease, [], cursor, address_key=b"k" * 32, on_retry=lambda: words.append("goes on"))
+    assert words == ["goes on"] * 2
     assert await query(database, "SELECT history_id FROM mailboxes") == [(7,)]
 
 
@@ -204,8 +222,8 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
         Finding("g1", "t", lease.now, letter, hard, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
         SentElsewhere("g2", "u", lease.now),
     ]
-    first = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
-    again = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
+    first = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32, on_retry=lambda: None)
+    again = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32, on_retry=lambda: None)
     assert (len(first.fresh), len(first.changed), again.fresh, again.changed) == (2, 1, [], [])
     counted = (
         "SELECT (SELECT bounced FROM jobs), (SELECT SUM(elsewhere) FROM sender_hours), (SELECT COUNT(*) FROM notices)"

@@ -45,6 +45,17 @@ async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str
     return dict(zip(sorted(it.to for it in google.sent), SHAPES, strict=True))
 
 
+def arrive_all(google: FakeGoogle, shapes: dict[str, str]) -> None:
+    """Let the message of each letter come now."""
+    for letter in list(google.sent):
+        arrive(google, letter, shapes[letter.to])
+
+
+def truth(shapes: dict[str, str]) -> dict[str, object]:
+    """The fate that each address shall have."""
+    return {to: TRUTH[shape] for to, shape in shapes.items()}
+
+
 async def none_left(*_: object) -> bool:
     """In place of what is done with what waits, as if no units were left for it."""
     return False
@@ -57,10 +68,9 @@ async def test_what_stands_outside_our_threads_waits_and_is_not_lost(
     few_units(monkeypatch)
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         shapes = await sent(database, google, heard)
-        for letter in list(google.sent):
-            arrive(google, letter, shapes[letter.to])
+        arrive_all(google, shapes)
         await read_up(database, google)
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await fates(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
 
 
@@ -73,20 +83,20 @@ async def test_what_waits_is_known_to_the_next_daemon(
         async with running(known, heard):
             shapes = await sent(database, google, heard)
             busy.setattr(ReadingRound, "_waiting", none_left)
-            for letter in list(google.sent):
-                arrive(google, letter, shapes[letter.to])
+            arrive_all(google, shapes)
             await read_up(database, google)
         assert [it for it in (await fates(database)).values() if it[0]] != list(TRUTH.values())
         assert (await query(database, "SELECT waiting_from < history_id FROM mailboxes"))[0][0] == 1
     async with running(known, heard):
         await heard.wait_for("letter_bounced", times=5)
         await read_up(database, google)
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await fates(database) == truth(shapes)
 
 
+@pytest.mark.parametrize("why", ["history forgotten", "never read"])
 async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, why: str,
 ) -> None:  # fmt: skip
     """It stands in no history that Google has: it is walked for again, from the moment at which that walk ended."""
     known = reading(database_url, served, google, tmp_path / "c")
@@ -94,19 +104,26 @@ async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
         async with running(known, heard):
             shapes = await sent(database, google, heard)
             busy.setattr(ReadingRound, "_waiting", none_left)
-            google.mailbox(ME).forget_history()
-            for letter in list(google.sent):
-                arrive(google, letter, shapes[letter.to])
-            google.arrivals.deliver(google.mailbox(ME), now=google.now())
-            google.mailbox(ME).forget_history()
-            await heard.wait_for("history_forgotten")
+            arrive_all(google, shapes)
+            if why == "history forgotten":
+                google.mailbox(ME).forget_history()
+                google.arrivals.deliver(google.mailbox(ME), now=google.now())
+                google.mailbox(ME).forget_history()
+                await heard.wait_for("history_forgotten")
+            else:
+                google.arrivals.deliver(google.mailbox(ME), now=google.now())
+                await query(database, "DELETE FROM notices")
+                await query(database, "DELETE FROM mailboxes")
             await read_up(database, google)
-        assert len(heard.of("letter_bounced")) < 5
+            bounced = len(heard.of("letter_bounced"))
+        assert bounced < 5
+        google.mailbox(ME).forget_history()  # it has none of the oldest id, as a mailbox that is in use for long
     async with running(known, heard):
         await heard.wait_for("letter_bounced", times=5)
         await read_up(database, google)
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await fates(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+    assert why == "history forgotten" or heard.of("history_forgotten") == [], "Google has forgotten nothing"
 
 
 async def test_what_another_daemon_has_left_is_known(
@@ -160,8 +177,7 @@ async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
         monkeypatch.setattr(InboxReader, "read", in_turn)
         few_units(monkeypatch)
         monkeypatch.setattr("mailerd.sandbox.google.gmail._LARGEST_PAGE", 2)
-        for letter in list(google.sent):
-            arrive(google, letter, shapes[letter.to])
+        arrive_all(google, shapes)
         for number in range(20):
             own_mail = f"From: s{number}@friend.example\r\nTo: {ME}\r\nSubject: hello\r\n\r\nx\r\n".encode()
             google.mailbox(ME).receive(own_mail, now=google.now())
@@ -169,7 +185,7 @@ async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
         google.mailbox(ME).forget_history()
         await read_up(database, google)
     assert len(heard.of("history_forgotten")) <= 2, "one walk of each"
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await fates(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
 
 
@@ -248,14 +264,13 @@ async def test_a_walk_goes_on_where_the_budget_ended_it(
         shapes = await sent(database, google, heard)
         few_units(monkeypatch)
         google.log.clear()
-        for letter in list(google.sent):
-            arrive(google, letter, shapes[letter.to])
+        arrive_all(google, shapes)
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.mailbox(ME).forget_history()
         await heard.wait_for("history_forgotten")
         await read_up(database, google)
     asked = Counter(entry.method for entry in google.log)
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await fates(database) == truth(shapes)
     assert len(heard.of("history_forgotten")) == 1
     assert asked["getProfile"] == 1
     assert asked["messages.get"] <= 2 * len(SHAPES) + 2  # headers and body of each, and the ages of two
@@ -276,8 +291,7 @@ async def test_a_round_that_began_while_no_letter_waited_ends_when_one_does(
 
         monkeypatch.setattr(Mailboxes, "is_idle", is_idle)
         google.log.clear()
-        for letter in list(google.sent):
-            arrive(google, letter, shapes[letter.to])
+        arrive_all(google, shapes)
 
         async def behind() -> bool:
             return len(asked) > 2 and await query(database, "SELECT state FROM mailboxes") == [("behind",)]
@@ -307,8 +321,7 @@ async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
             ("messages.list", "garbage"),
         ):
             google.fault(Fault(kind=kind, method=method, count=2))
-        for letter in list(google.sent):
-            arrive(google, letter, shapes[letter.to])
+        arrive_all(google, shapes)
         google.send_manually(ME, "friend@example.net")
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.accounts.expire_tokens()

@@ -1,14 +1,13 @@
 """Events are deleted by age: in order, never under an endpoint that is on, and not silently under a paused one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.core.webhook_retries import EndpointState
-from mailerd.errors import DatabaseAwayError
 from mailerd.store import event_feed, prune_events
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -18,6 +17,7 @@ from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import Webhooks
 from tests.support.heard import Heard
+from tests.support.in_doubt import in_doubt
 from tests.support.rows import query
 from tests.webhooks.conftest import Deliver, Happen, endpoint
 from tests.webhooks.receiver import Receiver
@@ -150,18 +150,10 @@ async def test_what_is_lost_is_told_though_the_answer_to_the_commit_was_lost(
     await numbered(database)
     await Webhooks(database, timeout=5).change(id_, {"state": EndpointState.PAUSED})
     await age(database, 100)
-    transaction, answers = database.transaction, [False, True]
-
-    async def in_doubt(work: Callable[[Cursor], Awaitable[Any]], *, what: str) -> object:
-        done = await transaction(work, what=what)
-        if answers and not answers.pop(0):
-            lost = ConnectionError("lost")
-            raise DatabaseAwayError(what, phase="commit", cause=lost, errno=2013, retry=True, in_doubt=True)
-        return done
-
-    monkeypatch.setattr(database, "transaction", in_doubt)
-    pruned = await EventPruner(database, days=90).prune()
-    assert (pruned.events, pruned.lost, answers) == (3, (LostEvents("shop", 3),), [])
+    words = list[str]()
+    with in_doubt(database, monkeypatch):
+        pruned = await EventPruner(database, days=90).prune(on_retry=lambda: words.append("goes on"))
+    assert (pruned.events, pruned.lost, words) == (3, (LostEvents("shop", 3),), ["goes on"])
     assert await there(database) == []
 
 

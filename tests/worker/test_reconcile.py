@@ -44,12 +44,12 @@ class Google:
 
 
 def doubt(
-    *, since: datetime, nothing_found_for: timedelta | None = DAY, returned: frozenset[str] = frozenset()
+    *, since: datetime, nothing_found_for: timedelta | None = DAY, came_back: frozenset[str] = frozenset()
 ) -> UnresolvedSend:
     return UnresolvedSend(
         id=1, job_id="J", seq=0, sender="me@example.com", to_email="ada@example.com", token="T", attempt=1, checks=0,
         mode="direct", draft_id=None, thread_id=None, unanswered=True, discarding=False, known_message_id=None,
-        nothing_found_for=nothing_found_for, since=since, returned=returned,
+        nothing_found_for=nothing_found_for, since=since, came_back=came_back,
     )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
 
 async def test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again() -> None:
     google = Google(100, ours=7)
-    (found,) = await checks(google, doubt(since=NOW, returned=frozenset({"7"})))
+    (found,) = await checks(google, doubt(since=NOW, came_back=frozenset({"7"})))
     assert (found.transition, found.forgets) == (Transition.MISSING, True)
 
 

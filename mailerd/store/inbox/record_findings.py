@@ -79,9 +79,12 @@ class FindingsWriter:
         cursor: InboxCursor,
         *,
         address_key: bytes,
+        on_retry: Callable[[], None],
         failing: tuple[str, int] | None = None,
     ) -> Written:
         """Write all of it, or nothing; what it changed. `failing`: the message that could not be read, and how often.
+
+        What is in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
             LeaseLostError: another daemon reads this mailbox.
@@ -100,7 +103,7 @@ class FindingsWriter:
             return done
 
         return await self.database.retry_until_committed(
-            work, what="write what was found in an inbox", only_in_doubt=True
+            work, what="write what was found in an inbox", on_retry=on_retry, only_in_doubt=True
         )
 
 

@@ -20,7 +20,7 @@ from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import GIVEN_BACK
 from mailerd.store.queue.rate_limits import DefaultLimits, read_sender, sent_by_hour
-from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.queue.reschedule import NOT_FORGOTTEN, reschedule
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
 
@@ -29,14 +29,14 @@ _READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipie
 # its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
 # One that waits with that draft was sent by a daemon that was taken for dead: its next hand-over would find the draft
 # gone, and call it sent.
-_LET_WAIT_AGAIN: Final = """
+_LET_WAIT_AGAIN: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, message_id = NULL, thread_id = NULL, draft_id = NULL, mode = NULL,
        handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
        fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
        attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
-   AND (message_id = %s OR %s IS NULL)"""
+   AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
 _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
 _ADD_ELSEWHERE: Final = """

@@ -20,7 +20,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
 from mailerd.store.queue.forgotten_sends import is_logged, mark_unsure_late
-from mailerd.store.queue.late_answers import NOT_SENT, log_sent, resolve_late, resolve_sent_before, was_given_back
+from mailerd.store.queue.late_answers import NOT_SENT, has_come_back, log_sent, resolve_late, resolve_sent_before
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
@@ -287,7 +287,7 @@ class ReplayLog:
         return [one for one in now if one is not None and not one.refused]
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
-        if await was_given_back(cursor, one):
+        if await has_come_back(cursor, one):
             return 0
         took = await resolve_late(cursor, one, repeated=False)
         await log_sent(cursor, one, by=self.daemon_id, applied=took)

@@ -12,27 +12,26 @@ from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import micros
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
-from mailerd.store.queue.late_answers import GIVEN_BACK, NOT_SENT
+from mailerd.store.queue.late_answers import CAME_BACK, NOT_SENT
 from mailerd.store.queue.reschedule import short
 
 # The send `l` came back, by a limit notice or as a bounce that is retried, however late its worker says that it got no
 # answer: a draft is sent once at most, and what was sent directly by a claim that had ended by then was found. To look
 # for it would find what came back: the letter would be `sent`, and no recipient would have it.
-_CAME_BACK: Final = f"""EXISTS (
+_SEND_CAME_BACK: Final = f"""EXISTS (
     SELECT 1 FROM attempts b FORCE INDEX (event_of_claim)
      WHERE b.recipient_id = l.recipient_id
-       AND (b.event = 'retried' OR (b.event = 'undone' AND b.error = '{GIVEN_BACK}'))
-       AND (b.draft_id = l.draft_id OR (
+       AND {CAME_BACK} AND (b.draft_id = l.draft_id OR (
             l.draft_id IS NULL AND b.draft_id IS NULL AND b.message_id IS NOT NULL AND EXISTS (
             SELECT 1 FROM attempts e FORCE INDEX (event_of_claim)
              WHERE e.recipient_id = l.recipient_id AND e.claim_token = l.claim_token
                AND e.event IN ('lost', 'lapsed') AND e.id < b.id))))"""
-_IS_CAME_BACK: Final = f"SELECT 1 FROM (SELECT %s recipient_id, %s claim_token, %s draft_id) l WHERE {_CAME_BACK}"
+_HAS_COME_BACK: Final = f"SELECT 1 FROM (SELECT %s recipient_id, %s claim_token, %s draft_id) l WHERE {_SEND_CAME_BACK}"
 _UNRESOLVED: Final = f"""
  l.event = 'lost' AND NOT EXISTS (
     SELECT 1 FROM attempts s FORCE INDEX (event_of_claim)
      WHERE s.recipient_id = l.recipient_id AND s.id > l.id AND s.applied = 1 AND s.event IN ('missing', 'found'))
-   AND NOT {_CAME_BACK}"""
+   AND NOT {_SEND_CAME_BACK}"""
 NONE_UNRESOLVED: Final = f"""
 NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (event_of_claim) WHERE l.recipient_id = r.id AND {_UNRESOLVED})"""
 """No worker's send of row `r` is without an answer, or the letter was checked since."""
@@ -93,7 +92,7 @@ async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     """Mark a row unsure that has lost this unresolved send, with all that a check needs; whether it has changed."""
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
-    await cursor.execute(_IS_CAME_BACK, (letter.id, letter.token, draft))
+    await cursor.execute(_HAS_COME_BACK, (letter.id, letter.token, draft))
     if await cursor.fetchone() is not None:
         return False
     await cursor.execute(_LOCK_OTHER_CLAIM, (letter.id, letter.token))

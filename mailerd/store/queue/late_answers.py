@@ -15,12 +15,14 @@ draft gone (`found`) may have been wrong."""
 GIVEN_BACK: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
 """The note of a letter that a limit notice has undone (store/inbox/undo_limit.py), in its row and in its log."""
 
-# The message that was given back may not be known when that is written: its draft was gone, and that was all. Then the
-# draft tells, which is sent once at most. By the note, since a draft that is found again is logged as `undone` too.
-_WAS_GIVEN_BACK: Final = """
-SELECT 1 FROM attempts
- WHERE recipient_id = %s AND event IN ('undone', 'retried')
-   AND (message_id = %s OR (draft_id = %s AND (event = 'retried' OR error = %s))) LIMIT 1"""
+CAME_BACK: Final = f"(b.event = 'retried' OR (b.event = 'undone' AND b.error = '{GIVEN_BACK}'))"
+"""A sending has come back: row `b` of the log of attempts says so, and names its draft, and its message if it is known.
+By the note, since a draft that is found again is logged as `undone` too."""
+
+# The message may not be known: its draft was gone, and that was all. Then the draft tells, which is sent once at most.
+_HAS_COME_BACK: Final = f"""
+SELECT 1 FROM attempts b
+ WHERE b.recipient_id = %s AND {CAME_BACK} AND (b.message_id = %s OR b.draft_id = %s) LIMIT 1"""
 _FORGET_MESSAGE_ID: Final = """
 UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND claim_token = %s AND event = 'sent'"""
 
@@ -59,13 +61,13 @@ async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> No
     await log_attempt(cursor, row)
 
 
-async def was_given_back(cursor: Cursor, it: Outcome) -> bool:
+async def has_come_back(cursor: Cursor, it: Outcome) -> bool:
     """Whether what this answer says was accepted came back since, by a limit notice or as a bounce that is retried.
 
     Then the log keeps no message of it: the next hand-over would take the letter for sent.
     """
     letter = it.letter
-    await cursor.execute(_WAS_GIVEN_BACK, (letter.id, it.decision.message_id, letter.draft_id, GIVEN_BACK))
+    await cursor.execute(_HAS_COME_BACK, (letter.id, it.decision.message_id, letter.draft_id))
     if await cursor.fetchone() is None:
         return False
     await cursor.execute(_FORGET_MESSAGE_ID, (letter.id, letter.token))
@@ -79,7 +81,7 @@ async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     """
     letter, message, thread = it.letter, it.decision.message_id, it.decision.thread_id
     found, row = after(State.UNSURE, Transition.FOUND).value, (letter.id, letter.job_id)
-    if await was_given_back(cursor, it):
+    if await has_come_back(cursor, it):
         return False
     await cursor.execute(_RESOLVE_LATE, (found, message, thread, letter.draft_id, letter.attempt, *row))
     if cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, found, message)):

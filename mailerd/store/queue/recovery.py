@@ -67,7 +67,7 @@ _READ_KNOWN_ANSWERS: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
 
-_READ_RETURNED: Final = """
+_READ_CAME_BACK: Final = """
 SELECT recipient_id, message_id FROM attempts
  WHERE recipient_id IN %s AND event IN ('undone', 'retried') AND message_id IS NOT NULL"""
 
@@ -151,10 +151,10 @@ class RecoveryQueries:
         await cursor.execute(_TAKE_FOR_CHECK, (token, self.daemon_id, micros(self.check_lease), ids))
         await cursor.execute(_READ_KNOWN_ANSWERS, (ids, ids))
         known = dict(await cursor.fetchall())
-        await cursor.execute(_READ_RETURNED, (ids,))
-        returned = defaultdict[int, set[str]](set)
+        await cursor.execute(_READ_CAME_BACK, (ids,))
+        came_back = defaultdict[int, set[str]](set)
         for id_, message in await cursor.fetchall():
-            returned[id_].add(message)
+            came_back[id_].add(message)
         await cursor.execute(_READ_UNRESOLVED, (ids,))
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]
         return [
@@ -162,7 +162,7 @@ class RecoveryQueries:
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
-                known_message_id=known.get(id_), since=utc(since), returned=frozenset(returned[id_]),
+                known_message_id=known.get(id_), since=utc(since), came_back=frozenset(came_back[id_]),
             )
             for (
                 id_, job, seq, sender, to, attempts, _, checks, mode, draft, thread, _, since, unanswered, discarding,
@@ -298,9 +298,9 @@ class RecoveryQueries:
 
         return await self.database.read(work, what="look up a draft")
 
-    async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
+    async def undo(self, *, job: str, seq: int, draft: str, on_retry: Callable[[], None]) -> UndoneSend | None:
         """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not."""
-        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
+        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id, on_retry=on_retry)
 
     async def unfinished_jobs(self) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""

@@ -24,6 +24,9 @@ UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
 
+NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
+"""The statement of docs/privacy.md has not taken the row's person out. What it leaves as an address gets no letter."""
+
 MAX_FOUND: Final = 200
 """The most stuck or unfinished jobs of one search; usually there are none."""
 # The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps

@@ -1,5 +1,6 @@
 """Takes back a `sent` for which only a missing draft spoke, once that draft is found where it was."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,18 +11,18 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attempt, was_applied
-from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.queue.reschedule import NOT_FORGOTTEN, reschedule
 
 _READ_LETTER: Final = """
 SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
  WHERE r.job_id = %s AND r.seq = %s"""
 # The draft stays the letter's own, so that it can go out once at most, whatever else is still under way. The attempt is
 # refunded: nothing was sent by it.
-_UNDO: Final = """
+_UNDO: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, checks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
+ WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s AND {NOT_FORGOTTEN}"""
 _LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
 # Its letter is cancelled: the recovery finishes the job once more, with an event that has the counts as they are.
@@ -43,10 +44,13 @@ class UndoneSend:
     """Its new state: waiting, or cancelled if its job was."""
 
 
-async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
+async def undo(
+    database: Database, *, job: str, seq: int, draft: str, by: str, on_retry: Callable[[], None] | None = None
+) -> UndoneSend | None:
     """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
 
-    Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated.
+    Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated,
+    and `on_retry` called after each try.
     """
     retry: InDoubtRetry[UndoneSend] = InDoubtRetry(
         lambda cursor, it: was_applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
@@ -55,7 +59,9 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     async def work(cursor: Cursor, _: bool) -> list[UndoneSend]:  # noqa: FBT001 - as it is called
         return await retry.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
 
-    done = await database.retry_until_committed(work, what="take back a sent letter", only_in_doubt=True)
+    done = await database.retry_until_committed(
+        work, what="take back a sent letter", on_retry=on_retry, only_in_doubt=True
+    )
     return done[0] if done else None
 
 

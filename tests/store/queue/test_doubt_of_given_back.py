@@ -13,7 +13,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.recovery import Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
-from tests.store.queue.test_given_back import PROOFS, give_back, in_thread, settled
+from tests.store.queue.test_given_back import PROOFS, come_back, settled
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.rows import post, query
@@ -36,15 +36,6 @@ async def found_directly(database: Database) -> Outcome:
     return Outcome(letter, LOST)
 
 
-async def come_back(database: Database, job: str, how: str) -> None:
-    if how == "bounce":
-        await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
-        actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
-        await actions.apply(job, JobChange.RETRY, actor="ada", bounced=["soft"])
-    else:
-        assert await give_back(database, await in_thread(database)) == 1
-
-
 async def goes_out_anew(database: Database, again: ClaimedRecipient) -> None:
     assert again.draft_id is None
     assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
@@ -63,7 +54,7 @@ async def test_a_late_doubt_of_the_draft_that_came_back(
     doubt = replace(await settled(database, Transition.FOUND, proof, message), decision=LOST)
     if when == "before it came back":
         assert await write(database, doubt) == [FENCED_OFF]
-    await come_back(database, doubt.letter.job_id, how)
+    await come_back(database, how)
     if when == "while it waits":
         assert await write(database, doubt) == [FENCED_OFF]
         assert await query(database, "SELECT status FROM job_recipients") == [("waiting",)]
@@ -79,7 +70,7 @@ async def test_a_late_doubt_of_what_was_sent_directly_and_came_back(database: Da
     doubt = await found_directly(database)
     if when == "before it came back":
         await write(database, doubt)
-    await come_back(database, doubt.letter.job_id, how)
+    await come_back(database, how)
     if when == "while it waits":
         assert await write(database, doubt) == [FENCED_OFF]
     (again,) = (await claims(database).claim(1)).letters
@@ -89,7 +80,7 @@ async def test_a_late_doubt_of_what_was_sent_directly_and_came_back(database: Da
 @HOW
 async def test_a_doubt_that_is_replayed_says_nothing_either(database: Database, one: Daemon, how: str) -> None:
     doubt = replace(await settled(database, Transition.FOUND, Proof.GONE), decision=LOST)
-    await come_back(database, doubt.letter.job_id, how)
+    await come_back(database, how)
     await query(database, "DELETE FROM attempts WHERE event = 'lapsed'")
     one.replay_log.remember(doubt)
     one.meets_another()
@@ -101,14 +92,14 @@ async def test_a_doubt_that_is_replayed_says_nothing_either(database: Database, 
 async def test_a_doubt_of_another_draft_than_came_back_is_looked_for(database: Database) -> None:
     doubt = replace(await settled(database, Transition.FOUND, Proof.GONE), decision=LOST)
     other = replace(doubt, letter=replace(doubt.letter, draft_id="d0", thread_id="t0"))
-    await come_back(database, doubt.letter.job_id, "bounce")
+    await come_back(database, "bounce")
     assert await write(database, other) == [TAKEN]
     assert await query(database, "SELECT status, draft_id FROM job_recipients") == [("unsure", "d0")]
 
 
 async def test_a_direct_doubt_of_a_claim_that_went_on_when_it_came_back_is_looked_for(database: Database) -> None:
     doubt = await found_directly(database)
-    await come_back(database, doubt.letter.job_id, "bounce")
+    await come_back(database, "bounce")
     other = replace(doubt, letter=replace(doubt.letter, token="9" * 26))
     assert await write(database, other) == [TAKEN]
     assert await query(database, "SELECT status, mode FROM job_recipients") == [("unsure", "direct")]

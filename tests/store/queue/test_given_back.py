@@ -72,7 +72,7 @@ async def come_back(database: Database, how: str) -> None:
         await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
         await actions(database).apply(letter.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
     else:
-        await give_back(database, letter)
+        assert await give_back(database, letter) == 1
 
 
 def actions(database: Database) -> JobActions:
@@ -155,6 +155,13 @@ async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_send
     assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
 
 
+async def test_a_person_who_was_forgotten_gets_no_letter_by_it(database: Database) -> None:
+    await settled(database, Transition.FOUND, Proof.SEEN, "m1")
+    await query(database, "UPDATE job_recipients SET to_email = CONCAT('forgotten-', id, '@example.invalid')")
+    assert await give_back(database, await in_thread(database)) == 0
+    assert await query(database, "SELECT status FROM job_recipients") == [("sent",)]
+
+
 @pytest.mark.parametrize("came_back", ["limit notice", "bounce"])
 async def test_whoever_looks_for_its_next_sending_knows_the_message_that_came_back(
     database: Database, came_back: str
@@ -167,7 +174,7 @@ async def test_whoever_looks_for_its_next_sending_knows_the_message_that_came_ba
     await write(database, Outcome(again, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
-    assert (doubt.id, doubt.returned, doubt.known_message_id) == (answer.letter.id, frozenset({"m1"}), None)
+    assert (doubt.id, doubt.came_back, doubt.known_message_id) == (answer.letter.id, frozenset({"m1"}), None)
 
 
 @pytest.mark.parametrize("came_back", ["limit notice", "bounce"])

@@ -16,6 +16,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.in_doubt import in_doubt
 from tests.support.rows import query
 
 CANCEL = (
@@ -67,6 +68,26 @@ async def test_a_better_proof_stands(database: Database, proof: Proof) -> None:
 
 async def test_another_draft_disproves_nothing(database: Database) -> None:
     assert await take_back(database, await believed(database), draft="d2") is None
+    assert await query(database, "SELECT status FROM job_recipients") == [("sent",)]
+
+
+async def test_in_doubt_it_is_taken_back_once_and_makes_known_that_it_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt, words = await believed(database), list[str]()
+    with in_doubt(database, monkeypatch):
+        undone = await rescues(database).undo(
+            job=doubt.job_id, seq=doubt.seq, draft="d1", on_retry=lambda: words.append("goes on")
+        )
+    assert undone is not None
+    assert words == ["goes on"]
+    assert await query(database, "SELECT COUNT(*) FROM attempts WHERE event = 'undone'") == [(1,)]
+
+
+async def test_a_person_who_was_forgotten_gets_no_letter_by_it(database: Database) -> None:
+    doubt = await believed(database)
+    await query(database, "UPDATE job_recipients SET to_email = CONCAT('forgotten-', id, '@example.invalid')")
+    assert await take_back(database, doubt) is None
     assert await query(database, "SELECT status FROM job_recipients") == [("sent",)]
 
 
