@@ -26,6 +26,7 @@ from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.secrets import Secrets
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
@@ -133,6 +134,7 @@ class Faults:
     async def full_disk(self) -> None:
         async with self._database("mailerd_full", server=self.full) as database:
             key = await ApiKeys(database, timeout=5.0).create("test")
+            await Secrets(database, timeout=5.0).keys()  # as in a database that was used before its disk became full
         async with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
             await child.until(lambda log: "runner started" in log)
             await asyncio.to_thread(_fill, self.full)
