@@ -1,0 +1,14 @@
+"""What the rules have read is forgotten behind them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.house.source import tree
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _forget_the_syntax_of_all_files() -> Iterator[None]:
+    """Else every full garbage collection of the tests behind would walk over a million nodes, and hold up their loops."""
+    yield
+    tree.cache_clear()
