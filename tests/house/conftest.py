@@ -9,6 +9,6 @@ from tests.house.source import tree
 
 @pytest.fixture(scope="package", autouse=True)
 def _forget_the_syntax_of_all_files() -> Iterator[None]:
-    """Else every full garbage collection of the tests behind would walk over a million nodes, and hold up their loops."""
+    """Else each full garbage collection of the tests behind would walk over a million nodes, and hold up a loop."""
     yield
     tree.cache_clear()
