@@ -3,6 +3,9 @@
 The ids of the table come at the INSERT, and transactions commit in another order: a reader who goes by ids passes by
 what is committed late. So an event gets its place after its COMMIT, under the lock of the row that counts the places.
 However long a transaction stays open, its events come after those that were committed before, and hold up none of them.
+
+A server that takes over may lack the last commits of the one before. It gives no place again that a client may have
+seen: its places begin a leap further on. A client that goes on from a place in between has seen what is lost.
 """
 
 import json
@@ -16,15 +19,18 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
+from mailerd.store.db.writer_term import SINCE
 
 MAX_PAGE: Final = 1000
 """The most events of one page."""
 BATCH: Final = 500
 """The most events that get their places in one transaction."""
+LEAP: Final = 1_000_000
+"""Places that are passed over when another server gives them: more than events that it can lack."""
 
 _ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
-_LOCK: Final = "SELECT last FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
+_LOCK: Final = "SELECT last, server FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
 # Without a lock it sees one moment: if it sees an event, it sees all that were committed before that one was written,
 # and they have lower ids. A locking read sees each row at another moment.
 _SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
@@ -32,8 +38,9 @@ _SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE positio
 _LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
-_SET_LAST: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
+_SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
+_READ_LAST_UP_TO: Final = "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
 _READ_PAGE: Final = """
 SELECT position, uid, type, at, job_id, sender_email, data FROM events FORCE INDEX ({index})
  WHERE {sender}position > %s AND position <= %s{types} ORDER BY position LIMIT %s"""
@@ -44,10 +51,10 @@ _READ_PAGE_OF_SENDERS: Final = "SELECT * FROM ({each}) page ORDER BY position LI
 class UnknownPositionError(MailerdError):
     """A client has seen events that the database does not know: it has lost commits."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, before: int) -> None:
         super().__init__(
-            f"the last event has the id {last}: the database was restored from before the id that you name. "
-            f"Read on with after={last}, or compare from an earlier id"
+            f"the events behind id {before} that you have seen are lost: the database was restored, or another server "
+            f"has taken over without them. Read on with after={before}, and compare your state with the API's"
         )
 
 
@@ -101,7 +108,7 @@ class EventFeed:
         """The events behind `after`; of these types and senders only, where they are given.
 
         Raises:
-            UnknownPositionError: there is no such place yet.
+            UnknownPositionError: no event has this place, and none had it that was deleted by age.
             PrunedPositionError: there are no events directly behind it any more.
         """
         await self.number_new()
@@ -109,14 +116,14 @@ class EventFeed:
         async def work(cursor: Cursor) -> EventPage:
             await cursor.execute(_READ_LAST)
             last, _ = await cursor.fetchone()
-            if after > last:
-                raise UnknownPositionError(last)
             # The mark is read after the page: what is deleted between the two is missing in the page.
-            rows, ((_, pruned),) = await cursor.fetch_batch(
-                [_page(after, last, limit, types, senders), (_READ_LAST, ())]
+            rows, ((before,),), ((_, pruned),) = await cursor.fetch_batch(
+                [_page(after, last, limit, types, senders), (_READ_LAST_UP_TO, (after,)), (_READ_LAST, ())]
             )
             if 0 < after < pruned:
                 raise PrunedPositionError(pruned)
+            if after > max(before or 0, pruned):
+                raise UnknownPositionError(max(before or 0, pruned))
             events = [_event(row) for row in rows]
             return EventPage(events, events[-1].position if len(events) == limit else last)
 
@@ -148,15 +155,17 @@ async def number(cursor: Cursor) -> int:
     await cursor.execute(_LOCK)
     if (row := await cursor.fetchone()) is None:
         return 0
-    last = int(row[0])
+    last, server, here = int(row[0]), row[1], cursor.server.partition(SINCE)[0]
     await cursor.execute(_SELECT_NEW, (BATCH,))
     if not (new := tuple(id_ for (id_,) in await cursor.fetchall())):
         return 0
     await cursor.execute(_LOCK_FREE, (new,))
     if not (ids := [int(id_) for (id_,) in await cursor.fetchall()]):
         return 0
+    if server and here and server != here:
+        last += LEAP
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
-    await cursor.execute(_SET_LAST, (last + len(ids),))
+    await cursor.execute(_SET_LAST, (last + len(ids), here or server))
     return len(ids)
 
 

@@ -21,7 +21,7 @@ from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.webhooks import wanted
 
 BATCH: Final = 1000
-"""Places of the feed from which one transaction makes deliveries."""
+"""Events of the feed from which one transaction makes deliveries."""
 
 _READ_OWNERS: Final = "SELECT DISTINCT owner FROM webhooks WHERE state = 'on'"
 # Some endpoint asks for them, or did: then what was written for it is still there.
@@ -39,7 +39,10 @@ SELECT w.id, w.owner FROM webhooks w
                  WHERE d.webhook_id = w.id AND d.status = 'sending' AND d.lease_until <= UTC_TIMESTAMP(6)))"""
 # The endpoint's row is locked first by everybody. A daemon that has it, or that was stopped with it, is not waited for.
 _LOCK: Final = "SELECT position, types, senders FROM webhooks WHERE id = %s AND state = 'on' FOR UPDATE SKIP LOCKED"
-_READ_LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
+_READ_NEXT: Final = """
+SELECT last, (SELECT e.position FROM events e FORCE INDEX (position)
+               WHERE e.position > %s ORDER BY e.position LIMIT 1 OFFSET %s)
+  FROM event_positions WHERE id = 1"""
 _FAN_OUT: Final = """
 INSERT IGNORE INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
 SELECT %s, e.position, 'waiting', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM events e FORCE INDEX (position)
@@ -149,9 +152,9 @@ class WebhookQueue:
             if (row := await cursor.fetchone()) is None:
                 return False
             position, types, senders = row
-            await cursor.execute(_READ_LAST)
-            last = int((await cursor.fetchone())[0])
-            up_to = min(last, position + BATCH)
+            await cursor.execute(_READ_NEXT, (position, BATCH - 1))
+            last, full = await cursor.fetchone()
+            up_to = full or last
             condition, values = wanted(types, senders)
             await cursor.execute(_FAN_OUT.format(wanted=condition), (id_, position, up_to, *values))
             await cursor.execute(_SET_POSITION, (up_to, id_, position))

@@ -67,7 +67,7 @@ TEXTS: Final = {
     "the key's rate, or too many bad keys from this address; again after `Retry-After`": "超过密钥的速率，或来自此地址的错误密钥过多；请在 `Retry-After` 之后重试",
     "the body is larger than it may be; one letter that is too large is an `invalid_request`": "请求体超过允许的大小；单封邮件过大时为 `invalid_request`",
     "the API key is missing, unknown or revoked": "缺少 API 密钥、密钥未知或已吊销",
-    "the feed of events does not go so far: the database was restored": "事件源没有到达此处：数据库曾被恢复",
+    "events that you have seen are lost: the database was restored, or another server took over": "您见过的事件已丢失：数据库曾被恢复，或由另一台服务器接管",
     "the body is compressed": "请求体被压缩",
     "a post of this job is refused (422): none of its recipients is good": "提交此任务会被拒绝（422）：没有一个收件人有效",
     "{bad} of its {total} recipients {it} bad": "{total} 个收件人中有 {bad} 个有误",

@@ -64,7 +64,7 @@ TEXTS: Final = {
     "{names} took writes at once, and {silent} has not answered since": "{names} 曾同时接受写入，而 {silent} 此后一直没有应答",
     "the connection was closed: {error}": "连接已关闭：{error}",
     "no server takes writes ({said})": "没有服务器接受写入（{said:text}）",
-    "the last event has the id {last}: the database was restored from before the id that you name. Read on with after={last2}, or compare from an earlier id": "最后一个事件的编号为 {last}：数据库是从您所给编号之前的备份恢复的。请从 after={last2} 继续读取，或从更早的编号开始比对",
+    "the events behind id {before} that you have seen are lost: the database was restored, or another server has taken over without them. Read on with after={before2}, and compare your state with the API's": "您见过的编号 {before} 之后的事件已丢失：数据库曾被恢复，或由缺少这些事件的另一台服务器接管。请从 after={before2} 继续读取，并用 API 的状态与您的状态比对",
     "read events": "读取事件",
     "look for new events": "查找新事件",
     "number events": "为事件编号",

@@ -7,6 +7,7 @@ from typing import Final
 from tests.chaos.mutation import Mutation
 
 _FEED: Final = "tests/store/test_event_feed.py::"
+_LOST: Final = "tests/webhooks/test_lost_commits.py::"
 OF_EVENTS: Final = (
     Mutation(
         "places are given without the lock of the row that counts them",
@@ -39,9 +40,37 @@ OF_EVENTS: Final = (
     Mutation(
         "a restored database is passed over",
         "mailerd/store/event_feed.py",
-        "if after > last:",
+        "if after > max(before or 0, pruned):",
         "if after < 0:",
         _FEED + "test_a_database_that_was_restored_from_before_is_told_and_not_passed_over",
+    ),
+    Mutation(
+        "a client that has seen what a failover has lost is led past it",
+        "mailerd/store/event_feed.py",
+        "if after > max(before or 0, pruned):",
+        "if after > last:",
+        _LOST + "test_a_client_that_has_seen_what_is_lost_is_told",
+    ),
+    Mutation(
+        "a server that takes over gives places of the feed again",
+        "mailerd/store/event_feed.py",
+        "if server and here and server != here:",
+        "if server == here == '':",
+        _LOST + "test_a_server_that_takes_over_gives_no_place_again",
+    ),
+    Mutation(
+        "the same server leaps whenever it is started",
+        "mailerd/store/event_feed.py",
+        "cursor.server.partition(SINCE)[0]",
+        "cursor.server",
+        _LOST + "test_a_server_is_the_same_whenever_it_was_started",
+    ),
+    Mutation(
+        "webhooks walk over every place of a leap",
+        "mailerd/store/webhook_queue.py",
+        "up_to = full or last",
+        "up_to = min(last, position + BATCH)",
+        _LOST + "test_webhooks_get_every_event_across_the_leap_in_a_few_transactions",
     ),
     Mutation(
         "a failed letter of a batch has no event",

@@ -381,11 +381,13 @@ CREATE TABLE IF NOT EXISTS events (
   KEY at (at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- The last place of the feed that was given, and the last that was deleted by age: one row.
+-- The last place of the feed that was given, the last that was deleted by age, and the server that gave places last: one
+-- row. A server that takes over begins a leap further on (store/event_feed.py).
 CREATE TABLE IF NOT EXISTS event_positions (
   id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
   last BIGINT UNSIGNED NOT NULL,
-  pruned BIGINT UNSIGNED NOT NULL DEFAULT 0
+  pruned BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  server VARCHAR(300) NOT NULL DEFAULT ''
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
