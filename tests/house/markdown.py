@@ -27,6 +27,11 @@ class Block:
         return "\n".join(line for line in lines if line.strip())
 
 
+def spans(text: str) -> list[str]:
+    """What stands between single backticks."""
+    return [found["code"] for found in _SPAN.finditer(text)]
+
+
 class Paper:
     """One file of Markdown."""
 
@@ -56,9 +61,15 @@ class Paper:
         return [found["target"] for found in _LINK.finditer(self.prose)]
 
     @property
+    def sections(self) -> list[tuple[str, str]]:
+        """Its headings, each with the prose and the tables below it."""
+        parts = _HEADING.split(self.prose)
+        return list(zip(parts[2::3], parts[3::3], strict=True))
+
+    @property
     def spans(self) -> list[str]:
         """What stands between single backticks."""
-        return [found["code"] for found in _SPAN.finditer(self.prose)]
+        return spans(self.prose)
 
     def commands(self, program: str) -> Iterator[list[str]]:
         """The words after `program`, wherever it is called: in blocks of bash and between backticks."""

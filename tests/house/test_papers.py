@@ -19,7 +19,7 @@ from mailerd.cli import app, lazy_group
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey
-from tests.house.markdown import Paper
+from tests.house.markdown import Paper, spans
 from tests.house.source import ROOT, functions, imports, modules
 from tests.support.rendering import rendering
 
@@ -265,6 +265,18 @@ def test_a_chinese_guide_has_the_sections_and_the_commands_of_the_english_one(na
     assert len(re.findall("^## ", chinese.text, re.MULTILINE)) == len(re.findall("^## ", english.text, re.MULTILINE))
     assert list(chinese.commands("mailerd")) == list(english.commands("mailerd"))
     assert [block.body for block in chinese.blocks] == [block.body for block in english.blocks]
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_each_section_of_a_chinese_guide_names_and_lists_what_the_english_one_does(name: str) -> None:
+    english, chinese = Paper(ROOT / f"docs/{name}.md"), Paper(ROOT / f"docs/{name}.zh-CN.md")
+    for (title, ours), (_, theirs) in zip_longest(english.sections, chinese.sections):
+        assert set(spans(ours)) <= set(spans(theirs)), f"{chinese.path.name}: {title}"
+        assert rows(ours) == rows(theirs), f"{chinese.path.name}: {title}"
+
+
+def rows(text: str) -> int:
+    return len(re.findall(r"^\|", text, re.MULTILINE))
 
 
 VAGUE = re.compile(
