@@ -259,7 +259,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     runner = Runner(
         claims=claims, counts=records, delivery=delivery, in_flight=in_flight, breaker=breaker, progress=progress,
         clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval,
-        semaphore=gmail.semaphore, heartbeats=heartbeats,
+        semaphore=gmail.semaphore, job_changed=recorder.job_changed, heartbeats=heartbeats,
     )  # fmt: skip
     limited_gmail = _limited(claims, gmail, max_wait=_MAX_CHECK_WAIT)
     recovery = _recovery(

@@ -102,6 +102,8 @@ class Claim:
     """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
     alone: int | None = None
     """A recipient that is due and may have crashed several daemons: it was left, and is to be claimed by itself."""
+    exhausted: tuple[str, ...] = ()
+    """Jobs of which no letter waits any more and none was taken: they may have ended, as where everybody opted out."""
 
 
 @dataclass(frozen=True)

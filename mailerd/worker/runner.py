@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
@@ -64,6 +64,8 @@ class Runner:
     daemon_id: str
     poll_interval: float
     semaphore: LetterSemaphore
+    job_changed: Callable[[str], None]
+    """Checks whether a job has ended."""
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
@@ -168,6 +170,8 @@ class Runner:
         if claim is not None:
             self.in_flight.add(claim, asked_at=asked_at)
             self.semaphore.add(claim.letters)
+            for job in claim.exhausted:
+                self.job_changed(job)
             begun = self._announce_jobs(claim)
             for letter in claim.letters:
                 letters.create_task(self._deliver(letter))

@@ -44,4 +44,11 @@ OF_OPT_OUT: Final = (
         "frozenset({Transition.RELEASED})",
         _DAEMON + "test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends",
     ),
+    Mutation(
+        "a job whose people have all opted out waits for the search for what a death has left",
+        "mailerd/store/queue/select_letters.py",
+        "next_at[selection.job.id] is None and not selection.letters",
+        "False",
+        "tests/daemon/test_suppression.py::test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim",
+    ),
 )

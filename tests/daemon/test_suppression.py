@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.clock import new_id
 from mailerd.config import Settings
 from mailerd.core.models import Handover, Outcome, WriteResult
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault
 from mailerd.store.db.database import Database
+from mailerd.store.jobs import Jobs
+from mailerd.store.new_job import NewJob, NewRecipient
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from mailerd.worker.recorder import Recorder
@@ -53,6 +57,23 @@ async def test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends(
     assert google.drafts() == []
     assert await query(database, "SELECT SUM(letters) FROM sender_hours") == [(1,)]
     assert len(heard.of("letter_suppressed")) == 1
+
+
+async def test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(_: RecoveryQueries) -> list[str]:  # the search every 30 s, which finds what a death has left
+        return []
+
+    monkeypatch.setattr(RecoveryQueries, "unfinished_jobs", none)
+    out = NewRecipient(ADA, None, None, "the address is suppressed: unsubscribed", suppressed=True)
+    job = NewJob(id=new_id(), sender_email="me@example.com", subject="Hello", text="Dear", recipients=[out])
+    async with running(known, heard):
+        await Jobs(database, timeout=5).accept(job)
+        finished = await heard.wait_for("job_finished")
+    assert (finished["job"], finished["cancelled"]) == (job.id, 1)
+    assert await query(database, "SELECT status FROM jobs") == [("completed",)]
+    assert google.sent == []
 
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])

@@ -39,6 +39,7 @@ class Place:
         self.record.set()
         self.over = False
         self.heard = Heard()
+        self.changed: list[str] = []
         clock, events = Clock(), RunnerEvents(self.heard)
         self.in_flight = InFlight(
             cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events
@@ -49,7 +50,7 @@ class Place:
             claims=it, counts=it, delivery=it, in_flight=self.in_flight,
             breaker=CircuitBreaker(clock=clock, events=events),
             progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0,
-            semaphore=self.semaphore,
+            semaphore=self.semaphore, job_changed=self.changed.append,
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
 

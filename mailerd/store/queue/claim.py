@@ -55,6 +55,7 @@ class _ClaimBuilder:
     letters: list[ClaimedRecipient] = field(default_factory=list)
     jobs: dict[str, ClaimedJob] = field(default_factory=dict)
     alone: int | None = None
+    exhausted: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -72,6 +73,8 @@ class _ClaimBuilder:
         self.alone = self.alone or selection.alone
         if selection.letters:
             self.jobs[selection.job.id] = selection.job
+        if selection.exhausted:
+            self.exhausted.append(selection.job.id)
 
 
 @dataclass
@@ -160,7 +163,9 @@ class Claims:
             await self.replay_log.check_claimed(cursor, taken.letters)
         letters = await suppressed.mark(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
-        return Claim(token, tuple(letters), tuple(taken.jobs.values()), next_in, taken.alone)
+        return Claim(
+            token, tuple(letters), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
+        )
 
     async def claim_alone(self, recipient: int) -> Claim:
         """Take this letter, which may have crashed several daemons, and no other; none if it may not go now.

@@ -86,6 +86,8 @@ class JobSelection:
     letters: list[ClaimedRecipient] = field(default_factory=list)
     alone: int | None = None
     """A recipient of this job that is due and was not taken, since it is to be claimed alone."""
+    exhausted: bool = False
+    """Whether no letter of this job waits any more, and none was taken."""
 
 
 async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
@@ -183,6 +185,8 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
             if crashes >= ALONE_AFTER and now is not None and due_at <= now:
                 by_job[job].alone = id_
                 next_at[job] = now + _ALONE_DELAY
+    for selection in selections:
+        selection.exhausted = next_at[selection.job.id] is None and not selection.letters
     began = tuple(selection.job.id for selection in selections if selection.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _END_JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
