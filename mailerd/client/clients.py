@@ -108,12 +108,13 @@ class Client:
         return self._send(calls.retry(job_id, only, kind))
 
     def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
-        """The job, once nothing of it is open; raises TimeoutError after `within` seconds."""
+        """The job, once nothing of it is open; raises TimeoutError after `within` seconds, RuntimeError once closed."""
         until = None if within is None else time.monotonic() + within
         while not calls.is_finished(job := self.get_job(job_id)):
             if until is not None and time.monotonic() + POLL_INTERVAL > until:
                 raise TimeoutError(f"job {job_id} is {job['status']}, and not finished within {within:g} s")
-            self._closed.wait(POLL_INTERVAL)
+            if self._closed.wait(POLL_INTERVAL):
+                raise RuntimeError(f"the client was closed; job {job_id} is {job['status']}, and not finished")
         return job
 
     def events(self, *, after: int = 0, types: Sequence[str] = (), follow: float | None = None) -> Iterator[Event]:

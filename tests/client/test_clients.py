@@ -169,6 +169,16 @@ async def test_a_client_that_is_closed_waits_no_longer(place: Place) -> None:
     assert await asyncio.wait_for(following, 60) == []
 
 
+async def test_a_wait_for_a_job_ends_with_the_client(place: Place) -> None:
+    client, tomorrow = Client(place.url, key=place.key), datetime.now(UTC) + timedelta(days=1)
+    job = await asyncio.to_thread(client.create_job, a_job("ada@example.org", send_at=tomorrow))
+    waiting = asyncio.create_task(asyncio.to_thread(client.wait_until_finished, job["job_id"]))
+    await place.heard.wait_for("request_answered", times=2)
+    client.close()
+    with pytest.raises(RuntimeError, match=f"the client was closed; job {job['job_id']} is queued"):
+        await asyncio.wait_for(waiting, 60)
+
+
 @pytest.mark.parametrize(
     "url, key", [("127.0.0.1:5000", "k"), ("ftp://h", "k"), ("http://h", ""), ("http://h", "a\nb")]
 )
