@@ -12,6 +12,7 @@ from mailerd.core.models import Handover, Outcome
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
+from mailerd.store import job_actions
 from mailerd.store.audit import audit
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -25,7 +26,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
-from tests.support.rows import post, query
+from tests.support.rows import numbers, post, query
 
 __all__ = ["one"]
 MINUTE = timedelta(minutes=1)
@@ -194,3 +195,24 @@ async def test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for(
     assert await undo(database, job=answer.letter.job_id, seq=0, draft="d1", by="D2") is not None
     await write(database, answer)
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", "m1")]
+
+
+async def test_a_retry_of_bounces_reads_no_more_of_the_log_than_their_letters(database: Database) -> None:
+    """Before MariaDB 11.1 and MySQL 8.0.21 no UPDATE had these two; a log of a year took longer than any request."""
+    job = await post(database, recipients=9)
+    await query(database, "UPDATE job_recipients SET status = 'sent', fate = 'bounced', fate_kind = 'soft'")
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
+        f"SELECT seq, 1, REPEAT('0', 26), REPEAT('0', 26), 'sent', 1, UTC_TIMESTAMP(6) FROM {numbers(3)}",
+    )
+    await query(database, "ANALYZE TABLE attempts, job_recipients")
+
+    async def explain(cursor: Cursor) -> list[tuple[str, str]]:
+        await cursor.execute("SET SESSION optimizer_switch = 'semijoin=off,materialization=off'")
+        await cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {job_actions._FORGET_MESSAGE_IDS}", (job, ("soft",)))
+        names = [column[0] for column in cursor._driver.description]
+        rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+        return [(row["type"], row["key"]) for row in rows if row["table"] in {"a", "attempts"}]
+
+    assert await database.transaction(explain, what="explain") == [("ref", "event_of_claim")]
