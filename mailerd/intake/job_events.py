@@ -91,5 +91,6 @@ def is_over(job: Job) -> bool:
 
 
 def event_id(job: Job) -> str:
-    """A short form of what an event shows."""
-    return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values())
+    """A short form of what an event shows; the end differs from the event before it, also where no count does."""
+    end = "-end" if is_over(job) else ""
+    return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values()) + end

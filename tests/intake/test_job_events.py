@@ -86,6 +86,27 @@ async def test_a_dropped_connection_is_taken_up_again_and_nothing_comes_twice(si
         assert '"sent":3' in told["data"]
 
 
+@pytest.mark.parametrize("reconnects", [False, True])
+async def test_the_end_of_a_cancelled_job_is_told_though_its_last_letter_ended_before(
+    site: Site, *, reconnects: bool
+) -> None:
+    """The letters are settled in one transaction, and the job is finished in another one, up to half a minute later."""
+    job_id = await posted(site)
+    await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at")
+    await site.rows("UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
+    async with stream(site, job_id) as response:
+        told = await event(response)
+        assert told["event"] == "progress"
+        if reconnects:
+            response.close()
+        await site.rows("UPDATE jobs SET finished_at = created_at")
+        rest = b"" if reconnects else await asyncio.wait_for(response.content.read(), 60)
+    if reconnects:
+        async with stream(site, job_id, told["id"]) as response:
+            rest = await asyncio.wait_for(response.content.read(), 60)
+    assert b"event: finished" in rest
+
+
 async def test_many_who_watch_a_job_ask_the_database_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.3)
     job_id = await posted(site)
