@@ -221,6 +221,7 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     first = tr(f"{letters} of its sender goes first") if before == 1 else tr(f"{letters} of its sender go first")
     if queue.before.get(story.id, 0) >= MAX_BEFORE:
         first, at = tr(f"more than {MAX_BEFORE:,} letters of its sender go first"), None
+    at = at and max(at, story.due_at)
     when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be computed")
     return first, tr(f"its own turn is {when}, if nothing else holds it.")
 
@@ -238,7 +239,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         repair=mended,
     )
     if reason:
-        return reason, _after_hold(story, mended)
+        return reason, _after_hold(story, queue, mended)
     if line := _in_line(story, queue):
         return line
     if story.sender_turn and story.sender_turn > story.now:
@@ -252,15 +253,19 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
     )
 
 
-def _after_hold(story: RecipientHistory, mended: str | None) -> str:
+def _after_hold(story: RecipientHistory, queue: Queue, mended: str | None) -> str:
     """What happens to a letter that a pause or its time holds."""
     if story.job_status is JobStatus.PAUSED:
         return tr("nothing, until the job is resumed.")
     if mended:
+        if story.due_at > story.now:
+            return tr(f"it goes when that is done, and not before {moment(story.due_at)}.")
         return tr("it goes when that is done. Until then one letter is tried each minute.")
+    if story.paused_until == FOREVER:
+        return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
+    if line := _in_line(story, queue):
+        return line[1]
     if story.paused_until and story.paused_until >= story.due_at:
-        if story.paused_until == FOREVER:
-            return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
         return tr(f"it is tried in {span(story.paused_until - story.now)}.")
     return tr(f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.")
 

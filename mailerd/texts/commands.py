@@ -110,6 +110,7 @@ TEXTS: Final = {
     "it is claimed by the next daemon that looks.": "由下一个查找邮件的守护进程认领。",
     "nothing, until the job is resumed.": "没有动作，直到任务被恢复。",
     "it goes when that is done. Until then one letter is tried each minute.": "处理完成后发送。在此之前每分钟尝试一封邮件。",
+    "it goes when that is done, and not before {due_at}.": "处理完成后发送，且不早于 {due_at:time}。",
     "nothing, until it is resumed: `mailerd senders resume {sender}`.": "没有动作，直到被恢复：`mailerd senders resume {sender}`。",
     "it is tried in {it}.": "{it:span}后尝试。",
     "it is sent in {it}, if nothing else holds it.": "{it:span}后发送，如果没有其他阻碍。",

@@ -172,6 +172,43 @@ async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -
     assert "150" not in await shop.say("explain", str(first))
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 30 SECOND, pause_cause = 'throttled'",
+        "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 30 SECOND",
+    ],
+)
+async def test_a_letter_in_the_middle_of_a_job_that_is_held_knows_its_time_too(shop: Shop, held: str) -> None:
+    shop.config.write_text(shop.config.read_text().replace("units_per_minute = 0", "units_per_minute = 6000"))
+    await post(shop.database, recipients=300)
+    [(first,)] = await query(shop.database, "SELECT MIN(id) FROM job_recipients")
+    await query(shop.database, held)
+    said = await shop.say("explain", str(first + 150))
+    assert re.search(f"Now: waiting: ({ME} is paused until|not due before) ", said), said
+    at = re.search(r"its own turn is about (\S+ \S+) UTC", said)
+    assert at is not None, said
+    [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), %s)", at[1])
+    assert 175 < off < 205, "half a minute, and then 53.4 a minute"
+    said = await shop.say("explain", str(first))
+    assert re.search(r"Next, if a daemon starts now: it is (tried|sent) in \d\d s", said), said
+
+
+async def test_a_letter_that_was_put_off_goes_not_before_its_time_though_few_go_first(shop: Shop) -> None:
+    await post(shop.database, recipients=3)
+    [(last,)] = await query(shop.database, "SELECT MAX(id) FROM job_recipients")
+    await query(
+        shop.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR WHERE id = %s", last
+    )
+    at = re.search(r"its own turn is about (\S+ \S+) UTC", await shop.say("explain", str(last)))
+    assert at is not None
+    [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(MINUTE, UTC_TIMESTAMP(), %s)", at[1])
+    assert 178 <= off <= 180
+    await query(shop.database, REVOKED)
+    said = await shop.say("explain", str(last))
+    assert re.search(r"it goes when that is done, and not before 2\S+ \S+ UTC\.", said), said
+
+
 async def test_letters_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
