@@ -120,7 +120,8 @@ class Pool:
         committing = phase.name == "commit"
         if errno in error_codes.FULL:
             self._events.database_full(what=what, errno=errno)
-        away = errno in error_codes.AWAY or (not refused and phase.name != "queue")
+        # Whatever the server says at the log-in: there is no connection, and nothing can be stored.
+        away = errno in error_codes.AWAY or phase.name == "connect" or (not refused and phase.name != "queue")
         kind = DatabaseAwayError if away else DatabaseError
         failure = kind(
             what,

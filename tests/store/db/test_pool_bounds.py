@@ -231,6 +231,27 @@ async def test_a_refused_log_in_is_loud_and_not_repeated(
         assert pool.connections == 0
 
 
+async def test_a_user_that_is_locked_out_has_no_database_until_it_is_let_in_again(
+    mariadb: Server, database_url: str, heard: Heard
+) -> None:
+    """Other numbers than a wrong password's: what waits to be recorded must not be dropped for them."""
+    name = URL(database_url).path.strip("/")
+    address: dict[str, Any] = {"host": "127.0.0.1", "port": mariadb.port, "password": mariadb.password}
+    admin = pymysql.connect(user="admin", autocommit=True, **address)
+    with admin, admin.cursor() as cursor:
+        cursor.execute(f"CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{mariadb.password}' ACCOUNT LOCK")
+        try:
+            cursor.execute(f"GRANT ALL PRIVILEGES ON {name}.* TO '{name}'@'127.0.0.1'")
+            async with pooled(str(URL(database_url).with_user(name)), heard) as pool:
+                error, _ = await failure(pool)
+                assert (type(error), error.phase, error.in_doubt) == (DatabaseAwayError, "connect", False)
+                assert "locked" in str(error)
+                cursor.execute(f"ALTER USER '{name}'@'127.0.0.1' ACCOUNT UNLOCK")
+                assert await pool.transaction(one, what="test") == 1
+        finally:
+            cursor.execute(f"DROP USER '{name}'@'127.0.0.1'")
+
+
 async def test_a_commit_whose_answer_is_lost_is_in_doubt_and_goes_on(
     proxy: Proxy, url: str, database_url: str, heard: Heard
 ) -> None:
