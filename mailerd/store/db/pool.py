@@ -31,6 +31,8 @@ _WORK_ERRORS: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
+NO_LIMIT: Final = (1 << 64) - 1
+"""The rows of a SELECT that the servers take for unlimited."""
 MAX_AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that a moved address is resolved again."""
 
@@ -262,6 +264,8 @@ class Pool:
             f"SET SESSION time_zone = '+00:00', net_write_timeout = 10, "
             f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
             "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+            # Limits that a host sets for its customers would refuse statements, or leave out rows without a word.
+            f"sql_big_selects = 1, sql_safe_updates = 0, sql_select_limit = {NO_LIMIT}, "
         )
         if "mariadb" in version.lower():
             # idle_transaction_timeout ends the locks of a daemon that has vanished from the network

@@ -21,6 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
 from tests.support.own_time import own_time
 from tests.support.proxy import Proxy
+from tests.support.read_only import as_admin
 
 BUSY = "SELECT BENCHMARK(4000000000, SHA2('x', 512))"
 """A statement that does not notice that its client has gone, unlike SLEEP; max_statement_time would end it."""
@@ -78,6 +79,24 @@ async def test_every_connection_has_the_session_that_the_sql_relies_on(pool: Poo
     expected = ("READ-COMMITTED", "+00:00", 2, 4, idle, 10, 8.0, 10, mode, "utf8mb4")
     assert {session[:-1] for session in seen} == {expected}
     assert len({session[-1] for session in seen}) == 4
+
+
+async def test_limits_that_the_server_sets_for_its_users_neither_refuse_a_statement_nor_leave_out_rows(
+    database_url: str, heard: Heard, mariadb: Server
+) -> None:
+    given = {"sql_big_selects": (0, 1), "max_join_size": (2, (1 << 64) - 1), "sql_select_limit": (2, (1 << 64) - 1),
+             "sql_safe_updates": (1, 0)}  # fmt: skip
+    for name, (limit, _) in given.items():
+        as_admin(mariadb, f"SET GLOBAL {name} = {limit}")
+    pool = Pool(DatabaseSettings(url=database_url), events=StoreEvents(heard))
+    try:
+        create = "CREATE TABLE many (id INT PRIMARY KEY, v INT NOT NULL) ENGINE=InnoDB"
+        await rows(pool, create, "INSERT INTO many VALUES (1, 0), (2, 0), (3, 0)", "UPDATE many SET v = 1")
+        assert await rows(pool, "SELECT id FROM many WHERE v = 1") == [(1,), (2,), (3,)]
+    finally:
+        await pool.close()
+        for name, (_, default) in given.items():
+            as_admin(mariadb, f"SET GLOBAL {name} = {default}")
 
 
 async def test_a_row_that_matched_counts_though_nothing_in_it_changed(pool: Pool) -> None:
