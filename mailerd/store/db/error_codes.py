@@ -21,6 +21,7 @@ RETRY: Final = frozenset({
     1053,  # server shutdown in progress
     1105,  # Vitess, TiDB: unknown error
     1114,  # table is full
+    1142, 1143,  # a privilege was taken away
     1156, 1835,  # packets out of order, malformed: out of step
     1158, 1159, 1160, 1161,  # network trouble
     1180,  # error during COMMIT
@@ -33,6 +34,7 @@ RETRY: Final = frozenset({
     1598,  # the binary log cannot be written: the server ends itself, and decides when it is back (MySQL)
     1614,  # XA rolled back
     1637,  # too many active transactions (undo full)
+    1665,  # binlog_format was set to STATEMENT
     1792,  # read-only transaction
     1836,  # running in read-only mode
     1927,  # connection was killed (MariaDB)
@@ -50,22 +52,24 @@ RETRY: Final = frozenset({
     4031,  # disconnected by the server for inactivity
     6400,  # offline mode, with its reason (MySQL 9)
     8022, 9007,  # TiDB
+    9001,  # ProxySQL: it reaches no server
 })  # fmt: skip
 """Another try of the whole transaction can help."""
 
 DROP: Final = frozenset({
     1015, 1036, 1047, 1053, 1180, 1290, 1598, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
     3781, 3782, 3783, 3796, 3797, 3798, 3799,
+    1142, 1143, 1665,  # a session keeps the privileges and the binlog_format that it began with
     1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
 })  # fmt: skip
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
 
-DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169})
+DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
 """Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
 AWAY: Final = frozenset({
     1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
-    3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400,
+    3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
 """Nothing can be stored at the moment."""

@@ -8,6 +8,7 @@ from typing import Any
 import pymysql
 import pytest
 from pymysql.err import MySQLError
+from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -37,14 +38,15 @@ TABLE = {
     **dict.fromkeys((1040, 1203, 1226), (AGAIN, AWAY, KEEP)),  # they come before there is a connection to drop
     **dict.fromkeys((1290, 1015, 1036, 1792, 1836, 3032, 3989, 6400), (AGAIN, AWAY, DROP)),
     **dict.fromkeys((1047, 1598, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799), (AGAIN, AWAY, DROP)),
-    1180: (AGAIN, HERE, DROP),
+    **dict.fromkeys((1180, 1142, 1143, 1665), (AGAIN, HERE, DROP)),
+    9001: (AGAIN, AWAY, KEEP),
     **dict.fromkeys((1105, 8022, 9007), (AGAIN, HERE, KEEP)),
     **dict.fromkeys((1021, 1114, 1637), (AGAIN, HERE, KEEP)),
     **dict.fromkeys((1156, 1158, 1159, 1160, 1161, 1835), (AGAIN, HERE, DROP)),
     **dict.fromkeys((1062, 1153, 1054, 1064, 1146, 1265, 1298, 3819, 4025, 1366, 1406), (NEVER, HERE, KEEP)),
     **dict.fromkeys((1044, 1045, 1049), (NEVER, AWAY, KEEP)),
 }
-DOUBTFUL = {1053, 1105, 1180, 1317, 1598, 1927, 3169}
+DOUBTFUL = {1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001}
 """As an answer to COMMIT these leave it open whether it was done."""
 
 
@@ -256,3 +258,21 @@ def test_a_number_is_found_only_where_the_driver_puts_it() -> None:
     assert error_codes.number(MySQLError(1213, "Deadlock")) == 1213
     assert error_codes.number(MySQLError("Packet sequence number wrong")) == 0
     assert error_codes.number(MySQLError()) == 0
+
+
+async def test_a_privilege_that_is_given_back_counts_at_once(mariadb: Server, database_url: str, heard: Heard) -> None:
+    """A session keeps those that it began with, and a connection lives for a quarter of an hour."""
+    name = URL(database_url).path.strip("/")
+    with admin(mariadb) as cursor:
+        cursor.execute(f"CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{mariadb.password}'")
+        cursor.execute(f"GRANT CREATE, SELECT ON {name}.* TO '{name}'@'127.0.0.1'")
+        pool = Pool(DatabaseSettings(url=str(URL(database_url).with_user(name))), events=StoreEvents(heard))
+        try:
+            await run(pool, "CREATE TABLE given (id INT PRIMARY KEY) ENGINE=InnoDB")
+            error = await refusal(pool, "INSERT INTO given VALUES (1)")
+            assert (error.errno, error.retry) == (1142, True)
+            cursor.execute(f"GRANT INSERT ON {name}.* TO '{name}'@'127.0.0.1'")
+            await run(pool, "INSERT INTO given VALUES (1)")
+        finally:
+            await pool.close()
+            cursor.execute(f"DROP USER '{name}'@'127.0.0.1'")
