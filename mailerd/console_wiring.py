@@ -124,10 +124,13 @@ def _lend(services: Services, intake: Intake) -> None:
         with _plainly():
             return await intake.auth.check_secret(request, secret)
 
+    def is_logged(request: web.Request) -> bool:
+        return intake.strangers.logs_request(intake.client_address.address(request))
+
     services.lent = Lent(
         check_key=check_key, count_request=count_request,
         count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
-        address=intake.client_address.address, posting=posting, render=render, results=results,
+        address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
         stream_place=_place(intake.shares.streams.place), download_place=_place(intake.shares.downloads.place),
         webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
     )  # fmt: skip

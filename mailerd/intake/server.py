@@ -127,7 +127,7 @@ class Intake:
         self._forecast = forecast
         self._senders = senders
         self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
-        self._strangers = strangers = StrangerLog(events=events, clock=clock)
+        self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
         self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
         self._lookup = JobLookup(auth=self.auth, jobs=self._jobs)
@@ -177,7 +177,7 @@ class Intake:
         executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
             self.renderer = renderer
-            with server_log(self._events, self._strangers) as logger:
+            with server_log(self._events, self.strangers) as logger:
                 runner = web.AppRunner(
                     self._application(executor, renderer),
                     handle_signals=False,
@@ -206,7 +206,7 @@ class Intake:
             await site.stop()
         await asyncio.sleep(_LINGER_SECONDS)
         await runner.cleanup()
-        self._strangers.log_summary()
+        self.strangers.log_summary()
         if listened:
             self._events.intake_stopped()
 

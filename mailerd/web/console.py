@@ -124,7 +124,9 @@ class Console:
         return answer
 
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
-        self._services.events.console_refused(reason=reason, address=self._services.intake.address(request))
+        intake = self._services.intake
+        if intake.is_logged(request):
+            self._services.events.console_refused(reason=reason, address=intake.address(request))
         return web.Response(text=text + "\n", status=status, headers=guards.HEADERS)
 
     def _signed_in(self, page: Page) -> Handler:

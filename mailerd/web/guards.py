@@ -73,8 +73,11 @@ def is_own_request(request: web.Request) -> bool:
         return True
     if site := request.headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
-    origin = urlsplit(request.headers.get("Origin", ""))
-    return bool(origin.netloc) and origin.netloc.lower() == request.host.lower()
+    try:
+        origin = urlsplit(request.headers.get("Origin", "")).netloc
+    except ValueError:
+        return False
+    return bool(origin) and origin.lower() == request.host.lower()
 
 
 def cookie_name(request: web.Request) -> str:

@@ -90,6 +90,8 @@ class Lent:
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
     """The address that a request comes from."""
+    is_logged: Callable[[web.Request], bool]
+    """Whether the log tells of a stranger's request: of some each minute, and of the others their number."""
     posting: Callable[[web.Request, ApiKey], AbstractAsyncContextManager[PostBody]]
     """A key's places for a request whose form becomes a job, and what posts it; RefusedError: it holds its share."""
     render: Callable[[Template, Sequence[RecipientData], str], Awaitable[Sequence[Rendered]]]

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from mailerd.intake.server_log import PER_MINUTE
 from mailerd.store.api_keys import Permission
 from mailerd.web import forms, live
 from mailerd.web.guards import COOKIE
@@ -104,7 +105,7 @@ async def test_a_name_that_is_not_ours_is_refused_since_it_may_be_rebound(
 
 @pytest.mark.parametrize("headers", [
     {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
-    {"Origin": "http://evil.example"}, {"Origin": "null"}, {},
+    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://["}, {},
 ])  # fmt: skip
 async def test_a_form_of_another_page_changes_nothing(site: ConsoleSite, headers: dict[str, str]) -> None:
     browser, job = await site.signed_in(), await post(site.database)
@@ -116,6 +117,18 @@ async def test_a_form_of_another_page_changes_nothing(site: ConsoleSite, headers
         assert answer.status == 403
     assert await states(site.database, job) == {"waiting": 3}
     assert site.heard.of("console_refused")
+    assert not site.heard.of("request_failed")
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_whoever_is_refused_often_does_not_fill_the_log(site: ConsoleSite, headers: dict[str, str]) -> None:
+    many, stranger = 2 * PER_MINUTE, site.visitor()
+    for _ in range(many):
+        async with stranger.post("/logout", headers=headers) as answer:
+            assert answer.status in {403, 421}
+    assert PER_MINUTE <= len(site.heard.of("console_refused")) <= PER_MINUTE + 30
+    assert len(site.heard.of("request_answered")) == len(site.heard.of("console_refused"))
+    assert len(site.heard.of("stranger_answered")) == many - len(site.heard.of("request_answered"))
 
 
 async def test_a_browser_that_says_only_its_origin_may_change_things(site: ConsoleSite) -> None:
