@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mailerd.core.texts import Language
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import CODES, cut
 from mailerd.intake.http_responses import json_response
@@ -35,10 +36,16 @@ class DocsEndpoints:
         self._library = library
         self._renderer = renderer
         self._executor = executor
+        self._pages: dict[Language, str] = {}
+        """By the language: they need no key, so each is made once."""
 
     @cached_property
     def _document(self) -> dict[str, Any]:
         return document()
+
+    @cached_property
+    def _json(self) -> str:
+        return json.dumps(self._document)
 
     def pages(self) -> dict[str, Handler]:
         """The pages by their paths."""
@@ -50,12 +57,14 @@ class DocsEndpoints:
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """The document."""
-        return web.json_response(self._document, headers=_SAFE)
+        return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
 
     async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The document as a page."""
+        if (html := self._pages.get(language())) is None:
+            html = self._pages[language()] = page(self._document)
         headers = {**_SAFE, "Vary": "Accept-Language"}
-        return web.Response(text=page(self._document), content_type="text/html", headers=headers)
+        return web.Response(text=html, content_type="text/html", headers=headers)
 
     async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The style sheet of the page."""

@@ -299,7 +299,7 @@ class Intake:
             body_timeout=self._body_timeout, clock=self._clock,
         )  # fmt: skip
         docs = DocsEndpoints(auth=self.auth, library=self._library, renderer=renderer, executor=executor)
-        metrics = {"/metrics": MetricsEndpoint(self._page, auth=self.auth).metrics} if self._page else {}
+        metrics = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).paths() if self._page else {}
         return {
             "createJob": create.create,
             "dryRunJob": create.dry_run,

@@ -4,12 +4,19 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from mailerd.intake import docs_pages
 from mailerd.intake.check_recipients import _FIELDS
 from mailerd.intake.docs_pages import curl
 from mailerd.intake.openapi import document
 from mailerd.intake.request_models import JobIn
 from mailerd.intake.routes import OPERATIONS
+from mailerd.texts import language
 from tests.intake.site import Site
 
 
@@ -81,3 +88,24 @@ async def test_the_frame_of_the_page_is_in_the_language_that_the_browser_asks_fo
     assert [word for word in frame if word not in pages["zh"] or word in pages["en"]] == []
     assert ('lang="zh-CN"' in pages["zh"], 'lang="en"' in pages["en"]) == (True, True)
     assert "<h2>Codes of errors</h2>" in pages["en"]
+
+
+async def test_the_pages_are_made_once_for_all_who_ask(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def noted(work: Callable[..., str], what: str) -> Callable[..., str]:
+        def run(given: Any, **options: Any) -> str:
+            if "paths" in given:  # the whole document
+                made.append(f"{what} {language()}")
+            return work(given, **options)
+
+        return run
+
+    monkeypatch.setattr(docs_pages, "page", noted(docs_pages.page, "page"))
+    monkeypatch.setattr(docs_pages, "json", SimpleNamespace(dumps=noted(json.dumps, "json")))
+    for wanted, named in (("en", "en"), ("zh", "zh-CN")) * 3:
+        async with site.client.get(f"{site.url}/docs", headers={"Accept-Language": wanted}) as response:
+            assert f'<html lang="{named}">' in await response.text()
+        status, served = await site.get("/openapi.json")
+        assert (status, served["openapi"]) == (200, "3.1.0")
+    assert sorted(made) == ["json en", "page en", "page zh"]

@@ -1,8 +1,12 @@
 """`/metrics` needs no key, and without one it names nobody's mailbox."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from mailerd.events.worker import RunnerEvents
+from mailerd.intake.health import CACHE_SECONDS
 from mailerd.ops.metrics import Metrics
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site
@@ -54,3 +58,21 @@ async def test_a_key_costs_no_figures_while_the_database_cannot_be_asked(build: 
     status, page = await shown(site, site.key)
 
     assert (status, TOGETHER in page, b"@" in page) == (200, True, False)
+
+
+async def test_without_a_key_one_page_a_second_is_made_however_many_ask(build: Build) -> None:
+    asked, names = 0, metrics()
+
+    def page(shows: Callable[[str], bool]) -> bytes:
+        nonlocal asked
+        asked += 1
+        return names.page(shows)
+
+    site, begun = await build(page=page), time.monotonic()
+    for _ in range(100):
+        status, _ = await shown(site)
+        assert status == 200
+    assert asked <= 1 + (time.monotonic() - begun) // CACHE_SECONDS
+    before = asked
+    _, page_of_key = await shown(site, site.key)
+    assert (asked, NAMED in page_of_key) == (before + 1, True), "a key gets a page of its own, which is new"
