@@ -56,6 +56,9 @@ class IntakeSettings(Section):
     downloads_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
         2, description="CSV downloads of one key at once; the others wait in line; twice that in all"
     )
+    reads_per_key: Annotated[int, Field(ge=1, le=100)] = Field(
+        2, description="reads of jobs, recipients and the like of one key at once; the others wait in line"
+    )
     streams_per_key: Annotated[int, Field(ge=1, le=10_000)] = Field(
         20, description="event streams of one key; five times that in all"
     )

@@ -13,6 +13,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import ApiError
 from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.http_responses import json_response, to_json
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import Query
 from mailerd.intake.response_models import FeedEventOut, FeedOut
 from mailerd.store.api_keys import ApiKey, Permission
@@ -42,10 +43,11 @@ class _FeedQuery:
 class EventFeedEndpoint:
     """The endpoint."""
 
-    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: EventStreams) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: EventStreams, reads: KeyShare) -> None:
         self._auth = auth
         self._feed = feed
         self._streams = streams
+        self._reads = reads
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page, or a stream where the client accepts one."""
@@ -57,10 +59,11 @@ class EventFeedEndpoint:
                 given.read("types", _types) or set(),
             )
         if "text/event-stream" not in request.headers.get("Accept", ""):
-            page = await self._page(reader, key)
-            return json_response(
-                FeedOut(events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after)
-            )
+            async with self._reads.place(key):
+                page = await self._page(reader, key)
+                return json_response(
+                    FeedOut(events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after)
+                )
         if _POSITION.fullmatch(last := request.headers.get("Last-Event-ID", "")):
             reader.after = int(last)
         async with self._streams.places.place(key):

@@ -113,6 +113,7 @@ class KeyShares:
         self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2, within=within)
         self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2, within=within)
         self.downloads = share("downloads of CSV", "downloads_per_key", keys=2, within=within)
+        self.reads = share("reads", "reads_per_key", keys=5, within=within)
         self.streams = share("event streams", "streams_per_key", keys=5, within=0)
 
     @property

@@ -14,7 +14,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import JobLookup, Query, refuse_parameters
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
 from mailerd.intake.response_models import JobOut, JobsOut
@@ -46,22 +46,23 @@ class ReadEndpoints:
         jobs: Jobs,
         forecast: ForecastService,
         events: IntakeEvents,
-        downloads: KeyShare,
+        shares: KeyShares,
     ) -> None:
         self._auth = auth
         self._lookup = lookup
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
-        self._downloads = downloads
+        self._downloads, self._reads = shares.downloads, shares.reads
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
         key = await self._auth.authenticate(request, Permission.READ)
         refuse_parameters(request)
-        job = await self._lookup.of(request, key)
-        forecasts = await self._try_forecasts([job])
-        return json_response(JobOut.of(job, forecasts.get(job.id)))
+        async with self._reads.place(key):
+            job = await self._lookup.of(request, key)
+            forecasts = await self._try_forecasts([job])
+            return json_response(JobOut.of(job, forecasts.get(job.id)))
 
     async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
         """Forecasts of those jobs that wait for something; none when the database cannot give them."""
@@ -89,15 +90,16 @@ class ReadEndpoints:
                 until=given.moment("created_before"),
             )
             before = given.cursor(shape=ULID)
-        found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
-        page = found[:size]
-        forecasts = await self._try_forecasts(page)
-        return json_response(
-            JobsOut(
-                jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
-                next_cursor=page[-1].id if len(found) > size else None,
+        async with self._reads.place(key):
+            found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
+            page = found[:size]
+            forecasts = await self._try_forecasts(page)
+            return json_response(
+                JobsOut(
+                    jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
+                    next_cursor=page[-1].id if len(found) > size else None,
+                )
             )
-        )
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
@@ -106,17 +108,18 @@ class ReadEndpoints:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
             fate, after = given.choice("fate", Fate), given.cursor()
-        job = await self._lookup.of(request, key)
-        found = await self._jobs.recipients(
-            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
-        )
-        page = found[:size]
-        return json_response(
-            RecipientsOut(
-                recipients=[RecipientOut.model_validate(each) for each in page],
-                next_cursor=str(page[-1].seq) if len(found) > size else None,
+        async with self._reads.place(key):
+            job = await self._lookup.of(request, key)
+            found = await self._jobs.recipients(
+                job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
             )
-        )
+            page = found[:size]
+            return json_response(
+                RecipientsOut(
+                    recipients=[RecipientOut.model_validate(each) for each in page],
+                    next_cursor=str(page[-1].seq) if len(found) > size else None,
+                )
+            )
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""

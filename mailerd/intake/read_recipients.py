@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.http_responses import json_response
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import Query
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
 from mailerd.intake.recipient_models import RecipientOut
@@ -61,8 +62,9 @@ class PersonOut(ResponseModel):
 class PersonEndpoint:
     """The handler. `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(self, *, auth: ApiKeyAuth, database: Database, timeout: float) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, database: Database, timeout: float, reads: KeyShare) -> None:
         self._auth = auth
+        self._reads = reads
         self._database = database
         self._timeout = timeout
 
@@ -72,11 +74,12 @@ class PersonEndpoint:
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
-        found = await Recipients(self._database, timeout=self._timeout).of_person(
-            email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
-        )
-        suppressions = await self._suppressions(email) if key.may(Permission.SUPPRESS) else None
-        return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
+        async with self._reads.place(key):
+            found = await Recipients(self._database, timeout=self._timeout).of_person(
+                email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
+            )
+            suppressions = await self._suppressions(email) if key.may(Permission.SUPPRESS) else None
+            return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
 
     async def _suppressions(self, email: str) -> list[Suppression]:
         keys = await Secrets(self._database, timeout=self._timeout).keys()

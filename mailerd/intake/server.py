@@ -243,7 +243,10 @@ class Intake:
             auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=streams, clock=self._clock
         )
         feed = EventFeedEndpoint(
-            auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams
+            auth=self.auth,
+            feed=EventFeed(self._database, timeout=self._patience),
+            streams=streams,
+            reads=self.shares.reads,
         )
         endpoints = self._endpoints(executor, renderer, job_events) | {"listEvents": feed.events}
         for it in OPERATIONS:
@@ -290,7 +293,7 @@ class Intake:
         )  # fmt: skip
         self.read = read = ReadEndpoints(
             auth=self.auth, lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
-            downloads=self.shares.downloads,
+            shares=self.shares,
         )  # fmt: skip
         check, writer = partial(self._check_ready, renderer), self._database.pool.writer
         health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
@@ -306,7 +309,9 @@ class Intake:
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
-            "findRecipients": PersonEndpoint(auth=self.auth, database=self._database, timeout=self._patience).letters,
+            "findRecipients": PersonEndpoint(
+                auth=self.auth, database=self._database, timeout=self._patience, reads=self.shares.reads
+            ).letters,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listJobActions": actions.list_actions,

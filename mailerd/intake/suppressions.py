@@ -100,11 +100,15 @@ class SuppressionEndpoints:
         self._timeout = timeout
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=shares.large_bodies)
-        self._checks, self._downloads = shares.checks, shares.downloads
+        self._checks, self._downloads, self._reads = shares.checks, shares.downloads, shares.reads
 
     async def index(self, request: web.Request) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
-        await self._auth.authenticate(request, Permission.SUPPRESS)
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
+        async with self._reads.place(key):
+            return await self._index(request)
+
+    async def _index(self, request: web.Request) -> web.Response:
         with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
             email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)

@@ -61,6 +61,7 @@ TEXTS: Final = {
     "bodies above 1 MiB": "超过 1 MiB 的请求体",
     "dry runs": "试运行",
     "downloads of CSV": "CSV 下载",
+    "reads": "读取",
     "event streams": "事件流",
     "the template or the variables are larger than the database takes (max_allowed_packet)": "模板或变量超过数据库允许的大小（max_allowed_packet）",
     "the database's schema is not the one that this mailerd needs: run `mailerd migrate`": "数据库结构与此 mailerd 不符：请运行 `mailerd migrate`",

@@ -16,7 +16,7 @@ from mailerd.config import IntakeSettings
 from mailerd.intake.errors import ApiError
 from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.store.api_keys import ApiKey
+from mailerd.store.api_keys import ApiKey, digest
 from tests.intake.site import Build, Site, job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -198,6 +198,28 @@ async def test_the_streams_of_one_key_leave_those_of_another(build: Build) -> No
             assert "stored" not in told["message"]
         async with site.client.get(path, headers=other) as theirs:
             assert theirs.status == 200
+
+
+READS = [
+    "/api/jobs", "/api/jobs/{id}", "/api/jobs/{id}/recipients", "/api/recipients?email=ada@example.com", "/api/events",
+    "/api/suppressions",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(build: Build, path: str) -> None:
+    site = await build(settings=IntakeSettings(port=0, reads_per_key=1), share_timeout=0.3)
+    other = {"X-API-Key": await site.keys.create("other")}
+    _, posted = await site.post(job())
+    path = path.format(id=posted["job_id"])
+    mine = await site.keys.active(digest(site.key))
+    assert mine is not None
+    async with site.intake.shares.reads.place(mine):
+        status, answer = await site.get(path)
+        assert (status, answer["error"]["code"]) == (429, "share_used_up")
+        assert "1 reads under way, which is its share (intake.reads_per_key), try again" in answer["error"]["message"]
+        assert (await site.get(path, headers=other))[0] == 200
+    assert (await site.get(path))[0] == 200
 
 
 async def test_more_posts_than_a_keys_share_are_refused_at_once_and_another_keys_is_not(build: Build) -> None:
