@@ -1,5 +1,6 @@
 """What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -152,9 +153,8 @@ def _fate(story: RecipientHistory) -> list[str]:
     if story.fate is not Fate.BOUNCED:
         next_step = ""
     elif story.fate_kind == Kind.HARD:
-        next_step = tr(
-            f" The address gets no more letters: `mailerd suppress remove {story.to_email}` allows them again."
-        )
+        address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
+        next_step = tr(f" The address gets no more letters: `mailerd suppress remove {address}` allows them again.")
     else:
         next_step = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again.")
     return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + next_step]

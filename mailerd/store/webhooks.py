@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ MAX_SENDERS: Final = 100
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of Standard Webhooks 1.0.0
 SECRET_BYTES: Final = 32
 _DUPLICATE: Final = 1062
+_OBEYED: Final = re.compile(r"""^\s*-|[;&|<>()$`"'\\*?\[\]{}!#~^%]""")
+"""What a shell obeys: console, alerts and log name the commands that mend an endpoint, and a person pastes them."""
 
 
 _COLUMNS: Final = (
@@ -122,6 +125,8 @@ def check_name(name: str) -> str:
     """What is wrong with an endpoint's name; "" where nothing is. A name is no id, since either finds it."""
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or ULID.fullmatch(name):
         return f"a webhook's name has 1 to {MAX_NAME} printable characters and does not look like an id"
+    if found := _OBEYED.search(name):
+        return f"a webhook's name stands in commands, so it does not begin with - and has no {found[0]}"
     return ""
 
 

@@ -53,5 +53,8 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     assert "`mailerd suppress remove ada@example.org`" in " ".join(
         (await shop.say("explain", "ada@example.org")).split()
     )
+    address = "`reboot`@example.org"  # a shell would run it
+    await query(shop.database, "UPDATE job_recipients SET to_email = %s", address)
+    assert f"`mailerd suppress remove '{address}'`" in " ".join((await shop.say("explain", address)).split())
     await query(shop.database, "UPDATE job_recipients SET fate_kind = 'soft'")
     assert "1 letter" in await shop.say("jobs", "retry", job, "--bounced", "soft")

@@ -91,6 +91,8 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
         ({"name": "a", "url": "https://x/", "types": []}, "types"), ({"name": "a", "url": "https://x/", "x": 1}, "x"),
         ({"name": "a", "url": "https://x/", "senders": ["nobody"]}, "senders[0]"),
         ({"name": "a", "url": "https://127.0.0.1/", "types": ["job.lost"]}, "url types[0]"),
+        ({"name": "x; reboot", "url": "https://x/"}, "name"), ({"name": "`reboot`", "url": "https://x/"}, "name"),
+        ({"name": "$(reboot)", "url": "https://x/"}, "name"), ({"name": "--help", "url": "https://x/"}, "name"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_is_named_and_nothing_is_stored(site: Site, body: Any, field: str) -> None:
