@@ -23,6 +23,7 @@ from mailerd.cli.output import (
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.store.webhooks import Webhooks
 from mailerd.texts import heading, tr
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
@@ -107,6 +108,13 @@ def revoke(
     """Revoke a key for good; daemons refuse it within seconds."""
     number = _ask(config, lambda keys: keys.revoke(which))
     print(tr(f"Key {number} is revoked."))
+    known = settings(config)
+    go_on = with_database(
+        known, lambda database: Webhooks(database, timeout=known.database.connect_timeout).made_by(number)
+    )
+    if go_on:
+        names = ", ".join(go_on)
+        print(tr(f"Endpoints of webhooks that it made go on: {names}. `mailerd webhooks remove NAME` ends one."))
 
 
 def _ask[T](config: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:

@@ -201,6 +201,12 @@ class Webhooks:
         found = [_endpoint(row) for row in rows]
         return [it for it in found if _is_seen(it, senders)]
 
+    async def made_by(self, owner: int) -> list[str]:
+        """The names of the endpoints that a key has made, which go on when it is revoked."""
+        statement = "SELECT name FROM webhooks WHERE owner = %s ORDER BY name"
+        rows = await self._database.request_rows(statement, (owner,), what="list webhooks", bound=self._timeout)
+        return [name for (name,) in rows]
+
     async def find(self, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
         """The endpoint of this id or name.
 

@@ -162,6 +162,7 @@ TEXTS: Final = {
     "last used": "最近使用",
     "old one until": "旧密钥有效至",
     "Key {number} is revoked.": "密钥 {number} 已吊销。",
+    "Endpoints of webhooks that it made go on: {names}. `mailerd webhooks remove NAME` ends one.": "它建立的 Webhook 端点继续有效：{names}。`mailerd webhooks remove NAME` 可移除。",
     # Numbers with what they count.
     "1 job": "1 个任务",
     "{number} jobs": "{number} 个任务",

@@ -7,9 +7,12 @@ from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.store.api_keys import KeyNameError, Permission
+from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
 OVERLAP: Final = timedelta(days=1)
 """For how long a rotated key's old secret is good."""
 
@@ -55,8 +58,13 @@ async def _act(it: ConsoleRequest, form: Form) -> web.Response:
             events.console_changed(actor=it.actor, what=f"key {name}", change="rotated")
             return await _page(it, secret=secret)
         case "revoke":
-            await keys.revoke(name)
+            number = await keys.revoke(name)
             events.console_changed(actor=it.actor, what=f"key {name}", change="revoked")
+            if go_on := await Webhooks(it.services.database, timeout=TIMEOUT).made_by(number):
+                said = it.t(
+                    "The key is revoked. Endpoints of webhooks that it made go on: {names}", names=", ".join(go_on)
+                )
+                return it.back("/keys", said)
             return it.back("/keys", it.t("The key is revoked."))
         case _:
             return it.back("/keys")

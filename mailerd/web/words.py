@@ -174,6 +174,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "The events since then are posted once more, with their old ids.": "此后的事件将以原 ID 再投递一次。",
     "The job is {status}, and nothing was changed.": "任务为 {status}，未作更改。",
     "The key is revoked.": "密钥已吊销。",
+    "The key is revoked. Endpoints of webhooks that it made go on: {names}": "密钥已吊销。它建立的 Webhook 端点继续有效：{names}",
     "The key {key} may not do this: it needs {right}.": "密钥 {key} 无权执行：需要权限 {right}。",
     "The key {key} may not hear of these senders.": "密钥 {key} 无权接收这些发件邮箱的事件。",
     "The key, which is shown this once:": "密钥（仅显示这一次）：",

@@ -11,7 +11,10 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.api_keys import ApiKeys, digest
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.heard import Heard
+
+GO_ON = "Endpoints of webhooks that it made go on: shop. `mailerd webhooks remove NAME` ends one."
 
 
 class Command:
@@ -46,6 +49,12 @@ class Command:
 
         self._with_database(work)
         return found[0]
+
+    def endpoint(self, name: str, *, owner: int) -> None:
+        async def work(database: Database, _: StoreEvents) -> None:
+            await Webhooks(database, timeout=5).create(NewEndpoint(name, "https://example.com/", owner=owner))
+
+        self._with_database(work)
 
     def _with_database(self, work: object) -> None:
         async def run() -> None:
@@ -111,6 +120,16 @@ def test_a_name_in_brackets_is_listed_as_it_is(keys: Command) -> None:
 
     assert (code, err) == (0, "")
     assert "shop [/eu] :warning:" in out
+
+
+def test_the_endpoints_of_a_revoked_key_are_named_since_they_go_on(keys: Command) -> None:
+    keys("create", "app")
+    keys("create", "till")
+    keys.endpoint("shop", owner=1)
+    keys.endpoint("till", owner=2)
+    code, out, _ = keys("revoke", "app")
+
+    assert (code, out.splitlines()) == (0, ["Key 1 is revoked.", GO_ON])
 
 
 def test_a_revoked_key_is_gone_and_revoking_it_again_fails(keys: Command) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import aiohttp
 
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 
@@ -268,7 +269,8 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
     async with browser.get("/keys") as answer:
         assert secret not in await answer.text()
     assert 'class="secret"' in await ask(browser, "/keys", action="rotate", name="2")
-    await ask(browser, "/keys", action="revoke", name="2")
+    await Webhooks(site.database, timeout=20).create(NewEndpoint("thief", "https://example.com/", owner=2))
+    assert "it made go on: thief" in await ask(browser, "/keys", action="revoke", name="2")
     async with other.get("/", allow_redirects=False) as answer:
         assert answer.status == 303
 
