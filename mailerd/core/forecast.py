@@ -1,5 +1,6 @@
 """When a job will be done: simulates the sender's limits, hour by hour, for all letters up to the job's last."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,7 +15,8 @@ _DAY: Final = timedelta(hours=24)
 _NO_TIME: Final = timedelta(0)
 _STEPS: Final = 4000
 """Hours and waits that are simulated at most: half a year."""
-_ROUNDS: Final = 4
+_ROUNDING: Final = 1e-6
+"""Less than this of a letter is none."""
 _A_STOP: Final = timedelta(minutes=15)
 """A wait of this length or more divides two send windows."""
 _AT_ONCE: Final = timedelta(minutes=1)
@@ -29,6 +31,8 @@ class Queued:
     first: bool
     """It has a higher priority, so all its letters go first. Otherwise the two jobs take turns, letter by letter."""
     due: datetime
+    last: bool = False
+    """It has a lower priority: its letters go while none of the other job's is due."""
 
 
 @dataclass(frozen=True)
@@ -113,46 +117,107 @@ class Forecast:
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
-    """Simulate the sender's limits. Future jobs and unsure letters are not considered."""
+    """Simulate the sender's limits. Jobs that are yet to be posted and unsure letters are not considered."""
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
-    due_by, forecast = max(it.due, it.now), None
-    for _ in range(_ROUNDS):
-        queue = [other for other in it.queue if other.due <= due_by]
-        first = sum(other.letters for other in queue if other.first)
-        beside = sum(min(other.letters, it.letters) for other in queue if not other.first)
-        forecast = _play(it, first=first, beside=beside)
-        if forecast.done_at is None or forecast.done_at <= due_by:
-            break
-        due_by = forecast.done_at  # what becomes due in the meantime takes its turns as well
-    assert forecast is not None  # noqa: S101 - there is at least one round
-    return forecast
+    return _Play(it).forecast()
 
 
-def _play(it: ForecastInputs, *, first: int, beside: int) -> Forecast:
-    runs, whole = _runs(it, first + beside + it.letters)
-    share = it.letters / (it.letters + beside) if it.letters else 0.0
-    windows: list[SendWindow] = []
-    seen, told = 0, 0
-    for begins, ends, letters in runs:
-        skipped = min(letters, max(0, first - seen))
-        seen += letters
-        mine = round(max(0, seen - first) * share) - told
-        if mine <= 0:
-            continue
-        told += mine
-        start = begins + (ends - begins) * (skipped / letters)
-        if windows and start - windows[-1].ends < _A_STOP:
-            before = windows.pop()
-            windows.append(SendWindow(before.begins, ends, before.letters + mine))
+class _Play:
+    """The sender's letters, one after the other, up to the last one of the job."""
+
+    def __init__(self, it: ForecastInputs) -> None:
+        self._it = it
+        self._at = _start(it, it.limits.on(it.now, since=it.since))
+        self._hours = dict(it.hours)
+        self._due = max(it.due, it.now)
+        self._left = it.letters
+        self._coming = sorted(it.queue, key=lambda other: other.due, reverse=True)
+        """Jobs whose time has not come."""
+        self._first = self._last = 0
+        """Letters that are due and go before the job's; and those that go while none of the job's is due."""
+        self._beside: list[float] = []
+        """Letters of each job that takes turns with it; once it is due, no more than go before its own last one."""
+        self._begun = False
+        self._others = 0
+        self._share = 0.0
+        """What the job's share has beyond whole letters."""
+        self._windows: list[SendWindow] = []
+
+    def forecast(self) -> Forecast:
+        """The end of the play."""
+        for _ in range(_STEPS):
+            if self._left <= 0:
+                break
+            self._step()
+        last_due, windows = self._it.last_due, self._windows
+        if last_due and windows and windows[-1].ends < last_due:
+            windows[-1] = replace(windows[-1], ends=last_due)
+        interval = _interval(self._it, self._it.limits.on(self._it.now, since=self._it.since))
+        per_minute = timedelta(minutes=1) / interval if interval else None
+        return Forecast(tuple(windows), self._left <= 0, self._others, per_minute)
+
+    def _step(self) -> None:
+        """Send what goes within this hour and before another job is due; or let the time go on to the next letter."""
+        it, at = self._it, self._at
+        self._arrive()
+        beside = math.ceil(sum(self._beside) - _ROUNDING)
+        ready = self._first or (self._left if self._begun else 0) + beside or self._last
+        ends = [other.due for other in self._coming[-1:]] + ([] if self._begun else [self._due])
+        if not ready:
+            self._at = min(ends)
+            return
+        allowance = it.limits.on(at, since=it.since)
+        self._hours = {hour: number for hour, number in self._hours.items() if hour > at - _DAY - _HOUR}
+        today = rate_limit.day(allowance, hours=self._hours, now=at)
+        if today.letters == 0 and today.next_at:
+            self._at = min(today.next_at, _growth(it, at))
+            return
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        interval = _interval(it, allowance)
+        number = ready if today.letters is None else min(ready, today.letters)
+        if interval:
+            number = min(number, 1 + (hour + _HOUR - at) // interval, *(-((at - end) // interval) for end in ends))
+        self._hours[hour] = self._hours.get(hour, 0) + number
+        self._send(number, at + interval * (number - 1))
+        self._at += interval * number
+
+    def _arrive(self) -> None:
+        """Let begin what is due."""
+        if not self._begun and self._due <= self._at:
+            self._begun, self._beside = True, [min(letters, self._left) for letters in self._beside]
+        while self._coming and self._coming[-1].due <= self._at:
+            other = self._coming.pop()
+            if other.first:
+                self._first += other.letters
+            elif other.last:
+                self._last += other.letters
+            else:
+                self._beside.append(min(other.letters, self._left) if self._begun else other.letters)
+
+    def _send(self, number: int, ends: datetime) -> None:
+        """Send so many letters of those whose turn it is."""
+        mine = 0
+        if self._first:
+            self._first -= number
+        elif self._begun or sum(self._beside) > _ROUNDING:
+            beside = sum(self._beside)
+            if self._begun:
+                self._share += number * self._left / (self._left + beside)
+                mine = min(self._left, round(self._share))
+                self._share -= mine
+            rest = max(0.0, 1 - (number - mine) / beside) if beside else 0.0
+            self._beside = [letters * rest for letters in self._beside] if rest else []
         else:
-            windows.append(SendWindow(start, ends, mine))
-    if it.last_due and windows and windows[-1].ends < it.last_due:
-        windows[-1] = replace(windows[-1], ends=it.last_due)
-    interval = _interval(it, it.limits.on(it.now, since=it.since))
-    per_minute = timedelta(minutes=1) / interval if interval else None
-    return Forecast(tuple(windows), whole, first + beside, per_minute)
+            self._last -= number
+        self._others += number - mine
+        self._left -= mine
+        if mine <= 0:
+            return
+        before = self._windows.pop() if self._windows and self._at - self._windows[-1].ends < _A_STOP else None
+        begins, letters = (before.begins, before.letters) if before else (self._at, 0)
+        self._windows.append(SendWindow(begins, ends, letters + mine))
 
 
 def _interval(it: ForecastInputs, allowance: SenderLimits) -> timedelta:
@@ -162,33 +227,9 @@ def _interval(it: ForecastInputs, allowance: SenderLimits) -> timedelta:
 
 
 def _start(it: ForecastInputs, allowance: SenderLimits) -> datetime:
-    at = max(it.now, it.due, it.paused_until or it.now, it.gap_until or it.now)
+    at = max(it.now, it.paused_until or it.now, it.gap_until or it.now)
     stream = rate_limit.rate(allowance, units=it.units)
     return max(at, it.tat + stream.interval - stream.tolerance) if stream and it.tat else at
-
-
-def _runs(it: ForecastInputs, letters: int) -> tuple[list[tuple[datetime, datetime, int]], bool]:
-    """When how many letters of the sender go: (begin, end, letters) for each hour; and whether that is all of them."""
-    at, hours = _start(it, it.limits.on(it.now, since=it.since)), dict(it.hours)
-    runs: list[tuple[datetime, datetime, int]] = []
-    for _ in range(_STEPS):
-        if letters <= 0:
-            return runs, True
-        allowance = it.limits.on(at, since=it.since)
-        hours = {hour: number for hour, number in hours.items() if hour > at - _DAY - _HOUR}
-        today = rate_limit.day(allowance, hours=hours, now=at)
-        if today.letters == 0 and today.next_at:
-            at = min(today.next_at, _growth(it, at))
-            continue
-        hour = at.replace(minute=0, second=0, microsecond=0)
-        interval = _interval(it, allowance)
-        fits = 1 + (hour + _HOUR - at) // interval if interval else letters
-        number = min(letters, fits, letters if today.letters is None else today.letters)
-        runs.append((at, at + interval * (number - 1), number))
-        hours[hour] = hours.get(hour, 0) + number
-        at += interval * number
-        letters -= number
-    return runs, False
 
 
 def _growth(it: ForecastInputs, at: datetime) -> datetime:

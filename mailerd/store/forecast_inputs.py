@@ -5,7 +5,7 @@ Whatever is asked for many jobs costs the same few statements as for one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailerd.core import rate_limit
@@ -14,7 +14,7 @@ from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
+from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
@@ -56,12 +56,17 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
 """The least number of gaps between letters that make a rate."""
+# Where one of the jobs is yet to be due, whatever is due before uses up the sender's day, of a lower priority too.
 _READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
-  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)"""
+  WHERE sender_email = %s AND claimable = 1 AND (precedence <= %s OR next_claim_at < %s)
+  ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
   (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
+
+
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class _Asked:
     last_due: datetime | None = None
     error: str | None = None
     unresolved: UnresolvedSends | None = None
+
+    @property
+    def from_(self) -> datetime:
+        """When the first of its letters may go, as far as the job is concerned."""
+        return max(self.send_at or _LONG_AGO, self.due or _LONG_AGO)
 
 
 @dataclass(frozen=True)
@@ -138,14 +148,15 @@ class ForecastReader:
         senders = sorted({one.sender for one in asked})
         states, queued = await cursor.fetch_batch([(_READ_SENDERS, (tuple(senders),)), _queue_of(asked)])
         known, queues = await self._states(cursor, senders, states), _queues(queued)
-        hours = await rate_limits.sent_by_hour(cursor, senders, now=known[senders[0]][0].now)
-        counted = await _counts(cursor, asked, queues)
+        now = known[senders[0]][0].now
+        hours = await rate_limits.sent_by_hour(cursor, senders, now=now)
+        counted = await _counts(cursor, asked, queues, now)
         measured = await _measured(cursor, [it for it, _ in known.values()])
         return {
             one.id: replace(
                 _inputs(one, *known[one.sender], hours=hours[one.sender]),
                 measured=measured.get(one.sender, 0.0),
-                queue=tuple(_queue(one, queues.get(one.sender, ()), counted)),
+                queue=tuple(_queue(one, queues.get(one.sender, ()), counted, now)),
             )
             for one in asked
         }
@@ -234,10 +245,15 @@ def _inputs(
 
 def _queue_of(asked: Sequence[_Asked]) -> Statement:
     """Each sender's jobs that can be claimed, as far as they go before or beside those that are asked for."""
-    least: dict[str, int] = {}
+    least: dict[str, tuple[int, datetime]] = {}
     for one in asked:
-        least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
-    values = [value for sender, precedence in least.items() for value in (sender, precedence, _MAX_JOBS + 1)]
+        precedence, from_ = least.get(one.sender, (one.precedence, one.from_))
+        least[one.sender] = max(one.precedence, precedence), max(one.from_, from_)
+    values = [
+        value
+        for sender, (precedence, from_) in least.items()
+        for value in (sender, precedence, naive(from_), _MAX_JOBS + 1)
+    ]
     return _all(_READ_QUEUE, len(least)), values
 
 
@@ -250,13 +266,15 @@ def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
     return queues
 
 
-async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, Sequence[_Other]]) -> dict[str, int]:
+async def _counts(
+    cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, Sequence[_Other]], now: datetime
+) -> dict[str, int]:
     """How many letters wait in the others that have begun, as far as it matters to those that are asked for."""
     most: dict[str, int] = {}
     for one in asked:
         for other in queues.get(one.sender, ()):
-            if other.id != one.id and other.status is JobStatus.SENDING and other.precedence <= one.precedence:
-                most[other.id] = max(_matter(one, other), most.get(other.id, 0))
+            if other.status is JobStatus.SENDING and (letters := _matter(one, other, now)):
+                most[other.id] = max(letters, most.get(other.id, 0))
     chosen = list(most.items())[:_MAX_COUNTED_JOBS]
     if not chosen:
         return {}
@@ -264,16 +282,24 @@ async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, 
     return dict(await cursor.fetchall())
 
 
-def _matter(one: _Asked, other: _Other) -> int:
-    """How many of another's letters can go before the last one of a job that takes turns with it."""
-    return MAX_COUNTED_LETTERS if other.precedence < one.precedence else one.letters
+def _matter(one: _Asked, other: _Other, now: datetime) -> int:
+    """How many of another's letters can go before the last one of a job."""
+    if other.id == one.id:
+        return 0
+    if other.precedence < one.precedence or (one.from_ > now and other.due < one.from_):
+        return MAX_COUNTED_LETTERS
+    return one.letters if other.precedence == one.precedence else 0
 
 
-def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int]) -> Iterable[Queued]:
+def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int], now: datetime) -> Iterable[Queued]:
     for other in queue:
-        if other.id != one.id and other.precedence <= one.precedence:
-            letters = min(counted.get(other.id, other.total), _matter(one, other))
-            yield Queued(letters=letters, first=other.precedence < one.precedence, due=other.due)
+        if matter := _matter(one, other, now):
+            yield Queued(
+                letters=min(counted.get(other.id, other.total), matter),
+                first=other.precedence < one.precedence,
+                due=other.due,
+                last=other.precedence > one.precedence,
+            )
 
 
 def _all(select: str, number: int) -> str:

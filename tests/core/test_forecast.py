@@ -272,6 +272,25 @@ def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:
     assert compute_forecast(outlook(400, queue=(never,))).done_at == alone
 
 
+def test_what_becomes_due_later_holds_up_nothing_before() -> None:
+    it = outlook(400, queue=(Queued(500, first=True, due=NOW + 3 * MINUTE),))
+    forecast = compute_forecast(it)
+    assert (forecast.starts_at, waiting_reason(it, forecast), forecast.queued_before) == (NOW, None, 500)
+    assert (forecast.done_at or NOW) > NOW + 900 / 54 * MINUTE
+
+
+@pytest.mark.parametrize("how", [{"first": True}, {"first": False}, {"first": False, "last": True}])
+def test_what_is_due_before_uses_up_the_day_of_a_job_that_is_due_later(how: dict[str, bool]) -> None:
+    it = replace(outlook(100, queue=(Queued(2500, due=NOW, **how),)), due=NOW + 2 * HOUR)
+    forecast = compute_forecast(it)
+    tomorrow = NOW.replace(hour=9, minute=0) + DAY
+    assert forecast.starts_at
+    assert tomorrow <= forecast.starts_at <= tomorrow + (500 / 53 * MINUTE if how["first"] else MINUTE)
+    assert forecast.queued_before == (2500 if how["first"] else 2000 if "last" in how else 2100)
+    few = compute_forecast(replace(it, queue=(Queued(50, due=NOW, **how),)))
+    assert (few.starts_at, few.queued_before) == (NOW + 2 * HOUR, 50)
+
+
 def test_what_cannot_be_told_is_not_told() -> None:
     it = compute_forecast(outlook(10_000, SenderLimits(0, 0, 1)))
     assert it.done_at is None

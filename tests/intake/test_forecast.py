@@ -119,6 +119,16 @@ async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:
     assert "though its limits allow a letter now" in (await seen(site, job_id))["cause_of_wait"]
 
 
+async def test_what_is_due_before_a_job_uses_up_its_day_whatever_its_priority(site: Site) -> None:
+    for _ in range(2):
+        await posted(site, priority=-1)
+    when = datetime.now(UTC) + timedelta(hours=2)
+    _, answer = await site.post(job(*PEOPLE, send_at=when.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    for it in (answer["forecast"], (await seen(site, answer["job_id"]))["forecast"]):
+        assert datetime.fromisoformat(it["starts_at"]) > when + timedelta(hours=20), "four letters a day"
+        assert it["letters_ahead"] == 4
+
+
 async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None:
     job_id = await posted(site)
     await site.rows("UPDATE jobs SET status = 'paused', send_at = '2099-12-01'")
