@@ -9,7 +9,7 @@ watermark on that lies further back than any transaction can take to commit; wha
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
@@ -52,6 +52,14 @@ SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_ema
  ORDER BY a.at, a.id LIMIT %s"""
 _INSERT_REPORTED: Final = "INSERT IGNORE INTO sent_reported (attempt_id, at) VALUES %s"
 _MOVE: Final = "UPDATE sent_batches SET watermark = GREATEST(watermark, %s - INTERVAL %s MICROSECOND) WHERE id = 1"
+_MOVE_BACK: Final = "UPDATE sent_batches SET watermark = %s - INTERVAL %s MICROSECOND WHERE id = 1"
+# What is logged from now on has higher ids than what was logged before the clock went back, the last of which lies
+# ahead of it. No transaction lasts for half the margin.
+_MARK_EARLIER: Final = """
+INSERT IGNORE INTO sent_reported (attempt_id, at)
+SELECT a.id, a.at FROM attempts a FORCE INDEX (at)
+ WHERE a.at > %s - INTERVAL %s MICROSECOND AND a.at <= %s AND a.event IN ('sent', 'found')
+   AND a.id <= (SELECT MAX(b.id) FROM attempts b FORCE INDEX (at) WHERE b.at > %s + INTERVAL %s MICROSECOND)"""
 _DELETE_OLD: Final = "DELETE FROM sent_reported WHERE at <= (SELECT watermark FROM sent_batches WHERE id = 1) LIMIT %s"
 _DELETE_ALL: Final = "DELETE FROM sent_reported LIMIT %s"
 
@@ -80,6 +88,9 @@ class SentBatches:
         if (row := await cursor.fetchone()) is None:
             return False
         watermark, now = row
+        if watermark > now:
+            await self._go_back(cursor, watermark, now)
+            return True
         await cursor.execute(_SELECT_NEW, (watermark, BATCH))
         found = await cursor.fetchall()
         if len(found) < BATCH and (not found or now - found[0][1] < MAX_WAIT):
@@ -89,6 +100,12 @@ class SentBatches:
         await cursor.execute(*insert_events(list(_events(found))))
         await cursor.execute(*insert_many(_INSERT_REPORTED, [(it[0], it[1]) for it in found]))
         return len(found) == BATCH
+
+    async def _go_back(self, cursor: Cursor, watermark: datetime, now: datetime) -> None:
+        """The database's clock went back: what is sent from now on lies behind the watermark, and was never told."""
+        margin = micros(self.margin)
+        await cursor.execute(_MARK_EARLIER, (now, margin, watermark, now, margin // 2))
+        await cursor.execute(_MOVE_BACK, (now, margin))
 
 
 async def _end(cursor: Cursor) -> bool:

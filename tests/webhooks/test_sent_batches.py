@@ -87,6 +87,25 @@ async def test_what_is_sent_from_then_on_is_told_once_in_batches_of_a_sender(
     assert (await told(database))[-1] == more
 
 
+@pytest.mark.parametrize("hours", [2, 24 * 365])
+async def test_letters_are_told_though_the_databases_clock_went_back(database: Database, hours: int) -> None:
+    await asked(database)
+    before = await send(database, 2)
+    await make(database)
+    ahead = await send(database, 3)
+    later = f"+ INTERVAL {hours} HOUR"
+    await query(database, f"UPDATE attempts SET at = at {later} WHERE recipient_id IN %s", tuple(ahead))
+    await make(database)
+    # The daemons were there while it was ahead; now it is right again.
+    await query(database, f"UPDATE sent_batches SET watermark = UTC_TIMESTAMP(6) {later} - INTERVAL 2 MINUTE")
+    await query(database, "DELETE FROM sent_reported WHERE at <= (SELECT watermark FROM sent_batches)")
+    after = await send(database, 2)
+    await make(database)
+    await make(database)
+    found = [id_ for batch in await told(database) for id_ in batch]
+    assert sorted(found) == before + ahead + after
+
+
 async def test_an_answer_that_came_after_its_claim_is_told_once(database: Database) -> None:
     await asked(database)
     await post(database, recipients=1)
