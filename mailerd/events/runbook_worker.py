@@ -179,4 +179,26 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             LikelyCause("it does not", "不在“已发送”中", "mailerd settle @MAILERD_RECIPIENT@ --not-sent"),
         ),
     ),
+    "database_clock_back": Runbook(
+        "The database's clock was ahead and went back. What waited for a moment of it would have stood still until then: turns, "
+        "pace and the reading of inboxes begin anew. A pause that was made meanwhile lasts longer; end it by hand.",
+        "数据库的时钟曾经超前，现已倒退。等待该时刻的工作本会停顿：轮次、速率和收件箱读取已重新开始。其间产生的暂停会延长，请手动结束。",
+        (
+            LikelyCause(
+                "the database's machine started with a wrong clock, or it was set",
+                "数据库机器启动时时钟有误，或时钟被调整",
+                "timedatectl status",
+            ),
+            LikelyCause(
+                "the writes moved to a server whose clock is behind",
+                "写入节点切换到了时钟落后的服务器",
+                "timedatectl status",
+            ),
+            LikelyCause(
+                "a sender is paused for too long",
+                "发件人暂停过久",
+                "mailerd senders list",
+            ),
+        ),
+    ),
 }

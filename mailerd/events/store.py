@@ -101,6 +101,14 @@ class StoreEvents(EventEmitter):
 
     @event(
         "warning",
+        en="database {where}: its clock went back by {seconds:.0f} s; the turns of all senders begin anew. Letters that waited for "
+        "a later try, and pauses, last longer by that",
+        zh="数据库 {where} 的时钟倒退了 {seconds:.0f} 秒；所有发件人的轮次重新开始。等待重试的邮件和暂停会相应延长",
+    )
+    def database_clock_back(self, *, where: str, seconds: float) -> None: ...
+
+    @event(
+        "warning",
         en="{what} is tried again in {again_in:.2f} s: {cause}",
         zh="{what} 将在 {again_in:.2f} 秒后重试：{cause}",
     )

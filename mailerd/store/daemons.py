@@ -2,19 +2,24 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd import __version__
 from mailerd.errors import DatabaseError
+from mailerd.store import clock_steps
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
 _SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
 _STOP_TIMEOUT: Final = 2.0
 """The most seconds that a stop waits for the database to record it."""
+CLOCK_STEP: Final = timedelta(minutes=1)
+"""By how much the database's clock may go back without a word: all that waits comes late by no more than that."""
 
 
 @dataclass
@@ -25,15 +30,32 @@ class Daemons:
     daemon_id: str
     on_lost_commits: Callable[[], None] = lambda: None
     """Called when the database has forgotten heartbeats that it had acknowledged, and so perhaps other commits."""
+    on_clock_back: Callable[[float], None] = lambda _: None
+    """Called with the seconds by which the database's clock has gone back, once what waited for it is put right."""
     _heartbeats: int = field(default=0, init=False)
     """How many heartbeats the database has acknowledged."""
+    _clock: tuple[datetime, float] | None = field(default=None, init=False)
+    """The database's time at the last heartbeat, and the monotonic seconds then."""
 
     async def heartbeat(self) -> None:
         """Write a heartbeat; daemons without one for a week are deleted."""
-        heartbeats = await self.database.transaction(self._write_heartbeat, what="beat")
+        heartbeats, now, last = await self.database.transaction(self._write_heartbeat, what="beat")
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()
         self._heartbeats = heartbeats
+        await self._follow_clock(now, last)
+
+    async def _follow_clock(self, now: datetime, last: datetime | None) -> None:
+        """Put right what waits for a moment of a clock that was ahead. `last`: the latest heartbeat of any daemon."""
+        expected = last
+        if self._clock is not None:  # a row may have been written since the clock went back
+            before, at = self._clock
+            expected = before + timedelta(seconds=time.monotonic() - at)
+        back = expected - now if expected is not None else timedelta(0)
+        if back >= CLOCK_STEP:
+            await clock_steps.repair(self.database)
+            self.on_clock_back(back.total_seconds())
+        self._clock = now, time.monotonic()
 
     async def mark_stopped(self) -> None:
         """Record that this daemon stops in order: what it leaves in flight is no crash. A failure is ignored.
@@ -45,7 +67,9 @@ class Daemons:
                 lambda cursor: cursor.execute(_SET_STOPPED, (self.daemon_id,)), what="leave", bound=_STOP_TIMEOUT
             )
 
-    async def _write_heartbeat(self, cursor: Cursor) -> int:
+    async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None]:
+        await cursor.execute("SELECT UTC_TIMESTAMP(6), MAX(heartbeat_at) FROM daemons")
+        now, last = await cursor.fetchone()
         process = (socket.gethostname(), os.getpid(), __version__)
         await cursor.execute(
             "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) "
@@ -59,4 +83,4 @@ class Daemons:
         await cursor.execute("SELECT id FROM daemons WHERE heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
         for (silent,) in await cursor.fetchall():
             await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
-        return heartbeats
+        return heartbeats, now, last

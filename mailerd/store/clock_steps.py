@@ -1,0 +1,58 @@
+"""Puts right what a database's clock that was ahead has left behind, once it has gone back.
+
+Turns, pace and leases are moments of the database's clock. What was written while it was ahead (a machine that starts
+with a wrong clock, a failover to a server whose clock is behind) would hold up senders until that moment comes. So each
+such moment is brought back to where it may lie at most; the next claim sets it anew. To do it twice changes nothing.
+"""
+
+from typing import Final
+
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+# A letter that waits for a later try keeps its time: a client may have asked for it.
+_REPAIRS: Final = (
+    """
+UPDATE jobs FORCE INDEX (by_status) SET next_claim_at = UTC_TIMESTAMP(6)
+ WHERE status IN ('queued', 'sending') AND next_claim_at > UTC_TIMESTAMP(6)""",
+    # No arrival time lies much more than a minute ahead.
+    """
+UPDATE senders
+   SET next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6)), tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE),
+       gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE),
+       other_calls_at = LEAST(other_calls_at, UTC_TIMESTAMP(6)), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6)),
+       concurrency_at = LEAST(concurrency_at, UTC_TIMESTAMP(6))""",
+    """
+UPDATE projects
+   SET tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6))""",
+    "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
+    # No check of a letter in doubt is put off for more than an hour.
+    """
+UPDATE job_recipients FORCE INDEX (lease) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
+ WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR AND status = 'unsure'""",
+    "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE heartbeat_at > UTC_TIMESTAMP(6)",
+)
+_ADD_HOURS: Final = """
+INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
+SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.letters, h.elsewhere
+  FROM (SELECT * FROM sender_hours WHERE hour > UTC_TIMESTAMP()) h
+    ON DUPLICATE KEY UPDATE letters = sender_hours.letters + VALUES(letters),
+                            elsewhere = sender_hours.elsewhere + VALUES(elsewhere)"""
+_DELETE_HOURS: Final = "DELETE FROM sender_hours WHERE hour > UTC_TIMESTAMP()"
+
+
+async def repair(database: Database) -> None:
+    """Bring back all moments that only a clock that was ahead can have written.
+
+    Raises:
+        DatabaseError: not all were brought back: do it again.
+    """
+    for statement in _REPAIRS:
+        await database.execute(statement, what="follow the database's clock")
+    await database.request(_move_hours, what="follow the database's clock")
+
+
+async def _move_hours(cursor: Cursor) -> None:
+    """Count what was sent in hours that are still to come in the present hour: Google did so too."""
+    await cursor.execute(_ADD_HOURS)
+    await cursor.execute(_DELETE_HOURS)

@@ -1,0 +1,99 @@
+"""The database's clock goes back: what was to wait for a moment of the clock that was ahead goes on."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.store.daemons import Daemons
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
+from tests.support.rows import post, query
+
+PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
+AHEAD = "+ INTERVAL 8 HOUR"
+
+
+def claimer(database: Database) -> Claims:
+    return Claims(database, "D1", timedelta(seconds=60), PACE)
+
+
+async def seconds_ahead(database: Database, *columns: str, table: str = "senders") -> list[float]:
+    asked = ", ".join(f"TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {column}) / 1e6" for column in columns)
+    (row,) = await query(database, f"SELECT {asked} FROM {table}")
+    return [float(value) for value in row]
+
+
+async def clock_goes_back(database: Database) -> None:
+    """As if all that is there had been written by a clock that was eight hours ahead."""
+    await query(database, f"UPDATE daemons SET heartbeat_at = heartbeat_at {AHEAD}")
+    await query(database, f"UPDATE jobs SET next_claim_at = next_claim_at {AHEAD}")
+    await query(database, f"UPDATE senders SET next_claim_at = next_claim_at {AHEAD}, tat = tat {AHEAD}")
+    await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
+    await query(database, f"INSERT INTO mailboxes (email, next_at) VALUES ('me@example.com', UTC_TIMESTAMP(6) {AHEAD})")
+
+
+@pytest.mark.parametrize("daemon_that_sees_it", ["the same", "a new one"])
+async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
+    database: Database, daemon_that_sees_it: str
+) -> None:
+    told: list[float] = []
+    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    await daemon.heartbeat()
+    await post(database, recipients=3)
+    assert len((await claimer(database).claim(1)).letters) == 1
+    await clock_goes_back(database)
+    assert await claimer(database).due_in() > 7 * 3600
+    if daemon_that_sees_it == "a new one":
+        daemon = Daemons(database, "D1", on_clock_back=told.append)
+    else:
+        assert daemon._clock is not None
+        daemon._clock = (daemon._clock[0] + timedelta(hours=8), daemon._clock[1])
+    await daemon.heartbeat()
+    assert told == [pytest.approx(8 * 3600, abs=60)]
+    assert await claimer(database).due_in() == 0
+    await claimer(database).claim(1)  # the minute's allowance is used up
+    assert await claimer(database).due_in() < 70
+    assert (await seconds_ahead(database, "tat"))[0] <= 60
+    assert (await seconds_ahead(database, "next_at", table="mailboxes"))[0] <= 0
+    assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
+    await daemon.heartbeat()
+    assert len(told) == 1
+
+
+async def test_a_clock_that_goes_on_changes_nothing(database: Database) -> None:
+    told: list[float] = []
+    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    await post(database, recipients=3)
+    await claimer(database).claim(1)
+    before = await query(database, "SELECT next_claim_at, tat FROM senders")
+    await Daemons(database, "D2").heartbeat()
+    await daemon.heartbeat()
+    await daemon.heartbeat()
+    assert told == []
+    assert await query(database, "SELECT next_claim_at, tat FROM senders") == before
+
+
+async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    await daemon.heartbeat()
+    assert daemon._clock is not None
+    daemon._clock = (daemon._clock[0] + timedelta(hours=1), daemon._clock[1])
+    ahead: datetime = daemon._clock[0]
+
+    async def refused(*_: Any) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as during:
+        during.setattr("mailerd.store.clock_steps.repair", refused)
+        with pytest.raises(RuntimeError):
+            await daemon.heartbeat()
+    assert told == []
+    await daemon.heartbeat()
+    assert len(told) == 1
+    assert daemon._clock[0] < ahead
