@@ -26,6 +26,12 @@ UPDATE senders
 UPDATE projects
    SET tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6))""",
     "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
+    "UPDATE webhooks SET retry_at = UTC_TIMESTAMP(6) WHERE retry_at > UTC_TIMESTAMP(6)",
+    # The first attempt of a delivery is due at once.
+    """
+UPDATE webhooks w STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (due) ON d.webhook_id = w.id
+   SET d.due_at = UTC_TIMESTAMP(6)
+ WHERE d.status = 'waiting' AND d.attempts = 0 AND d.due_at > UTC_TIMESTAMP(6)""",
     # No check of a letter in doubt is put off for more than an hour.
     """
 UPDATE job_recipients FORCE INDEX (lease) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR

@@ -10,6 +10,7 @@ from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.rows import post, query
 
 PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
@@ -32,6 +33,11 @@ async def clock_goes_back(database: Database) -> None:
     await query(database, f"UPDATE jobs SET next_claim_at = next_claim_at {AHEAD}")
     await query(database, f"UPDATE senders SET next_claim_at = next_claim_at {AHEAD}, tat = tat {AHEAD}")
     await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
+    await query(
+        database,
+        "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at) "
+        f"SELECT id, 1, 'waiting', 0, UTC_TIMESTAMP(6) {AHEAD}, UTC_TIMESTAMP(6) {AHEAD} FROM webhooks",
+    )
     await query(database, f"INSERT INTO mailboxes (email, next_at) VALUES ('me@example.com', UTC_TIMESTAMP(6) {AHEAD})")
 
 
@@ -42,6 +48,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     told: list[float] = []
     daemon = Daemons(database, "D1", on_clock_back=told.append)
     await daemon.heartbeat()
+    await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"))
     await post(database, recipients=3)
     assert len((await claimer(database).claim(1)).letters) == 1
     await clock_goes_back(database)
@@ -58,6 +65,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert await claimer(database).due_in() < 70
     assert (await seconds_ahead(database, "tat"))[0] <= 60
     assert (await seconds_ahead(database, "next_at", table="mailboxes"))[0] <= 0
+    assert (await seconds_ahead(database, "due_at", table="webhook_deliveries"))[0] <= 0
     assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
     await daemon.heartbeat()
     assert len(told) == 1
