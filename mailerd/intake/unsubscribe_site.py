@@ -6,6 +6,7 @@ HEAD change nothing: scanners of mail follow every link.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,6 +30,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
+from mailerd.intake.client_address import TokenBuckets
 from mailerd.intake.errors import no_such_path
 from mailerd.intake.port_owner import cannot_listen
 from mailerd.intake.server_log import StrangerLog, server_log
@@ -45,6 +47,9 @@ RETRY_AFTER: Final = 30
 """Seconds after which a client should try again while nothing can be stored."""
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds that an idle connection stays open, as the intake's."""
+UNDOS_PER_MINUTE: Final = 5
+"""Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and tell applications
+anew. An unsubscribe itself is never refused."""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
 _HEADERS: Final = {
@@ -82,6 +87,7 @@ class UnsubscribeSite:
             timeout=FIRST_REQUEST_TIMEOUT, strangers=self._strangers, events=self._http_events, clock=self._clock
         )
         self._secrets = Secrets(database, timeout=timeout)
+        self._undos = TokenBuckets()
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
 
@@ -189,6 +195,9 @@ class UnsubscribeSite:
         title, address = await self._named(token, suppressions)
         who = masked(address) if address else ""
         if body == b"undo=1":
+            who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
+            if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
+                return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
             await self._undo(token, suppressions, title=title, who=who)
             return _page(pages.undone(language, list_title=title, who=who))
         source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE

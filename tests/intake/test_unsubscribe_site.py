@@ -28,7 +28,7 @@ from mailerd.core.suppression import (
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_site
-from mailerd.intake.unsubscribe_site import UnsubscribeSite
+from mailerd.intake.unsubscribe_site import UNDOS_PER_MINUTE, UnsubscribeSite
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -151,6 +151,22 @@ async def test_the_way_back_and_again(public: Public) -> None:
         async with public.client.post(url, data=body) as response:
             assert response.status == 200
         assert await public.opted_out() is out
+
+
+async def test_one_link_is_undone_a_few_times_a_minute_and_works_always(
+    public: Public,
+) -> None:
+    url, other = f"{public.url}/u/{public.token()}", f"{public.url}/u/{public.token(key_id=1, recipient=7)}"
+    for number in range(3 * UNDOS_PER_MINUTE):
+        async with public.client.post(url, data=b"") as response:
+            assert response.status == 200
+        async with public.client.post(other if number % 2 else url, data=b"undo=1") as response:
+            late = response.status == 429
+            assert late or response.status == 200
+            assert ("Retry-After" in response.headers) is late
+        assert await public.opted_out() is late
+    ((told,),) = await query(public.database, "SELECT COUNT(*) FROM events")
+    assert UNDOS_PER_MINUTE <= told <= UNDOS_PER_MINUTE + 3
 
 
 async def test_the_way_back_lifts_no_bounce(public: Public) -> None:
