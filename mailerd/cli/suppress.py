@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from mailerd.cli.common import ConfigOption, asked_by, settings, with_database
 from mailerd.cli.output import JsonOption, console, in_utc, print_json, print_list
+from mailerd.core.csv_cells import as_it_was, without_formula
 from mailerd.core.quantities import counted
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import MailerdError
@@ -180,7 +181,8 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
         while page := await suppressions.page(list_id=list_id, after=after):
             for it in page:
                 address, since = it.address or it.digest.hex(), in_utc(it.created_at)
-                writer.writerow((address, it.list_name or "", it.reason.value, it.source.value, since))
+                # What a stranger has signed up with may be a formula: =cmd|'/c'!a0@example.com is an address.
+                writer.writerow((without_formula(address), it.list_name or "", it.reason.value, it.source.value, since))
             after = page[-1].place
 
     writer.writerow(("email", "list", "reason", "source", "since"))
@@ -241,7 +243,7 @@ def _addresses(file: Path, bad: list[str]) -> Iterator[str]:
             for number, given in _column(text):
                 progress.update(task, advance=len(given) + 1)
                 try:
-                    yield addresses.check(given)
+                    yield addresses.check(as_it_was(given))  # `export` and the API's CSV have apostrophes
                 except ValueError as error:
                     bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -2,20 +2,13 @@
 
 import csv
 import io
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
 
 from aiohttp import web
 
+from mailerd.core.csv_cells import without_formula
 from mailerd.intake.http_responses import write
-
-_CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
-"""Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
-with blanks and quotation marks in between."""
-_FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
-"""Excel reads the full-width and small forms of a sign as the sign."""
 
 Rows = Sequence[Sequence[object]]
 
@@ -55,12 +48,5 @@ def csv_lines(rows: Rows) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:
-        writer.writerow([_without_formula(it) if isinstance(it, str) else it for it in row])
+        writer.writerow([without_formula(it) if isinstance(it, str) else it for it in row])
     return out.getvalue().encode()
-
-
-def _without_formula(text: str) -> str:
-    def with_apostrophe(found: re.Match[str]) -> str:
-        return found[0] + "'" if text[found.end() : found.end() + 1] in _FORMULA_SIGNS else found[0]
-
-    return _CELL_START.sub(with_apostrophe, text)

@@ -81,6 +81,22 @@ async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -
     assert {it["email"] for it in listed} == {f"{name}@example.com" for name in ("ada", "eve", "new")}
 
 
+async def test_an_address_that_is_a_formula_is_exported_as_text_and_imported_as_itself(shop: Shop) -> None:
+    addresses = ["=cmd|'/c'!a0@example.com", "+1@example.com", "'-x@example.com", "a|=b@example.com"]
+    (shop.folder / "out.csv").write_text("email\n" + "\n".join(f"'{each}" for each in addresses[:2]) + "\n", "utf-8")
+    for address in addresses[2:]:
+        await shop.say("suppress", "add", address)
+    await shop.say("suppress", "import", "out.csv")
+    exported = await shop.say("suppress", "export")
+    assert not [line for line in exported.splitlines() if line[0] in "=+-@"]
+    for address in addresses:
+        await shop.say("suppress", "remove", address)
+    (shop.folder / "back.csv").write_text(exported, "utf-8")
+    await shop.say("suppress", "import", "back.csv")
+    shown = json.loads(await shop.say("suppress", "list", "--json"))
+    assert sorted(it["email"] for it in shown) == sorted(addresses)
+
+
 async def test_a_hundred_thousand_lines_are_imported_in_few_statements(shop: Shop) -> None:
     (shop.folder / "many.csv").write_text("email\n" + "".join(f"p{n}@example.com\n" for n in range(100_000)), "utf-8")
     before = await _statements(shop)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailerd.core.csv_cells import as_it_was, without_formula
 from mailerd.intake.csv_response import csv_lines
 from tests.intake.site import Site, job
 
@@ -65,3 +66,8 @@ async def test_a_name_with_a_formula_behind_a_separator_is_harmless_in_results(s
 
     assert "x;'=1+1" in text
     assert ",'＝1," in text
+
+
+@given(st.text(alphabet=st.sampled_from("'\"=+-a@|;\t\n \u200b＝"), max_size=12))
+def test_what_was_written_is_read_back_as_it_was(text: str) -> None:
+    assert as_it_was(without_formula(text)) == text
