@@ -39,18 +39,19 @@ class Daemons:
 
     async def heartbeat(self) -> None:
         """Write a heartbeat; daemons without one for a week are deleted."""
+        asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
         heartbeats, now, last = await self.database.transaction(self._write_heartbeat, what="beat")
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()
         self._heartbeats = heartbeats
-        await self._follow_clock(now, last)
+        await self._follow_clock(now, last, asked_at=asked_at)
 
-    async def _follow_clock(self, now: datetime, last: datetime | None) -> None:
+    async def _follow_clock(self, now: datetime, last: datetime | None, *, asked_at: float) -> None:
         """Put right what waits for a moment of a clock that was ahead. `last`: the latest heartbeat of any daemon."""
         expected = last
         if self._clock is not None:  # a row may have been written since the clock went back
             before, at = self._clock
-            expected = before + timedelta(seconds=time.monotonic() - at)
+            expected = before + timedelta(seconds=asked_at - at)
         back = expected - now if expected is not None else timedelta(0)
         if back >= CLOCK_STEP:
             await clock_steps.repair(self.database)

@@ -1,5 +1,6 @@
 """The database's clock goes back: what was to wait for a moment of the clock that was ahead goes on."""
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,6 +83,27 @@ async def test_a_clock_that_goes_on_changes_nothing(database: Database) -> None:
     await daemon.heartbeat()
     assert told == []
     assert await query(database, "SELECT next_claim_at, tat FROM senders") == before
+
+
+async def test_a_daemon_that_was_stopped_behind_the_answer_takes_it_for_no_step(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    await daemon.heartbeat()
+    stopped, monotonic, transaction = 0.0, time.monotonic, database.transaction
+
+    async def stops(*arguments: Any, **options: Any) -> Any:
+        nonlocal stopped
+        done = await transaction(*arguments, **options)
+        stopped += 300.0
+        return done
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + stopped)
+    monkeypatch.setattr(database, "transaction", stops)
+    await daemon.heartbeat()
+    await daemon.heartbeat()
+    assert told == []
 
 
 async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
