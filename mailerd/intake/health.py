@@ -23,8 +23,9 @@ from mailerd.store.db.writer import NoWriterError, Writer
 READY_TIMEOUT: Final = 3.0
 """Seconds for the database to answer."""
 CACHE_SECONDS: Final = 1.0
-"""Seconds for which one check of the database, and one page of metrics, answers every request: they need no key, so
-they must be cheap."""
+"""Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
+REST: Final = 4
+"""Between two pages of metrics for those without a key lies so many times what one took: no letter goes meanwhile."""
 
 MayName = Callable[[str], bool]
 """Whether the answer may name this sender; the senders that it may not name are counted together."""
@@ -90,8 +91,8 @@ class MetricsEndpoint:
         self._page = page
         self._auth = auth
         self._clock = clock
-        self._of_all = b""
-        self._until = -math.inf
+        self._next: asyncio.Task[bytes] | None = None
+        self._rests_until = -math.inf
 
     def paths(self) -> dict[str, Handler]:
         """The page by its path."""
@@ -100,15 +101,23 @@ class MetricsEndpoint:
     async def metrics(self, request: web.Request) -> web.Response:
         """The page."""
         may_name = await self._may_name(request)
-        body = self._page(may_name) if may_name else self._without_names()
+        body = self._page(may_name) if may_name else await self._without_names()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
-    def _without_names(self) -> bytes:
-        """It needs no key and takes milliseconds, in which no letter goes: one is made for all who ask in a second."""
-        if (now := self._clock.monotonic()) >= self._until:
-            self._of_all = self._page(lambda _: False)
-            self._until = now + CACHE_SECONDS
-        return self._of_all
+    async def _without_names(self) -> bytes:
+        """The next page, which all get who have asked for it by then: it needs no key, and nothing in it is stale."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._make())
+        return await asyncio.shield(self._next)
+
+    async def _make(self) -> bytes:
+        await self._clock.sleep(max(0.0, self._rests_until - self._clock.monotonic()))
+        self._next, begun = None, self._clock.monotonic()
+        try:
+            return self._page(lambda _: False)
+        finally:
+            ended = self._clock.monotonic()
+            self._rests_until = ended + REST * (ended - begun)
 
     async def _may_name(self, request: web.Request) -> MayName | None:
         if HEADER not in request.headers:
