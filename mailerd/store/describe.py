@@ -21,6 +21,7 @@ from mailerd.texts import label, tr
 
 _WHOLE_FROM: Final = 100
 """From so many letters a minute on, no fraction is shown."""
+_A_MINUTE: Final = timedelta(minutes=1)
 SILENT: Final = 30
 """Seconds without a heartbeat after which a daemon counts as silent; it writes one every 10 s."""
 
@@ -212,6 +213,12 @@ def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]
     return before + forecast.queued_before, forecast.done_at
 
 
+def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> datetime | None:
+    """When the first in line goes; None: when nothing holds it any more, at `held`, or within a minute of that."""
+    _, at = _place(story, queue)
+    return at if at and at > held + _A_MINUTE else None
+
+
 def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     """Its place among the letters of its sender, and its own time; None for the first in line."""
     before, at = _place(story, queue)
@@ -242,6 +249,8 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         return reason, _after_hold(story, queue, mended)
     if line := _in_line(story, queue):
         return line
+    if limited := _limited(story, queue, held=story.now):
+        story = replace(story, sender_turn=max(limited, story.sender_turn or limited))
     if story.sender_turn and story.sender_turn > story.now:
         return (
             tr(f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}"),
@@ -265,6 +274,9 @@ def _after_hold(story: RecipientHistory, queue: Queue, mended: str | None) -> st
         return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
     if line := _in_line(story, queue):
         return line[1]
+    if limited := _limited(story, queue, held=max(story.paused_until or story.now, story.due_at)):
+        when = tr(f"about {moment(limited)}")
+        return tr(f"its own turn is {when}, if nothing else holds it.")
     if story.paused_until and story.paused_until >= story.due_at:
         return tr(f"it is tried in {span(story.paused_until - story.now)}.")
     return tr(f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.")

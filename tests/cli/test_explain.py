@@ -209,6 +209,33 @@ async def test_a_letter_that_was_put_off_goes_not_before_its_time_though_few_go_
     assert re.search(r"it goes when that is done, and not before 2\S+ \S+ UTC\.", said), said
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'manual'",
+        "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+        "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)",  # no daemon has seen it yet
+    ],
+)
+async def test_the_first_in_line_is_not_promised_a_time_at_which_its_senders_day_is_used_up(
+    shop: Shop, held: str
+) -> None:
+    shop.config.write_text(shop.config.read_text().replace("per_day = 0", "per_day = 2000"))
+    await post(shop.database, recipients=1)
+    [(letter,)] = await query(shop.database, "SELECT id FROM job_recipients")
+    await query(shop.database, USED_UP)
+    await query(shop.database, held)
+    said = await shop.say("explain", str(letter))
+    at = re.findall(r"(?:its own turn is about|allows no letter before) (\S+ \S+) UTC", said)
+    assert at, said
+    for it in at:
+        [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(HOUR, UTC_TIMESTAMP(), %s)", it)
+        assert 21 <= off <= 23, "the hour is two hours ago, and counts for 25"
+    assert "it is tried in" not in said
+    assert "it is sent in" not in said
+    assert "by the next daemon that looks" not in said
+
+
 async def test_letters_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
