@@ -56,11 +56,14 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
 """The least number of gaps between letters that make a rate."""
-# Where one of the jobs is yet to be due, whatever is due before uses up the sender's day, of a lower priority too.
+# Of a lower priority only what is due before a job that is yet to be due: it uses up the sender's day.
 _READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
-  WHERE sender_email = %s AND claimable = 1 AND (precedence <= %s OR next_claim_at < %s)
-  ORDER BY precedence, next_claim_at, id LIMIT %s)"""
+  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)
+ UNION ALL (SELECT * FROM (
+ SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
+  WHERE sender_email = %s AND claimable = 1 AND precedence > %s ORDER BY precedence, next_claim_at, id LIMIT %s) beneath
+  WHERE next_claim_at < %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
   (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
@@ -252,7 +255,7 @@ def _queue_of(asked: Sequence[_Asked]) -> Statement:
     values = [
         value
         for sender, (precedence, from_) in least.items()
-        for value in (sender, precedence, naive(from_), _MAX_JOBS + 1)
+        for value in (*(sender, precedence, _MAX_JOBS + 1) * 2, naive(from_))
     ]
     return _all(_READ_QUEUE, len(least)), values
 
