@@ -13,7 +13,7 @@ from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, rfc3339, utc
+from mailerd.store.db.times import micros, naive, rfc3339, utc
 from mailerd.store.outbox import insert_events
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.change_events import sender_event
@@ -32,6 +32,10 @@ _ADD_SENDER: Final = (
 )
 _LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _RESTART_WARM_UP: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
+# The gap after its last letter is no longer than the new one, from now on.
+_SHORTEN_GAP: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE email = %s"""
 # A sender that waits for its turn is claimed again, under the new limits.
 _CLAIM_NOW: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6)
@@ -156,6 +160,8 @@ class Senders:
         warm = ("warm_up", "warm_up_growth")
         if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
             await cursor.execute(_RESTART_WARM_UP, (email,))
+        if after.limits.min_gap < before.limits.min_gap:
+            await cursor.execute(_SHORTEN_GAP, (micros(timedelta(seconds=after.limits.min_gap)), email))
         await cursor.execute(_CLAIM_NOW, (email,))
         await cursor.execute(_LOCK_SENDER, (email,))
         return (await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND))[0]

@@ -35,6 +35,18 @@ async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, s
     assert (now.state.limits, now.state.own, now.used, now.waiting) == (DEFAULT, frozenset(), 25, 75)
 
 
+async def test_a_shorter_gap_holds_from_the_next_claim_on(database: Database, senders: Senders) -> None:
+    await post(database, recipients=5)
+    await senders.change(ME, {"min_gap": 3600})
+    assert (await taken(database), await taken(database)) == (1, 0)
+    await senders.change(ME, {"min_gap": 20})
+    assert await taken(database) == 0
+    rows = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), gap_until) FROM senders")
+    assert rows == [(19,)]
+    await senders.change(ME, {"min_gap": None})
+    assert await taken(database) == 4
+
+
 async def test_a_sender_can_be_given_limits_before_its_first_job(database: Database, senders: Senders) -> None:
     for _ in range(2):
         await senders.change(ME, {"per_day": 3})
