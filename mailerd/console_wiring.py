@@ -132,6 +132,7 @@ def _lend(services: Services, intake: Intake) -> None:
         count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
         address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
         stream_place=_place(intake.shares.streams.place), download_place=_place(intake.shares.downloads.place),
+        read_place=_place(intake.shares.reads.place),
         webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.resources import files
 from typing import Final, Literal
 
@@ -145,7 +146,8 @@ class Console:
                 it = ConsoleRequest(request, self._services, key, language)
                 intake = self._services.intake
                 (intake.count_refresh if it.is_refresh else intake.count_request)(key)
-                response = await self._answer(page, it)
+                async with self._place(page, it):
+                    response = await self._answer(page, it)
             except MailerdError as error:
                 return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
@@ -153,6 +155,11 @@ class Console:
             return response
 
         return answer
+
+    def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
+        """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
+        has_own = it.http.method == "POST" or page in (self._live.stream, job_page.results)
+        return nullcontext() if has_own else self._services.intake.read_place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""

@@ -98,6 +98,8 @@ class Lent:
     """Renders letters; the text is the origin that the log names."""
     results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     """Answers with all recipients of a job as CSV."""
+    read_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
+    """A key's place for what it reads; RefusedError: it holds its share already."""
     download_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
     """A key's place for a download of CSV; RefusedError: it holds its share already."""
     webhook_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]

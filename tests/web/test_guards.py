@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from mailerd.config import IntakeSettings
 from mailerd.intake.server_log import PER_MINUTE
 from mailerd.store.api_keys import Permission
 from mailerd.web import forms, live
@@ -303,6 +304,28 @@ async def test_what_a_key_may_within_a_minute_holds_in_the_console_too(site: Con
             statuses.append(answer.status)
     assert statuses[0] == 200
     assert statuses[-1] == 429
+
+
+async def test_a_key_reads_a_few_pages_at_once_and_another_key_does_not_wait_for_it(site: ConsoleSite) -> None:
+    browser, other, job = await site.signed_in(), await site.signed_in("other"), await post(site.database)
+    mine = (await site.keys.all())[0]
+    reads = site.daemon.intake.shares.reads
+    for path in ("/", "/jobs", f"/jobs/{job}", "/senders", "/people?email=ada@example.com", "/letters/1"):
+        async with AsyncExitStack() as held:
+            for _ in range(IntakeSettings().reads_per_key):
+                await held.enter_async_context(reads.place(mine))
+            waiting = asyncio.create_task(answered(browser, path))
+            assert await answered(other, path) == 200
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+        assert await waiting == 200
+    assert await answered(browser, f"/jobs/{job}/results.csv") == 200
+
+
+async def answered(browser: aiohttp.ClientSession, path: str) -> int:
+    async with browser.get(path) as answer:
+        await answer.read()
+        return answer.status
 
 
 async def test_a_key_has_a_share_of_the_streams_and_a_stream_ends_with_its_key(
