@@ -158,7 +158,8 @@ class ErrorMiddleware:
         return begun
 
     def _too_slow(self, request: web.Request, reason: str) -> None:
-        self._events.connection_too_slow(address=self._client_address.address(request), reason=reason)
+        if self._is_logged(request):
+            self._events.connection_too_slow(address=self._client_address.address(request), reason=reason)
         _abort(request)
 
     def _log(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:

@@ -1,6 +1,8 @@
 """A client without a key cannot fill the log: some of its requests are told, the others by their number."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -39,6 +41,18 @@ async def test_bytes_that_are_no_http_are_bounded_too(site: Site) -> None:
         await asyncio.wait_for(reader.read(), 5)
         writer.close()
     assert PER_MINUTE <= len(site.heard.of("request_malformed")) <= PER_MINUTE + 30
+
+
+async def test_answers_that_are_not_read_are_bounded_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.3)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    with ExitStack() as open_:
+        for _ in range(MANY):
+            client = open_.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 100)  # more than the sockets' buffers hold
+            await asyncio.sleep(0)
+        await asyncio.sleep(3)
+    assert len(site.heard.of("connection_too_slow")) <= PER_MINUTE
 
 
 async def test_whoever_has_a_key_is_always_told(site: Site) -> None:
