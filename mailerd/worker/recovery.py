@@ -156,10 +156,10 @@ class Recovery:
         return False
 
     async def _sweep(self, sender: str, heartbeat: Heartbeat) -> None:
-        """Search one mailbox; an error concerns this mailbox only."""
+        """Search one mailbox; an error, such as a row that a person has locked, concerns this mailbox only."""
         try:
             await self.orphan_drafts.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
-        except DatabaseError:
+        except DatabaseAwayError:
             raise
         except NotReplayedError:
             pass  # the next search deletes what is an orphan then

@@ -3,6 +3,7 @@
 import pytest
 
 from mailerd.core.replies import Reply
+from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
 from tests.support.heard import Heard
 from tests.support.rows import post
@@ -64,8 +65,12 @@ async def test_whatever_key_a_stranger_writes_into_a_draft_it_is_foreign(
     assert await looks(place) == 0
 
 
-async def test_a_bug_met_in_one_mailbox_leaves_the_others_searched(
-    database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
+LOCKED = DatabaseError("look up a draft", phase="execute", cause=TimeoutError(), errno=1205, retry=True, in_doubt=False)
+
+
+@pytest.mark.parametrize("met", [ZeroDivisionError(), LOCKED], ids=["a bug", "a locked row"])
+async def test_what_is_met_in_one_mailbox_leaves_the_others_searched(
+    database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch, met: Exception
 ) -> None:
     place = Place(database, heard)
     for sender in ("a@example.com", "b@example.com"):
@@ -73,7 +78,7 @@ async def test_a_bug_met_in_one_mailbox_leaves_the_others_searched(
 
     async def headers(_: str, *, draft_id: str) -> Reply:
         place.google.asked.append(draft_id)
-        raise ZeroDivisionError
+        raise met
 
     place.google.drafts = ["f1"]
     monkeypatch.setattr(place.google, "get_draft_headers", headers)

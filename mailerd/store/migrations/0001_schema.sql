@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS daemons (
   stopped_at DATETIME(6) NULL,
   replayed_to VARCHAR(255) NULL,
   KEY heartbeat (heartbeat_at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Where database.url names several servers: how often the writes have moved to another one, and to which they moved
 -- last. A daemon raises the term at a server before it writes anything else to it, so a server with a lower term than
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS writer_terms (
   id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
   term BIGINT UNSIGNED NOT NULL,
   server VARCHAR(255) NOT NULL
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A sender is one mailbox.
 -- next_claim_at: when letters of this sender may next be claimed; NULL while none waits. The claim reads the senders in
@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS senders (
   created_at DATETIME(6) NOT NULL,
   KEY next_claim (next_claim_at, email),
   KEY project (project)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
 -- elsewhere: letters of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS sender_hours (
   letters INT UNSIGNED NOT NULL,
   elsewhere INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (sender_email, hour)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A Google Cloud project, whose quota of units all its senders share.
 -- tat: as in senders. latency, latency_at: those of the slowest of its senders.
@@ -92,7 +92,7 @@ CREATE TABLE IF NOT EXISTS projects (
   tat DATETIME(6) NULL,
   latency DOUBLE NULL,
   latency_at DATETIME(6) NULL
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A job is one request: a template, a sender, and recipients.
 -- sender_email: the mailbox, whose credentials, limits and pauses count. from_email: the address in From, where it is
@@ -142,7 +142,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   KEY by_from (from_address, id),
   KEY by_reference (reference, id),
   CONSTRAINT jobs_status CHECK (status IN ('queued', 'sending', 'paused', 'completed', 'cancelled'))
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A recipient of a job: one letter.
 -- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's letters are
@@ -206,7 +206,7 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   KEY person (person, id),
   CONSTRAINT recipients_status CHECK (status IN ('waiting', 'sending', 'unsure', 'sent', 'failed', 'cancelled')),
   CONSTRAINT recipients_mode CHECK (mode IN ('draft', 'direct'))
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What every worker has seen: append-only and never fenced. A worker that has lost its claim still writes here.
 -- event: what happened (core/states.py). applied: 0 if the recipient's row belonged to another claim by then.
@@ -224,7 +224,7 @@ CREATE TABLE IF NOT EXISTS attempts (
   at DATETIME(6) NOT NULL,
   UNIQUE KEY event_of_claim (recipient_id, claim_token, event),
   KEY at (at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A job keeps the template that it was posted with. These are its further languages; jobs has the default one.
 CREATE TABLE IF NOT EXISTS job_templates (
@@ -234,7 +234,7 @@ CREATE TABLE IF NOT EXISTS job_templates (
   html MEDIUMTEXT NULL,
   text MEDIUMTEXT NULL,
   PRIMARY KEY (job_id, language)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A file that a job's letters carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
 -- content_id: the letter's HTML shows it. digest: SHA-256 of its content, which stands in attachment_chunks.
@@ -248,7 +248,7 @@ CREATE TABLE IF NOT EXISTS job_attachments (
   digest BINARY(32) NOT NULL,
   size INT UNSIGNED NOT NULL,
   KEY letter (job_id, recipient_seq, id)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The content of attachments: each content once per job, in chunks that fit into any packet.
 CREATE TABLE IF NOT EXISTS attachment_chunks (
@@ -257,7 +257,7 @@ CREATE TABLE IF NOT EXISTS attachment_chunks (
   seq SMALLINT UNSIGNED NOT NULL,
   content MEDIUMBLOB NOT NULL,
   PRIMARY KEY (job_id, digest, seq)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What people and programs asked of a job (pause, cancel, settle a letter of it, …) or of a sender (pause, …):
 -- append-only. job_id, sender: one of both. actor: who asked. changed: whether it made a difference. letters: how many
@@ -273,7 +273,7 @@ CREATE TABLE IF NOT EXISTS job_actions (
   letters INT UNSIGNED NOT NULL,
   at DATETIME(6) NOT NULL,
   KEY job (job_id, id)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- An API key; its secret is shown once and never stored. digest: SHA-256 of the secret. hint: its last characters.
 -- senders: the mailboxes that it may use, permissions: what it may ask for; JSON lists, NULL is everything.
@@ -294,7 +294,7 @@ CREATE TABLE IF NOT EXISTS api_keys (
   last_used_at DATETIME(6) NULL,
   UNIQUE KEY digest (digest),
   KEY old_digest (old_digest)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The response to each idempotency key of an API key. It is written in the transaction that stores the job: where there
 -- is a job there is its response, and where there is no job the key is still free.
@@ -310,7 +310,7 @@ CREATE TABLE IF NOT EXISTS idempotency_responses (
   created_at DATETIME(6) NOT NULL,
   PRIMARY KEY (api_key_id, idempotency_key),
   KEY created (created_at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Who gets no letters. suppressions.list_id 0: of no list at all; digest: core/suppression.py makes it of the address.
 
@@ -321,7 +321,7 @@ CREATE TABLE IF NOT EXISTS lists (
   title VARCHAR(255) NULL,
   created_at DATETIME(6) NOT NULL,
   UNIQUE KEY name (name)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- recipient_id: whose letter's link was used.
 CREATE TABLE IF NOT EXISTS suppressions (
@@ -338,7 +338,7 @@ CREATE TABLE IF NOT EXISTS suppressions (
   KEY age (created_at, digest, list_id),  -- MySQL sorts by no column that an index has only of the primary key
   KEY by_list (list_id, created_at, digest),
   KEY by_reason (reason, created_at, digest, list_id)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Each suppression and each end of one, append-only.
 CREATE TABLE IF NOT EXISTS suppression_log (
@@ -351,14 +351,14 @@ CREATE TABLE IF NOT EXISTS suppression_log (
   actor VARCHAR(150) NULL,
   at DATETIME(6) NOT NULL,
   KEY person (digest, id)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Keys that all daemons share. `address`: makes the digests; never changes. `token:N`: signs unsubscribe links.
 CREATE TABLE IF NOT EXISTS secrets (
   name VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   value VARBINARY(64) NOT NULL,
   created_at DATETIME(6) NOT NULL
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What the application hears of. A row is written in the transaction that makes the change (store/outbox.py).
 -- uid: the name of the event outside. cause: what made the change, so that a repeated transaction writes no second row.
@@ -379,7 +379,7 @@ CREATE TABLE IF NOT EXISTS events (
   UNIQUE KEY position (position),
   KEY sender (sender_email, position),
   KEY at (at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The last place of the feed that was given, the last that was deleted by age, and the server that gave places last: one
 -- row. A server that takes over begins a leap further on (store/event_feed.py).
@@ -388,7 +388,7 @@ CREATE TABLE IF NOT EXISTS event_positions (
   last BIGINT UNSIGNED NOT NULL,
   pruned BIGINT UNSIGNED NOT NULL DEFAULT 0,
   server VARCHAR(300) NOT NULL DEFAULT ''
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
 
@@ -403,7 +403,7 @@ CREATE TABLE IF NOT EXISTS tallies (
   unsure INT UNSIGNED NOT NULL DEFAULT 0,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (minute, sender_email, daemon)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The tallies of an hour, once it is over for a day.
 CREATE TABLE IF NOT EXISTS tally_hours (
@@ -415,7 +415,7 @@ CREATE TABLE IF NOT EXISTS tally_hours (
   unsure INT UNSIGNED NOT NULL DEFAULT 0,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (hour, sender_email)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Who is signed in to the console, and one-time links that sign a person in (store/sessions.py).
 -- digest: SHA-256 of the cookie's or the link's secret. seen_at: of a session, at most a minute behind.
@@ -431,7 +431,7 @@ CREATE TABLE IF NOT EXISTS sessions (
   seen_at DATETIME(6) NOT NULL,
   KEY api_key (api_key_id),
   KEY seen (seen_at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The inboxes that are read, one daemon at a time.
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
@@ -457,7 +457,7 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   failing_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
   failures TINYINT UNSIGNED NOT NULL DEFAULT 0,
   KEY next (next_at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What reading has cost of late: the units of each round and when it ended, for a day.
 CREATE TABLE IF NOT EXISTS mailbox_units (
@@ -465,7 +465,7 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
   at DATETIME(6) NOT NULL,
   units INT UNSIGNED NOT NULL,
   PRIMARY KEY (mailbox, at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
 -- kind: what it is (core/notices.py), or 'manual' (a letter that the person sent) or 'passed_over' (it could not be
@@ -487,7 +487,7 @@ CREATE TABLE IF NOT EXISTS notices (
   KEY recipient (recipient_id),
   KEY job (job_id, recipient_id),
   KEY by_kind (mailbox, kind, at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Endpoints of applications that events are posted to. owner: the API key that made it; 0: the operator.
 -- secret, old_secret: sign each post; the old one, from before the last rotation, until old_until.
@@ -513,7 +513,7 @@ CREATE TABLE IF NOT EXISTS webhooks (
   created_at DATETIME(6) NOT NULL,
   UNIQUE KEY name (name),
   CONSTRAINT webhooks_state CHECK (state IN ('on', 'paused', 'gone'))
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- An event on its way to an endpoint. token, lease_until: the daemon that posts it now, and when its claim expires.
 -- http, error, took_ms, tried_at: the last attempt, and why it was no success.
@@ -534,18 +534,18 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
   KEY due (webhook_id, status, due_at),
   KEY undelivered (webhook_id, status, position),
   CONSTRAINT webhook_deliveries_status CHECK (status IN ('waiting', 'sending', 'delivered', 'failed'))
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Events of sent letters are made of the log of attempts (store/sent_batches.py): up to which time it has been read for
 -- good; one row while an endpoint asks for them.
 CREATE TABLE IF NOT EXISTS sent_batches (
   id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
   watermark DATETIME(6) NOT NULL
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Rows of the log of attempts behind that time that stand in an event already.
 CREATE TABLE IF NOT EXISTS sent_reported (
   attempt_id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
   at DATETIME(6) NOT NULL,
   KEY at (at)
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
