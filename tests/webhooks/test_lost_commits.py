@@ -8,6 +8,7 @@ from mailerd.store import webhook_queue
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import LEAP, EventFeed, UnknownPositionError
 from mailerd.store.webhook_queue import WebhookQueue
+from tests.support.dialect import is_mariadb
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver
@@ -51,8 +52,8 @@ async def test_a_client_that_has_seen_what_is_lost_is_told(feed: EventFeed, happ
 async def test_a_server_is_the_same_whenever_it_was_started(database: Database, happen: Happen) -> None:
     await happen(1)
     await EventFeed(database, timeout=5).number_new()
-    named = "SELECT server = CONCAT_WS(':', @@hostname, @@port, @@server_id) FROM event_positions"
-    assert await query(database, named) == [(1,)]
+    name = "CONCAT_WS(':', @@hostname, @@port, @@server_id)" if is_mariadb() else "@@server_uuid"
+    assert await query(database, f"SELECT server = {name} FROM event_positions") == [(1,)]
 
 
 async def test_webhooks_get_every_event_across_the_leap_in_a_few_transactions(
