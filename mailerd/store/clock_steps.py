@@ -38,6 +38,8 @@ UPDATE job_recipients FORCE INDEX (lease) SET lease_until = UTC_TIMESTAMP(6) + I
  WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR AND status = 'unsure'""",
     "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE heartbeat_at > UTC_TIMESTAMP(6)",
 )
+# Another daemon that sees the step waits here and finds nothing more to move: MySQL reads for an INSERT without a lock.
+_LOCK_HOURS: Final = "SELECT COUNT(*) FROM sender_hours WHERE hour > UTC_TIMESTAMP() FOR UPDATE"
 _ADD_HOURS: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
 SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.letters, h.elsewhere
@@ -60,5 +62,7 @@ async def repair(database: Database) -> None:
 
 async def _move_hours(cursor: Cursor) -> None:
     """Count what was sent in hours that are still to come in the present hour: Google did so too."""
+    await cursor.execute(_LOCK_HOURS)
+    await cursor.fetchone()
     await cursor.execute(_ADD_HOURS)
     await cursor.execute(_DELETE_HOURS)

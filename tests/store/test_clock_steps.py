@@ -1,5 +1,6 @@
 """The database's clock goes back: what was to wait for a moment of the clock that was ahead goes on."""
 
+import asyncio
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.store import clock_steps
 from mailerd.store.daemons import Daemons
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhooks import NewEndpoint, Webhooks
+from tests.support.eventually import eventually
 from tests.support.rows import post, query
 
 PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
@@ -104,6 +108,30 @@ async def test_a_daemon_that_was_stopped_behind_the_answer_takes_it_for_no_step(
     await daemon.heartbeat()
     await daemon.heartbeat()
     assert told == []
+
+
+async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: Database) -> None:
+    await post(database, recipients=3)
+    await claimer(database).claim(1)
+    await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
+    moved, commit = asyncio.Event(), asyncio.Event()
+
+    async def first(cursor: Cursor) -> None:
+        await clock_steps._move_hours(cursor)
+        moved.set()
+        await commit.wait()
+
+    async def second_waits() -> bool:
+        asked = "SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Query' AND info LIKE %s"
+        return (await query(database, asked, "%sender_hours%"))[0][0] > 1  # this look is one of them
+
+    one = asyncio.create_task(database.transaction(first, what="test"))
+    await moved.wait()
+    two = asyncio.create_task(clock_steps.repair(database))
+    await eventually(second_waits)
+    commit.set()
+    await asyncio.gather(one, two)
+    assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
 
 
 async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
