@@ -16,7 +16,7 @@ from mailerd.intake.http_responses import REQUEST, json_response
 from mailerd.intake.response_models import FailureOut, LiveOut, NotReadyOut, ReadyOut
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db import error_codes
 from mailerd.store.db.writer import NoWriterError, Writer
 
@@ -25,7 +25,7 @@ READY_TIMEOUT: Final = 3.0
 CACHE_SECONDS: Final = 1.0
 """Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
 REST: Final = 4
-"""Between two pages of metrics for those without a key lies so many times what one took: no letter goes meanwhile."""
+"""Between two pages of metrics lies so many times what one took: no letter goes while it is made."""
 
 MayName = Callable[[str], bool]
 """Whether the answer may name this sender; the senders that it may not name are counted together."""
@@ -91,7 +91,9 @@ class MetricsEndpoint:
         self._page = page
         self._auth = auth
         self._clock = clock
-        self._next: asyncio.Task[bytes] | None = None
+        self._next: dict[int | None, asyncio.Task[bytes]] = {}
+        """The page that is to be made for each key, and for all who have none."""
+        self._turn = asyncio.Lock()
         self._rests_until = -math.inf
 
     def paths(self) -> dict[str, Handler]:
@@ -99,31 +101,28 @@ class MetricsEndpoint:
         return {"/metrics": self.metrics}
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """The page."""
-        may_name = await self._may_name(request)
-        body = self._page(may_name) if may_name else await self._without_names()
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+        """The next page, which all requests of a key get that have come by then: nothing in it is stale."""
+        key = await self._key(request)
+        who = key.id if key else None
+        if who not in self._next:
+            self._next[who] = asyncio.create_task(self._make(who, key.may_send if key else lambda _: False))
+        return web.Response(body=await asyncio.shield(self._next[who]), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _without_names(self) -> bytes:
-        """The next page, which all get who have asked for it by then: it needs no key, and nothing in it is stale."""
-        if self._next is None:
-            self._next = asyncio.create_task(self._make())
-        return await asyncio.shield(self._next)
+    async def _make(self, who: int | None, may_name: MayName) -> bytes:
+        async with self._turn:
+            await self._clock.sleep(max(0.0, self._rests_until - self._clock.monotonic()))
+            del self._next[who]
+            begun = self._clock.monotonic()
+            try:
+                return self._page(may_name)
+            finally:
+                ended = self._clock.monotonic()
+                self._rests_until = ended + REST * (ended - begun)
 
-    async def _make(self) -> bytes:
-        await self._clock.sleep(max(0.0, self._rests_until - self._clock.monotonic()))
-        self._next, begun = None, self._clock.monotonic()
-        try:
-            return self._page(lambda _: False)
-        finally:
-            ended = self._clock.monotonic()
-            self._rests_until = ended + REST * (ended - begun)
-
-    async def _may_name(self, request: web.Request) -> MayName | None:
+    async def _key(self, request: web.Request) -> ApiKey | None:
         if HEADER not in request.headers:
             return None
         try:
-            key = await self._auth.authenticate(request, Permission.READ)
+            return await self._auth.authenticate(request, Permission.READ)
         except DatabaseError:  # the other numbers matter most at this moment
             return None
-        return key.may_send

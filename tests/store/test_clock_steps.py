@@ -123,7 +123,8 @@ async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: D
 
     async def second_waits() -> bool:
         asked = "SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Query' AND info LIKE %s"
-        return (await query(database, asked, "%sender_hours%"))[0][0] > 1  # this look is one of them
+        ((number,),) = await query(database, asked, "%sender_hours%")
+        return int(number) > 1  # this look is one of them
 
     one = asyncio.create_task(database.transaction(first, what="test"))
     await moved.wait()
