@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.sandbox.google import COMPOSE, METADATA
 from tests.chaos.place import REQUEST_TIMEOUT, Place, Setting
 from tests.chaos.scenario import Scenario, Size
+from tests.chaos.truth import OPEN
 
 DRAFTS: Final = "drafts@example.com"
 LOOKS: Final = "looks@example.com"
@@ -35,9 +36,21 @@ async def _refused_once(place: Place, *, sender: str) -> None:
     await _resume(place)
 
 
+async def _deleted_once(place: Place) -> None:
+    """A draft that its owner deletes while it is being sent: Google does not find it, and the letter is looked for."""
+    deleted = 0
+    while not deleted:  # on a slow machine the letter may have gone before the owner comes
+        await place.google.fault(kind="latency", method="drafts.send", sender=LOOKS, seconds=REQUEST_TIMEOUT)
+        await place.post(1, sender=LOOKS)
+        while not await place.google.drafts() and (await place.rows(OPEN))[0][0]:  # noqa: ASYNC110 - no bell
+            await asyncio.sleep(0.05)
+        deleted = await place.google.delete_drafts()
+
+
 async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], kills: bool) -> int:
     """Refusals, short and long; each time the owner deletes what he finds, and the pause is ended."""
     await _refused_once(place, sender=senders[0])
+    await _deleted_once(place)
     deleted = 0
     for n in range(size.rounds):
         for kind in (*_LONG, "user_rate_limit"):
