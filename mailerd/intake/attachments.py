@@ -10,12 +10,14 @@ from typing import Final
 
 from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
-from mailerd.mail.attachments import MAX_LETTER_BYTES, check_size, encoded_size
+from mailerd.mail.attachments import MAX_LETTER_BYTES, check_content_type, check_size, encoded_size
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
 from mailerd.store.new_job import StoredAttachment
 
 _DEFAULT_KIND: Final = "application/octet-stream"
+_PACKED: Final = {"gzip": "application/gzip"}
+"""Content types of what `mimetypes` calls an encoding (RFC 6713); it has no registered one for the others."""
 _MAX_OWN_BYTES: Final = 12_000_000
 """Bytes of a letter without its attachments: two parts of a million characters, four bytes each, in base64."""
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +68,7 @@ class AttachmentSet:
             return "is empty"
         digest = hashlib.sha256(content).digest()
         content = self._contents.setdefault(digest, content)
-        kind = it.content_type or mimetypes.guess_type(it.filename, strict=True)[0] or _DEFAULT_KIND
+        kind = it.content_type or _kind_of(it.filename)
         return StoredAttachment(it.filename, kind, content, digest, content_id=it.content_id, recipient=recipient)
 
     def _errors_together(self, found: Sequence[StoredAttachment]) -> list[str]:
@@ -81,6 +83,21 @@ class AttachmentSet:
                 "included): the files themselves may have about 25 MB together"
             )
         return wrong
+
+
+def _kind_of(filename: str) -> str:
+    """The content type that follows from a name.
+
+    What is compressed is what compresses it, and not what is in it: a `.csv.gz` is no text. A letter in a file (`.eml`)
+    is a plain file: MIME allows no message/rfc822 in base64 (RFC 2046, 5.2.1), and readers lose what is in it.
+    """
+    kind, packed = mimetypes.guess_type(filename, strict=True)
+    if packed:
+        return _PACKED.get(packed, _DEFAULT_KIND)
+    try:
+        return check_content_type(kind or "")
+    except ValueError:
+        return _DEFAULT_KIND
 
 
 def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:

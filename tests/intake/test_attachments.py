@@ -44,6 +44,25 @@ async def test_a_content_is_stored_once_whoever_gets_it(site: Site) -> None:
     assert (mine.filename, mine.content) == ("a.pdf", b"other")
 
 
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("old.eml", "application/octet-stream"),  # message/rfc822 in base64 is no MIME: readers lose what is in it
+        ("page.mht", "application/octet-stream"),
+        ("people.csv.gz", "application/gzip"),
+        ("all.tar.gz", "application/gzip"),
+        ("people.csv.bz2", "application/octet-stream"),
+        ("people.csv", "text/csv"),
+        ("no_ending", "application/octet-stream"),
+    ],
+)
+async def test_a_name_tells_a_type_that_readers_can_open(site: Site, name: str, kind: str) -> None:
+    status, answer = await site.post(job(attachments=[a_file(filename=name, content_type=None)]))
+    assert status == 200, (answer, site.heard.events[-3:])
+
+    assert await site.rows("SELECT content_type FROM job_attachments") == [(kind,)]
+
+
 async def test_a_large_file_is_stored_in_pieces_and_read_back_whole(site: Site) -> None:
     content = bytes(range(256)) * 12_000
     status, answer = await post_large(site, job(attachments=[a_file(content)]))
