@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -177,15 +178,17 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
 
 
 def _read(file: Path) -> RecipientTable:
+    piped = str(file) == "-"
+    name = tr("standard input") if piped else str(file)
+    # A pipe is read as a file is, whatever the locale: Excel's byte order mark comes through it too.
+    opened = partial(open, sys.stdin.fileno(), closefd=False) if piped else file.open
     try:
-        if str(file) == "-":
-            return read_table(sys.stdin, tr("standard input"))
-        with file.open(encoding="utf-8-sig", newline="") as opened_file:
-            return read_table(opened_file, str(file))
+        with opened(encoding="utf-8-sig", newline="") as opened_file:
+            return read_table(opened_file, name)
     except OSError as error:
-        raise MailerdError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise MailerdError(f"{name} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise MailerdError(f"{file} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
+        raise MailerdError(f"{name} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
 
 
 def _library(known: Settings, template: str) -> TemplateLibrary:

@@ -42,10 +42,10 @@ class Shop:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
 
-    async def say(self, *words: str, code: int = 0, given: str = "") -> str:
+    async def say(self, *words: str, code: int = 0, given: str = "", encoding: str = "utf-8") -> str:
         """Run a command to its end as a process of its own; what it printed, both streams."""
         process = await self.start(*words)
-        out, _ = await asyncio.wait_for(process.communicate(given.encode()), 300)
+        out, _ = await asyncio.wait_for(process.communicate(given.encode(encoding)), 300)
         assert process.returncode == code, out.decode()
         return out.decode()
 

@@ -109,6 +109,15 @@ async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
     assert "1 letter of 1 can be sent" in said
 
 
+@pytest.mark.usefixtures("table")
+async def test_a_table_from_a_pipe_is_utf_8_as_a_file_is(shop: Shop) -> None:
+    words = ("send", "-", "--template", "welcome", "--sender", ME, "--dry-run")
+    excel = "\ufeffemail,product\r\na@example.org,Tür\r\n"
+    assert "Thank you for Tür" in await shop.say(*words, given=excel)
+    said = await shop.say(*words, given="email,product\na@example.org,Tür\n", code=1, encoding="latin-1")
+    assert said.strip().endswith("standard input is not UTF-8 (byte 29): save it as CSV UTF-8")
+
+
 @pytest.mark.parametrize(
     "text, told",
     [
