@@ -104,7 +104,7 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
 
 def _read(folder: Path, name: str) -> NamedTemplate:
     files = dict(_files(folder))
-    about = tomllib.loads(files["template.toml"].decode())
+    about = tomllib.loads(_text(files["template.toml"]))
     faults = [f"template.toml: unknown key {key!r}" for key in about if key not in _KEYS]
     variables = about.get("variables", {})
     if not isinstance(variables, dict):
@@ -147,10 +147,13 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _source(files: Mapping[str, bytes], where: str) -> Source:
     def part(name: str) -> str | None:
-        found = files.get(where + name)
-        return found.decode() if found is not None else None
+        return _text(files.get(where + name, b"")) or None  # programs that prefer HTML would show an empty one
 
     return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"))
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8-sig")  # an editor of Windows may put a byte order mark before it
 
 
 def _images(files: Mapping[str, bytes], faults: list[str]) -> Iterator[InlineImage]:

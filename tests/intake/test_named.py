@@ -62,6 +62,30 @@ async def test_a_dry_run_shows_each_language_with_its_css_inlined(named: Site) -
     assert "205090" not in answer["samples"][0]["text"]
 
 
+async def test_an_empty_part_is_none_for_the_dry_run_as_for_the_sending(named: Site, folder: Path) -> None:
+    (folder / "welcome" / "body.txt").write_text("")
+    (folder / "welcome" / "zh" / "body.html").write_text("")
+    (folder / "welcome" / "zh" / "body.txt").write_text("{{ name }}，你好")
+    people = {"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B", "language": "zh"}
+    _, answer = await named.post(job(*people, dry_run=True, **POST))
+
+    english, chinese = answer["samples"]
+    assert "Thank you for choosing X." in english["text"]
+    assert (chinese["html"], chinese["text"]) == (None, "B，你好")
+    await named.post(job(*people, **POST))
+    assert await named.rows("SELECT text FROM jobs") == [(None,)]
+    assert await named.rows("SELECT html, text FROM job_templates") == [(None, "{{ name }}，你好")]
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_letter(named: Site, folder: Path) -> None:
+    for file in (folder / "welcome").rglob("*.t*"):  # as an editor of Windows saves them
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+    _, answer = await named.post(job(dry_run=True, **POST))
+
+    assert answer["samples"][0]["subject"].startswith("Welcome to X")
+    assert "\ufeff" not in str(answer)
+
+
 async def test_a_changed_template_is_another_version_and_a_posted_job_keeps_its_own(named: Site, folder: Path) -> None:
     _, first = await named.post(job(**POST))
     (folder / "welcome" / "subject.txt").write_text("Changed {{ name }}")
