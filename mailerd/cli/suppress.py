@@ -71,6 +71,7 @@ def add(
 @app.command("remove")
 def remove(address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None) -> None:
     """End a suppression; the person gets letters again."""
+    address = _checked(Addresses(), address)
 
     async def work(suppressions: Suppressions) -> bool:
         list_id = await _list_id(suppressions, mailing_list)
@@ -90,6 +91,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 @app.command("why")
 def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Say what keeps letters from an address; exit code 1 when nothing does."""
+    address = _checked(Addresses(), address)
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
         print_json([_as_json(it) for it in found])

@@ -30,6 +30,17 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     )
 
 
+async def test_a_domain_that_is_typed_as_people_read_it_is_that_domain_and_no_other(shop: Shop) -> None:
+    """To an older IDNA faß.de was fass.de, which is somebody else's."""
+    for domain in ("faß.de", "fass.de"):
+        await shop.say("suppress", "add", f"ada@{domain}")
+    assert "gets no letters at all" in await shop.say("suppress", "why", "ada@faß.de")
+    assert "again" in await shop.say("suppress", "remove", "ada@faß.de")
+    assert [it["email"] for it in json.loads(await shop.say("suppress", "list", "--json"))] == ["ada@fass.de"]
+    assert "Nothing keeps" in await shop.say("suppress", "why", "ada@faß.de", code=1)
+    assert "ada: " in await shop.say("suppress", "remove", "ada", code=1)
+
+
 async def test_a_command_stands_in_the_log_of_actions_once_with_all_that_it_changed(shop: Shop) -> None:
     number = 2 * suppress._ROWS_AT_ONCE + 1  # three transactions
     (shop.folder / "out.csv").write_text("\n".join(f"{each}@example.com" for each in range(number)), "utf-8")
