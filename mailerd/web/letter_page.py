@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from mailerd.core.states import Proof, State, Transition
+from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
@@ -135,7 +136,7 @@ async def html(it: ConsoleRequest) -> web.Response:
 
 
 async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
-    """The letter as it goes out, or why it cannot be made."""
+    """The letter as it goes out, but that its unsubscribe link does nothing; or why it cannot be made."""
     content = await job_content(it.services.database, row.job_id)
     template = Template(
         Source(content.subject, content.html, content.text),
@@ -143,8 +144,9 @@ async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
         inline_css=bool(content.inline_css),
         variables=json.loads(content.variables),
     )
-    reader = RecipientData(row.to_email, row.to_name, row.variables)
-    return await render_one(it, template, reader)
+    public = it.services.settings.public.base_url if content.list_id is not None else ""
+    link = f"{public}/u/{DEAD_TOKEN}" if public else ""
+    return await render_one(it, template, RecipientData(row.to_email, row.to_name, row.variables, link))
 
 
 async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:

@@ -4,6 +4,9 @@ from typing import Any
 
 import aiohttp
 
+from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppressions
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
@@ -259,6 +262,22 @@ async def test_a_template_is_previewed_and_sent_to_oneself(site: ConsoleSite) ->
     await ask(browser, "/templates/welcome", sender="me@example.com", email="me@example.com", **{"in": "zh"})
     assert await query(site.database, "SELECT reference, total FROM jobs") == [("test of welcome", 1)] * 2
     assert "recipients[0].email" in await ask(browser, "/templates/welcome", sender="me@example.com", email="nobody")
+
+
+async def test_a_letter_of_a_list_is_shown_with_a_link_that_does_nothing(site: ConsoleSite) -> None:
+    services, text = site.daemon.console.services, "{{ 'Leave: ' ~ unsubscribe_url if unsubscribe_url else 'no link' }}"
+    public = services.settings.public.model_copy(update={"base_url": "https://mail.example.com"})
+    services.settings = services.settings.model_copy(update={"public": public})
+    keys = await Secrets(site.database, timeout=5).keys()
+    made = await Suppressions(site.database, key=keys.address, timeout=5).make_list("news")
+    for list_id in (made.id, None):
+        await post(site.database, recipients=["a@example.com"], text=text, list_id=list_id)
+    browser, shown = await site.signed_in(), list[str]()
+    for letter in (1, 2):
+        async with browser.get(f"/letters/{letter}/html") as answer:
+            shown.append(await answer.text())
+    assert f"Leave: https://mail.example.com/u/{DEAD_TOKEN}" in shown[0]
+    assert "no link" in shown[1]
 
 
 async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -> None:
