@@ -11,6 +11,8 @@ MAX_LETTER_BYTES: Final = 36_700_160
 """The most bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
+_MAX_PIECE: Final = 60
+"""Characters of a piece of a parameter: with its name and number it fits into a line of 78."""
 _PART_OVERHEAD: Final = 500
 """Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it is encoded."""
 
@@ -151,8 +153,12 @@ def _named(parameter: str, value: str) -> str:
     """
     if _PLAIN.fullmatch(value):
         return f'\r\n {parameter}="{value}"'
-    encoded = "utf-8''" + quote(value, safe="")
-    pieces = re.findall(r"(?:%[0-9A-F]{2}|[^%]){1,18}", encoded)
+    pieces = ["utf-8''"]
+    for character in value:  # none ends within a character: some readers decode each piece for itself
+        encoded = quote(character, safe="")
+        if len(pieces[-1]) + len(encoded) > _MAX_PIECE:
+            pieces.append("")
+        pieces[-1] += encoded
     if len(pieces) == 1:
-        return f"\r\n {parameter}*={encoded}"
+        return f"\r\n {parameter}*={pieces[0]}"
     return ";".join(f"\r\n {parameter}*{number}*={piece}" for number, piece in enumerate(pieces))

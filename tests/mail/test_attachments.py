@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -39,6 +40,18 @@ def shape(part: EmailMessage) -> object:
 
 
 TEXTS = ("multipart/alternative", ["text/plain", "text/html"])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255))
+@example("Rechnung März.pdf")
+@example("\U0001f600" * 250 + ".png")
+def test_no_piece_of_a_name_ends_within_a_character(name: str) -> None:
+    """Some readers (fast-mail-parser 0.10 for one) decode each piece for itself."""
+    part = encode_attachment(b"x", filename=name, content_type="application/pdf", content_id=None).data.decode()
+    lines = part.partition("\r\n\r\n")[0].split("\r\n")
+    coded = [line.partition("*=")[2].removeprefix("utf-8''").rstrip(";") for line in lines if "*=" in line]
+    assert all(len(line) <= 78 for line in lines)
+    assert "".join(unquote(each, errors="strict") for each in coded) == (name if coded else "")
 
 
 @pytest.mark.parametrize(
