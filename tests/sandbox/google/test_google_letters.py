@@ -41,10 +41,17 @@ def test_recipients_are_read_as_people_write_them(value: str, found: tuple[str, 
         ".a@b.cd",
         "a@b.c-",
         "x" * 65 + "@b.cd",
+        f"a@{'x' * 64}.cd",
+        "a@" + "a." * 100 + "-",
     ],
 )
-def test_what_is_no_address_is_none(text: str) -> None:
+def test_what_is_no_address_is_none_and_soon(text: str) -> None:
     assert not is_address(text)
+
+
+@pytest.mark.parametrize("text", [f"a@{'x' * 63}.example.com", "a@a.b.cd", f"{'x' * 64}@b.cd", "a@xn--r8jz45g.jp"])
+def test_an_address_may_be_as_long_as_dns_has_it(text: str) -> None:
+    assert is_address(text)
 
 
 @pytest.mark.parametrize("value", [b"J\xf6rg <a@example.org>", b": , : ", b"a: , : ;", b"<", b",", b"a@example.org, :"])
