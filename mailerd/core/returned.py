@@ -13,10 +13,12 @@ PROOF_HEADER: Final = "X-Mailerd-Proof"
 _LABEL: Final = b"X-Mailerd-Proof\x00"
 """No address begins so: the same secret makes the digests of addresses."""
 _PROOF_BYTES: Final = 16
+PROOF_LENGTH: Final = 22
+"""Characters of a proof."""
 
 
 def proof_of(key: str, secret: bytes) -> str:
-    """What stands in X-Mailerd-Proof of the letter with this X-Mailerd-Key: 22 characters of base64url."""
+    """What stands in X-Mailerd-Proof of the letter with this X-Mailerd-Key: PROOF_LENGTH characters of base64url."""
     mac = hmac.digest(secret, _LABEL + key.encode("utf-8"), hashlib.sha256)[:_PROOF_BYTES]
     return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
 

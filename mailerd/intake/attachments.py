@@ -5,9 +5,11 @@ import hashlib
 import mimetypes
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from mailerd.core.returned import PROOF_LENGTH
 from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import MAX_LETTER_BYTES, check_content_type, check_size, encoded_size
@@ -117,5 +119,6 @@ def letter_size(content: Content, envelope: Envelope, *, attached: int) -> int:
         ValueError: it cannot be made, or is larger than Google takes.
     """
     domain = envelope.sender_email.rpartition("@")[2]
+    envelope = replace(envelope, proof="0" * PROOF_LENGTH)
     letter = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
     return check_size(len(letter) + attached)

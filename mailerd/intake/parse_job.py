@@ -16,6 +16,7 @@ from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
 from mailerd.intake.request_models import JobFields, read_job_fields
 from mailerd.intake.strict_json import encode, parse
+from mailerd.mail.addresses import unsubscribe_mailbox
 from mailerd.mail.mime import Envelope, ListHeaders
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
@@ -121,7 +122,7 @@ def parse_job(
     attachments = _attachments(fields, named, errors)
     if list_error := _list_error(items, max_recipients):
         raise invalid([*errors, list_error])
-    envelope = _envelope(fields, base_url)
+    envelope = _envelope(fields, mailbox, base_url)
     checked = check(
         items,
         template=template if judged else None,
@@ -155,18 +156,18 @@ def _fields(
     return (fields.model_copy(update={"dry_run": True}) if dry_run else fields), errors
 
 
-def _envelope(fields: JobFields, base_url: str) -> Envelope:
+def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
     """What the envelopes of its letters have in common; an id is as long as any other."""
     sender, name = fields.sender_email or "", fields.sender_name or None
-    headers = _list_headers(fields.list, sender, base_url) if fields.list else None
+    headers = _list_headers(fields.list, sender, mailbox, base_url) if fields.list else None
     return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers)
 
 
-def _list_headers(name: str, sender: str, base_url: str) -> ListHeaders:
+def _list_headers(name: str, sender: str, mailbox: str, base_url: str) -> ListHeaders:
     """As long as the headers of a letter will be, with a link that does nothing."""
     return ListHeaders(
         url=f"{base_url}/u/{DEAD_TOKEN}" if base_url else "",
-        mailto=f"mailto:{quote(sender, safe='@+')}?subject=u.{DEAD_TOKEN}",
+        mailto=f"mailto:{quote(unsubscribe_mailbox(mailbox), safe='@+')}?subject=u.{DEAD_TOKEN}",
         title=name,
         list_id=f"{name.lower().replace('_', '-')}.{sender.rpartition('@')[2] or 'example.com'}",
     )

@@ -61,3 +61,13 @@ def mailbox(given: str) -> str:
         ValueError: it is not an address.
     """
     return Addresses().check(given).lower()
+
+
+def unsubscribe_mailbox(mailbox: str) -> str:
+    """Where a letter that unsubscribes goes: the mailbox that is read, with a tag by which a filter can find it.
+
+    It is never an alias of it, and it has no tag where its name would become too long.
+    """
+    local, _, domain = mailbox.rpartition("@")
+    tagged = f"{local}+unsub"
+    return f"{tagged if len(tagged) <= MAX_LOCAL_PART else local}@{domain}"

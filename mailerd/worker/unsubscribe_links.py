@@ -6,7 +6,7 @@ from urllib.parse import quote
 from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.suppression import UnsubscribeToken, make_token
-from mailerd.mail.addresses import MAX_LOCAL_PART
+from mailerd.mail.addresses import unsubscribe_mailbox
 from mailerd.mail.mime import ListHeaders
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
@@ -41,7 +41,7 @@ class UnsubscribeLinks:
         domain = job.from_email.rpartition("@")[2]
         return ListHeaders(
             url=f"{self._base_url}/u/{token}" if self._base_url else "",
-            mailto=f"mailto:{quote(_mailbox(letter.sender), safe='@+')}?subject=u.{token}",
+            mailto=f"mailto:{quote(unsubscribe_mailbox(letter.sender), safe='@+')}?subject=u.{token}",
             title=job.list_title or job.list_name,
             list_id=f"{job.list_name.lower().replace('_', '-')}.{domain}",
         )
@@ -51,10 +51,3 @@ class UnsubscribeLinks:
         if self._keys is None or now - self._read_at > KEY_INTERVAL:
             self._keys, self._read_at = await self._secrets.keys(), now
         return self._keys
-
-
-def _mailbox(sender: str) -> str:
-    """The mailbox that is read, and never an alias of it, with a tag by which a filter can find these letters."""
-    local, _, domain = sender.rpartition("@")
-    tagged = f"{local}+unsub"
-    return f"{tagged if len(tagged) <= MAX_LOCAL_PART else local}@{domain}"

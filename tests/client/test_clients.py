@@ -13,6 +13,8 @@ import pytest
 from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
 from mailerd.intake import recipient_models, response_models
 from mailerd.intake.request_models import JobFields, RecipientIn
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppressions
 from tests.client.conftest import Place, a_job, ask
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -72,6 +74,19 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
     assert (caught.value.status, caught.value.code) == (409, "conflict")
     assert [each["name"] for each in (await ask(client, "templates"))["templates"]] == ["welcome"]
     await close(client)
+
+
+async def test_a_dry_run_weighs_a_letter_as_google_gets_it(place: Place) -> None:
+    keys = await Secrets(place.database, timeout=10).keys()
+    await Suppressions(place.database, key=keys.address, timeout=10).make_list("news", title="秋季通讯")
+    async with AsyncClient(place.url, key=place.key) as client:
+        for fields in ({}, {"list": "news"}):
+            job = a_job("ada@example.org", **fields)
+            weighed = (await client.dry_run(job))["samples"][0]["bytes"]
+            await client.wait_until_finished((await client.create_job(job))["job_id"], within=60)
+            letter = place.google.sent[-1]
+            own = f"<{'0' * 32}@example.com>"  # Google puts its own Message-ID there
+            assert weighed == len(letter.raw) - len(letter.message_id) + len(own)
 
 
 async def test_a_dry_run_stores_nothing(place: Place, kind: Any) -> None:
