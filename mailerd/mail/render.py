@@ -352,6 +352,9 @@ def _inlined(html: str) -> str:
     if "<style" not in html.lower():
         return html
     try:
-        return _INLINER.inline(html)
+        made = _INLINER.inline(html)
     except (css_inline.InlineError, ValueError) as error:
         raise RenderError(f"its CSS cannot be inlined: {error}", part="html", line=None) from error
+    if len(made.encode()) > MAX_OUTPUT:  # each element has its rules: it may have become many times as long
+        raise RenderError(f"comes out longer than {MAX_OUTPUT:,} bytes, its CSS inlined", part="html", line=None)
+    return made

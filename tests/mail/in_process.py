@@ -10,8 +10,9 @@ from mailerd.mail.templates import Content, RecipientData, RenderError, Source, 
 class InProcess:
     """A compiled template."""
 
-    def __init__(self, *, subject: str, html: str | None, text: str | None) -> None:
-        self._compiled = CompiledTemplate(Template(Source(subject, html, text)), at=lambda _: None)
+    def __init__(self, *, subject: str, html: str | None, text: str | None, inline_css: bool = False) -> None:
+        template = Template(Source(subject, html, text), inline_css=inline_css)
+        self._compiled = CompiledTemplate(template, at=lambda _: None)
         self.names = frozenset(self._compiled.names()[""])
 
     def render(self, variables: dict[str, Any]) -> Content:

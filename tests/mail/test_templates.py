@@ -45,6 +45,13 @@ def test_a_missing_text_is_made_from_the_html() -> None:
     assert template("<p>Dear {{ x }}</p>", text=None).render({"x": "A & B"}).text == "Dear A & B"
 
 
+def test_html_that_its_css_makes_too_long_is_refused_by_the_check() -> None:
+    style, row = f"<style>td {{ font-family: '{'x' * 900}' }}</style>", "{% for n in range(n) %}<td>1</td>{% endfor %}"
+    made = InProcess(subject="s", html=f"{style}<table><tr>{row}</tr></table>", text="t", inline_css=True)
+    assert made.errors({"n": 100}) == []
+    assert str(made.errors({"n": 2000})[0]) == "html: comes out longer than 1,000,000 bytes, its CSS inlined"
+
+
 def test_a_letter_of_text_alone_has_no_html() -> None:
     assert InProcess(subject="s", html=None, text="t").render({}).html is None
 
