@@ -227,7 +227,8 @@ def _text_part(text: str, *, subtype: str) -> bytes:
         encoding, body = "7bit", raw
     elif (len(raw) - len(text)) * 8 > len(raw):
         # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
-        encoding, body = "base64", base64.encodebytes(raw)
+        # Within it the lines end as in all text of mail (RFC 2045, 6.8); the lines of the others do so below.
+        encoding, body = "base64", base64.encodebytes(raw.replace(b"\n", b"\r\n"))
     else:
         encoding, body = "quoted-printable", quopri.encodestring(raw)
     head = f'Content-Type: text/{subtype}; charset="utf-8"\nContent-Transfer-Encoding: {encoding}\n\n'

@@ -236,6 +236,13 @@ def test_bodies_read_back_as_they_were(text: str, html: str | None) -> None:
     assert not any(b"\n" in line or b"\r" in line for line in lines)
 
 
+@pytest.mark.parametrize("text", ["a\nb\n", "x" * 100 + "\nb\r\nc", "王小明\n你好\r\n再见\r"])
+def test_the_lines_of_a_text_end_as_in_mail_however_it_is_encoded(text: str) -> None:
+    octets = read(composed(Content("s", None, text))).get_payload(decode=True)
+    assert isinstance(octets, bytes)
+    assert octets.decode() == _as_sent(text).replace("\n", "\r\n")
+
+
 def test_the_encoding_fits_the_text() -> None:
     def encoding(text: str) -> str:
         return str(read(composed(Content("s", None, text)))["Content-Transfer-Encoding"])
