@@ -22,7 +22,7 @@ MAX_FILES: Final = 200
 MAX_BYTES: Final = 20_000_000
 """The most bytes of one template, pictures included."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
-_GIVEN: Final = frozenset({"email", "name", "language"})
+_GIVEN: Final = frozenset({"email", "name", "language", "unsubscribe_url"})
 """Variables that every letter may have without a declaration."""
 
 
@@ -48,7 +48,7 @@ class NamedTemplate:
     """A digest of all its files: two templates of one version are the same."""
     description: str
     variables: Mapping[str, Any]
-    """What it may use besides email, name and language, each with an example."""
+    """What it may use besides email, name, language and unsubscribe_url, each with an example."""
     language: str | None
     """The language of the default texts; None where it is not said."""
     template: Template

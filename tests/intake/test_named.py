@@ -77,6 +77,15 @@ async def test_an_empty_part_is_none_for_the_dry_run_as_for_the_sending(named: S
     assert await named.rows("SELECT html, text FROM job_templates") == [(None, "{{ name }}，你好")]
 
 
+async def test_the_link_that_unsubscribes_needs_no_declaration(named: Site, folder: Path) -> None:
+    link = '{% if unsubscribe_url %}<a href="{{ unsubscribe_url }}">Unsubscribe</a>{% else %}no link{% endif %}'
+    (folder / "welcome" / "body.html").write_text(link)
+    status, answer = await named.post(job(dry_run=True, list="news", **POST))
+
+    assert status == 200, answer
+    assert answer["samples"][0]["html"] == "no link"  # it has no public address here
+
+
 async def test_a_byte_order_mark_is_no_part_of_a_letter(named: Site, folder: Path) -> None:
     for file in (folder / "welcome").rglob("*.t*"):  # as an editor of Windows saves them
         file.write_text(file.read_text(), encoding="utf-8-sig")
