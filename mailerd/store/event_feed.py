@@ -28,7 +28,7 @@ BATCH: Final = 500
 LEAP: Final = 1_000_000
 """Places that are passed over when another server gives them: more than events that it can lack."""
 
-_ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
+ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT last, server FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
 # Without a lock it sees one moment: if it sees an event, it sees all that were committed before that one was written,
@@ -139,7 +139,7 @@ class EventFeed:
         """
         any_new = False
         try:
-            while await self._database.read_rows(_ANY_NEW, what="look for new events", bound=self._timeout):
+            while await self._database.read_rows(ANY_NEW, what="look for new events", bound=self._timeout):
                 numbered = await self._database.transaction(number, what="number events", bound=self._timeout)
                 any_new = any_new or numbered > 0
                 if numbered < BATCH:

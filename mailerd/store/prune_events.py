@@ -1,16 +1,19 @@
 """Deletes events by age, with their deliveries, and the deliveries of webhooks that were removed.
 
 An endpoint that is on holds up the deletion of what it has not got. One that is paused or gone does not: what it loses
-is counted and told.
+is counted and told. Events are deleted by their places in the feed; where no endpoint is on and nobody reads the feed,
+nothing else gives them any.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mailerd.core.webhook_retries import EndpointState
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.event_feed import ANY_NEW, number
+from mailerd.store.event_feed import BATCH as NUMBERED_AT_ONCE
 from mailerd.store.webhooks import wanted
 
 BATCH: Final = 500
@@ -58,7 +61,7 @@ class Pruned:
     events: int
     lost: tuple[LostEvents, ...]
     more: bool
-    """There may be more to delete."""
+    """There may be more to do."""
 
 
 class EventPruner:
@@ -69,13 +72,14 @@ class EventPruner:
         self.days: Final = days
 
     async def prune(self, *, on_retry: Callable[[], None] | None = None) -> Pruned:
-        """Delete a batch of old events, in their order and without a gap.
+        """Give a batch of new events their places; delete a batch of old ones, in their order and without a gap.
 
         What is in doubt is repeated, so that it is known what endpoints have lost by it, and `on_retry` called after
         each try.
         """
         if not self.days:
             return Pruned(0, (), more=False)
+        more_new = await self._number_some()
         tried: list[tuple[int, Pruned]] = []
 
         async def work(cursor: Cursor, doubted: bool) -> Pruned:  # noqa: FBT001 - as it is called
@@ -88,9 +92,16 @@ class EventPruner:
             tried.append((up_to, done))
             return done
 
-        return await self._database.retry_until_committed(
+        done = await self._database.retry_until_committed(
             work, what="delete old events", on_retry=on_retry, only_in_doubt=True
         )
+        return replace(done, more=done.more or more_new)
+
+    async def _number_some(self) -> bool:
+        """Give a batch of new events their places; whether there may be more."""
+        if not await self._database.read_rows(ANY_NEW, what="look for new events"):
+            return False
+        return await self._database.transaction(number, what="number events") == NUMBERED_AT_ONCE
 
     async def _prune(self, cursor: Cursor, pruned: int) -> tuple[int, Pruned]:
         """Delete what stands behind `pruned`; the last position that was deleted, and what was."""

@@ -58,6 +58,16 @@ async def test_what_is_old_goes_in_order_and_the_feed_says_where_to_go_on(
         await feed.page(after=6, limit=9)
 
 
+async def test_what_is_old_goes_where_no_endpoint_is_on_and_nobody_reads(database: Database, happen: Happen) -> None:
+    await happen(event_feed.BATCH + 3)
+    await query(database, "UPDATE events SET at = at - INTERVAL 100 DAY")
+    await happen(2)
+    pruner = EventPruner(database, days=90)
+    rounds = [await pruner.prune() for _ in range(3)]
+    assert [(it.events, it.more) for it in rounds] == [(event_feed.BATCH, True), (3, False), (0, False)]
+    assert await query(database, "SELECT COUNT(*), MIN(position) FROM events") == [(2, event_feed.BATCH + 4)]
+
+
 async def test_a_reader_beside_a_deletion_is_not_led_past_what_it_deletes(
     database: Database, happen: Happen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
