@@ -35,6 +35,13 @@ _AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
 """A cause in the character set of the events' column, so that its index is used."""
 _CAUSE_OF_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
 _CAUSE_OF_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
+# What is older than the first event that is kept may have had one that was deleted by age, at a day at least. Places
+# are in the order of the commits, which is that of the times but for what a transaction lasts.
+_DELETED_UP_TO: Final = """(
+SELECT IF(p.pruned = 0, CAST('1970-01-01' AS DATETIME(6)), LEAST(UTC_TIMESTAMP(6) - INTERVAL 1 DAY, COALESCE(
+         (SELECT k.at + INTERVAL 1 HOUR FROM events k FORCE INDEX (position)
+           WHERE k.position > p.pruned ORDER BY k.position LIMIT 1), UTC_TIMESTAMP(6))))
+  FROM event_positions p WHERE p.id = 1)"""
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -148,7 +155,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
         "finished without an event",
         "SELECT j.id, NULL, CONCAT('finished at ', j.finished_at, ', and the feed has no event of it') FROM jobs j "
-        "WHERE j.finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = 'job.finished' "
+        f"WHERE j.finished_at > {_DELETED_UP_TO} AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = 'job.finished' "
         f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_FINISH)})",
     ),
     *(
@@ -156,6 +163,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
             f"{name} without an event",
             f"SELECT r.job_id, r.id, CONCAT('{name} at ', a.at, ', and the feed has no event of it') FROM attempts a "
             f"JOIN job_recipients r ON r.id = a.recipient_id WHERE a.applied = 1 AND {happened} "
+            f"AND a.at > {_DELETED_UP_TO} "
             f"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = '{type_.value}' "
             f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",
         )

@@ -10,6 +10,8 @@ from mailerd.events.store import StoreEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.event_feed import EventFeed
+from mailerd.store.prune_events import EventPruner
 from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, write
@@ -77,6 +79,24 @@ async def test_damage_is_found(database: Database, kind: str, damage: str) -> No
     await query(database, damage)
     _, findings = await audit(database)
     assert kind in {finding.kind for finding in findings}
+
+
+async def test_what_has_lost_its_event_by_age_is_no_finding_and_what_came_later_is(database: Database) -> None:
+    await three_jobs(database)
+    for column in ("events SET at = at", "attempts SET at = at", "jobs SET finished_at = finished_at"):
+        await query(database, f"UPDATE {column} - INTERVAL 100 DAY")
+    assert (await EventPruner(database, days=90).prune()).events == 2
+    assert (await audit(database))[1] == []
+    done = await post(database, recipients=1, sender="d@example.com")
+    (letter,) = [it for it in (await claims(database).claim(9)).letters if it.job_id == done]
+    await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
+    await RecordWriter(database, "D1").complete_jobs([done])
+    await EventFeed(database, timeout=5).number_new()
+    assert (await audit(database))[1] == []
+    await query(database, "DELETE FROM events WHERE type = 'job.finished'")
+    assert [(it.kind, it.where) for it in (await audit(database))[1]] == [("finished without an event", f"job {done}")]
+    await query(database, "DELETE FROM events")
+    assert [it.kind for it in (await audit(database))[1]] == ["finished without an event", "failed without an event"]
 
 
 async def test_a_sent_letter_is_not_called_sent_twice_for_being_recorded_twice(database: Database) -> None:
