@@ -59,10 +59,11 @@ def after_restore(
         found = await queue.open_letters()
         for sender, letters in found.items():
             print(tr(f"{sender}: {counted(letters, 'letter')} may have been sent since the backup"))
+        doubted = await queue.doubt_all() if yes else 0
         if not found:
             print(tr("nothing is open: nothing can be sent twice"))
         elif yes:
-            print(tr(f"{counted(await queue.doubt_all(), 'letter')} will be looked for first; start the daemons now"))
+            print(tr(f"{counted(doubted, 'letter')} will be looked for first; start the daemons now"))
         else:
             print(tr("nothing was changed; --yes lets all of them be looked for before they are sent"))
 

@@ -14,7 +14,11 @@ from mailerd.sandbox import mysqld
 from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.event_feed import EventFeed, UnknownPositionError
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.restored import DaemonRunsError, RestoredQueue
+from mailerd.store.senders import Senders
+from tests.store.queue.test_claim import FREE
 from tests.support.daemon import running, settings, sign_in
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
@@ -106,6 +110,23 @@ async def test_beside_a_daemon_that_runs_nothing_is_changed(known: Settings, dat
     async with running(known, Heard()):
         with pytest.raises(DaemonRunsError, match="stop it first"):
             await RestoredQueue(database).doubt_all()
+
+
+async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_however_late_it_comes(
+    database: Database, database_url: str
+) -> None:
+    feed, senders = EventFeed(database, timeout=5), Senders(database, DefaultLimits(FREE))
+    await senders.pause(ME, lasts=None, reason="before the backup", actor="x")
+    last = (await feed.page(after=0, limit=9)).next_after
+    backup = await asyncio.to_thread(dump, database_url)
+    await senders.resume(ME, actor="x")
+    seen = (await feed.page(after=last, limit=9)).next_after
+    await asyncio.to_thread(load, database_url, backup)
+    await RestoredQueue(database).doubt_all()
+    await senders.resume(ME, actor="x")
+    with pytest.raises(UnknownPositionError, match=f"after={last},"):
+        await feed.page(after=seen, limit=9)
+    assert len((await feed.page(after=last, limit=9)).events) == 1
 
 
 async def sent(google: FakeGoogle, letters: int) -> bool:

@@ -37,6 +37,10 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND (status IN ('waiting', 'sending') OR (status = 'unsure' AND lease_until IS NULL))"""
 
 
+# Ids of events that were given since the backup would be given again: as after a failover the next one leaps.
+_LEAP: Final = "UPDATE event_positions SET server = 'the one that was backed up' WHERE id = 1"
+
+
 class DaemonRunsError(MailerdError):
     """A daemon runs on this database: it may already send what must be checked first."""
 
@@ -64,10 +68,13 @@ class RestoredQueue:
     async def doubt_all(self) -> int:
         """Make each of them unsure, so that it is checked before it is sent; how many. Repeated, it does the rest.
 
+        The ids of further events lie behind all that a client can have seen.
+
         Raises:
             DaemonRunsError: a daemon was heard of within 30 s.
             DatabaseError: what was done until then stays done.
         """
+        await self.database.transaction(_leap, what="number events")
         last, done = 0, 0
         while True:
             last, number = await self.database.transaction(partial(_mark_unsure, last=last), what="doubt letters")
@@ -80,6 +87,11 @@ async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     await cursor.execute(_FIND_RUNNING_DAEMON)
     for host, pid in await cursor.fetchall():
         raise DaemonRunsError(f"daemon {host}:{pid} runs on this database: stop it first, then say this again")
+
+
+async def _leap(cursor: Cursor) -> None:
+    await _refuse_if_daemon_runs(cursor)
+    await cursor.execute(_LEAP)
 
 
 async def _mark_unsure(cursor: Cursor, *, last: int) -> tuple[int, int]:
