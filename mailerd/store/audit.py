@@ -50,6 +50,26 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "LEFT JOIN job_recipients r ON r.job_id = j.id GROUP BY j.id, j.total HAVING COUNT(r.id) <> j.total",
     ),
     (
+        "counts",
+        "SELECT j.id, NULL, CONCAT(j.bounced, ' came back and ', j.replied, ' were answered, but of the recipients ', "
+        "COALESCE(f.bounced, 0), ' and ', COALESCE(f.replied, 0)) FROM jobs j LEFT JOIN (SELECT job_id, "
+        "SUM(fate = 'bounced') AS bounced, SUM(fate IN ('replied', 'other_replied')) AS replied FROM job_recipients "
+        "WHERE fate IS NOT NULL GROUP BY job_id) f ON f.job_id = j.id "
+        "WHERE j.bounced <> COALESCE(f.bounced, 0) OR j.replied <> COALESCE(f.replied, 0)",
+    ),
+    (
+        "counts",
+        "SELECT j.id, NULL, CONCAT('has ', j.attachments, ' attachments, but there are ', COUNT(a.id)) FROM jobs j "
+        "LEFT JOIN job_attachments a ON a.job_id = j.id WHERE j.attachments > 0 "
+        "GROUP BY j.id, j.attachments HAVING COUNT(a.id) <> j.attachments",
+    ),
+    (
+        "no job",
+        "SELECT r.job_id, MIN(r.id), CONCAT('there is no such job, but ', COUNT(*), ' recipients, ', "
+        "SUM(r.status IN ('waiting', 'sending', 'unsure')), ' of them open: nothing shows or sends them') "
+        "FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id WHERE j.id IS NULL GROUP BY r.job_id",
+    ),
+    (
         "completed too early",
         "SELECT j.id, NULL, CONCAT('is ', j.status, ' with ', COUNT(*), ' recipients still open') FROM jobs j "
         "JOIN job_recipients r ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure') "
@@ -81,6 +101,13 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "forgotten",
         "SELECT j.id, NULL, CONCAT('waits, but next_claim_at of its sender ', j.sender_email, ' is NULL') FROM jobs j "
         "LEFT JOIN senders s ON s.email = j.sender_email WHERE j.claimable = 1 AND s.next_claim_at IS NULL",
+    ),
+    (
+        "forgotten",
+        "SELECT j.id, NULL, CONCAT('has due recipients, but next_claim_at is ', j.next_claim_at) FROM jobs j "
+        "WHERE j.claimable = 1 AND j.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE "
+        "AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting' "
+        "AND r.due_at < UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE)",
     ),
     (
         "token without lease",

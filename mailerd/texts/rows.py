@@ -15,6 +15,7 @@ TEXTS: Final = {
     "no key that is still good has the {column} {which}; `mailerd keys list` shows them all": "没有 {column} 为 {which} 的有效密钥；`mailerd keys list` 列出全部密钥",
     "read attachments": "读取附件",
     "read an attachment": "读取附件",
+    "no job": "没有任务",
     "completed too early": "过早完成",
     "never completed": "始终未完成",
     "times of a job": "任务的时间",

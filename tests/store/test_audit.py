@@ -44,10 +44,18 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
     "kind, damage",
     [
         ("counts", "DELETE FROM job_recipients WHERE status = 'sent' LIMIT 1"),
+        ("counts", "UPDATE jobs SET bounced = 1"),
+        ("counts", "UPDATE job_recipients SET fate = 'other_replied' WHERE status = 'sent'"),
+        ("counts", "UPDATE jobs SET attachments = 2"),
+        ("no job", "DELETE FROM jobs WHERE status = 'queued'"),
         ("completed too early", "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)"),
         ("times of a job", "UPDATE jobs SET finished_at = NULL WHERE status = 'completed'"),
         ("forgotten", "UPDATE jobs SET next_claim_at = NULL"),
         ("forgotten", "UPDATE senders SET next_claim_at = NULL"),
+        (
+            "forgotten",
+            "UPDATE jobs, job_recipients SET next_claim_at = '2099-01-01', due_at = '2020-01-01' WHERE claimable = 1",
+        ),
         ("token without lease", "UPDATE job_recipients SET lease_until = NULL WHERE status = 'sending'"),
         ("token without lease", "UPDATE job_recipients SET claim_token = 'x' WHERE status = 'sent'"),
         ("lease long over", "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'unsure'"),
