@@ -15,6 +15,7 @@ from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, UnknownPositionError
+from mailerd.store.queue import restored
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.restored import DaemonRunsError, RestoredQueue
 from mailerd.store.senders import Senders
@@ -127,6 +128,31 @@ async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_howe
     with pytest.raises(UnknownPositionError, match=f"after={last},"):
         await feed.page(after=seen, limit=9)
     assert len((await feed.page(after=last, limit=9)).events) == 1
+
+
+async def test_each_letter_is_read_once_however_many_there_are_and_have_been(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restored, "_ROWS_AT_ONCE", 10)
+    for _ in range(3):
+        await post(database, recipients=1000)
+    await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6), next_claim_at = NULL")
+    await query(database, "UPDATE job_recipients SET status = 'sent', sent_at = UTC_TIMESTAMP(6), proof = 'answered'")
+    await post(database, recipients=400)
+    for number in range(100):
+        await post(database, sender=f"{number}@example.com", recipients=1)
+    for_a_person = "UPDATE job_recipients SET status = 'unsure', mode = 'direct' WHERE seq > 350 AND status = 'waiting'"
+    await query(database, for_a_person)
+    before = await rows_read(database)
+    assert await RestoredQueue(database).doubt_all() == 500
+    assert await rows_read(database) - before < 10_000
+    assert await query(database, "SELECT status, lease_until IS NULL, COUNT(*) FROM job_recipients GROUP BY 1, 2") == [
+        ("sent", 1, 3000), ("unsure", 0, 500)
+    ]  # fmt: skip
+
+
+async def rows_read(database: Database) -> int:
+    return sum(int(number) for _, number in await query(database, "SHOW GLOBAL STATUS LIKE 'Handler_read%'"))
 
 
 async def sent(google: FakeGoogle, letters: int) -> bool:

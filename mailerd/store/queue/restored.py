@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import batched
 from typing import Final
 
 from mailerd.clock import new_id
@@ -15,18 +16,24 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 NOTE: Final = "the database was restored from a backup: it may have been sent since, and is looked for first"
 _ROWS_AT_ONCE: Final = 500
 """The most letters of one transaction."""
+_JOBS_AT_ONCE: Final = 100
+"""Jobs in which one statement looks for them."""
 _FIND_RUNNING_DAEMON: Final = """
 SELECT host, pid FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND LIMIT 1"""
-# A letter that was not due yet cannot have been sent. One that waits for a person is looked for again, since a sign-in
-# that may read the sent mail can have come meanwhile.
-_FROM_OPEN: Final = f"""
-  FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
- WHERE {UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)
-   AND (r.status IN ('waiting', 'sending') OR (r.status = 'unsure' AND r.lease_until IS NULL))"""
-_COUNT_OPEN: Final = f"SELECT j.sender_email, COUNT(*) {_FROM_OPEN} GROUP BY j.sender_email ORDER BY j.sender_email"
-_SELECT_OPEN: Final = f"""
-SELECT r.id, r.status, r.attempts, r.draft_id {_FROM_OPEN} AND r.id > %s ORDER BY r.id LIMIT %s"""
+# A letter that was not due yet cannot have been sent.
+_OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
+# One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
+_FOR_A_PERSON: Final = "r.status = 'unsure' AND r.lease_until IS NULL"
+_WAITS: Final = "r.status IN ('waiting', 'sending')"
+_COUNT_OPEN: Final = f"""
+SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
+ WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_FOR_A_PERSON})) GROUP BY j.sender_email ORDER BY j.sender_email"""
+_SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
+# Job by job, and in no order: what is marked is not read again, however many letters there are, open or ended.
+_SELECT_OPEN: Final = """
+SELECT r.id, r.status, r.attempts, r.draft_id FROM job_recipients r FORCE INDEX (claim)
+ WHERE r.job_id IN %s AND {which} LIMIT %s"""
 # Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot be
 # read a person decides. `handed_over_at` NULL: the search goes back to the time when the job was accepted.
 _MARK_UNSURE: Final = """
@@ -75,12 +82,14 @@ class RestoredQueue:
             DatabaseError: what was done until then stays done.
         """
         await self.database.transaction(_leap, what="number events")
-        last, done = 0, 0
-        while True:
-            last, number = await self.database.transaction(partial(_mark_unsure, last=last), what="doubt letters")
-            if not number:
-                return done
-            done += number
+        rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="count open letters")
+        done = 0
+        for some in batched((job for (job,) in rows), _JOBS_AT_ONCE):
+            for which in (_FOR_A_PERSON, _WAITS):  # what is marked would be read again as unsure
+                work = partial(_mark_unsure, jobs=some, which=which)
+                while number := await self.database.transaction(work, what="doubt letters"):
+                    done += number
+        return done
 
 
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
@@ -94,13 +103,13 @@ async def _leap(cursor: Cursor) -> None:
     await cursor.execute(_LEAP)
 
 
-async def _mark_unsure(cursor: Cursor, *, last: int) -> tuple[int, int]:
-    """The next letters after row `last`; the last of them, and how many."""
+async def _mark_unsure(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> int:
+    """The next letters of these jobs; how many."""
     await _refuse_if_daemon_runs(cursor)
-    await cursor.execute(_SELECT_OPEN, (last, _ROWS_AT_ONCE))
+    await cursor.execute(_SELECT_OPEN.format(which=which), (jobs, _ROWS_AT_ONCE))
     rows = await cursor.fetchall()
     if not rows:
-        return last, 0
+        return 0
     unsure, token = after(State.SENDING, Transition.LOST).value, new_id()
     await cursor.execute(_MARK_UNSURE, (unsure, NOTE, tuple(row[0] for row in rows)))
     lost = Transition.LOST.value
@@ -108,4 +117,4 @@ async def _mark_unsure(cursor: Cursor, *, last: int) -> tuple[int, int]:
         [AttemptRow(id_, attempts, token, token, lost, draft_id=draft, error=NOTE) for id_, _, attempts, draft in rows]
     )
     await cursor.execute(sql, values)
-    return rows[-1][0], len(rows)
+    return len(rows)
