@@ -56,6 +56,8 @@ class _ClaimBuilder:
     jobs: dict[str, ClaimedJob] = field(default_factory=dict)
     alone: int | None = None
     exhausted: list[str] = field(default_factory=list)
+    passed_by: list[str] = field(default_factory=list)
+    """Senders whose project is locked or new: they are due again in a moment, and not in this claim."""
 
     @property
     def left(self) -> int:
@@ -222,12 +224,13 @@ class Claims:
 
     async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
         """Give each of so many due senders a turn; whether another round may find more."""
-        found = await sender_turns.lock_due(cursor, self.defaults, senders, but=taken.full)
+        found = await sender_turns.lock_due(cursor, self.defaults, senders, but=(*taken.full, *taken.passed_by))
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
         self._new_projects |= await sender_turns.apply_project_limits(
             cursor, served, self.defaults.project_units_per_minute
         )
+        taken.passed_by += [turn.sender.email for turn in served if turn.passed_by]
         jobs = await select_letters.jobs(cursor, [turn.sender.email for turn in served if turn.share])
         chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
         sender_turns.allocate([selection.turn for selection in chosen], taken.left)

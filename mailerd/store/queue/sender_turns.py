@@ -82,6 +82,8 @@ class Turn:
     """When its next turn is; None: no letter of it waits."""
     project: ProjectBudget | None = None
     """Its project, if that has a limit."""
+    passed_by: bool = False
+    """Its project has a limit, and is locked or has no row yet."""
 
     @property
     def now(self) -> datetime:
@@ -209,6 +211,7 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
     }
     for turn in counted:
         turn.project = budgets.get(turn.sender.project or "")
+        turn.passed_by = turn.project is None
         turn.cap(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
     return new
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.models import Claim
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
 from mailerd.store.queue import select_letters, sender_turns
@@ -110,6 +112,36 @@ async def test_a_claim_in_bulk_takes_what_it_would_take_sender_after_sender(
     monkeypatch.setattr(claims_module, "_MAX_SENDERS", 1)
     assert in_bulk == await outcome(database, shifted, seed=seed)
     assert any(in_bulk[:6:2])
+
+
+async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        await post(database, sender=f"s{number:02}@example.com", recipients=1)
+    await query(database, "UPDATE senders SET project = '1' WHERE email > 's00@example.com'")
+    await query(database, "INSERT INTO projects (name) VALUES ('1')")
+    monkeypatch.setattr(claims_module, "_MAX_SENDERS", 4)
+    monkeypatch.setattr(sender_turns, "BUSY", timedelta(0))  # as if a round took longer
+    lock_due, rounds = sender_turns.lock_due, list[int]()
+
+    async def counted(cursor: Cursor, *given: Any, **more: Any) -> list[sender_turns.Turn]:
+        found = await lock_due(cursor, *given, **more)
+        rounds.append(len(found))
+        return found
+
+    monkeypatch.setattr(sender_turns, "lock_due", counted)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=1_000_000)
+    claimer = Claims(database, "D1", timedelta(seconds=60), defaults)
+
+    async def beside(cursor: Cursor) -> Claim:
+        await cursor.execute("SELECT name FROM projects FOR UPDATE")
+        return await claimer.claim(40)
+
+    claim = await database.transaction(beside, what="hold")
+    assert [letter.sender for letter in claim.letters] == ["s00@example.com"]
+    assert claim.next_in == 0
+    assert sum(rounds) == 30, "each once"
 
 
 async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothing_twice(database: Database) -> None:
