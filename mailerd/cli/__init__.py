@@ -64,6 +64,7 @@ def _run() -> None:
 def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
     stdio.replace_closed_streams()
+    stdio.escape_what_cannot_be_shown()
     texts.speak(texts.from_environment(os.environ))
     try:
         with stdio.checked_output():

@@ -1,5 +1,6 @@
 """The standard streams of a command: a closed one does no harm, one that cannot be written to is one error."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ def replace_closed_streams() -> None:
             os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # the lowest number that is free
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Let standard output write what its encoding lacks as an escape, as standard error does.
+
+    A terminal may speak GBK or Latin-1: no command may die of a name or a sign that it shows there.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Output:

@@ -1,6 +1,7 @@
 """Standard streams that are closed or full: no command dies of them, and none pretends to have said something."""
 
 import asyncio
+import json
 import os
 import sys
 
@@ -15,7 +16,7 @@ async def _typed(shop: Shop, line: str, **environment: str) -> tuple[int, str]:
     """A line as a person types it, `M` for mailerd; its exit code, and what it said in the end."""
     process = await _started(shop, line, **environment)
     out, _ = await asyncio.wait_for(process.communicate(), 60)
-    said = out.decode()
+    said = out.decode(errors="replace")
     assert "Traceback" not in said
     assert "Exception ignored" not in said
     return process.returncode or 0, said
@@ -63,6 +64,19 @@ async def test_a_full_disk_is_one_line(shop: Shop, unbuffered: str) -> None:
 async def test_a_reader_that_has_seen_enough_is_no_trouble(shop: Shop) -> None:
     assert await _typed(shop, "M --help | true; exit ${PIPESTATUS[0]}") in {(0, ""), (1, "")}
     assert await _typed(shop, "(sleep 2; M --help) | true; exit ${PIPESTATUS[0]}") == (1, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
+async def test_what_a_terminal_cannot_show_is_escaped(shop: Shop, encoding: str) -> None:
+    name = "😀 Läden 书"
+    assert (await _typed(shop, f"M keys create '{name}' >key", PYTHONIOENCODING=encoding))[0] == 0
+    assert (shop.folder / "key").read_bytes().splitlines()[-1].startswith(b"sk_live_")
+    for words in ("keys list", "config --example", "top --once", "check", "jobs list"):
+        code, said = await _typed(shop, f"M {words} | cat", PYTHONIOENCODING=encoding, LC_ALL="zh_CN.UTF-8")
+        assert code == 0, said
+    await _typed(shop, "M keys list --json >keys", PYTHONIOENCODING=encoding)
+    (key,) = json.loads((shop.folder / "keys").read_bytes())
+    assert key["name"] == name
 
 
 async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop) -> None:
