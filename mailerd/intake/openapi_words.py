@@ -23,7 +23,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "detail": "a note to it",
     "dry_run": "always true",
     "due_at": "when its next attempt is due",
-    "email": "the address, as it was given",
+    "email": "the address, as it was given; of a good one the domain in lower case, in ASCII",
     "error": "why it is not sent yet, or never",
     "events": "the events, the oldest first",
     "finished_at": "when nothing of it was open any more; null: something is",

@@ -146,7 +146,7 @@ _JOBS: Final = (
         call=Permission.READ,
         params=(
             _RECIPIENT_STATUS,
-            _text("email", 320, "recipients with this address"),
+            _text("email", 320, "recipients with this address, in any spelling"),
             _choice("fate", Fate, "recipients whose letter has this fate"),
             _cursor("^[0-9]{0,9}$"),
             _page_size(100, 1000),

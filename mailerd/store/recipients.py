@@ -134,9 +134,7 @@ def recipients_statement(
     else:
         sql = _RECIPIENTS if email is None else _RECIPIENTS_BY_ADDRESS
         values = [job_id, after]
-        given = {
-            "r.person = %s": email and canonical(email), "r.to_email = %s": email, "r.fate = %s": fate and fate.value,
-        }  # fmt: skip
+        given = {"r.person = %s": email and canonical(email), "r.fate = %s": fate and fate.value}
         for condition, value in given.items():
             if value is not None:
                 sql += f" AND {condition}"

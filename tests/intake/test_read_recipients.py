@@ -47,6 +47,24 @@ async def test_a_persons_letters_are_shown_the_newest_first(site: Site) -> None:
     assert older["sent_at"].endswith("Z")
 
 
+async def test_the_recipients_of_a_job_are_found_by_any_spelling(site: Site) -> None:
+    _, answer = await site.post(
+        job(
+            *(
+                {"email": it, "variables": {"name": "A"}}
+                for it in ("Ada@Example.ORG", "a.da@gmail.com", "x@example.org")
+            )
+        )
+    )
+    for spelling, stored in (
+        ("Ada@example.org", "Ada@example.org"),
+        ("ada@EXAMPLE.org", "Ada@example.org"),
+        ("ADA@googlemail.com", "a.da@gmail.com"),
+    ):
+        status, page = await site.get(f"/api/jobs/{answer['job_id']}/recipients", params={"email": spelling})
+        assert (status, [it["email"] for it in page["recipients"]]) == (200, [stored])
+
+
 async def test_pages_go_through_all_of_them(site: Site) -> None:
     jobs = [await posted(site) for _ in range(5)]
     params, seen = {"email": "ada@gmail.com", "limit": "2"}, list[str]()
