@@ -62,7 +62,8 @@ class SuppressionIn(RequestModel):
     ] = None
     reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
     detail: Annotated[
-        Annotated[str, AfterValidator(one_line)] | None, Field(max_length=255, description="a note, such as a ticket")
+        Annotated[str, Field(max_length=255), AfterValidator(one_line)] | None,
+        Field(description="a note, such as a ticket"),
     ] = None
 
 
