@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, ClassVar, Final
 
-from jinja2 import StrictUndefined, Undefined, nodes, pass_context
+from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_eval_context
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, UndefinedError
 from jinja2.filters import FILTERS as JINJA_FILTERS
+from jinja2.filters import make_attrgetter
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.tests import TESTS as JINJA_TESTS
@@ -23,6 +25,8 @@ def _names(text: str) -> frozenset[str]:
 
 _OF_TEXT: Final = _names("capitalize e escape format lower replace safe string title trim truncate upper urlencode")
 """Filters that take a text or a number; of a list they would make Python's notation of it."""
+_WRITING: Final = {"format": None, "replace": 2}
+"""Filters that write their arguments into a text, and how many of these; None: all."""
 _OF_ANYTHING: Final = _names(
     "abs count dictsort first float int items join last length list map max min reverse round sort sum unique"
 )
@@ -99,6 +103,37 @@ def default(value: Any, default_value: Any = "", boolean: Any = False) -> Any:  
     return default_value if isinstance(value, Undefined) or value is None or (boolean and not value) else value
 
 
+def _not_writable(value: object) -> str:
+    what = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "this value"
+    return f"{what} has no form in a letter; loop over it, or join it"
+
+
+def _written(value: Any) -> Any:
+    """A value that becomes text, refused where it would read like an accident ("Dear None", a Python list)."""
+    if value is None:
+        raise NullError
+    if not isinstance(value, str | int | float | Undefined):
+        raise TypeError(_not_writable(value))
+    return value
+
+
+def _modulo(value: Any, by: Any) -> Any:
+    """`value % by`, which writes values into a text where `value` is one."""
+    if isinstance(value, str):
+        for each in by if isinstance(by, tuple) else by.values() if isinstance(by, dict) else (by,):
+            _written(each)
+    return value % by
+
+
+@pass_eval_context
+def _join(context: EvalContext, value: Any, d: Any = "", attribute: Any = None) -> Any:
+    """Jinja's join, with its own names."""
+    if value is None:
+        raise NullError
+    items = value if attribute is None else map(make_attrgetter(context.environment, attribute), value)
+    return JINJA_FILTERS["join"](context, [_written(each) for each in items], _written(d))
+
+
 def _strict(name: str) -> Callable[..., Any]:
     """Jinja's filter, which refuses null, and gives a list where Jinja gives a generator."""
     function = JINJA_FILTERS[name]
@@ -109,8 +144,11 @@ def _strict(name: str) -> Callable[..., Any]:
         value = arguments[at]
         if value is None:
             raise NullError
-        if name in _OF_TEXT and not isinstance(value, str | int | float | Undefined):
-            raise TypeError(_not_writable(value))
+        if name in _OF_TEXT:
+            _written(value)
+        if name in _WRITING:
+            for each in (*arguments[at + 1 :][: _WRITING[name]], *options.values()):
+                _written(each)
         result = function(*arguments, **options)
         return list(result) if hasattr(result, "__next__") else result
 
@@ -120,22 +158,14 @@ def _strict(name: str) -> Callable[..., Any]:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     **{name: _strict(name) for name in sorted(_OF_TEXT | _OF_ANYTHING)},
     **dict.fromkeys(("default", "d"), default),
+    "join": _join,
 }
-
-
-def _not_writable(value: object) -> str:
-    what = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "this value"
-    return f"{what} has no form in a letter; loop over it, or join it"
 
 
 @pass_context  # so that Jinja does not evaluate constants while compiling, where an error has no line
 def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
-    """The value of `{{ … }}`, refused where it would read like an accident ("Dear None", a Python list)."""
-    if value is None:
-        raise NullError
-    if not isinstance(value, str | int | float | Undefined):
-        raise TypeError(_not_writable(value))
-    return value
+    """The value of `{{ … }}`."""
+    return _written(value)
 
 
 def _each(value: Any) -> Any:
@@ -200,7 +230,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
 
 class LoopsAndCalls(NodeTransformer):
-    """Rewrites loops and method calls to use the functions above; the names of the methods are Jinja's."""
+    """Rewrites loops, calls and what makes texts to use the functions above; the methods' names are Jinja's."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
         """`{% for … %}`."""
@@ -216,6 +246,17 @@ class LoopsAndCalls(NodeTransformer):
         method = nodes.Const(node.node.attr, lineno=node.lineno, environment=node.environment)
         return _filter("_called", node.node.node, method, *node.args)
 
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:  # noqa: N802
+        """`a ~ b`."""
+        self.generic_visit(node)
+        node.nodes = [_filter("_written", each) for each in node.nodes]
+        return node
+
+    def visit_Mod(self, node: nodes.Mod) -> nodes.Expr:  # noqa: N802
+        """`a % b`."""
+        self.generic_visit(node)
+        return _filter("_modulo", node.left, node.right)
+
 
 def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(
@@ -226,7 +267,7 @@ def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
 def _environment(*, autoescape: bool) -> LetterEnvironment:
     # Not optimized, for the same reason as `_out`.
     made = LetterEnvironment(autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False)
-    made.filters = {**FILTERS, "_each": _each, "_called": _called}
+    made.filters = {**FILTERS, "_each": _each, "_called": _called, "_written": _written, "_modulo": _modulo}
     made.tests = dict(TESTS)
     made.globals = {"range": safe_range}
     return made
