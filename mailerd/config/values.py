@@ -13,6 +13,10 @@ Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 
 
+_IN_A_HEADER = re.compile(r"[!#-;=?-~]{1,800}")
+"""What may stand between angle brackets (mail/mime.py), where the link of each letter follows it."""
+
+
 class Section(BaseModel):
     """The base of a section: unknown keys are refused, values never change."""
 
@@ -47,6 +51,8 @@ def https_or_none(url: str) -> str:
     parts = urlsplit(web(url))
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
+    if not parts.hostname or not _IN_A_HEADER.fullmatch(url):
+        raise ValueError("must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)")
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise ValueError("must begin with https://: mail programs unsubscribe over nothing else (RFC 8058)")
     return url.rstrip("/")

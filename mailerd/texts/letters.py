@@ -110,6 +110,7 @@ TEXTS: Final = {
     "{absolute} is not used: {why}. {rule}; {remedy}": "未使用 {absolute}：{why:text}。{rule:text}；{remedy:text}",
     "must start with http:// or https://": "必须以 http:// 或 https:// 开头",
     "must have no query and no fragment": "不得包含查询参数和片段",
+    "must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)": "必须是纯 ASCII，如 https://mail.example.com：主机名按 DNS 的写法（xn--…）",
     "must begin with https://: mail programs unsubscribe over nothing else (RFC 8058)": "必须以 https:// 开头：邮件程序只通过 https 退订（RFC 8058）",
     "is empty, which would be every address: name one, such as 127.0.0.1, or 0.0.0.0 for all": "为空，即监听所有地址：请指定一个，如 127.0.0.1；0.0.0.0 表示全部",
     "is not a list of addresses: {error}": "不是地址列表：{error}",

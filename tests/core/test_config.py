@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from mailerd.config import Settings, found, load
 from mailerd.config.database_url import each_host
 from mailerd.config.discovery import Found
+from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
+from mailerd.mail.mime import ListHeaders
 
 URL = "mysql://u:p@127.0.0.1:3306/mailerd"
 
@@ -267,6 +269,20 @@ def test_aliases_that_lead_nowhere_are_refused(given: str, words: str) -> None:
 def test_an_address_of_googles_that_is_none_is_refused() -> None:
     assert "gmail.auth_uri: must start with http" in refusal(MAILERD_GMAIL__AUTH_URI="accounts.google.com")
     assert "gmail.token_uri: must start with http" in refusal(MAILERD_GMAIL__TOKEN_URI="oauth2")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://bücher.example", "https://mail.example.com/ü", "https://a b.example", "https://x/<", "https://"]
+)
+def test_a_public_address_that_no_letter_could_name_is_refused(url: str) -> None:
+    assert "public.base_url: must be plain ASCII" in refusal(MAILERD_PUBLIC__BASE_URL=url)
+
+
+def test_a_public_address_may_have_a_port_and_a_path() -> None:
+    settings = load(environment={"MAILERD_PUBLIC__BASE_URL": "https://xn--bcher-kva.example:8443/mail/"})
+    assert settings.public.base_url == "https://xn--bcher-kva.example:8443/mail"
+    headers = ListHeaders(f"{settings.public.base_url}/u/{DEAD_TOKEN}", "mailto:me@example.com", "News", "news.example")
+    assert f"<{settings.public.base_url}/u/" in headers.lines()[0]
 
 
 def test_a_dotenv_that_is_not_utf_8_is_refused_with_its_place_and_the_remedy(folder: Path) -> None:
