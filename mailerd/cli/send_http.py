@@ -114,7 +114,9 @@ async def _reach(url: str, key: str) -> None:
 async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wait: bool) -> bool:
     posted = await client.create_job(job, idempotency_key=None if again else await _once(client, job))
     id_ = posted["job_id"]
-    if posted["replayed"] and not again:
+    if posted["replayed"] and posted["repeated"]:
+        print(tr(f"job {id_} is there: posted by this command, of which an answer was lost, or by the same one before"))
+    elif posted["replayed"]:
         raise MailerdError(
             f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
         )

@@ -96,6 +96,8 @@ class AcceptedJob(TypedDict):
     forecast: Forecast
     replayed: bool
     """The job was posted before with this idempotency key, and nothing was posted now."""
+    repeated: bool
+    """The post was made more than once: where it is `replayed` too, an attempt before may have posted the job."""
 
 
 class DryRun(TypedDict):

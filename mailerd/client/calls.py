@@ -128,9 +128,12 @@ class Attempts:
     def __init__(self, patience: float) -> None:
         self._until = time.monotonic() + patience
         self._next = FIRST_WAIT
+        self.failed = 0
+        """How many attempts have failed."""
 
     def wait_after(self, error: ClientError) -> float:
         """Seconds until the next attempt; raises the error itself when there is none."""
+        self.failed += 1
         wait = self._next if error.retry_after is None else error.retry_after
         self._next = min(2 * self._next, LONGEST_WAIT)
         if not error.retry or time.monotonic() + wait > self._until:
@@ -189,8 +192,8 @@ def no_answer(call: Call[Any], error: object) -> NoAnswerError:
     return NoAnswerError(text, retry=True, retry_after=None, idempotency_key=call.idempotency_key)
 
 
-def result[T](call: Call[T], answer: Answer) -> T:
-    """What an answer says, as JSON.
+def result[T](call: Call[T], answer: Answer, *, repeated: bool = False) -> T:
+    """What an answer says, as JSON; `repeated`: it is not the first attempt's.
 
     Raises:
         ApiError: it is no success.
@@ -202,7 +205,7 @@ def result[T](call: Call[T], answer: Answer) -> T:
         found = None
     if answer.status == HTTPStatus.OK and isinstance(found, dict):
         if call.idempotency_key:
-            found["replayed"] = bool(answer.replayed)
+            found |= {"replayed": bool(answer.replayed), "repeated": repeated}
         return cast("T", found)
     failure = found.get("error") if isinstance(found, dict) else None
     if not isinstance(failure, dict):

@@ -139,7 +139,7 @@ class Client:
         attempts = Attempts(self._patience)
         while True:
             try:
-                return calls.result(call, self._exchange(call))
+                return calls.result(call, self._exchange(call), repeated=attempts.failed > 0)
             except ClientError as error:
                 if self._closed.wait(attempts.wait_after(error)):
                     raise
@@ -251,7 +251,7 @@ class AsyncClient:
         attempts = Attempts(self._patience)
         while True:
             try:
-                return calls.result(call, await self._exchange(call))
+                return calls.result(call, await self._exchange(call), repeated=attempts.failed > 0)
             except ClientError as error:
                 await asyncio.sleep(attempts.wait_after(error))
 

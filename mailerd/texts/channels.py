@@ -101,6 +101,7 @@ TEXTS: Final = {
     "mend what is bad, or leave it out with --skip-invalid; nothing was stored": "请改正有误的内容，或用 --skip-invalid 跳过；未保存任何内容",
     "with --url the template is one of the daemon's: give its name, not a path": "使用 --url 时模板属于守护进程：请给出名称而不是路径",
     "--url needs a key: export MAILERD_API_KEY=…; `mailerd keys create` prints one": "--url 需要密钥：export MAILERD_API_KEY=…；`mailerd keys create` 可创建一个",
+    "job {id} is there: posted by this command, of which an answer was lost, or by the same one before": "任务 {id} 已存在：由本命令（其应答丢失）或此前相同的命令提交",
     "this very job was posted before as {id}, and nothing was posted now; --again posts it once more": "相同的任务此前已提交为 {id}，本次没有提交；--again 再次提交",
     "job {id}: {posted} from {job}, due {posted2}": "任务 {id}：{posted:text}，发件邮箱 {job}，预定 {posted2}",
     "job {id}: {ended}, {it}": "任务 {id}：{ended:text}，{it:text}",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.client.conftest import Place, place
 
@@ -49,6 +51,32 @@ async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table
     assert await place.jobs() == 1
     await send(place, table, *words, "--again", "--no-wait", "--key", place.key)
     assert await place.jobs() == 2
+
+
+async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(place: Place, table: Path) -> None:
+    lost = list[int]()
+
+    async def carry(request: web.Request) -> web.Response:
+        url, body = place.url + request.path_qs, await request.read()
+        async with session.request(request.method, url, data=body, headers=request.headers) as it:
+            headers = {
+                name: it.headers[name] for name in ("Content-Type", "Idempotency-Replayed") if name in it.headers
+            }
+            answer = web.Response(status=it.status, body=await it.read(), headers=headers)
+        if request.method == "POST" and not lost:
+            lost.append(it.status)
+            assert request.transport is not None
+            request.transport.abort()
+        return answer
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", carry)
+    async with aiohttp.ClientSession() as session, TestServer(app) as proxy:
+        said = await send_to(str(proxy.make_url("")), table, "--template", "welcome", MAILERD_API_KEY=place.key)
+    assert lost == [200]
+    assert "is there: posted by this command, of which an answer was lost" in said
+    assert "completed, 2 sent" in said
+    assert await place.jobs() == 1
 
 
 async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) -> None:

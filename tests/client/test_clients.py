@@ -105,7 +105,7 @@ async def test_a_post_whose_answer_is_lost_is_made_again_and_stored_once(place: 
         posted = await ask(client, "create_job", a_job())
         await close(client)
     assert proxy.accepted == 2
-    assert posted["replayed"] is True
+    assert (posted["replayed"], posted["repeated"]) == (True, True)
     assert await place.jobs() == 1
 
 
@@ -114,6 +114,7 @@ async def test_a_key_of_ones_own_holds_beyond_the_call(place: Place, kind: Any) 
     first = await ask(client, "create_job", a_job(), idempotency_key="order-17")
     again = await ask(client, "create_job", a_job(), idempotency_key="order-17")
     assert (first["job_id"], again["replayed"]) == (again["job_id"], True)
+    assert (first["repeated"], again["repeated"]) == (False, False)
     with pytest.raises(ApiError, match="409 idempotency_conflict"):
         await ask(client, "create_job", a_job("bob@example.org"), idempotency_key="order-17")
     await close(client)
@@ -205,7 +206,7 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
 @pytest.mark.parametrize(
     "ours, theirs, beside",
     [
-        (answers.AcceptedJob, response_models.AcceptedOut, {"replayed"}),
+        (answers.AcceptedJob, response_models.AcceptedOut, {"replayed", "repeated"}),
         (answers.DryRun, response_models.DryRunOut, set()),
         (answers.Job, response_models.JobOut, set()),
         (answers.Recipient, recipient_models.RecipientOut, set()),
