@@ -1,8 +1,8 @@
 """Deletes events by age, with their deliveries, and the deliveries of webhooks that were removed.
 
 An endpoint that is on holds up the deletion of what it has not got. One that is paused or gone does not: what it loses
-is counted and told. Events are deleted by their places in the feed; where no endpoint is on and no client reads the
-feed, nothing else gives them any.
+is counted and told. Events are deleted by their places in the feed; where no endpoint is on and no client reads it,
+nothing else gives them any.
 """
 
 from collections.abc import Callable, Sequence

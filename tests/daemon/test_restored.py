@@ -24,7 +24,7 @@ from tests.support.daemon import running, settings, sign_in
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
-from tests.support.rows import post, query, states
+from tests.support.rows import post, query, rows_read, states
 
 ME, BLIND = "me@example.com", "blind@example.com"
 
@@ -149,10 +149,6 @@ async def test_each_letter_is_read_once_however_many_there_are_and_have_been(
     assert await query(database, "SELECT status, lease_until IS NULL, COUNT(*) FROM job_recipients GROUP BY 1, 2") == [
         ("sent", 1, 3000), ("unsure", 0, 500)
     ]  # fmt: skip
-
-
-async def rows_read(database: Database) -> int:
-    return sum(int(number) for _, number in await query(database, "SHOW GLOBAL STATUS LIKE 'Handler_read%'"))
 
 
 async def sent(google: FakeGoogle, letters: int) -> bool:

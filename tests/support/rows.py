@@ -70,3 +70,8 @@ async def states(database: Database, job: str) -> dict[str, int]:
     return dict(
         await query(database, "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status", job)
     )
+
+
+async def rows_read(database: Database) -> int:
+    """How many rows the server has read since its start, by index or not."""
+    return sum(int(number) for _, number in await query(database, "SHOW GLOBAL STATUS LIKE 'Handler_read%'"))

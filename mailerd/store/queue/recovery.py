@@ -63,6 +63,17 @@ SELECT j.id FROM jobs j WHERE {UNFINISHED}
    AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
          LIMIT 1) IS NULL LIMIT %s"""
 
+# Open jobs, jobs that have ended lately, and senders of which a letter was claimed lately: never the jobs of months.
+SENDERS_WITH_DRAFTS: Final = """
+SELECT sender_email FROM jobs FORCE INDEX (by_status) WHERE status IN ('queued', 'sending', 'paused')
+ UNION
+SELECT sender_email FROM events FORCE INDEX (at)
+ WHERE at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY AND type = 'job.finished' AND sender_email IS NOT NULL
+ UNION
+SELECT email FROM senders s
+ WHERE (SELECT h.hour FROM sender_hours h WHERE h.sender_email = s.email ORDER BY h.hour DESC LIMIT 1)
+       > UTC_TIMESTAMP() - INTERVAL 2 DAY"""
+
 _READ_KNOWN_ANSWERS: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
@@ -240,11 +251,7 @@ class RecoveryQueries:
 
     async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
-        rows = await self.database.read_rows(
-            "SELECT DISTINCT sender_email FROM jobs "
-            "WHERE finished_at IS NULL OR finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY",
-            what="find senders with drafts",
-        )
+        rows = await self.database.read_rows(SENDERS_WITH_DRAFTS, what="find senders with drafts")
         return [row[0] for row in rows]
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:

@@ -12,7 +12,7 @@ from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
-from tests.support.rows import post, query
+from tests.support.rows import numbers, post, query, rows_read
 
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
 
@@ -134,6 +134,34 @@ async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Da
     for letter in (await claims(database).claim(1)).letters:
         await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
     assert await rescues(database).unfinished_jobs() == [job]
+
+
+async def test_mailboxes_with_a_job_of_the_last_days_are_searched_and_the_jobs_of_months_are_not_read(
+    database: Database,
+) -> None:
+    for sender in ("open", "paused", "old", "ended", "in-flight", *["old"] * 100):
+        await post(database, sender=f"{sender}@example.com", recipients=1)
+    await query(database, "UPDATE jobs SET status = 'paused' WHERE sender_email = 'paused@example.com'")
+    await query(
+        database,
+        "UPDATE jobs SET status = 'cancelled', finished_at = CASE sender_email WHEN 'in-flight@example.com' THEN NULL "
+        "WHEN 'ended@example.com' THEN UTC_TIMESTAMP(6) - INTERVAL 47 HOUR ELSE UTC_TIMESTAMP(6) - INTERVAL 9 DAY END "
+        "WHERE sender_email NOT IN ('open@example.com', 'paused@example.com')",
+    )
+    await query(
+        database,
+        "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at) SELECT id, 'job.finished', id, id, "
+        "sender_email, '{}', finished_at FROM jobs WHERE finished_at IS NOT NULL",
+    )
+    await query(
+        database,
+        "INSERT INTO sender_hours (sender_email, hour, letters) SELECT email, UTC_TIMESTAMP() - INTERVAL seq DAY, 1 "
+        f"FROM senders JOIN {numbers(2)} WHERE email = 'in-flight@example.com' OR seq > 2",
+    )
+    before = await rows_read(database)
+    found = await rescues(database).senders_with_drafts()
+    assert sorted(found) == [f"{it}@example.com" for it in ("ended", "in-flight", "open", "paused")]
+    assert await rows_read(database) - before < 60
 
 
 async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
