@@ -91,6 +91,7 @@ class Sessions:
         wanted = digest(secret)
 
         async def work(cursor: Cursor) -> str | None:
+            await cursor.execute(_END_OLD)
             await cursor.execute(_USE_LINK, (wanted,))
             row = await cursor.fetchone()
             if row is None:
