@@ -201,9 +201,8 @@ class UnsubscribeSite:
             await self._undo(token, suppressions, title=title, who=who)
             return _page(pages.undone(language, list_title=title, who=who))
         source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
-        new = NewSuppression(
-            token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, token.recipient_id or None
-        )
+        letter = token.recipient_id if address is not None else None  # another person's would be named in the event
+        new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
         if (await suppressions.add([new])).changed:
             self._events.suppression_added(
                 address=who or "an address", mailing_list=title, reason=Reason.UNSUBSCRIBED.value, source=source.value

@@ -232,6 +232,24 @@ async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list
     assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.unsubscribed'") == [(1,)]
 
 
+async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    keys = await Secrets(database, timeout=5).keys()
+    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1, list_id=news.id)
+        await heard.wait_for("job_finished")
+        (left,) = google.sent
+        await query(database, "UPDATE job_recipients SET to_email = 'another@example.org'")  # as after a restore
+        arrive(google, left, "unsubscribe")
+        await heard.wait_for("suppression_added")
+    assert await query(database, "SELECT address, recipient_id FROM suppressions") == [(None, None)]
+    assert await query(database, "SELECT fate FROM job_recipients") == [(None,)]
+    ((data,),) = await query(database, "SELECT data FROM events WHERE type = 'recipient.unsubscribed'")
+    assert json.loads(data)["email"] is None
+
+
 async def test_what_google_shows_under_primary_is_examined(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import random
 import time
@@ -37,7 +38,7 @@ from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.heard import Heard
 from tests.support.own_time import longest_stall
-from tests.support.rows import query
+from tests.support.rows import post, query
 
 ADDRESS = "ada@example.com"
 SCANS = int(os.environ.get("SCANS", "50"))
@@ -86,6 +87,16 @@ def multipart() -> aiohttp.FormData:
     form = aiohttp.FormData({"List-Unsubscribe": "One-Click"})
     form.add_field("other", b"x", filename="x")  # makes it multipart/form-data
     return form
+
+
+async def test_a_number_that_was_given_anew_names_no_other_person(public: Public) -> None:
+    await post(public.database, recipients=["another@example.org"])
+    ((row,),) = await query(public.database, "SELECT id FROM job_recipients")
+    async with public.client.post(f"{public.url}/u/{public.token(row)}") as response:
+        assert response.status == 200
+    assert await public.opted_out()
+    ((job, data),) = await query(public.database, "SELECT job_id, data FROM events")
+    assert (job, json.loads(data)["recipient_id"], json.loads(data)["email"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(
