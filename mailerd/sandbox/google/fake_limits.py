@@ -24,6 +24,8 @@ class FakeLimits:
     """Quota units of all mailboxes together in any 60 s."""
     per_day: int = 2_000
     """Letters per mailbox in any 24 h; Workspace's sending limit."""
+    consumer_per_day: int = 500
+    """The same for a mailbox at gmail.com."""
     concurrent_per_user: int = 0
     """Requests of one mailbox that may be in flight at once."""
     latency_s: float = 0.0

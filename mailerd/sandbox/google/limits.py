@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.sandbox.google.answers import Refused, retry_after, too_many_concurrent, units_exceeded
 from mailerd.sandbox.google.fake_limits import FakeLimits
 from mailerd.sandbox.google.mailbox import Mailbox
@@ -39,7 +40,8 @@ class Limits:
 
     def permit_sending(self, box: Mailbox, *, now: float) -> None:
         """Take one letter from the daily cap. Raises Refused, with the time at which there is room, above it."""
-        day, limit = box.usage.day, self._rules().per_day
+        day, rules = box.usage.day, self._rules()
+        limit = rules.consumer_per_day if box.email.rpartition("@")[2] in CONSUMER_DOMAINS else rules.per_day
         if day.used(now) + 1 > limit > 0:
             box.usage.throttled["daily"] += 1
             raise Refused(retry_after(day.free_at(1, limit=limit), what="Mail sending"))

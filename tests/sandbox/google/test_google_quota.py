@@ -129,6 +129,18 @@ async def test_the_daily_cap_rolls_and_names_the_time(
     assert answers == [(200, ""), (200, ""), throttle, (200, "")]
 
 
+async def test_a_mailbox_at_gmail_com_has_a_cap_of_its_own(
+    session: aiohttp.ClientSession, client: Client, google: FakeGoogle, compose: Compose
+) -> None:
+    assert (google.rules.per_day, google.rules.consumer_per_day) == (2_000, 500)
+    google.change_rules(consumer_per_day=1)
+    google.add_mailbox("you@gmail.com")
+    consumer = client("you@gmail.com")
+    answers = [await browser.post(USER + "messages/send", json=compose()) for browser in (consumer, consumer, session)]
+    assert [answer.status for answer in answers] == [200, 429, 200]
+    assert "(Mail sending)" in (await answers[1].json())["error"]["message"]
+
+
 async def test_too_many_at_once_is_429_and_the_places_come_back(
     session: aiohttp.ClientSession, google: FakeGoogle
 ) -> None:
