@@ -8,11 +8,13 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+from unicodedata import normalize
 
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 
@@ -33,6 +35,10 @@ ANSWER_DELAY: Final = 2.5
 _MAX_DOMAIN: Final = 253
 _MAX_LABEL: Final = 63
 """Octets of a domain's text and of each of its labels (RFC 1035, section 2.3.4); its ASCII form is no shorter."""
+_KEPT: Final = re.compile("[ßς\u200c\u200d]")
+"""What Python's IDNA of 2003 maps to something else, so that faß.de were fass.de; all else keeps it (RFC 5894, 7.2)."""
+_DOT: Final = re.compile("[.\u3002\uff0e\uff61]")
+"""What IDNA takes for a dot (RFC 3490, section 3.1)."""
 _VERSION: Final = 1
 _FIELDS: Final = struct.Struct(">BBIQ16s")
 _MAC_BYTES: Final = 16
@@ -111,10 +117,17 @@ def canonical(address: str) -> str:
     # IDNA leaves ASCII as it is, at the price of a microsecond; of what is too long it looks at each character first.
     if not domain.isascii() and len(domain) <= _MAX_DOMAIN and max(map(len, domain.split("."))) <= _MAX_LABEL:
         with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
-            domain = domain.encode("idna").decode("ascii")
+            domain = ".".join(map(_ascii, _DOT.split(domain))) if _KEPT.search(domain) else _ascii(domain)
     if domain in CONSUMER_DOMAINS:
         return f"{local.replace('.', '')}@gmail.com"
     return f"{local}@{domain}"
+
+
+def _ascii(domain: str) -> str:
+    """A domain as DNS has it; one with a character of `_KEPT` label by label."""
+    if _KEPT.search(domain):
+        return f"xn--{normalize('NFKC', domain).encode('punycode').decode('ascii')}"
+    return domain.encode("idna").decode("ascii")
 
 
 def digest_of(address: str, key: bytes) -> bytes:

@@ -17,6 +17,7 @@ from mailerd.core.suppression import (
     masked,
     read_token,
 )
+from mailerd.mail.addresses import Addresses
 
 KEY, OTHER = b"k" * SECRET_BYTES, b"o" * SECRET_BYTES
 TOKEN = UnsubscribeToken(7, 123_456_789_012, digest_of("ada@example.com", KEY))
@@ -33,10 +34,13 @@ TOKEN = UnsubscribeToken(7, 123_456_789_012, digest_of("ada@example.com", KEY))
         ("a.da@example.com", "a.da@example.com"),
         ("ada@bücher.example", "ada@xn--bcher-kva.example"),
         ("ada@" + "bücher." * 9 + "de", "ada@" + "xn--bcher-kva." * 9 + "de"),
+        ("ada@faß.bücher.de", "ada@xn--fa-hia.xn--bcher-kva.de"),
+        ("ada@FAẞ。de", "ada@xn--fa-hia.de"),
+        ("ada@βόλος.gr", "ada@xn--nxasmm1c.gr"),
     ],
 )
 def test_a_person_has_one_form(given: str, same: str) -> None:
-    assert canonical(given) == same
+    assert canonical(given) == canonical(Addresses().check(given)) == same
     assert canonical(canonical(given)) == same
     assert digest_of(given, KEY) == digest_of(same, KEY) != digest_of(same, OTHER)
 
