@@ -134,7 +134,8 @@ class Attempts:
     def wait_after(self, error: ClientError) -> float:
         """Seconds until the next attempt; raises the error itself when there is none."""
         self.failed += 1
-        wait = self._next if error.retry_after is None else error.retry_after
+        # A proxy may say 0, with which a call would be made a thousand times a second.
+        wait = self._next if error.retry_after is None else max(error.retry_after, FIRST_WAIT)
         self._next = min(2 * self._next, LONGEST_WAIT)
         if not error.retry or time.monotonic() + wait > self._until:
             raise error

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
 from mailerd.intake import recipient_models, response_models
@@ -118,6 +120,23 @@ async def test_a_key_of_ones_own_holds_beyond_the_call(place: Place, kind: Any) 
     with pytest.raises(ApiError, match="409 idempotency_conflict"):
         await ask(client, "create_job", a_job("bob@example.org"), idempotency_key="order-17")
     await close(client)
+
+
+async def test_a_proxy_that_says_at_once_is_not_asked_without_a_rest(kind: Any) -> None:
+    asked = list[str]()
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=503, headers={"Retry-After": "0"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as proxy:
+        client = kind(str(proxy.make_url("")), key="k", patience=0.7)
+        with pytest.raises(ApiError, match="503"):
+            await ask(client, "templates")
+        await close(client)
+    assert len(asked) == 2
 
 
 async def test_who_is_too_fast_waits_as_long_as_it_is_told_to(place: Place, kind: Any) -> None:
