@@ -50,6 +50,13 @@ def test_html_becomes_readable_text(html: str, expected: str) -> None:
     assert text_from_html(html) == expected
 
 
+def test_a_picture_in_the_html_costs_the_text_no_words() -> None:
+    picture = "data:image/png;base64," + "iVBORw0KGgo/+" * 30_000 + "=="
+    html = f"<p>Dear Ada,</p><img alt='Our logo' src='{picture}'><p style=\"background: url({picture})\">welcome.</p>"
+    assert text_from_html(html) == "Dear Ada,\n\nOur logo\n\nwelcome."
+    assert text_from_html("<p>Write data:image/png;base64,AAAA</p>") == "Write data:image/png;base64,AAAA"
+
+
 _BITS = [
     "<a ",
     "<",
@@ -69,7 +76,9 @@ _BITS = [
 ]
 
 
-@pytest.mark.parametrize("bit", [*_BITS, "<a" + "/" * 9, "<td>", "<a href", "\xa0", "a href=", "<a x" + " " * 99])
+@pytest.mark.parametrize(
+    "bit", [*_BITS, "'data:a/b;base64,", "<a" + "/" * 9, "<td>", "<a href", "\xa0", "a href=", "<a x" + " " * 99]
+)
 def test_hostile_html_is_read_in_linear_time(bit: str) -> None:
     start = time.process_time()
     text_from_html(bit * (1_000_000 // len(bit)))
