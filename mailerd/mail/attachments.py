@@ -13,7 +13,7 @@ _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
 _MAX_PIECE: Final = 60
 """Characters of a piece of a parameter: with its name and number it fits into a line of 78."""
-_PART_OVERHEAD: Final = 500
+_PART_OVERHEAD: Final = 600
 """Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it is encoded."""
 
 BLOCKED: Final = frozenset({

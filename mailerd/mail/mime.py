@@ -203,7 +203,8 @@ def _body(content: Content, attachments: Sequence[MimePart]) -> bytes:
     if content.html is not None:
         body = _multipart("alternative", [body, _text_part(content.html, subtype="html")])
         if inline := [each.data for each in attachments if each.inline]:
-            body = _multipart("related", [body, *inline])
+            # It names the type of its first part (RFC 2387, 3.1).
+            body = _multipart('related; type="multipart/alternative"', [body, *inline])
     # An image has no place inside a letter of plain text: there it is attached.
     rest = [each.data for each in attachments if not each.inline or content.html is None]
     return _multipart("mixed", [body, *rest]) if rest else body
@@ -213,7 +214,7 @@ def _multipart(subtype: str, parts: Sequence[bytes]) -> bytes:
     # "=_" cannot come up in quoted-printable or base64, and the rest cannot be guessed.
     boundary = f"=_{os.urandom(12).hex()}"
     delimiter = f"\r\n--{boundary}"
-    pieces = [f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n'.encode()]
+    pieces = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'.encode()]
     for part in parts:
         pieces += (f"{delimiter}\r\n".encode(), part)
     return b"".join([*pieces, f"{delimiter}--\r\n".encode()])

@@ -90,6 +90,13 @@ def test_contents_and_names_come_out_as_they_went_in() -> None:
     assert (paper.get_filename(), paper.get_content_disposition()) == ("a paper.pdf", "attachment")
 
 
+def test_what_an_image_is_related_to_is_named() -> None:
+    """RFC 2387, 3.1: the type of the root must be said."""
+    related = made(LOGO)
+    root = next(iter(related.iter_parts()))
+    assert related.get_param("type") == root.get_content_type()
+
+
 _PIECES = [*"ab  ;=%*?'_.,-()[]<>@&é王🎉\u00a0", '"', "=?utf-8?q?x?=", "utf-8''", "%41", "a" * 80]
 _NAMES = st.one_of(
     st.text(min_size=1, max_size=255), st.lists(st.sampled_from(_PIECES), min_size=1).map(lambda it: f"a{''.join(it)}")
