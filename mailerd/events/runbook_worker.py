@@ -154,6 +154,11 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "中间的防火墙或路由设备断开了连接",
                 "journalctl -u mailerd --grep 'was cut'",
             ),
+            LikelyCause(
+                "a statement took longer than its caller waits (no answer within the time-out): large tables, a locked row",
+                "某条语句超出了调用者的等待时间（no answer within the time-out）：表很大，或有行被锁定",
+                "mariadb -e 'SHOW FULL PROCESSLIST'",
+            ),
         ),
     ),
     "letter_undone": Runbook(

@@ -23,6 +23,8 @@ SWITCH_PATIENCE: Final = 2.0
 """Seconds from the begin of an outage in which a caller waits for the writes to move to another of several servers."""
 SWITCH_POLL: Final = 0.05
 """Seconds between two tries of such a caller."""
+LATE_PROBE: Final = 1.0
+"""Seconds in which a server whose answer was late must answer another question, or it counts as away."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -269,10 +271,15 @@ class Database:
         await asyncio.sleep(seconds)
 
     async def _learn_from(self, error: DatabaseAwayError) -> None:
-        """A call failed. One connection that was cut does not mean an outage: a new connection shows which it is."""
-        if error.cut and self._away_since is None:
+        """A call failed. One connection that was cut, or one answer that was too late, does not mean an outage.
+
+        Another question shows which it is: a statement over large tables, or behind a lock, holds up its own caller.
+        """
+        late = error.phase == "work" and isinstance(error.__cause__, TimeoutError)
+        if (error.cut or late) and self._away_since is None:
+            bound = self._settings.connect_timeout
             try:
-                await self.pool.read(_nothing, what="connect", bound=self._settings.connect_timeout)
+                await self.pool.read(_nothing, what="connect", bound=min(bound, LATE_PROBE) if late else bound)
             except DatabaseError:
                 pass  # the first error is the one to log
             else:

@@ -50,6 +50,28 @@ async def test_a_connection_that_is_cut_is_no_absence_to_those_who_ask(
     assert heard.names() == ["connection_cut"]
 
 
+async def test_an_answer_that_is_late_for_one_is_no_absence_to_others(far: Database, heard: Heard) -> None:
+    with pytest.raises(DatabaseAwayError, match="no answer within the time-out"):
+        await far.request_rows("SELECT SLEEP(5)", what="list doubts", bound=0.3)
+    assert not far.unavailable
+    assert await far.request(reading(), what="accept a job") == 1
+    assert heard.names() == ["connection_cut"]
+
+
+async def test_a_server_that_answers_no_other_question_either_is_away(
+    proxy: Proxy, far: Database, heard: Heard
+) -> None:
+    async def freeze(cursor: Cursor) -> None:
+        await cursor.execute("SELECT 1")
+        await proxy.black_hole()
+        await cursor.execute("SELECT 1")
+
+    with pytest.raises(DatabaseAwayError):
+        await far.request(freeze, what="accept a job", bound=0.3)
+    assert far.unavailable
+    assert heard.names() == ["database_away"]
+
+
 async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_the_first_was_cut(
     proxy: Proxy, far: Database
 ) -> None:
