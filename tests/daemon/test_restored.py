@@ -106,6 +106,25 @@ async def test_a_sign_in_that_may_not_look_leaves_it_to_a_person_and_a_better_on
     assert len(google.sent) == 2
 
 
+async def test_a_letter_that_was_in_doubt_then_is_not_called_sent_since_that_draft_is_gone_now(
+    known: Settings, database: Database, google: FakeGoogle
+) -> None:
+    """Since the backup the draft was found, its send refused for a day, and the draft deleted."""
+    await post(database, sender=BLIND, recipients=1)
+    await query(
+        database,
+        "UPDATE job_recipients SET status = 'unsure', mode = 'draft', draft_id = 'gone', unanswered = 1, "
+        "lease_until = UTC_TIMESTAMP(6), attempts = 1",
+    )
+    queue = RestoredQueue(database)
+    assert await queue.open_letters() == {BLIND: 1}
+    assert await queue.doubt_all() == 1
+    assert await queue.doubt_all() == 0
+    async with running(known, Heard()):
+        await eventually(lambda: for_a_person(database, 1))
+    assert not google.sent
+
+
 async def test_beside_a_daemon_that_runs_nothing_is_changed(known: Settings, database: Database) -> None:
     await post(database, sender="nobody@example.com", recipients=2)
     async with running(known, Heard()):

@@ -24,11 +24,12 @@ SELECT host, pid FROM daemons
 # A letter that was not due yet cannot have been sent.
 _OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
 # One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
-_FOR_A_PERSON: Final = "r.status = 'unsure' AND r.lease_until IS NULL"
+# One that was in doubt then may have got another draft since, as those below.
+_IN_DOUBT: Final = "r.status = 'unsure' AND (r.lease_until IS NULL OR r.unanswered = 0 OR r.discarding = 0)"
 _WAITS: Final = "r.status IN ('waiting', 'sending')"
 _COUNT_OPEN: Final = f"""
 SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
- WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_FOR_A_PERSON})) GROUP BY j.sender_email ORDER BY j.sender_email"""
+ WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_IN_DOUBT})) GROUP BY j.sender_email ORDER BY j.sender_email"""
 _SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
 # Job by job, and in no order: what is marked is not read again, however many letters there are, open or ended.
 _SELECT_OPEN: Final = """
@@ -36,13 +37,12 @@ SELECT r.id, r.status, r.attempts, r.draft_id FROM job_recipients r FORCE INDEX 
  WHERE r.job_id IN %s AND {which} LIMIT %s"""
 # Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot be
 # read a person decides. `handed_over_at` NULL: the search goes back to the time when the job was accepted.
-_MARK_UNSURE: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY)
+_MARK_UNSURE: Final = f"""
+UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET status = %s, mode = IF(draft_id IS NULL, 'direct', 'draft'), unanswered = 1, discarding = 1, error = %s,
        checks = 0, handed_over_at = NULL, nothing_found_at = NULL, claim_token = NULL, lease_until = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
- WHERE id IN %s AND (status IN ('waiting', 'sending') OR (status = 'unsure' AND lease_until IS NULL))"""
-
+ WHERE r.id IN %s AND ({_WAITS} OR ({_IN_DOUBT}))"""
 
 # Ids of events that were given since the backup would be given again: as after a failover the next one leaps.
 _LEAP: Final = "UPDATE event_positions SET server = 'the one that was backed up' WHERE id = 1"
@@ -85,7 +85,7 @@ class RestoredQueue:
         rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="count open letters")
         done = 0
         for some in batched((job for (job,) in rows), _JOBS_AT_ONCE):
-            for which in (_FOR_A_PERSON, _WAITS):  # what is marked would be read again as unsure
+            for which in (_IN_DOUBT, _WAITS):  # what is marked would be read again as unsure
                 work = partial(_mark_unsure, jobs=some, which=which)
                 while number := await self.database.transaction(work, what="doubt letters"):
                     done += number
