@@ -84,8 +84,8 @@ class EventFeedEndpoint:
         while not stream.over:
             for it in page.events:
                 await stream.send(it.type.value, id_=it.position, data=to_json(FeedEventOut.of(it)))
-            more, reader.after = len(page.events) == reader.limit, page.next_after
-            await stream.rest(0.0 if more else POLL_INTERVAL)
+            reader.after = page.next_after
+            await stream.rest(0.0 if page.more else POLL_INTERVAL)
             if stream.over or (found := await self._next(request, reader)) is None:
                 break
             page = found

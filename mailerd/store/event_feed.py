@@ -9,9 +9,10 @@ seen: its places begin a leap further on. A client that goes on from a place in 
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Final
 
 from mailerd.core.event_types import EventType
@@ -23,6 +24,11 @@ from mailerd.store.db.writer_term import SINCE
 
 MAX_PAGE: Final = 1000
 """The most events of one page."""
+MAX_BYTES: Final = 1_000_000
+"""Where a page ends that has so much in it. An event of `recipients.sent` may have 30 kB, and a thousand of them in one
+answer held up the daemon for more than a second."""
+FIRST_EVENTS: Final = 20
+"""Events that are read however large they are, which is all that a client that follows the feed has to read."""
 BATCH: Final = 500
 """The most events that get their places in one transaction."""
 LEAP: Final = 1_000_000
@@ -41,11 +47,15 @@ _SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FI
 _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
 _READ_LAST_UP_TO: Final = "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
-_READ_PAGE: Final = """
-SELECT position, uid, type, at, job_id, sender_email, data FROM events FORCE INDEX ({index})
- WHERE {sender}position > %s AND position <= %s{types} ORDER BY position LIMIT %s"""
+_SIZE: Final = "position,OCTET_LENGTH(data)"
+_COLUMNS: Final = "position, uid, type, at, job_id, sender_email, data"
+_READ_PAGE: Final = f"""
+SELECT {_COLUMNS} FROM events FORCE INDEX ({{index}})
+ WHERE {{sender}}position > %s AND position <= %s{{types}} ORDER BY position LIMIT %s"""
 # One read in the order of `KEY sender` for each sender: of them all at once the server would sort every event there is.
 _READ_PAGE_OF_SENDERS: Final = "SELECT * FROM ({each}) page ORDER BY position LIMIT %s"
+
+type _Rows = tuple[list[Any], bool]
 
 
 class UnknownPositionError(MailerdError):
@@ -88,6 +98,8 @@ class EventPage:
     events: list[FeedEvent]
     next_after: int
     """The place after which the next page begins."""
+    more: bool = False
+    """Whether it ends because it is full."""
 
 
 class EventFeed:
@@ -116,16 +128,15 @@ class EventFeed:
         async def work(cursor: Cursor) -> EventPage:
             await cursor.execute(_READ_LAST)
             last, _ = await cursor.fetchone()
+            rows, full = await _read_page(cursor, limit, lambda at, most: _page(at, last, most, types, senders), after)
             # The mark is read after the page: what is deleted between the two is missing in the page.
-            rows, ((before,),), ((_, pruned),) = await cursor.fetch_batch(
-                [_page(after, last, limit, types, senders), (_READ_LAST_UP_TO, (after,)), (_READ_LAST, ())]
-            )
+            ((before,),), ((_, pruned),) = await cursor.fetch_batch([(_READ_LAST_UP_TO, (after,)), (_READ_LAST, ())])
             if 0 < after < pruned:
                 raise PrunedPositionError(pruned)
             if after > max(before or 0, pruned):
                 raise UnknownPositionError(max(before or 0, pruned))
             events = [_event(row) for row in rows]
-            return EventPage(events, events[-1].position if len(events) == limit else last)
+            return EventPage(events, events[-1].position if full else last, full)
 
         return await self._database.request(work, what="read events", bound=self._timeout, read_only=True)
 
@@ -167,6 +178,26 @@ async def number(cursor: Cursor) -> int:
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
     await cursor.execute(_SET_LAST, (last + len(ids), here or server))
     return len(ids)
+
+
+async def _read_page(cursor: Cursor, limit: int, behind: Callable[[int, int], Statement], after: int) -> _Rows:
+    """The rows, and whether there may be more: as many as were asked for, or as come to MAX_BYTES.
+
+    `behind`: what reads so many events behind a place.
+    """
+    first = min(limit, FIRST_EVENTS)
+    ((*rows,),) = await cursor.fetch_batch([behind(after, first)])
+    left = limit - len(rows)
+    if len(rows) < first or left == 0:
+        return rows, len(rows) == limit
+    sql, values = behind(rows[-1][0], left)
+    ((*sizes,),) = await cursor.fetch_batch([(sql.replace(_COLUMNS, _SIZE), values)])
+    so_far = accumulate((size for _, size in sizes), initial=sum(len(row[-1].encode()) for row in rows))
+    fits = sum(size <= MAX_BYTES for size in so_far) - 1  # the first is what was read: it may be too much by itself
+    if fits > 0:
+        (more,) = await cursor.fetch_batch([behind(rows[-1][0], fits)])
+        rows += more
+    return rows, len(sizes) == left or fits < len(sizes)
 
 
 def _page(
