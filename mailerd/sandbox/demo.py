@@ -131,8 +131,7 @@ class _Sandbox:
                 return await _until_cancelled()
 
     def _google(self) -> FakeGoogle:
-        limits = ("units_per_minute", "project_units_per_minute", "per_day", "consumer_per_day")
-        unlimited = dict.fromkeys(limits, 0) if self._job else {}
+        unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
         google = FakeGoogle(
             FakeLimits(latency_s=self._options.latency_s, bounces=_BOUNCES, replies=_REPLIES, **unlimited),
             outbox_dir=self._sandbox_dir.outbox,

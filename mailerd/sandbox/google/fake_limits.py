@@ -25,7 +25,7 @@ class FakeLimits:
     per_day: int = 2_000
     """Letters per mailbox in any 24 h; Workspace's sending limit."""
     consumer_per_day: int = 500
-    """The same for a mailbox at gmail.com."""
+    """The same for a mailbox at gmail.com, where that is less; `per_day` 0 is no cap for either."""
     concurrent_per_user: int = 0
     """Requests of one mailbox that may be in flight at once."""
     latency_s: float = 0.0

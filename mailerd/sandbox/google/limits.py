@@ -41,7 +41,8 @@ class Limits:
     def permit_sending(self, box: Mailbox, *, now: float) -> None:
         """Take one letter from the daily cap. Raises Refused, with the time at which there is room, above it."""
         day, rules = box.usage.day, self._rules()
-        limit = rules.consumer_per_day if box.email.rpartition("@")[2] in CONSUMER_DOMAINS else rules.per_day
+        consumer = box.email.rpartition("@")[2] in CONSUMER_DOMAINS
+        limit = min(rules.per_day, rules.consumer_per_day) if consumer else rules.per_day
         if day.used(now) + 1 > limit > 0:
             box.usage.throttled["daily"] += 1
             raise Refused(retry_after(day.free_at(1, limit=limit), what="Mail sending"))
