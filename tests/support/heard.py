@@ -39,5 +39,6 @@ class Heard:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise AssertionError(f"{name} x {times} not heard within {within} s, but: {self.events[-20:]}") from None
+            others = [it for it in self.events if it[0] != "heartbeat"][-20:]
+            raise AssertionError(f"{name} x {times} not heard within {within} s, but: {others}") from None
         return self.of(name)[-1]
