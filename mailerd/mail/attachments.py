@@ -136,13 +136,22 @@ def encoded_size(size: int, *, filename: str) -> int:
 def encode_attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> MimePart:
     """Encode a file as a part; the values were checked before."""
     kind = "inline" if content_id else "attachment"
-    lines = [f"Content-Type: {content_type}", f"Content-Disposition: {kind};{_named('filename', filename)}"]
+    charset = '; charset="utf-8"' if content_type.startswith("text/") and _is_utf8(content) else ""
+    lines = [f"Content-Type: {content_type}{charset}", f"Content-Disposition: {kind};{_named('filename', filename)}"]
     if content_id:
         lines.append(f"Content-ID: <{content_id}>")
     lines += ["Content-Transfer-Encoding: base64", "", ""]
     return MimePart(
         "\r\n".join(lines).encode("ascii") + encodebytes(content).replace(b"\n", b"\r\n"), inline=content_id is not None
     )
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether a text must say that it is UTF-8: without a charset it is ASCII (RFC 2046, 4.1.2)."""
+    try:
+        return not content.isascii() and bool(content.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _named(parameter: str, value: str) -> str:

@@ -97,6 +97,24 @@ def test_what_an_image_is_related_to_is_named() -> None:
     assert related.get_param("type") == root.get_content_type()
 
 
+@pytest.mark.parametrize(
+    "kind, content, charset",
+    [
+        ("text/csv", "Tür,王".encode(), "utf-8"),
+        ("text/csv", b"door", None),
+        ("text/csv", "Tür".encode("latin-1"), None),
+        ("application/pdf", "Tür".encode(), None),
+    ],
+)
+def test_a_text_says_that_it_is_utf_8_where_it_is(kind: str, content: bytes, charset: str | None) -> None:
+    """Programs that show a text within the letter read it as ASCII or Latin-1 otherwise."""
+    part = encode_attachment(content, filename="a.csv", content_type=kind, content_id=None)
+    (attached,) = made(part).iter_attachments()
+    assert (attached.get_content_type(), attached.get_param("charset")) == (kind, charset)
+    assert attached.get_payload(decode=True) == content
+    assert attached.get_filename() == "a.csv"
+
+
 _PIECES = [*"ab  ;=%*?'_.,-()[]<>@&é王🎉\u00a0", '"', "=?utf-8?q?x?=", "utf-8''", "%41", "a" * 80]
 _NAMES = st.one_of(
     st.text(min_size=1, max_size=255), st.lists(st.sampled_from(_PIECES), min_size=1).map(lambda it: f"a{''.join(it)}")
