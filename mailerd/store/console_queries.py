@@ -33,10 +33,9 @@ SELECT error, id FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND s
 JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
 DOUBTS: Final = """
 SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error
-  FROM jobs j FORCE INDEX (by_status) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
+  FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'unsure'
- WHERE j.status IN ('queued', 'sending', 'paused', 'cancelled') AND (j.status <> 'cancelled' OR j.finished_at IS NULL)
-   {senders} LIMIT %s"""
+ WHERE j.finished_at IS NULL {senders} LIMIT %s"""
 ACTIONS: Final = """
 SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, COALESCE(j.from_address, a.sender)
   FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id

@@ -139,6 +139,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   finished_at DATETIME(6) NULL,
   KEY next_claim (sender_email, claimable, precedence, next_claim_at, id),
   KEY by_status (status, id),
+  KEY finished (finished_at, sender_email),
   KEY by_from (from_address, id),
   KEY by_reference (reference, id),
   CONSTRAINT jobs_status CHECK (status IN ('queued', 'sending', 'paused', 'completed', 'cancelled'))

@@ -9,9 +9,7 @@ from mailerd.core.states import OPEN, JobStatus
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.outbox import NewEvent, insert_events
 
-UNFINISHED: Final = (
-    "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
-)
+UNFINISHED: Final = "j.finished_at IS NULL"
 """A job `j` that has not ended. A cancelled job ends when its last letter is no longer in flight."""
 # LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
 _ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"

@@ -38,9 +38,9 @@ _SET_PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES %s ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
 _COUNT_IN_FLIGHT: Final = """
-SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (by_status)
+SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (finished)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
- WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
+ WHERE j.finished_at IS NULL AND j.sender_email IN %s GROUP BY j.sender_email"""
 # Under a lock, since another daemon may note a letter of the same sender.
 _LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
 _SET_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"

@@ -59,20 +59,14 @@ _IS_STILL_UNSURE: Final = """
 SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND checks = %s AND error <=> %s"""
 # LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
 UNFINISHED_JOBS: Final = f"""
-SELECT j.id FROM jobs j WHERE {UNFINISHED}
+SELECT j.id FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED}
    AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
          LIMIT 1) IS NULL LIMIT %s"""
 
-# Open jobs, jobs that have ended lately, and senders of which a letter was claimed lately: never the jobs of months.
 SENDERS_WITH_DRAFTS: Final = """
-SELECT sender_email FROM jobs FORCE INDEX (by_status) WHERE status IN ('queued', 'sending', 'paused')
+SELECT sender_email FROM jobs FORCE INDEX (finished) WHERE finished_at IS NULL
  UNION
-SELECT sender_email FROM events FORCE INDEX (at)
- WHERE at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY AND type = 'job.finished' AND sender_email IS NOT NULL
- UNION
-SELECT email FROM senders s
- WHERE (SELECT h.hour FROM sender_hours h WHERE h.sender_email = s.email ORDER BY h.hour DESC LIMIT 1)
-       > UTC_TIMESTAMP() - INTERVAL 2 DAY"""
+SELECT sender_email FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY"""
 
 _READ_KNOWN_ANSWERS: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION

@@ -315,6 +315,7 @@ async def test_a_server_that_is_killed_in_mid_migration_leaves_no_lock(
         ("senders", "next_claim", "next_claim_at,email"),
         ("jobs", "next_claim", "sender_email,claimable,precedence,next_claim_at,id"),
         ("jobs", "by_status", "status,id"),
+        ("jobs", "finished", "finished_at,sender_email"),
         ("job_recipients", "claim", "job_id,status,due_at,id"),
         ("job_recipients", "lease", "lease_until,id"),
         ("job_recipients", "letter", "job_id,seq"),

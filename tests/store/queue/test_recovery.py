@@ -12,7 +12,7 @@ from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
-from tests.support.rows import numbers, post, query, rows_read
+from tests.support.rows import post, query, rows_read
 
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
 
@@ -147,16 +147,6 @@ async def test_mailboxes_with_a_job_of_the_last_days_are_searched_and_the_jobs_o
         "UPDATE jobs SET status = 'cancelled', finished_at = CASE sender_email WHEN 'in-flight@example.com' THEN NULL "
         "WHEN 'ended@example.com' THEN UTC_TIMESTAMP(6) - INTERVAL 47 HOUR ELSE UTC_TIMESTAMP(6) - INTERVAL 9 DAY END "
         "WHERE sender_email NOT IN ('open@example.com', 'paused@example.com')",
-    )
-    await query(
-        database,
-        "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at) SELECT id, 'job.finished', id, id, "
-        "sender_email, '{}', finished_at FROM jobs WHERE finished_at IS NOT NULL",
-    )
-    await query(
-        database,
-        "INSERT INTO sender_hours (sender_email, hour, letters) SELECT email, UTC_TIMESTAMP() - INTERVAL seq DAY, 1 "
-        f"FROM senders JOIN {numbers(2)} WHERE email = 'in-flight@example.com' OR seq > 2",
     )
     before = await rows_read(database)
     found = await rescues(database).senders_with_drafts()
