@@ -209,7 +209,7 @@ class Daemon:
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _RELOADABLE)
-            what = "pace, log and alerts" + (f"; a restart is needed for {later}" if later else "")
+            what = f"pace, log and alerts; a restart is needed for {later}" if later else "pace, log and alerts"
             events.settings_reloaded(file="the configuration", what=what)
             trouble = ""
         except ConfigurationError as error:

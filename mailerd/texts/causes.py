@@ -192,7 +192,7 @@ TEXTS: Final = {
     "preparing the database": "准备数据库",
     "the settings could not be read again": "无法重新读取设置",
     "pace, log and alerts": "速率、日志和告警",
-    "; a restart is needed for {later}": "；{later} 需要重启才能生效",
+    "pace, log and alerts; a restart is needed for {later}": "速率、日志和告警；{later} 需要重启才能生效",
     "the configuration": "配置",
     "{sender} is paused until {end}: {reason}": "{sender:text} 已暂停至 {end:time}：{reason:text}",
     "{sender} is paused until {end}": "{sender:text} 已暂停至 {end:time}",
