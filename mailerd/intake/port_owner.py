@@ -29,6 +29,26 @@ async def port_owner(host: str, port: int) -> Literal["mailerd", "other", "silen
     return "mailerd" if b"alive" in answer else "other"
 
 
+async def refuse_taken_socket(path: str) -> None:
+    """See to it that no program listens on a socket file: to listen there takes the file away, and nobody notices.
+
+    Raises:
+        ListenError: one does.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            _, writer = await asyncio.open_unix_connection(path)
+        writer.transport.abort()
+    except TimeoutError:
+        pass  # it listens, and has no time
+    except OSError:
+        return  # there is no such file, or it was left behind
+    raise ListenError(
+        f"the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another "
+        "mailerd; use that one, end it, or choose another intake.unix_socket"
+    )
+
+
 async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:
     """What to raise where `part` of the daemon cannot listen on host and port of that section of the settings."""
     beginning = f"{part} cannot listen on {host}:{port} ({section}.port)"

@@ -36,7 +36,7 @@ from mailerd.intake.key_shares import SHARE_TIMEOUT, KeyShares
 from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.port_owner import cannot_listen
+from mailerd.intake.port_owner import cannot_listen, refuse_taken_socket
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
@@ -222,6 +222,8 @@ class Intake:
 
     async def _bind(self, runner: web.AppRunner) -> None:
         host, port, path = self._settings.host, self._settings.port, self._settings.unix_socket
+        if path:
+            await refuse_taken_socket(path)
         before = os.umask(SOCKET_UMASK) if path else None
         try:
             await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()

@@ -1,12 +1,14 @@
 """What a key may do, how often, and how it is replaced without a gap."""
 
 import asyncio
+import socket
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.config import IntakeSettings
+from mailerd.errors import ListenError
 from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
 from mailerd.store.api_keys import Permission
@@ -176,15 +178,19 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
     from mailerd.events.intake import IntakeEvents  # noqa: PLC0415
     from mailerd.intake.server import Intake  # noqa: PLC0415
 
-    intake = Intake(
-        settings,
-        database=site.database,
-        patience=5,
-        wake=site.wakeups,
-        events=IntakeEvents(site.heard),
-        forecast=forecast_service(site.database),
-    )
-    async with intake.serve() as addresses:
+    def intake() -> Intake:
+        return Intake(
+            settings,
+            database=site.database,
+            patience=5,
+            wake=site.wakeups,
+            events=IntakeEvents(site.heard),
+            forecast=forecast_service(site.database),
+        )
+
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    async with intake().serve() as addresses:
         assert addresses == []
         assert path.stat().st_mode & 0o777 == 0o660
         async with (
@@ -192,6 +198,10 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
             client.get("http://x/api/jobs", headers={"X-API-Key": "no", "X-Forwarded-For": "198.51.100.7"}) as response,
         ):
             assert response.status == 401
+        with pytest.raises(ListenError, match="another program listens there, such as another mailerd"):
+            await intake().serve().__aenter__()
+        with socket.socket(socket.AF_UNIX) as client_of_the_first:
+            client_of_the_first.connect(str(path))
     assert site.heard.of("key_refused")[-1]["address"] == "198.51.100.7"
     assert f"unix:{path}" in site.heard.of("intake_listening")[-1]["where"]
 
