@@ -11,42 +11,57 @@ ANSWER_TIMEOUT: Final = 2.0
 """Seconds for the program that has the port to answer."""
 
 
-async def port_owner(host: str, port: int) -> Literal["mailerd", "other", "silent"]:
-    """Who listens on a port that is in use; `silent`: it answers nothing."""
+type Owner = Literal["mailerd", "other", "silent"]
+"""Who listens; `silent`: it answers nothing."""
+
+
+async def port_owner(host: str, port: int) -> Owner:
+    """Who listens on a port that is in use."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            reader, writer = await asyncio.open_connection(reachable, port)
-            try:
-                writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                answer = await reader.read(4096)
-            finally:
-                writer.transport.abort()
+            return await _ask(*await asyncio.open_connection(reachable, port))
     except (OSError, TimeoutError):
         return "silent"
+
+
+async def socket_owner(path: str) -> Owner | None:
+    """Who listens on a socket file; None: no program, and what may lie there was left behind."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            streams = await asyncio.open_unix_connection(path)
+            try:
+                return await _ask(*streams)
+            except OSError:
+                return "silent"
+    except TimeoutError:
+        return "silent"
+    except OSError:
+        return None
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Owner:
+    try:
+        writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = await reader.read(4096)
+    finally:
+        writer.transport.abort()
     if not answer:
         return "silent"
     return "mailerd" if b"alive" in answer else "other"
 
 
 async def refuse_taken_socket(path: str) -> None:
-    """See to it that no program listens on a socket file: to listen there takes the file away, and nobody notices.
+    """See to it that no program listens on a socket file: to listen there takes the file away, and no program notices.
 
     Raises:
         ListenError: one does.
     """
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            _, writer = await asyncio.open_unix_connection(path)
-        writer.transport.abort()
-    except TimeoutError:
-        pass  # it listens, and has no time
-    except OSError:
-        return  # there is no such file, or it was left behind
-    raise ListenError(
-        f"the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another "
-        "mailerd; use that one, end it, or choose another intake.unix_socket"
-    )
+    if await socket_owner(path):
+        raise ListenError(
+            f"the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another "
+            "mailerd; use that one, end it, or choose another intake.unix_socket"
+        )
 
 
 async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:

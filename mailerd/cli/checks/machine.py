@@ -12,7 +12,7 @@ from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import IntakeSettings, LogSettings
-from mailerd.intake.port_owner import port_owner
+from mailerd.intake.port_owner import port_owner, socket_owner
 from mailerd.ops.daemon_thread import in_thread
 
 UNIT: Final = "mailerd.service"
@@ -36,6 +36,8 @@ class SystemPaths:
 
 async def port(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckResult:
     """Whether the intake can listen, or does already; `ours`: whether our database knows a daemon that runs."""
+    if settings.unix_socket:
+        return await _socket_file(Path(settings.unix_socket), ours)
     where, check = f"{settings.host}:{settings.port}", "intake: port"
     try:
         await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
@@ -77,6 +79,39 @@ async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckR
         f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
         remedy=f"see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port",
     )
+
+
+async def _socket_file(path: Path, ours: Awaitable[bool | None]) -> CheckResult:
+    """A socket file in the place of a port, which then does not matter."""
+    check, where, owner = "intake: socket", str(path), await socket_owner(str(path))
+    if owner == "mailerd" and await ours is not False:
+        return ok(check, f"a mailerd listens on {where}")
+    if owner == "silent":
+        return fail(
+            check,
+            f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
+            remedy=f"see which (`ss -lxp src {where}`); `systemctl restart mailerd`, or end the program",
+        )
+    if owner:
+        return fail(
+            check,
+            f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
+            remedy=f"see which (`ss -lxp src {where}`), and end it or choose another intake.unix_socket",
+        )
+    if number := await in_thread(lambda: _errno_of(path)):
+        strerror = os.strerror(number)
+        remedy = "correct intake.unix_socket, or let mailerd's user write into its folder"
+        return fail(check, f"{where} cannot be listened on: {strerror}", remedy=remedy)
+    return ok(check, f"{where} is free")
+
+
+def _errno_of(path: Path) -> int:
+    """What keeps this user from making a socket file here; 0: nothing."""
+    if not path.parent.is_dir():
+        return errno.ENOENT
+    if path.exists() and not path.is_socket():
+        return errno.EEXIST
+    return 0 if os.access(path.parent, os.W_OK | os.X_OK) else errno.EACCES
 
 
 def disks(folders: Iterable[Path]) -> list[CheckResult]:

@@ -227,6 +227,34 @@ async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient
     assert "taken by the mailerd of another database" in found.what
 
 
+async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Patient, tmp_path: Path) -> None:
+    answer = b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}'
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        writer.close()
+
+    async def found(path: Path) -> tuple[Level, str]:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            intake = {"unix_socket": str(path), "port": other.getsockname()[1]}
+            all_ = await patient.with_(intake=intake).examined()
+        assert "intake: port" not in all_
+        return all_["intake: socket"].level, all_["intake: socket"].what
+
+    path = tmp_path / "s"
+    assert await found(path) == (Level.PASS, f"{path} is free")
+    assert await found(tmp_path / "no" / "s") == (
+        Level.FAIL,
+        f"{tmp_path}/no/s cannot be listened on: No such file or directory",
+    )
+    await Daemons(patient.database, "here").heartbeat()
+    async with await asyncio.start_unix_server(say, path):
+        assert await found(path) == (Level.PASS, f"a mailerd listens on {path}")
+        answer = b"220 smtp.example.com\r\n"
+        assert await found(path) == (Level.FAIL, f"{path} is taken by another program")
+
+
 async def test_an_address_that_is_not_this_machines_is_told(patient: Patient) -> None:
     found = (await patient.with_(intake={"host": "192.0.2.1"}).examined())["intake: port"]
     assert found.level is Level.FAIL
