@@ -38,6 +38,11 @@ def login(
         raise MailerdError("there is no console: set web.enabled = true")
     host = "127.0.0.1" if known.intake.host in {"0.0.0.0", "::"} else known.intake.host  # noqa: S104 - it is compared
     named = known.web.hosts.split(",")[0]
+    if known.intake.unix_socket and not named:
+        raise MailerdError(
+            "the intake listens on a socket file (intake.unix_socket), which no browser reaches: put the name of the "
+            "proxy before it into web.hosts"
+        )
     where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
     if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
         raise MailerdError(f"no daemon answers at {where}, so the link would lead nowhere: start `mailerd run`")

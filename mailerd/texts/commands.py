@@ -143,6 +143,7 @@ TEXTS: Final = {
     "no answer from {url} ({cause}); the next try is in {wait} s": "{url} 没有应答（{cause:text}）；{wait} 秒后重试",
     "no daemon answers at {url} ({cause}), and nothing was posted: start `mailerd run` there, or correct --url": "{url} 没有守护进程应答（{cause:text}），没有提交任何内容：请在那里启动 `mailerd run`，或更正 --url",
     "No daemon has been heard of for {silent} s: start `mailerd run`. The job is stored and goes when one runs; this command waits.": "已有 {silent} 秒没有守护进程的消息：请启动 `mailerd run`。任务已保存，守护进程运行后即发送；此命令继续等待。",
+    "the intake listens on a socket file (intake.unix_socket), which no browser reaches: put the name of the proxy before it into web.hosts": "接收端在套接字文件（intake.unix_socket）上监听，浏览器无法访问：请将其前面代理的名称写入 web.hosts",
     "no daemon answers at {address}, so the link would lead nowhere: start `mailerd run`": "{address} 没有守护进程应答，链接将无法打开：请启动 `mailerd run`",
     "It goes on.": "继续发送。",
     "A job's id, a recipient's id, or an address.": "任务编号、收件人编号或地址。",

@@ -17,3 +17,12 @@ async def test_a_link_is_printed_only_where_a_daemon_answers(shop: Shop) -> None
     assert await query(shop.database, "SELECT COUNT(*) FROM api_keys") == [(0,)]
     async with running(shop.settings, Heard()):
         assert f"http://127.0.0.1:{port}/login/" in await shop.say("console", "login")
+
+
+async def test_where_the_intake_has_a_socket_file_the_proxy_must_be_named(shop: Shop) -> None:
+    before = shop.config.read_text()
+    shop.config.write_text(before.replace("[intake]\n", f'[intake]\nunix_socket = "{shop.folder}/s"\n'))
+    said = await shop.say("console", "login", code=1)
+    assert "which no browser reaches: put the name of the proxy before it into web.hosts" in said
+    shop.config.write_text(shop.config.read_text() + '[web]\nhosts = "mail.example.com"\n')
+    assert "https://mail.example.com/login/" in await shop.say("console", "login")
