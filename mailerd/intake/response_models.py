@@ -73,7 +73,9 @@ class ForecastOut(ResponseModel):
     """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
 
     letters_ahead: Annotated[Whole, Field(description="letters of its sender that go before")] = 0
-    per_minute: Annotated[float | None, Field(description="the pace; null: there is no limit")] = None
+    per_minute: Annotated[
+        float | None, Field(description="the pace; where there is no limit, as measured; null: nothing was measured")
+    ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
     windows: Annotated[list[SendWindowOut], Field(description="the first ten times without a stop")] = []
