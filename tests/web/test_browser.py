@@ -256,6 +256,23 @@ async def test_a_page_that_is_watched_follows_what_happens_and_takes_nothing_fro
         await expect(button).to_have_attribute("aria-pressed", "true")
 
 
+async def test_a_tick_stays_with_its_job_when_another_one_comes(
+    site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked = await post(site.database)
+    async with watching(site, browser, monkeypatch) as page:
+        await page.goto(f"{site.url}/jobs")
+        await page.check(f'input[value="{ticked}"]')
+        await page.locator("details:has(button[value=cancel]) summary").click()
+        later = await post(site.database)
+        await expect(page.locator(f'tbody a[href="/jobs/{later}"]')).to_be_visible()
+        await expect(page.locator("input[name=job]:checked")).to_have_value(ticked)
+        await page.locator("button[value=cancel]").click()
+        await expect(page.locator(".said")).to_be_visible()
+    rows = await query(site.database, "SELECT id, status FROM jobs")
+    assert dict(rows) == {ticked: "cancelled", later: "queued"}
+
+
 async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_daemon_is_away(
     site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
