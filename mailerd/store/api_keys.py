@@ -174,18 +174,22 @@ class ApiKeys:
 
         return await self._database.request(work, what="revoke a key", bound=self._timeout)
 
-    async def rotate(self, which: str, *, overlap: timedelta) -> str:
+    async def rotate(self, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
 
-        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once.
+        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once. `seen`: the
+        hint of the secret that is to be replaced; None: whatever it is.
 
         Raises:
-            KeyNameError: no key that is still good goes by it.
+            KeyNameError: no key that is still good goes by it, or it has another secret by now.
         """
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
         async def work(cursor: Cursor) -> None:
             number = await _only(cursor, which)
+            await cursor.execute("SELECT hint FROM api_keys WHERE id = %s", (number,))
+            if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
+                raise KeyNameError(f"key {number} was given another secret meanwhile, {hint}: nothing was changed")
             await cursor.execute(
                 "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
                 "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written

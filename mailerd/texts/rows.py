@@ -4,6 +4,7 @@ from typing import Final
 
 TEXTS: Final = {
     "a key's name has 1 to {max_name_length} printable characters and is not a mere number": "密钥名称为 1 到 {max_name_length} 个可打印字符，且不能只是数字",
+    "key {number} was given another secret meanwhile, {hint}: nothing was changed": "密钥 {number} 在此期间已换用新密钥 {hint}：未作更改",
     "key {row} has the name {name} already: revoke it first, or take another name": "密钥 {row} 已使用名称 {name}：请先吊销它，或另取名称",
     "create a key": "创建密钥",
     "look up a key": "查找密钥",

@@ -54,7 +54,7 @@ async def _act(it: ConsoleRequest, form: Form) -> web.Response:
             events.console_changed(actor=it.actor, what=f"key {name}", change="made")
             return await _page(it, secret=secret)
         case "rotate":
-            secret = await keys.rotate(name, overlap=OVERLAP)
+            secret = await keys.rotate(name, overlap=OVERLAP, seen=form.text("hint") or None)
             events.console_changed(actor=it.actor, what=f"key {name}", change="rotated")
             return await _page(it, secret=secret)
         case "revoke":

@@ -294,6 +294,16 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
         assert answer.status == 303
 
 
+async def test_a_page_that_is_older_than_a_rotation_does_not_rotate_again(site: ConsoleSite) -> None:
+    used, browser = await site.keys.create("client"), await site.signed_in()
+    page = await (await browser.get("/keys")).text()
+    form = {"action": "rotate", "name": "1", "hint": page.split('name="hint" value="')[1].split('"')[0]}
+    assert 'class="secret"' in await ask(browser, "/keys", **form)
+    async with browser.post("/keys", data=form) as again:  # by "reload", or by somebody else's page
+        assert (again.status, "another secret meanwhile" in await again.text()) == (422, True)
+    await site.sign_in(used)  # the secret that clients use is good for a day more
+
+
 async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
     job, browser = await post(site.database), await site.signed_in()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from mailerd.store.api_keys import ApiKeys
 from mailerd.web import live
 from tests.support.rows import post, query, states
 from tests.web.browser import SOON, VIEWS, Complaints, chromium, page_of, sign_in
@@ -271,6 +273,35 @@ async def test_a_tick_stays_with_its_job_when_another_one_comes(
         await expect(page.locator(".said")).to_be_visible()
     rows = await query(site.database, "SELECT id, status FROM jobs")
     assert dict(rows) == {ticked: "cancelled", later: "queued"}
+
+
+async def test_a_button_that_is_pressed_twice_acts_once(
+    site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, made = ApiKeys.create, []
+
+    async def slowly(keys: ApiKeys, name: str, **limits: Any) -> str:
+        made.append(name)
+        await asyncio.sleep(0.5)
+        return await create(keys, name, **limits)
+
+    async with watching(site, browser, monkeypatch) as page:
+        await page.goto(f"{site.url}/keys")
+        await page.locator("details:has(#name) summary").click()
+        await page.fill("#name", "client")
+        box = await page.locator("button[value=create]").bounding_box()
+        monkeypatch.setattr(ApiKeys, "create", slowly)
+        for _ in range(2):
+            assert box
+            await page.mouse.click(box["x"] + 5, box["y"] + 5)
+            await page.wait_for_timeout(150)
+        await expect(page.locator(".secret")).to_contain_text("sk_live_")
+        await page.go_back()
+        await page.locator("details:has(#name) summary").click()
+        await page.fill("#name", "second")
+        await page.locator("button[value=create]").click()
+        await expect(page.locator(".secret")).to_contain_text("sk_live_")
+    assert made == ["client", "second"]
 
 
 async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_daemon_is_away(

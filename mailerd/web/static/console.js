@@ -25,6 +25,16 @@
     for (const box of document.querySelectorAll(`input[name="${name}"]`)) box.checked = event.target.checked;
   });
 
+  // A second click would send a form once more before its answer is here: of two rotations the first secret is never
+  // shown, and the one that clients use is dead at once.
+  let sent = -Infinity;
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    if (event.timeStamp - sent < 10000) event.preventDefault();
+    else sent = event.timeStamp;
+  });
+  addEventListener("pageshow", () => { sent = -Infinity; });
+
   const drop = document.querySelector("[data-drop]");
   if (drop) {
     const file = drop.querySelector('input[type="file"]');
