@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from mailerd.config import AlertSettings
@@ -22,6 +23,8 @@ _SIGN_IN: Final = frozenset({
     PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
     PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
 })  # fmt: skip
+_OF_TABLES: Final = ("sender ", "webhook ", "unsure")
+"""How the names of troubles begin that only the tables show."""
 _OUTCOMES_KEPT: Final = 20_000
 _MAX_LINES: Final = 20
 _MAX_KEPT: Final = 1000
@@ -96,16 +99,29 @@ class AlertState:
             line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name in {"loop_stalled", "loop_blocked"}:
-            loop = fields.get("loop", "the event loop")
-            self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
+            self._stalled(str(fields.get("loop", "the event loop")), float(str(fields["seconds"])), now)
 
-    def update(self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
-        """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
+    def update(
+        self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float,
+        stalled: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Compare with how things stand.
+
+        `database_away` is for how many seconds it has been, and `how` in a word; `stalled`: for how many seconds a loop
+        has made no progress. Without `stats` nobody knows whether what the tables showed is over, so it is not.
+        """
         if database_away >= self.settings.database_away:
             self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
         if stats is not None:
             self._update_from(stats, now)
+        else:
+            self._keep_of_tables(now)
+        for loop, seconds in stalled.items():
+            self._stalled(loop, seconds, now)
         self._rate(now)
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
         for name, trouble in list(self._firing.items()):
             if now - trouble.seen >= _SETTLED_AFTER:
                 del self._firing[name]
@@ -113,6 +129,11 @@ class AlertState:
                     self._resolved.append(f"resolved: {name}, after {now - trouble.since:.0f} s")
                 elif trouble.missed:
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
+
+    def _keep_of_tables(self, now: float) -> None:
+        for name, trouble in self._firing.items():
+            if name.startswith(_OF_TABLES):
+                trouble.seen = now
 
     def _update_from(self, stats: QueueStats, now: float) -> None:
         for sender in stats.paused:
@@ -130,11 +151,15 @@ class AlertState:
             minutes = stats.oldest_unsure / 60
             self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)
 
-    @staticmethod
-    def _matters(sender: SenderStats, stats: QueueStats) -> bool:
+    def _stalled(self, loop: str, seconds: float, now: float) -> None:
+        self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now)
+
+    def _matters(self, sender: SenderStats, stats: QueueStats) -> bool:
         if sender.pause_cause == MANUAL:
             return False  # the person who ordered it knows it
         left = (sender.paused_until - stats.at).total_seconds() if sender.paused_until else 0.0
+        if f"sender {sender.email}" in self._firing:
+            return left > 0  # the last minutes of a long pause are a pause too
         return sender.pause_cause in _SIGN_IN or left >= _MIN_PAUSE
 
     def _rate(self, now: float) -> None:

@@ -64,7 +64,8 @@ class Alerter:
         how = self.database_status()
         self._away_since = (self._away_since or now) if how else None
         away = now - self._away_since if self._away_since else 0.0
-        self.state.update(self.stats(), database_away=away, how=how, now=now)
+        stalled = {heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.stalled()}
+        self.state.update(self.stats(), database_away=away, how=how, now=now, stalled=stalled)
         await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:

@@ -1,6 +1,7 @@
 """Alerts: grouped, limited in rate, resolved when over, and never in the way."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
@@ -9,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
+from mailerd.events.base import registered_events
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.alert_state import AlertState, Message
@@ -75,6 +77,57 @@ def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
     assert state.message(now=0) is None
     state.update(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
     assert state.message(now=1) is not None
+
+
+def test_a_long_pause_is_over_when_it_ends_and_not_in_its_last_minutes() -> None:
+    state = AlertState(AlertSettings())
+    for minute in range(10):  # a pause of 10 min, looked at each minute
+        known = QueueStats(at=AT, senders=(paused("daily_limit", minutes=10 - minute),))
+        state.update(known, database_away=0, now=60 * minute)
+        told = state.message(now=60 * minute)
+        assert (told is not None) == (minute == 0), told
+    state.update(QueueStats(at=AT), database_away=0, now=600)
+    assert state.message(now=600) is None
+    state.update(QueueStats(at=AT), database_away=0, now=616)
+    over = state.message(now=616)
+    assert over is not None
+    assert over.lines == ("resolved: sender a@x, after 616 s",)
+
+
+def test_what_the_tables_showed_is_not_called_over_while_nobody_can_read_them() -> None:
+    state = AlertState(AlertSettings())
+    webhook = WebhookStats(name="hook", standing="paused", undelivered=1, oldest=1.0, failing=432_000.0)
+    wrong = QueueStats(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),), webhooks=(webhook,))
+    state.update(wrong, database_away=0, now=0)
+    told = state.message(now=0)
+    assert told is not None
+    assert told.firing == ("sender a@x", "webhook hook", "unsure")
+    for now in range(2, 600, 2):
+        state.update(None, database_away=now, now=now)
+        told = state.message(now=now)
+        assert told is None or told.lines == (f"the database has been away for {now} s: nothing is sent",)
+    state.update(QueueStats(at=AT), database_away=0, now=700)
+    over = state.message(now=700)
+    assert over is not None
+    assert [line.partition(",")[0] for line in over.lines] == [
+        "resolved: sender a@x", "resolved: webhook hook", "resolved: unsure", "resolved: database",
+    ]  # fmt: skip
+
+
+async def test_a_loop_that_stays_stalled_is_not_called_resolved() -> None:
+    now = 0.0
+    heartbeats = Heartbeats(now=lambda: now, limit=90)
+    heartbeats.register("runner").working("claiming")
+    state = AlertState(AlertSettings())
+    alerter = Alerter(state, lambda: None, str, events=ProcessEvents(Heard()), heartbeats=heartbeats)
+    now = 91.0
+    state.on_event(registered_events()["loop_stalled"], {"loop": "runner", "seconds": 91.0})
+    started = time.monotonic()
+    await alerter._check()
+    state._firing["stalled runner"].seen = started - 80  # it stays so, and nothing more is said of it
+    now = 171.0
+    await alerter._check()
+    assert state._firing["stalled runner"].line == "runner has made no progress for 171 s"
 
 
 def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:

@@ -98,6 +98,18 @@ def test_what_nobody_shows_is_seen(expression: str) -> None:
     assert complaints(expression)
 
 
+@pytest.mark.parametrize("expression", [it for _, it in EXPRESSIONS if "loop=" in it])
+def test_a_loop_that_is_asked_for_has_a_heartbeat_of_that_name(expression: str) -> None:
+    registered = {
+        name
+        for file in (ROOT / "mailerd").rglob("*.py")
+        for name in re.findall(r'\bregister\("([^"]+)"', file.read_text("utf-8"))
+    }
+    asked = re.findall(r'loop=~?"([^"]+)"', expression)
+    assert asked
+    assert {loop for it in asked for loop in it.split("|")} - registered == set()
+
+
 def test_every_alert_is_read_here_and_has_its_place_on_the_dashboard() -> None:
     assert [name for name, _ in of_the_rules()] == ALERTS
     assert len(ALERTS) >= 9
