@@ -108,7 +108,7 @@ class AlertState:
         """Compare with how things stand.
 
         `database_away` is for how many seconds it has been, and `how` in a word; `stalled`: for how many seconds a loop
-        has made no progress. Without `stats` nobody knows whether what the tables showed is over, so it is not.
+        has made no progress. Without `stats` it is not known whether what the tables showed is over.
         """
         if database_away >= self.settings.database_away:
             self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)

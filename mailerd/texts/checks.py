@@ -62,6 +62,8 @@ TEXTS: Final = {
     "it does not work here: {error}": "在此不起作用：{error}",
     "use MySQL 8.0 or MariaDB 10.6, or newer, without a proxy that rewrites SQL": "请使用 MySQL 8.0、MariaDB 10.6 或更新版本，且中间没有改写 SQL 的代理",
     "not tried: there is no table yet": "未测试：尚无数据表",
+    "not tried: the server is read-only": "未测试：服务器只读",
+    "see the finding of its durability": "见有关其持久性的结果",
     "mailerd migrate, then check again": "请运行 mailerd migrate，然后再次检查",
     "a second connection got a row that the first had locked: two daemons would claim the same letters": "第二个连接取得了第一个连接已锁定的行：两个守护进程会认领相同的邮件",
     "a second connection passed over a row that the first had locked": "第二个连接跳过了第一个连接已锁定的行",

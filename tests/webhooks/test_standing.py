@@ -123,9 +123,10 @@ async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Data
     found = {it.check: it for it in await checks.examine(standing, settings, bound=5)}
     assert {name: it.level for name, it in found.items()} == {
         "webhooks": Level.PASS, "webhook: failing": Level.WARN, "webhook: left": Level.WARN,
-        "webhook: broken": Level.FAIL
+        "webhook: broken": Level.FAIL, "webhook: stopped": Level.PASS
     }  # fmt: skip
-    assert "2 of 5" in found["webhooks"].what
+    assert "1 of 5" in found["webhooks"].what
+    assert found["webhook: stopped"].what.startswith("a person has paused it")
     assert "mailerd webhooks resume broken" in found["webhook: broken"].remedy
     found = {it.check: it for it in await checks.examine(standing, WebhookSettings(), bound=5)}
     assert found["webhook: failing"].level is Level.FAIL

@@ -286,6 +286,8 @@ async def _skip_locked(database: Database, applied: int) -> CheckResult:
     except DatabaseError as error:
         if error.errno in {0, *range(2000, 3000)}:
             raise
+        if error.errno in error_codes.READ_ONLY:  # it is said above, and a server that can be written to is tried
+            return warn(check, "not tried: the server is read-only", remedy="see the finding of its durability")
         return fail(
             check,
             f"it does not work here: {error}",

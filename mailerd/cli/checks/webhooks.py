@@ -25,7 +25,7 @@ async def examine(database: Database, settings: WebhookSettings, *, bound: float
 
 
 def evaluate(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
-    """A finding for each endpoint that is not well, and one for all the others."""
+    """A finding for each endpoint that gets no events, and one for all the others."""
     bad = [result for stats, endpoint in found if (result := _trouble(stats, http.refusal(endpoint.url)))]
     well = len(found) - len(bad)
     good = [ok("webhooks", f"{well} of {len(found)} endpoints take events")] if well else []
@@ -38,13 +38,16 @@ def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
     if refusal:
         return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
     match it.standing:
-        case "on" | "paused_manually":
+        case "on":
             return None
+        case "paused_manually":  # who ordered it knows it
+            return ok(check, "a person has paused it: it gets no events before it is resumed")
         case "failing":
             what = f"it has failed for {failing}; {it.undelivered:,} events wait"
             return warn(check, what, remedy=show)
         case "paused":
             remedy = f"{show}, then mailerd webhooks resume {it.name}"
-            return fail(check, f"it is paused, since it failed; {it.undelivered:,} events wait", remedy=remedy)
+            what = f"it is paused, since it failed; {it.undelivered:,} events of before wait, and all that came since"
+            return fail(check, what, remedy=remedy)
         case _:
             return warn(check, "it answered 410 and gets nothing more", remedy=f"mailerd webhooks remove {it.name}")

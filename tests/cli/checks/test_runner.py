@@ -17,6 +17,7 @@ import pytest
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, machine
 from mailerd.cli.checks import database as doctors_database
 from mailerd.cli.checks.machine import SystemPaths
+from mailerd.cli.checks.result import warn
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.store import StoreEvents
@@ -29,6 +30,7 @@ from mailerd.store.db.migrate import migrate
 from mailerd.store.db.pool import Pool
 from tests.support.daemon import settings, sign_in
 from tests.support.heard import Heard
+from tests.support.read_only import read_only
 from tests.support.rows import post, query
 
 ME = "me@example.com"
@@ -140,6 +142,16 @@ async def test_an_old_a_new_and_a_missing_schema_are_told(patient: Patient) -> N
     found = await patient.examined()
     assert found["database: schema"].level is Level.FAIL
     assert found["database: SKIP LOCKED"].level is Level.WARN
+
+
+async def test_a_read_only_server_is_not_called_one_without_skip_locked(patient: Patient, mariadb: Server) -> None:
+    async with read_only(mariadb):
+        found = await patient.examined()
+    assert found["database: durability"].level is Level.FAIL
+    assert "the server is read-only (read_only)" in found["database: durability"].what
+    assert found["database: SKIP LOCKED"] == warn(
+        "database: SKIP LOCKED", "not tried: the server is read-only", remedy="see the finding of its durability"
+    )
 
 
 async def test_a_server_that_drops_skip_locked_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
