@@ -296,19 +296,27 @@ class Metrics:
         self._oldest_unsure.set(stats.oldest_unsure)
         self._set_webhooks(stats)
         self._stats_at.set(stats.at.timestamp())
+        self._set_senders(stats)
+
+    def _set_senders(self, stats: QueueStats) -> None:
         for gauge in (self._limit, self._used, self._paused):
             gauge.clear()  # a sender that is not shown any more must not stay as it was
+        others = dict.fromkeys(CAUSES, 0)
         for sender in stats.senders:
-            label = self._sender(sender.email)
+            label, cause = self._sender(sender.email), sender.pause_cause if sender.paused_until is not None else ""
             if label == _TOGETHER:
+                if cause in others:
+                    others[cause] += 1
                 continue
             self._limit.labels(label, "minute").set(sender.per_minute)
             self._limit.labels(label, "day").set(sender.per_day)
             self._used.labels(label, "minute").set(sender.used_minute)
             self._used.labels(label, "day").set(sender.used_day)
-            for cause in CAUSES:
-                paused = sender.paused_until is not None and sender.pause_cause == cause
-                self._paused.labels(label, cause).set(1 if paused else 0)
+            for each in CAUSES:
+                self._paused.labels(label, each).set(1 if each == cause else 0)
+        if len(self._senders) >= MAX_SENDERS:
+            for each, number in others.items():
+                self._paused.labels(_TOGETHER, each).set(number)
 
     def _set_webhooks(self, stats: QueueStats) -> None:
         for standing in WEBHOOK_STANDINGS:

@@ -106,6 +106,20 @@ def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None
     assert value(page, 'mailerd_sender_limit_letters{sender="b@x",window="day"}') == 2000
 
 
+def test_a_paused_sender_beyond_those_that_are_named_is_counted_with_the_others() -> None:
+    metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
+    for number in range(MAX_SENDERS):
+        sent(metrics, sender=f"s{number}@example.com")
+    late = (seen("late@x", until=at), seen("later@x", until=at), seen("well@x", until=None))
+    metrics.set_queue(QueueStats(at=at, senders=(*late, seen("s0@example.com", until=at))))
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 2
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="token_refused",sender="other"}') == 0
+    hidden = metrics.page(lambda _: False)
+    assert value(hidden, 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 3
+    metrics.set_queue(QueueStats(at=at))
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 0
+
+
 def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
     metrics = Metrics()
     events = RunnerEvents(metrics.on_event)
