@@ -3,6 +3,7 @@
 A function here is one statement for all senders, or one for each kind of limit that some of them have.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,9 @@ PROBE_INTERVAL: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
 _WAIT_WHEN_FULL: Final = timedelta(milliseconds=500)
 """How long a sender rests that has as many letters in flight as Google allows it."""
+_PROJECT_JITTER: Final = timedelta(milliseconds=1)
+"""All senders of a project that is used up are due in the same microsecond, and those that are due together are served
+by their names: without a jitter the first of them would get all that the project may send."""
 
 
 @dataclass
@@ -117,6 +121,14 @@ class Turn:
         if not self.share:
             self.next_at = budget.next_at
 
+    def project_budget(self) -> Budget:
+        """What its project has left. When there is more, any of its senders is as likely to be the first as another."""
+        if self.project is None:
+            return Budget(letters=None, next_at=None)
+        left = self.project.budget(self)
+        jitter = _PROJECT_JITTER * random.random()  # noqa: S311 - jitter
+        return Budget(left.letters, left.next_at and left.next_at + jitter)
+
     def wait_for_job(self, due: datetime | None) -> None:
         """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
         self.next_at = due and max(due, self.now + BUSY)
@@ -134,9 +146,10 @@ class Turn:
         self.next_at = max(self.gap_until or self.now, self.now)
         if letters and self.probing:
             self.next_at = max(self.next_at, self.now + PROBE_INTERVAL)
-        budget = self.minute()
-        if budget.letters == 0 and budget.next_at:
-            self.next_at = max(self.next_at, budget.next_at)
+        # The project's too, or a sender that was served would be due before those that were not.
+        for budget in (self.minute(), self.project_budget()):
+            if budget.letters == 0 and budget.next_at:
+                self.next_at = max(self.next_at, budget.next_at)
         if self.project:
             self.project.pay(self)
 
@@ -212,7 +225,7 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
     for turn in counted:
         turn.project = budgets.get(turn.sender.project or "")
         turn.passed_by = turn.project is None
-        turn.cap(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+        turn.cap(turn.project_budget() if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
     return new
 
 
@@ -221,7 +234,7 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:
-            turn.cap(turn.project.budget(turn))
+            turn.cap(turn.project_budget())
             turn.project.promise(turn)
         want -= turn.share
 

@@ -200,6 +200,27 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
     assert 10 <= sum(taken) <= 12 + seconds * 110_000 / 60 / 110
 
 
+@pytest.mark.parametrize("want", [1, 20])
+async def test_the_senders_of_a_project_that_is_used_up_take_turns(
+    database: Database, shifted: Shifted, want: int
+) -> None:
+    for number in range(6):
+        await post(database, sender=f"s{number}@example.com", recipients=60)
+    await query(database, "UPDATE jobs SET next_claim_at = %s", naive(0))
+    await query(database, "UPDATE job_recipients SET due_at = %s", naive(0))
+    await query(database, "UPDATE senders SET project = '1', next_claim_at = %s", naive(0))
+    await query(database, "INSERT INTO projects (name) VALUES ('1')")
+    defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)  # one may use it all
+    claimer, count = Claims(shifted, "D1", timedelta(seconds=60), defaults), Counter[str]()
+    while sum(count.values()) < 60:
+        claim = await claimer.claim(want)
+        count.update(letter.sender for letter in claim.letters)
+        shifted.at += timedelta(seconds=max(0.05, claim.next_in or 0.0))
+    assert len(count) == 6, count
+    assert max(count.values()) < 30, count
+    assert shifted.at < NOW + timedelta(seconds=75), "and what the project may send is sent"
+
+
 async def statements(database: Database) -> int:
     """Questions that the server has been asked."""
     ((_, number),) = await query(database, "SHOW GLOBAL STATUS LIKE 'Questions'")
