@@ -104,6 +104,7 @@ TEXTS: Final = {
     "look for locked rows": "查找被锁定的数据行",
     "settled by hand": "人工裁定",
     "there is no recipient {recipient}": "没有收件人 {recipient}",
+    "recipient {recipient} was tried once more meanwhile: look into the mailbox again": "收件人 {recipient} 在此期间又尝试发送过一次：请重新查看邮箱",
     "recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled": "收件人 {recipient}（{to}，任务 {job}）的状态是 {status}：只能裁定结果未定的收件人",
     "not sent": "未发送",
     "settle by hand": "人工裁定",

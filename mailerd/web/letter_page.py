@@ -105,7 +105,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     if change is None:
         return it.back(here)
     database = it.services.database
-    settled = await settle(database, story.id, change=change, actor=it.actor)
+    settled = await settle(database, story.id, change=change, actor=it.actor, attempt=row_number(form.text("attempt")))
     it.services.events.console_changed(
         actor=it.actor, what=f"letter {story.id} of job {story.job_id}", change=f"settled as {settled.status.value}"
     )

@@ -111,6 +111,19 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
         assert "密钥 shop（控制台）" in text
 
 
+async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: ConsoleSite) -> None:
+    job, browser = await post(site.database, recipients=1), await site.signed_in()
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure', attempts = 1, error = 'no answer'")
+    async with browser.get("/letters/1") as answer:
+        seen = (await answer.text()).split('name="attempt" value="')[1].split('"')[0]
+    await query(site.database, "UPDATE job_recipients SET attempts = 2")  # it was sent again, and no answer came again
+    async with browser.post("/letters/1", data={"action": "not-sent", "attempt": seen}) as answer:
+        assert (answer.status, "tried once more meanwhile" in await answer.text()) == (409, True)
+    assert await states(site.database, job) == {"unsure": 1}
+    await ask(browser, "/letters/1", action="not-sent", attempt="2")
+    assert await states(site.database, job) == {"waiting": 1}
+
+
 async def test_a_doubt_is_settled_behind_a_question_and_the_sandbox_shows_its_outbox(
     site: ConsoleSite,
 ) -> None:

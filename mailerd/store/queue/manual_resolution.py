@@ -48,12 +48,18 @@ class ManualResolution:
 
 
 async def settle(
-    database: Database, recipient: int, *, change: Transition, actor: str, message_id: str | None = None
+    database: Database,
+    recipient: int,
+    *,
+    change: Transition,
+    actor: str,
+    message_id: str | None = None,
+    attempt: int | None = None,
 ) -> ManualResolution:
-    """Write what a person found out: FOUND or MISSING. `actor`: who says so.
+    """Write what a person found out: FOUND or MISSING. `actor`: who says so; `attempt`: of which attempt, None: any.
 
     Raises:
-        NotUnsureError: it is not unsure.
+        NotUnsureError: it is not unsure, or a later attempt is.
         DatabaseError: nothing was written.
     """
 
@@ -68,6 +74,8 @@ async def settle(
         job, to, status, attempts, sender, fate = row
         if status != State.UNSURE.value:
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
+        if attempt not in {None, attempts}:  # who looked before that knows nothing of it
+            raise NotUnsureError(f"recipient {recipient} was tried once more meanwhile: look into the mailbox again")
         new = after(State.UNSURE, change)
         by = f", by {actor}"
         note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}{by}"
@@ -79,8 +87,8 @@ async def settle(
             came_back, answered = fate == Fate.BOUNCED.value, fate in {Fate.REPLIED.value, Fate.OTHER_REPLIED.value}
             await cursor.execute(_UNCOUNT_FATE, (int(came_back), int(answered), job))
         token = new_id()
-        attempt = AttemptRow(recipient, attempts, token, token, change.value, message_id=message_id, error=note)
-        await log_attempt(cursor, attempt)
+        line = AttemptRow(recipient, attempts, token, token, change.value, message_id=message_id, error=note)
+        await log_attempt(cursor, line)
         if new is State.WAITING and await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
         detail = f"{new.value}, recipient {recipient}"
