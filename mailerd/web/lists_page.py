@@ -38,7 +38,10 @@ async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str 
     reason = Reason(query["reason"]) if query.get("reason") in set(Reason) else None
     found: list[Suppression] = []
     if email:
-        found = await suppressions.of(email)
+        found = [
+            one for one in await suppressions.of(email)
+            if reason in {None, one.reason} and (not named or (chosen and one.list_id == chosen.id))
+        ]  # fmt: skip
     elif chosen or not named:
         found = await suppressions.page(
             list_id=chosen.id if chosen else None, reason=reason, after=_place(query.get("after", "")),

@@ -10,6 +10,7 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, su
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.errors import DatabaseError
+from mailerd.store.console_queries import UnsureLetter
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.read_notices import InboxState
@@ -43,6 +44,12 @@ SPANS: Final = {
 seconds a reading is shared."""
 INBOXES_SHARED: Final = 10.0
 """Seconds for which the states of the inboxes are shared."""
+DOUBTS_SHARED: Final = 10.0
+"""Seconds for which the doubts of a limited key are shared."""
+MAX_DOUBTS: Final = 1000
+"""Doubts of a limited key that are counted."""
+MAX_SENDERS: Final = 20
+"""Senders that are listed."""
 OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
 
@@ -56,6 +63,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     put_off: PutOff | None = None
     inboxes: list[InboxState] = []
     jobs: list[tuple[Job, str, str]] = []
+    doubts: list[UnsureLetter] = []
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
@@ -65,14 +73,16 @@ async def show(it: ConsoleRequest) -> web.Response:
         known = await services.shared.get("inboxes", INBOXES_SHARED, lambda: read_inboxes(it))
         inboxes = [each for each in known if it.key.may_send(each.email)]
         jobs = await services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
+        doubts = await _own_doubts(it)
     except DatabaseError as error:
         outage = outage or str(error)
-    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats), daemons=daemons, recent=recent,
-                             put_off=put_off, inboxes=inboxes)  # fmt: skip
+    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats, doubts), daemons=daemons,
+                             recent=recent, put_off=put_off, inboxes=inboxes)  # fmt: skip
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
-        kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs, senders=_senders(it, stats),
-        alive=sum(one.silent <= SILENT for one in daemons), silent_after=SILENT, gauge=gauge_svg, live=True,
+        kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs,
+        senders=_senders(it, stats)[:MAX_SENDERS], silent_after=SILENT, gauge=gauge_svg, live=True,
+        alive=sum(one.silent <= SILENT for one in daemons),
     )  # fmt: skip
 
 
@@ -141,12 +151,26 @@ def _outlook(it: ForecastInputs) -> tuple[str, str]:
     return cause, summary(forecast, now=it.now) if it.letters else ""
 
 
+async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
+    """Unsure letters of the senders of a limited key; whoever sees all has them counted already."""
+    mine = it.key.senders
+    if mine is None:
+        return []
+    return await it.services.shared.get(
+        ("doubts", mine), DOUBTS_SHARED, lambda: it.services.queries.doubts(limit=MAX_DOUBTS, senders=mine)
+    )
+
+
 def _senders(it: ConsoleRequest, stats: QueueStats | None) -> list[SenderStats]:
-    return [sender for sender in stats.senders if it.key.may_send(sender.email)][:20] if stats else []
+    return [sender for sender in stats.senders if it.key.may_send(sender.email)] if stats else []
 
 
-def _for_key(it: ConsoleRequest, stats: QueueStats | None) -> QueueStats | None:
+def _for_key(it: ConsoleRequest, stats: QueueStats | None, doubts: Sequence[UnsureLetter]) -> QueueStats | None:
     """What the key may see of it."""
     if stats is None or it.key.senders is None:
         return stats
-    return QueueStats(at=stats.at, senders=tuple(_senders(it, stats)))
+    since = min((one.since for one in doubts), default=stats.at)
+    return QueueStats(
+        at=stats.at, senders=tuple(_senders(it, stats)), recipients={State.UNSURE: len(doubts)},
+        oldest_unsure=max(0.0, (stats.at - since).total_seconds()),
+    )  # fmt: skip

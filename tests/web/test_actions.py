@@ -198,6 +198,9 @@ async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite
         assert "Gets no letters of news" in await answer.text()
     async with browser.get("/suppressions?list=news&reason=manual") as answer:
         assert "ada@example.com" in await answer.text()
+    for more, seen in (("", True), ("&list=news", True), ("&list=other", False), ("&reason=unsubscribed", False)):
+        async with browser.get(f"/suppressions?email=ada@example.com{more}") as answer:
+            assert ("End this suppression" in await answer.text()) is seen, more
     await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
     said = {"address": "a•••@example.com", "mailing_list": "news", "source": "api"}
     assert site.heard.of("suppression_added") == [{**said, "reason": "manual"}]

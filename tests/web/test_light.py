@@ -79,6 +79,26 @@ async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> No
     assert "All is well" in await look(site, browser)
 
 
+async def test_a_key_for_certain_senders_is_told_of_all_its_senders_and_of_its_doubts(site: ConsoleSite) -> None:
+    mine = [f"m{number:02}@example.com" for number in range(25)]
+    for sender in mine:
+        await post(site.database, sender=sender, recipients=1)
+    other = await post(site.database, sender="other@example.com")
+    browser = await site.signed_in("mine", senders=mine)
+    await query(
+        site.database, "UPDATE senders SET next_claim_at = NULL, paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, "
+        "pause_cause = 'token_refused', pause_reason = 'invalid_grant' WHERE email = %s", mine[24],
+    )  # fmt: skip
+    assert says(await look(site, browser), f"{mine[24]} cannot send until a person mends it")
+    await query(site.database, "UPDATE senders SET paused_until = NULL")
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE job_id = %s", other)
+    assert "All is well" in await look(site, browser)
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE job_id <> %s LIMIT 1", other)
+    assert says(await look(site, browser), "1 letter is unsure.")
+    await query(site.database, "UPDATE job_recipients SET updated_at = UTC_TIMESTAMP(6) - INTERVAL 1 HOUR")
+    assert says(await look(site, browser), "A letter has been unsure for 60 min.")
+
+
 async def test_what_a_pause_says_is_not_said_twice(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
     await query(site.database, PUT_OFF, "429 rateLimitExceeded", job)
