@@ -118,6 +118,7 @@ TEXTS: Final = {
     "correct intake.host and intake.port": "请改正 intake.host 和 intake.port",
     "{where} cannot be listened on: {strerror}": "无法监听 {where}：{strerror}",
     "{where} is free": "{where} 空闲",
+    "systemd listens on {where} (mailerd.socket), and starts mailerd at the first request": "systemd 正在监听 {where}（mailerd.socket），收到第一个请求时会启动 mailerd",
     "a mailerd listens on {where}": "有 mailerd 正在监听 {where}",
     "{where} is taken by {it}": "{where} 被{it:text}占用",
     "the mailerd of another database": "使用另一个数据库的 mailerd",

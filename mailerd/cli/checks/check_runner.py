@@ -115,7 +115,7 @@ class CheckRunner:
         return found
 
     async def _port(self, sends: "asyncio.Future[bool | None]") -> list[CheckResult]:
-        return [await machine.port(self.settings.intake, sends)]
+        return [await machine.port(self.settings.intake, sends, self.paths)]
 
     def _files(self) -> list[CheckResult]:
         has_password = bool(self.path and URL(self.settings.database.url).password)

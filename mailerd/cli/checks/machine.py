@@ -16,6 +16,7 @@ from mailerd.intake.port_owner import port_owner, socket_owner
 from mailerd.ops.daemon_thread import in_thread
 
 UNIT: Final = "mailerd.service"
+SOCKET: Final = "mailerd.socket"
 _ANSWER_TIMEOUT: Final = 2.0
 """Seconds for systemctl to answer."""
 _MIB: Final = 1 << 20
@@ -34,11 +35,14 @@ class SystemPaths:
     kept: Path = Path("/var/log/journal")
 
 
-async def port(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckResult:
+async def port(settings: IntakeSettings, ours: Awaitable[bool | None], paths: SystemPaths) -> CheckResult:
     """Whether the intake can listen, or does already; `ours`: whether our database knows a daemon that runs."""
+    where = settings.unix_socket or f"{settings.host}:{settings.port}"
+    check = "intake: socket" if settings.unix_socket else "intake: port"
+    if await _kept(where, paths):
+        return ok(check, f"systemd listens on {where} (mailerd.socket), and starts mailerd at the first request")
     if settings.unix_socket:
         return await _socket_file(Path(settings.unix_socket), ours)
-    where, check = f"{settings.host}:{settings.port}", "intake: port"
     try:
         await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
     except OSError as error:
@@ -51,6 +55,26 @@ async def port(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckR
         )
         return fail(check, f"{where} cannot be listened on: {error.strerror or error}", remedy=remedy)
     return ok(check, f"{where} is free")
+
+
+async def _kept(where: str, paths: SystemPaths) -> bool:
+    if not paths.booted.is_dir():
+        return False
+    try:
+        return kept(await _show(SOCKET, "SubState,Listen"), where)
+    except (OSError, TimeoutError):  # the finding of the unit says so
+        return False
+
+
+def kept(shown: str, where: str) -> bool:
+    """Whether systemd listens there for a daemon that does not run; to ask who listens would start that daemon.
+
+    `shown`: what systemd shows of its socket; "listening" is one whose service does not run.
+    """
+    lines, number = shown.splitlines(), where.rpartition(":")[2]
+    addresses = [line.removeprefix("Listen=").partition(" ")[0] for line in lines if line.startswith("Listen=")]
+    found = any(where == it if "/" in where else number == it.rpartition(":")[2] for it in addresses)
+    return found and "SubState=listening" in lines
 
 
 def _listen(host: str, number: int) -> None:
@@ -159,25 +183,36 @@ def _log(settings: LogSettings, paths: SystemPaths) -> list[CheckResult]:
     return [fail("log", what, remedy='set log.format = "auto", which takes journald where there is one')]
 
 
+async def _show(unit: str, properties: str) -> str:
+    """What systemd shows of a unit, a property a line.
+
+    Raises:
+        OSError: it cannot be asked.
+        TimeoutError: it gives no answer.
+    """
+    async with asyncio.timeout(_ANSWER_TIMEOUT):
+        asked = await asyncio.create_subprocess_exec(
+            *("systemctl", "show", unit, f"--property={properties}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            said, _ = await asked.communicate()
+        finally:
+            if asked.returncode is None:
+                asked.kill()
+    return said.decode("utf-8", "replace")
+
+
 async def _unit() -> CheckResult:
     check = "systemd"
     try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT):
-            asked = await asyncio.create_subprocess_exec(
-                *("systemctl", "show", UNIT, "--property=LoadState,ActiveState,Type,WatchdogUSec,NRestarts"),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-            try:
-                said, _ = await asked.communicate()
-            finally:
-                if asked.returncode is None:
-                    asked.kill()
+        said = await _show(UNIT, "LoadState,ActiveState,Type,WatchdogUSec,NRestarts")
     except (OSError, TimeoutError) as error:
         cause = str(error) or f"no answer within {_ANSWER_TIMEOUT:g} s"
         return warn(check, f"systemctl cannot be asked: {cause}", remedy="see whether `systemctl status` answers")
-    return unit(dict(line.split("=", 1) for line in said.decode("utf-8", "replace").splitlines() if "=" in line))
+    return unit(dict(line.split("=", 1) for line in said.splitlines() if "=" in line))
 
 
 def unit(shown: dict[str, str]) -> CheckResult:

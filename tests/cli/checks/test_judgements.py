@@ -1,6 +1,8 @@
 """What the doctor makes of facts: pure, so that every kind of trouble can be had without having it."""
 
+import asyncio
 import dataclasses
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from mailerd.cli.checks import CheckResult, Level, database, machine
 from mailerd.cli.checks.google import mode_of, refused
 from mailerd.cli.checks.machine import SystemPaths
-from mailerd.config import DatabaseSettings, LogSettings
+from mailerd.config import DatabaseSettings, IntakeSettings, LogSettings
 from mailerd.core.replies import (
     Call,
     MalformedResponse,
@@ -217,6 +219,45 @@ def test_the_unit_is_judged_by_what_systemd_shows(shown: dict[str, str], level: 
     found = machine.unit(shown)
     assert found.level is level
     assert words in found.line()
+
+
+KEPT = "Listen=127.0.0.1:5000 (Stream)\nListen=/run/mailerd.sock (Stream)\nSubState=listening\n"
+
+
+@pytest.mark.parametrize(
+    "shown, where, is_kept",
+    [
+        (KEPT, "127.0.0.1:5000", True),
+        (KEPT, "0.0.0.0:5000", True),
+        (KEPT, "/run/mailerd.sock", True),
+        (KEPT, "127.0.0.1:5001", False),
+        (KEPT, "/run/other.sock", False),
+        (KEPT.replace("listening", "running"), "127.0.0.1:5000", False),
+        ("SubState=dead\n", "127.0.0.1:5000", False),
+        ("", "127.0.0.1:5000", False),
+    ],
+)
+def test_what_systemd_listens_on_for_a_daemon_that_does_not_run_is_known(shown: str, where: str, is_kept: bool) -> None:  # noqa: FBT001 - a row of the table
+    assert machine.kept(shown, where) is is_kept
+
+
+async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+    ours.set_result(False)
+    with socket.create_server(("127.0.0.1", 0)) as kept:
+        number = kept.getsockname()[1]
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(f"#!/bin/sh\necho 'Listen=127.0.0.1:{number} (Stream)'\necho SubState=listening\n")
+        systemctl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        found = await machine.port(IntakeSettings(port=number), ours, SystemPaths(booted=tmp_path))
+        kept.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            kept.accept()
+    assert found.level is Level.PASS
+    assert "starts mailerd at the first request" in found.what
 
 
 async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:
