@@ -290,6 +290,11 @@ def gap(allowance: SenderLimits, *, now: datetime, chance: float) -> datetime | 
     return now + timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER * chance))
 
 
+def longest_gap(allowance: SenderLimits) -> timedelta:
+    """What lies between two letters at most because of the smallest gap."""
+    return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER))
+
+
 def mean_gap(allowance: SenderLimits) -> timedelta:
     """What lies between two letters on the average because of the smallest gap."""
     return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER / 2))

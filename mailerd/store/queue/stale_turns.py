@@ -38,7 +38,9 @@ SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.
                 WHERE j.sender_email = s.email AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6))
  ORDER BY s.email LIMIT %s"""
 _RESCHEDULE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s AND next_claim_at = %s"""
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET next_claim_at = UTC_TIMESTAMP(6), gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE email = %s AND next_claim_at = %s"""
 
 _SIGN_IN_CAUSES: Final = (
     PauseCause.NO_CREDENTIALS.value,
@@ -63,6 +65,8 @@ class StaleTurn:
 
     email: str
     next_claim_at: datetime
+    longest_gap: timedelta
+    """What lies between two of its letters at most; a gap that lasts longer was begun under another limit."""
 
 
 async def find_stale_turns(
@@ -76,7 +80,7 @@ async def find_stale_turns(
     last = ""
     while True:
         rows = await _page(database, last, beyond)
-        found += [StaleTurn(row[0], at) for row in rows if _may_send_now(row, defaults) and (at := utc(row[-3]))]
+        found += [it for row in rows if (it := _stale_turn(row, defaults))]
         if len(rows) < _PAGE:
             return found
         last = rows[-1][0]
@@ -88,18 +92,19 @@ async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Se
     )
 
 
-def _may_send_now(row: Sequence[Any], defaults: DefaultLimits) -> bool:
-    """Whether minute, gap, day and project allow a letter at this moment."""
-    *columns, _, project_tat, used = row
+def _stale_turn(row: Sequence[Any], defaults: DefaultLimits) -> StaleTurn | None:
+    """The turn, if minute, gap, day and project allow a letter at this moment."""
+    *columns, next_claim_at, project_tat, used = row
     it = rate_limits.sender_state(columns, defaults)
-    allowance = it.allowance
+    allowance, longest = it.allowance, rate_limit.longest_gap(it.allowance)
     project = defaults.project_units_per_minute if allowance.units_per_minute and it.project else 0
-    return not (
+    held = (
         rate_limit.minute(allowance, tat=it.tat, now=it.now, units=it.units).letters == 0
-        or (it.gap_until and it.gap_until > it.now)
+        or (it.gap_until and it.now < it.gap_until <= it.now + longest)
         or (allowance.per_day and used >= allowance.per_day)
         or rate_limit.project(project, tat=utc(project_tat), now=it.now, units=it.units).letters == 0
     )
+    return None if held else StaleTurn(it.email, utc(next_claim_at), longest)
 
 
 @dataclass
@@ -136,7 +141,7 @@ class StaleTurns:
 
     async def _reschedule(self, cursor: Cursor, found: Sequence[StaleTurn]) -> None:
         for one in found:  # in the order of their names, the order of all locks; a turn that has moved is left alone
-            await cursor.execute(_RESCHEDULE, (one.email, naive(one.next_claim_at)))
+            await cursor.execute(_RESCHEDULE, (micros(one.longest_gap), one.email, naive(one.next_claim_at)))
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
         await cursor.execute(_SELECT_SIGN_IN_PAUSES, (_SIGN_IN_CAUSES,))

@@ -126,3 +126,17 @@ async def test_the_audit_names_a_sender_that_nobody_has_woken(database: Database
         ("sleeps for no reason", "sender me@example.com")
     ]
     assert "does any daemon run?" in findings[0].what
+
+
+@pytest.mark.parametrize("new, wait", [(0, 0), (8, 12)])
+async def test_a_gap_that_a_reload_shortens_lasts_no_longer_than_the_new_one(
+    database: Database, new: float, wait: float
+) -> None:
+    await post(database, recipients=2)
+    claims = claimer(database, DefaultLimits(SenderLimits(0, 0, 0, min_gap=3600)))
+    assert [await taken(claims), await taken(claims)] == [1, 0]
+    assert await claims.due_in() > 3000
+    claims.set_limits(DefaultLimits(SenderLimits(0, 0, 0, min_gap=new)))
+    assert await taken(claims) == (0 if new else 1)
+    if new:
+        assert 0 < await claims.due_in() <= wait
