@@ -152,7 +152,7 @@ def _outlook(it: ForecastInputs) -> tuple[str, str]:
 
 
 async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
-    """Unsure letters of the senders of a limited key; whoever sees all has them counted already."""
+    """Unsure letters of the senders of a limited key; those of all senders are counted already."""
     mine = it.key.senders
     if mine is None:
         return []
