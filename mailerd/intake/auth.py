@@ -17,6 +17,8 @@ from mailerd.intake.server_log import StrangerLog
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"
+_UNTOLD: Final = ("/suppressions/{email}", "/login/{secret}")
+"""How the paths end that the log shows as their patterns."""
 MAX_KNOWN_GOOD: Final = 1000
 """Digests of keys that were valid, kept in memory."""
 KEY_USE_INTERVAL: Final = 60.0
@@ -151,11 +153,12 @@ class ApiKeyAuth:
 def raw_path(request: web.Request) -> str:
     """A request's path as it came, for the log: decoded it may hold what a terminal obeys.
 
-    One that names a recipient's address is shown as its pattern: whose mail is suppressed is for the table alone.
+    One that names a recipient's address is shown as its pattern: whose mail is suppressed is for the table alone. So is
+    a link that signs a person in: until its button is pressed, a reader of the log could press it.
     """
     resource = request.match_info.route.resource
     canonical = resource.canonical if resource else ""
-    return canonical if canonical.endswith("/suppressions/{email}") else request.rel_url.raw_path
+    return canonical if canonical.endswith(_UNTOLD) else request.rel_url.raw_path
 
 
 def _too_fast(message: str, wait: float) -> ApiError:

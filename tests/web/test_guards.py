@@ -84,6 +84,7 @@ async def test_a_link_signs_in_once_and_only_by_its_button(site: ConsoleSite) ->
     link = await sessions.create_link(1)
     async with site.visitor().get(f"/login/{link}") as answer:  # what looks at links beforehand does not use it up
         assert answer.status == 200
+    assert link not in str(site.heard.events), "who reads the log could press its button"
     browser = site.visitor()
     async with browser.post(f"/login/{link}") as answer:
         assert (answer.status, answer.url.path) == (200, "/")
