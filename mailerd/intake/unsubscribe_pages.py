@@ -32,6 +32,10 @@ _UNDONE: Final[dict[Language, _Words]] = {
     "en": _Words("You are subscribed again", "{who} gets the letters of {list} as before.", "Unsubscribe"),
     "zh": _Words("已恢复订阅", "{who} 将继续收到“{list}”的邮件。", "退订"),
 }
+_STILL_OUT: Final[dict[Language, _Words]] = {
+    "en": _Words("You still get no letters", "{who} gets no letters of {list}, for another reason. Please ask us."),
+    "zh": _Words("仍未恢复订阅", "{who} 因其他原因仍不会收到“{list}”的邮件，请联系发件人。"),
+}
 _UNKNOWN: Final[dict[Language, _Words]] = {
     "en": _Words("This link does not work", "It may be incomplete. Please open it again from the letter itself."),
     "zh": _Words("链接无效", "链接可能不完整，请从邮件中重新打开。"),
@@ -57,6 +61,11 @@ def done(language: Language, *, list_title: str, who: str) -> str:
 def undone(language: Language, *, list_title: str, who: str) -> str:
     """What follows the way back."""
     return _page(language, _UNDONE[language], list_title=list_title, who=who, fields="", quiet=True)
+
+
+def still_out(language: Language, *, list_title: str, who: str) -> str:
+    """What follows the way back where more than this link keeps the letters away."""
+    return _page(language, _STILL_OUT[language], list_title=list_title, who=who)
 
 
 def unknown(language: Language) -> str:

@@ -199,7 +199,8 @@ class UnsubscribeSite:
             if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
                 return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
             await self._undo(token, suppressions, title=title, who=who)
-            return _page(pages.undone(language, list_title=title, who=who))
+            out = await suppressions.binds(token.digest, list_id=token.list_id)
+            return _page((pages.still_out if out else pages.undone)(language, list_title=title, who=who))
         source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
         letter = token.recipient_id if address is not None else None  # another person's would be named in the event
         new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)

@@ -207,6 +207,11 @@ class Suppressions:
         await self._database.request(work, what="look up suppressions", read_only=True)
         return found
 
+    async def binds(self, digest: bytes, *, list_id: int) -> bool:
+        """Whether this person gets no letter of this list."""
+        values, what = ((digest,), (EVERYTHING, list_id)), "look up a suppression"
+        return bool(await self._database.request_rows(_READ_BINDING, values, what=what, bound=self._timeout))
+
     def _by_digest(self, addresses: Collection[str]) -> dict[bytes, list[str]]:
         found: dict[bytes, list[str]] = {}
         for address in addresses:

@@ -181,11 +181,17 @@ async def test_one_link_is_undone_a_few_times_a_minute_and_works_always(
 
 
 async def test_the_way_back_lifts_no_bounce(public: Public) -> None:
-    digest = public.suppressions.digest(ADDRESS)
-    await public.suppressions.add([NewSuppression(digest, public.news.id, Reason.HARD_BOUNCE, Channel.NOTICE)])
-    async with public.client.post(f"{public.url}/u/{public.token()}", data=b"undo=1") as response:
-        assert response.status == 200
-    assert await public.opted_out()
+    digest, url = public.suppressions.digest(ADDRESS), f"{public.url}/u/{public.token()}"
+    async with public.client.post(url, data=b"undo=1") as response:
+        assert "You are subscribed again" in await response.text()
+    for list_id in (public.news.id, EVERYTHING):
+        await public.suppressions.add([NewSuppression(digest, list_id, Reason.HARD_BOUNCE, Channel.NOTICE)])
+        async with public.client.post(url, data=b"undo=1") as response:
+            assert (response.status, "You still get no letters" in await response.text()) == (200, True)
+        async with public.client.post(url, data=b"undo=1", headers={"Accept-Language": "zh"}) as response:
+            assert "仍未恢复订阅" in await response.text()
+        assert await public.opted_out()
+        await public.suppressions.remove(digest, list_id=list_id, source=Channel.API)
 
 
 async def test_the_page_shows_the_masked_address_of_the_letters_row_alone(public: Public) -> None:
