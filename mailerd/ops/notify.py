@@ -100,10 +100,12 @@ class Apprise:
 
     def _notify(self, message: Message) -> str | None:
         """Hand it to apprise; what went wrong, in its words, or None."""
+        mine = f"{threading.get_ident()} "  # all threads share apprise's log
         try:
-            with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(message)s") as captured:
+            with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(thread)d %(message)s") as log:
                 taken = self._it.notify(title=message.subject, body=message.text)
-                return None if taken else captured.getvalue().strip().partition("\n")[0]
+                said = [line.removeprefix(mine) for line in log.getvalue().splitlines() if line.startswith(mine)]
+                return None if taken else "".join(said[:1])
         except Exception as error:  # noqa: BLE001 - whatever a plug-in of apprise's raises, it must not end the alerts
             return f"{type(error).__name__}: {error}"
 
@@ -115,10 +117,21 @@ def _load(url: str, *, number: int) -> tuple[Any, Any]:
         raise ConfigurationError(
             "alerts.urls needs apprise: pip install 'mailerd[alerts]', or use alerts.webhook"
         ) from None
-    it = apprise.Apprise()
+    it = apprise.Apprise(asset=_without_pool(apprise))
     if not it.add(url):
         raise ConfigurationError(f"alerts.urls: number {number} is no address that apprise knows")
     return apprise, it
+
+
+def _without_pool(apprise: Any) -> Any:
+    """Settings by which apprise sends in the thread that asks.
+
+    Where it bounds a service by itself (2.3), it does so by a thread of a pool, which Python waits for at its end.
+    """
+    try:
+        return apprise.AppriseAsset(service_timeout=0)
+    except (AttributeError, TypeError):  # an older one knows no such bound
+        return apprise.AppriseAsset()
 
 
 def build_notifiers(*, webhook: str, urls: Sequence[str]) -> list[Notifier]:

@@ -1,6 +1,7 @@
 """Alarms by apprise itself, to servers on loopback: raised, resolved, refused, and one that hangs in nobody's way."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from mailerd.ops.alerts import Alerter
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import build_notifiers
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from tests.house.source import ROOT
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query
@@ -93,6 +95,19 @@ async def test_what_was_not_delivered_is_told_with_the_reason_and_without_the_ad
     assert "secret-token" not in str(caught.value)
 
 
+async def test_of_two_targets_that_fail_at_once_each_has_its_own_reason(target: Target) -> None:
+    target.status, target.hanging = 503, asyncio.Event()
+    async with _served(Target(status=404)) as other:
+        first, second = build_notifiers(webhook="", urls=[target.url("json"), other.url("json")])
+        waits = asyncio.create_task(first.send(MESSAGE))
+        await _until(lambda: target.taken)
+        with pytest.raises(OSError, match=r"number 2: .*404"):
+            await second.send(MESSAGE)
+        target.hanging.set()
+        with pytest.raises(OSError, match=r"number 1: .*503"):
+            await waits
+
+
 def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> None:
     with pytest.raises(ConfigurationError, match="number 2 is no address"):
         build_notifiers(webhook="", urls=["json://127.0.0.1/", "nonsense"])
@@ -117,6 +132,30 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     assert "database" in raised
     assert "resolved" in resolved.lower()
     assert heard.names()[:2] == ["alert_sent", "alert_sent"]
+
+
+_ALARM_AND_END = """
+import asyncio, sys
+from mailerd.ops import notify
+from mailerd.ops.alert_state import Message
+
+notify.SEND_TIMEOUT = 0.5
+(way,) = notify.build_notifiers(webhook="", urls=[sys.argv[1]])
+try:
+    asyncio.run(way.send(Message(subject="s", lines=("l",), firing=())))
+except TimeoutError:
+    print("it hangs")
+"""
+
+
+async def test_a_process_ends_while_a_target_hangs(target: Target) -> None:
+    target.hanging = asyncio.Event()
+    ending = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ALARM_AND_END, f"{target.url('json')}?rto={2 * PATIENCE:.0f}", cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await asyncio.wait_for(ending.communicate(), PATIENCE)
+    assert said == b"it hangs\n"
 
 
 def _nothing() -> QueueStats | None:
