@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, settings, with_database
 from mailerd.cli.output import JsonOption, print_json, print_whole, table
+from mailerd.cli.senders import mailbox_of
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.texts import label, tr
 
@@ -31,6 +32,7 @@ def bounces(
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
     known = settings(config)
+    sender = mailbox_of(known, sender) if sender is not None else None
     if domains:
         counts = with_database(
             known,

@@ -88,7 +88,7 @@ def change(
     if not limits:
         raise typer.BadParameter("say what to set: `mailerd senders set --help` lists the options")
     known = settings(config)
-    address = _mailbox(known, email)
+    address = mailbox_of(known, email)
     now = _ask(known, lambda senders: senders.change(address, limits))
     print(f"{address}: {_limits(now)}")
 
@@ -107,7 +107,7 @@ def pause(
 
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
-    address = _mailbox(known, email)
+    address = mailbox_of(known, email)
     gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
     file = gmail.credential_file(address)
 
@@ -127,7 +127,7 @@ def pause(
 def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     """End a sender's pause, a person's or Google's."""
     known = settings(config)
-    address = _mailbox(known, email)
+    address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
         why = f": {before.pause_reason}" if before.pause_reason else ""
@@ -140,8 +140,12 @@ def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
     return with_database(known, lambda database: work(Senders(database, default_limits(known))))
 
 
-def _mailbox(known: Settings, given: str) -> str:
-    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's."""
+def mailbox_of(known: Settings, given: str) -> str:
+    """The mailbox that is meant, by its own address or by an alias: limits, pauses and bounces are the mailbox's.
+
+    Raises:
+        MailerdError: it is no address.
+    """
     try:
         return known.gmail.aliases.get(address := mailbox(given), address)
     except ValueError as error:

@@ -45,6 +45,9 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     )
     shown = await shop.say("bounces", "--sender", "me@example.com")
     assert all(word in shown for word in ("soft", "5.2.2", "ada@example.org", "full"))
+    assert "5.2.2" in await shop.say("bounces", "--sender", "Me@Example.com"), "no other mailbox is meant"
+    assert "example.org" in await shop.say("bounces", "--domains", "--sender", "ME@example.com")
+    await shop.say("bounces", "--sender", "no address", code=1)
     assert '"kind": "soft"' in await shop.say("bounces", "--json")
     assert "example.org" in await shop.say("bounces", "--domains")
     assert "No letter" in await shop.say("bounces", "--kind", "hard")
