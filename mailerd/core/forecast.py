@@ -69,6 +69,8 @@ class ForecastInputs:
     """What a person has to do before a letter of the sender can go; None: nothing."""
     measured: float = 0.0
     """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
+    queue_cut_off: bool = False
+    """There may be more jobs before or beside it than those in `queue`."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Forecast:
 
     windows: tuple[SendWindow, ...]
     whole: bool
-    """Whether the end was computed; False: it is too far away."""
+    """Whether the end was computed; False: it is too far away, or the queue before it is too long to be read."""
     queued_before: int
     """How many letters of other jobs go before the last letter of this job."""
     per_minute: float | None
@@ -156,7 +158,8 @@ class _Play:
             windows[-1] = replace(windows[-1], ends=last_due)
         interval = _interval(self._it, self._it.limits.on(self._it.now, since=self._it.since))
         per_minute = timedelta(minutes=1) / interval if interval else None
-        return Forecast(tuple(windows), self._left <= 0, self._others, per_minute)
+        whole = self._left <= 0 and not self._it.queue_cut_off
+        return Forecast(tuple(windows), whole, self._others, per_minute)
 
     def _step(self) -> None:
         """Send what goes within this hour and before another job is due; or let the time go on to the next letter."""

@@ -72,7 +72,7 @@ class SendWindowOut(ResponseModel):
 class ForecastOut(ResponseModel):
     """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
 
-    letters_ahead: Annotated[Whole, Field(description="letters of its sender that go before")] = 0
+    letters_ahead: Annotated[Whole, Field(description="letters of its sender that go before, at least")] = 0
     per_minute: Annotated[
         float | None, Field(description="the pace; where there is no limit, as measured; null: nothing was measured")
     ] = None

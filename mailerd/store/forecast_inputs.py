@@ -160,6 +160,7 @@ class ForecastReader:
                 _inputs(one, *known[one.sender], hours=hours[one.sender]),
                 measured=measured.get(one.sender, 0.0),
                 queue=tuple(_queue(one, queues.get(one.sender, ()), counted, now)),
+                queue_cut_off=_is_cut_off(one, queues.get(one.sender, ())),
             )
             for one in asked
         }
@@ -292,6 +293,15 @@ def _matter(one: _Asked, other: _Other, now: datetime) -> int:
     if other.precedence < one.precedence or (one.from_ > now and other.due < one.from_):
         return MAX_COUNTED_LETTERS
     return one.letters if other.precedence == one.precedence else 0
+
+
+def _is_cut_off(one: _Asked, queue: Sequence[_Other]) -> bool:
+    """Whether jobs that were not read may go before its last letter: they stand behind all that go before or beside it.
+
+    A single letter goes at its own turn, whatever stands behind it.
+    """
+    read = [other.id for other in queue if other.precedence <= one.precedence]
+    return len(read) > _MAX_JOBS and not (one.letters == 1 and one.id in read)
 
 
 def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int], now: datetime) -> Iterable[Queued]:

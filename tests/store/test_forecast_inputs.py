@@ -1,0 +1,42 @@
+"""What a forecast is told of a sender's other jobs."""
+
+import pytest
+
+from mailerd.core.forecast import Forecast, compute_forecast, describe
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.store import forecast_inputs
+from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.queue.rate_limits import DefaultLimits
+from tests.support.rows import post
+
+PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
+
+
+async def of_new(database: Database, *, priority: int = 0) -> tuple[Forecast, str]:
+    reader = ForecastReader(database, lambda: PACE, timeout=10)
+    it = await reader.for_new_job("me@example.com", priority=priority, letters=1, send_at=None)
+    forecast = compute_forecast(it)
+    return forecast, describe(it, forecast)
+
+
+async def of_job(database: Database, job: str) -> Forecast:
+    it = await ForecastReader(database, lambda: PACE, timeout=10).read(job)
+    assert it is not None
+    return compute_forecast(it)
+
+
+async def test_behind_more_jobs_than_are_read_no_end_is_promised(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast_inputs, "_MAX_JOBS", 5)
+    jobs = [await post(database, recipients=1) for _ in range(9)]
+    forecast, words = await of_new(database)
+    assert forecast.done_at is None
+    assert words.startswith("not done by ")
+    assert (await of_job(database, jobs[-1])).done_at is None
+    assert (await of_job(database, jobs[0])).done_at is not None, "a single letter has its turn before theirs"
+    assert (await of_new(database, priority=1))[0].done_at is not None, "it goes before all of them"
+    monkeypatch.setattr(forecast_inputs, "_MAX_JOBS", 200)
+    forecast, words = await of_new(database)
+    assert (forecast.queued_before, words[:11]) == (9, "done about ")
