@@ -205,9 +205,7 @@ class Console:
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
     ) -> web.Response:
-        host = guards.host_of(request)
-        plain = request.scheme != "https" and not guards.is_loopback(host)
-        values = {"error": error, "link": link, "plain": plain, "path": request.path}
+        values = {"error": error, "link": link, "plain": guards.is_plain(request), "path": request.path}
         html = self._services.pages.render("login.html", _language(request), values)
         return web.Response(text=html, status=status, content_type="text/html")
 

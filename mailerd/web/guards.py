@@ -45,6 +45,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_plain(request: web.Request) -> bool:
+    """Whether a browser called over http from another machine, and keeps no session.
+
+    A proxy with TLS calls over http too; but a browser says Sec-Fetch-Site over https and to its own machine only.
+    """
+    is_safe = request.scheme == "https" or "Sec-Fetch-Site" in request.headers
+    return not is_safe and not is_loopback(host_of(request))
+
+
 def host_is_allowed(request: web.Request, hosts: frozenset[str]) -> bool:
     """Whether the console goes by this name.
 

@@ -52,6 +52,17 @@ async def test_a_bad_key_is_refused_and_who_guesses_is_slowed_down(site: Console
     assert "too many bad API keys" in text[-1]
 
 
+@pytest.mark.parametrize("host, headers, warned", [
+    ("mail.example.com", {}, True), ("mail.example.com", {"Sec-Fetch-Site": "none"}, False), ("127.0.0.1", {}, False),
+])  # fmt: skip
+async def test_only_who_comes_over_plain_http_is_told_that_no_session_is_kept(
+    site: ConsoleSite, host: str, headers: dict[str, str], *, warned: bool
+) -> None:
+    given = {"Host": host} | headers
+    async with aiohttp.ClientSession() as browser, browser.get(f"{site.url}/login", headers=given) as answer:
+        assert ("Over plain http a browser keeps no session" in await answer.text()) is warned
+
+
 async def test_a_session_that_a_stranger_has_set_is_not_taken_over(site: ConsoleSite) -> None:
     browser = site.visitor()
     fixed = "x" * 43
