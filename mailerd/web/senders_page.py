@@ -98,10 +98,15 @@ async def act(it: ConsoleRequest) -> web.Response:
 
 
 async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form: Form) -> str:
-    """Give a sender the limits of a form, an empty field the default; why not, in words, or ""."""
+    """Give a sender the limits of a form, an empty field the default; why not, in words, or "".
+
+    What the person has left as the page had it stays as it is: others may have changed it since.
+    """
     limits: dict[str, float | None] = {}
     for name, most in LIMITS.items():
-        given = form.text(name)
+        given, shown = form.text(name), form.all(f"shown-{name}")
+        if shown == [given]:
+            continue
         try:
             limits[name] = read_number(given, least=type(most)(0), most=most) if given else None
         except ValueError:

@@ -13,8 +13,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "10 minutes": "10 分钟",
     "24 h": "24 小时",
     "24 hours": "24 小时",
-    "A CSV with a column email; name and language if you like; the rest are variables. The same table is posted once.": (
-        "CSV 须有 email 列；可有 name 和 language；其余列为变量。同一表格只提交一次。"
+    "A CSV with a column email; name and language if you like; the rest are variables. A key posts the same table once.": (
+        "CSV 须有 email 列；可有 name 和 language；其余列为变量。同一密钥对同一表格只提交一次。"
     ),
     "A client that uses it is refused within seconds, sessions included.": "使用者将在数秒内被拒绝，会话亦然。",
     "A letter could have gone for {seconds:.0f} s and was not claimed.": "有邮件本可发送，但已 {seconds:.0f} 秒未被领取。",

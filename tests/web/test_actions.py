@@ -185,7 +185,10 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     await ask(browser, page, action="limits")
     assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
     assert "nothing was changed" in await ask(browser, page, action="limits", per_day="many")
-    assert len(site.heard.of("console_changed")) == 4
+    await query(site.database, "UPDATE senders SET per_day = 50")  # by somebody else, since the page was made
+    await ask(browser, page, **{"action": "limits", "per_day": "", "shown-per_day": "", "per_minute": "7"})
+    assert await query(site.database, "SELECT per_day, per_minute FROM senders") == [(50, 7)]
+    assert len(site.heard.of("console_changed")) == 5
 
 
 async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite) -> None:
