@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from importlib.resources import files
 from typing import Final, Literal
 
 from aiohttp import web
@@ -27,6 +26,7 @@ from mailerd.web import (
     webhooks_page,
 )
 from mailerd.web.forms import read_form
+from mailerd.web.html import static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, RefusedError, Services
 from mailerd.web.troubles import Trouble, database_trouble
@@ -42,7 +42,7 @@ _UNAVAILABLE: Final = 503
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
-    name: (files("mailerd.web").joinpath("static", *name.split("/")).read_bytes(), _TYPES[name.rpartition(".")[2]])
+    name: (static_file(name), _TYPES[name.rpartition(".")[2]])
     for name in (
         "console.css", "console.js", "icon.svg", "vendor/htmx.min.js", "vendor/idiomorph-ext.min.js",
     )
@@ -278,9 +278,12 @@ def _language(request: web.Request) -> Language:
 
 
 async def _static(request: web.Request) -> web.StreamResponse:
-    found = _STATIC.get(request.match_info["name"])
+    name = request.match_info["name"]
+    found = _STATIC.get(name)
     if found is None:
         return web.Response(status=404)
     body, kind = found
-    headers = {"Cache-Control": _STATIC_AGE, "ETag": f'"{len(body)}"'}
+    version = version_of(name)
+    is_this = request.query.get("v") == version  # else the page came from a daemon of another version
+    headers = {"Cache-Control": _STATIC_AGE if is_this else "no-store", "ETag": f'"{version}"'}
     return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

@@ -1,9 +1,11 @@
 """Makes the pages of the console by Jinja2, of our own templates; the clients' are rendered in a child process."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,7 +59,20 @@ def _environment() -> Environment:
     )
     made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units, story=line_of_story)
     made.globals.update(State=State, JobStatus=JobStatus, progress=progress_svg, chart=chart_svg, FOREVER=FOREVER)
+    made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """A script, a style sheet or a picture of the pages."""
+    return files("mailerd.web").joinpath("static", *name.split("/")).read_bytes()
+
+
+@cache
+def version_of(name: str) -> str:
+    """What stands in the address of such a file: browsers keep it for a day, and after an upgrade ask for another."""
+    return hashlib.sha256(static_file(name)).hexdigest()[:12]
 
 
 def label(language: Language, name: str) -> str:

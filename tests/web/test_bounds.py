@@ -101,3 +101,14 @@ async def test_lists_are_shown_a_page_at_a_time_and_one_that_is_not_there_shows_
         async with browser.get(f"/suppressions?list={name}") as answer:
             text = await answer.text()
         assert ("ada@example.com" in text, "There is no list of this name" in text) == (found, said), name
+
+
+async def test_a_browser_keeps_no_script_longer_than_its_version(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    async with browser.get("/") as answer:
+        found = re.findall(r'(?:href|src)="(/static/[^"]+)"', await answer.text())
+    assert len(set(found)) == 5
+    for path in found:
+        for asked, kept in ((path, "max-age=86400"), (f"{path}0", "no-store"), (path.partition("?")[0], "no-store")):
+            async with browser.get(asked) as answer:
+                assert (answer.status, answer.headers["Cache-Control"]) == (200, kept)
