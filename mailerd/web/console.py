@@ -140,8 +140,7 @@ class Console:
                 if key is None:
                     return self._to_login(request)
                 if not key.may(Permission.READ):
-                    text = translate(language, "This key may not see jobs: the console needs the right read.")
-                    return self._error(request, language, 403, text)
+                    return self._error(request, language, 403, _no_read(language))
                 self._services.intake.note_caller(f"{key.name} via console")
                 it = ConsoleRequest(request, self._services, key, language)
                 intake = self._services.intake
@@ -222,6 +221,8 @@ class Console:
             secret = (await read_form(request)).text("key")
             key = await services.intake.check_key(request, secret)
             services.intake.count_request(key)
+            if not key.may(Permission.READ):
+                return self._login_page(request, status=403, error=_no_read(_language(request)))
             address = services.intake.address(request)
             session = await services.sessions.create(key, ip=address[:45])
         except RefusedError as error:
@@ -248,6 +249,10 @@ class Console:
         response = web.Response(status=303, headers={"Location": "/login"})
         guards.clear_session(request, response)
         return response
+
+
+def _no_read(language: Language) -> str:
+    return translate(language, "This key may not see jobs: the console needs the right read.")
 
 
 def _status(error: MailerdError) -> int:

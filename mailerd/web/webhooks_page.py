@@ -169,15 +169,23 @@ async def act(it: ConsoleRequest) -> web.Response:
             _log_change(it, found, "resumed")
             return it.back(here, it.t("All that it has missed is due now."))
         case "rotate":
-            secret = await webhooks.rotate(found.id, overlap=OVERLAP)
-            _log_change(it, found, "rotated")
-            return await _page(it, await webhooks.find(found.id), secret=secret)
+            return await _rotate(it, found, form)
         case "remove":
             await webhooks.remove(found.id)
             _log_change(it, found, "removed")
             return it.back("/webhooks", it.t("The endpoint {name} is removed.", name=found.name))
         case _:
             return it.back(here)
+
+
+async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web.Response:
+    """Give it another secret, and show that once; not by a page that is older than the last rotation."""
+    if form.all("until") not in ([], [str(found.old_until)]):
+        said = it.t("It was given another secret meanwhile; nothing was changed.")
+        return it.back(f"/webhooks/{found.id}", said)
+    secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP)
+    _log_change(it, found, "rotated")
+    return await _page(it, await _webhooks(it).find(found.id), secret=secret)
 
 
 async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:

@@ -207,6 +207,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "There is no list yet.": "还没有列表。",
     "There is nothing at this address.": "此地址没有内容。",
     "There was nothing to change.": "没有可更改的内容。",
+    "It was given another secret meanwhile; nothing was changed.": "它在此期间已换用新密钥；未作更改。",
     "These letters have changed meanwhile; nothing was changed.": "这些邮件已发生变化；未作更改。",
     "These letters were recorded as sent, and it turned out that they were not; each was set back to waiting, once.": (
         "这些邮件曾记为已发送，后查明并未发出；每封都已退回等待一次。"

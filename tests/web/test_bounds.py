@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from mailerd.store.api_keys import Permission
 from tests.support.eventually import eventually
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
@@ -101,6 +102,13 @@ async def test_lists_are_shown_a_page_at_a_time_and_one_that_is_not_there_shows_
         async with browser.get(f"/suppressions?list={name}") as answer:
             text = await answer.text()
         assert ("ada@example.com" in text, "There is no list of this name" in text) == (found, said), name
+
+
+async def test_a_key_that_may_not_read_gets_no_session_that_shows_nothing(site: ConsoleSite) -> None:
+    secret = await site.keys.create("posts", permissions=[Permission.SEND])
+    async with site.visitor().post("/login?lang=zh", data={"key": secret}) as answer:
+        assert (answer.status, "此密钥无权查看任务" in await answer.text()) == (403, True)
+    assert await query(site.database, "SELECT COUNT(*) FROM sessions") == [(0,)]
 
 
 async def test_a_browser_keeps_no_script_longer_than_its_version(site: ConsoleSite) -> None:

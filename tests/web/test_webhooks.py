@@ -65,7 +65,10 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     assert await query(site.database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'waiting'") == [(3,)]
     for since in ("yesterday", "9999-12-31T23:59:59-23:59"):
         assert "nothing was changed" in await ask(browser, page, action="replay", since=since)
-    assert secret_in(await ask(browser, page, action="rotate")) != receiver.secret
+    assert secret_in(await ask(browser, page, action="rotate", until="None")) != receiver.secret
+    before = await query(site.database, "SELECT secret FROM webhooks")
+    assert "another secret meanwhile" in await ask(browser, page, action="rotate", until="None")  # by "reload"
+    assert await query(site.database, "SELECT secret FROM webhooks") == before
     assert await query(site.database, "SELECT old_secret IS NOT NULL FROM webhooks") == [(1,)]
     assert "shop is removed" in await ask(browser, page, action="remove")
     assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(0,)]
