@@ -18,5 +18,8 @@ def config(
     if example:
         print(packaged(EXAMPLE).read_text(encoding="utf-8"), end="")
         return
-    _, file = configured(config)
+    from mailerd.ops.notify import build_notifiers  # noqa: PLC0415 - slow to import, and --example needs it not
+
+    known, file = configured(config)
+    build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these
     print(tr(f"the configuration can be used ({file})"))

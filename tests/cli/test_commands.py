@@ -112,6 +112,23 @@ def test_a_command_that_fails_says_which_configuration_it_took(tmp_path: Path) -
         assert last == f"mailerd: the configuration is {tmp_path / 'mailerd.toml'}"
 
 
+def test_a_way_of_alerts_that_a_daemon_refuses_to_start_with_is_no_good_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("apprise", reason="apprise is not installed (pip install 'mailerd[alerts]')")
+    known = tmp_path / "mailerd.toml"
+    known.write_text('[database]\nurl = "mysql://u@127.0.0.1:9/mailerd"\n[alerts]\nurls = ["nonsense://hush"]\n')
+    code, out, said = run(monkeypatch, capsys, "--config", str(known), "config")
+    assert (code, "alerts.urls: number 1 is no address that apprise knows" in said) == (2, True)
+    assert "can be used" not in out
+    assert "hush" not in said
+    code, out, _ = run(monkeypatch, capsys, "--config", str(known), "check")
+    assert re.search(r"^FAIL  alerts +alerts.urls: number 1 is no address that apprise knows -> ", out, re.MULTILINE)
+    known.write_text(known.read_text().replace("nonsense://hush", "json://127.0.0.1/hush"))
+    assert run(monkeypatch, capsys, "--config", str(known), "config")[0] == 0
+    assert "PASS  alerts                1 can be used" in run(monkeypatch, capsys, "--config", str(known), "check")[1]
+
+
 def test_dotenv_names_the_file_for_every_command_and_the_environment_wins(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MAILERD_CONFIG=bad.toml\n")
     (tmp_path / "bad.toml").write_text("[intake]\nprot = 0\n")

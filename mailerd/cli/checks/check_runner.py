@@ -122,6 +122,7 @@ class CheckRunner:
         return [
             files.configuration(self.path, has_password=has_password),
             *files.dotenv(),
+            *files.alerts(self.settings.alerts),
             files.folder(self.settings.gmail.credentials_dir),
         ]
 

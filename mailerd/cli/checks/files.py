@@ -5,7 +5,9 @@ import stat
 from pathlib import Path
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
-from mailerd.config import dotenv_in_use
+from mailerd.config import AlertSettings, dotenv_in_use
+from mailerd.errors import ConfigurationError
+from mailerd.ops.notify import build_notifiers
 
 
 def configuration(path: Path | None, *, has_password: bool) -> CheckResult:
@@ -27,6 +29,15 @@ def dotenv() -> list[CheckResult]:
     """The `.env` of the working folder, which has been read and found good, when it sets anything."""
     used = dotenv_in_use()
     return [] if used is None else [ok("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
+
+
+def alerts(settings: AlertSettings) -> list[CheckResult]:
+    """The ways of alerts, which a daemon that starts must be able to use; none of them is tried."""
+    try:
+        ways = len(build_notifiers(webhook=settings.webhook, urls=settings.urls))
+    except ConfigurationError as error:
+        return [fail("alerts", str(error), remedy="correct [alerts]: a daemon does not start with it")]
+    return [ok("alerts", f"{ways} can be used; whether they take an alert was not tried")] if ways else []
 
 
 def folder(path: Path) -> CheckResult:
