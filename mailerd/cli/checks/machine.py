@@ -143,11 +143,18 @@ def disks(folders: Iterable[Path]) -> list[CheckResult]:
     found: list[CheckResult] = []
     seen: set[int] = set()
     for folder in folders:
-        place = next((each for each in (folder, *folder.parents) if each.exists()), None)
+        place = next((each for each in (folder, *folder.parents) if _is_seen(each)), None)
         if place is not None and (device := place.stat().st_dev) not in seen:
             seen.add(device)
             found.append(_disk(place))
     return found
+
+
+def _is_seen(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # it lies in a folder that this user may not look into, and on the same disk or on one below it
+        return False
 
 
 def _disk(place: Path) -> CheckResult:

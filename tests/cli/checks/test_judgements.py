@@ -200,6 +200,19 @@ def test_a_full_disk_is_told(free: int, inodes: int | None, level: Level) -> Non
     assert machine.room(Path("/x"), free=free, total=10 << 30, inodes=inodes).level is level
 
 
+def test_a_folder_that_this_user_may_not_look_into_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, stat = tmp_path / "closed" / "credentials", Path.stat
+
+    def refused(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)  # root, who runs tests too, may look everywhere
+    (found,) = machine.disks([closed])
+    assert found.what.startswith(f"{tmp_path}: ")
+
+
 ACTIVE = {"LoadState": "loaded", "ActiveState": "active", "WatchdogUSec": "30s", "NRestarts": "0"}
 
 
