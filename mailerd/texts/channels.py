@@ -82,7 +82,7 @@ TEXTS: Final = {
     "{why}; the operator's [webhooks] says what is allowed": "{why:text}；运维人员的 [webhooks] 说明允许什么",
     "the key {name} may not hear of {given}": "密钥 {name} 无权得知 {given}",
     "look at webhooks": "查看 Webhook",
-    "{well} of {found} endpoints take events": "{found} 个端点中有 {well} 个接收事件",
+    "{well} of {found} endpoints are on, and no last attempt of theirs failed; none was tried now": "{found} 个端点中有 {well} 个已启用，且最近一次投递未失败；本次未测试",
     "webhook: {name}": "Webhook：{name}",
     "its URL may not be requested: {refusal}": "其 URL 不允许请求：{refusal:text}",
     "change the URL, or `[webhooks]`": "请更改 URL 或 `[webhooks]`",

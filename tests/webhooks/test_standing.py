@@ -125,7 +125,8 @@ async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Data
         "webhooks": Level.PASS, "webhook: failing": Level.WARN, "webhook: left": Level.WARN,
         "webhook: broken": Level.FAIL, "webhook: stopped": Level.PASS
     }  # fmt: skip
-    assert "1 of 5" in found["webhooks"].what
+    assert found["webhooks"].what.startswith("1 of 5 endpoints are on")
+    assert "none was tried now" in found["webhooks"].what, "whether an endpoint takes events is seen by an event alone"
     assert found["webhook: stopped"].what.startswith("a person has paused it")
     assert "mailerd webhooks resume broken" in found["webhook: broken"].remedy
     found = {it.check: it for it in await checks.examine(standing, WebhookSettings(), bound=5)}
