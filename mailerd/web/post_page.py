@@ -107,8 +107,8 @@ async def post_job(send: PostBody, body: bytearray, *, once: str) -> Posted:
 def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:
     """Why a job was refused, in one line."""
     error = answer.get("error", {})
-    details = "; ".join(f"{each['field']}: {each['message']}" for each in error.get("details", [])[:3])
-    return f"{error.get('message', it.t('It was refused.'))} {details}"
+    details = "; ".join(f"{each['field']}: {it.say(each['message'])}" for each in error.get("details", [])[:3])
+    return f"{it.say(error['message']) if error else it.t('It was refused.')} {details}"
 
 
 def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list[str]:

@@ -86,7 +86,7 @@ def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
     if why := check_name(name) or check_url(url):
         return why
     if why := http.refusal(url):
-        return it.t("{why}; the operator's [webhooks] says what is allowed.", why=why)
+        return it.t("{why}; the operator's [webhooks] says what is allowed.", why=it.say(why))
     try:
         senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
     except ValueError as error:
@@ -192,12 +192,12 @@ async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
     """Give an endpoint another name, address, or choice of events and senders; its secret stays."""
     new = _described(it, form)
     if isinstance(new, str):
-        return it.t("{why}; nothing was changed.", why=new)
+        return it.t("{why}; nothing was changed.", why=it.say(new))
     given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
     try:
         await _webhooks(it).change(found.id, given)
     except WebhookError as error:
-        return it.t("{why}; nothing was changed.", why=error)
+        return it.t("{why}; nothing was changed.", why=it.say(str(error)))
     _log_change(it, found, "changed")
     return it.t("Done.")
 
@@ -213,7 +213,7 @@ async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
     ms = attempt.took // timedelta(milliseconds=1)
     if attempt.succeeded:
         return it.t("The test was taken: {status} after {ms} ms.", status=attempt.http, ms=ms)
-    return it.t("The test was not taken after {ms} ms: {why}", ms=ms, why=attempt.error)
+    return it.t("The test was not taken after {ms} ms: {why}", ms=ms, why=it.say(attempt.error or ""))
 
 
 async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, only_failed: bool) -> str:

@@ -132,6 +132,22 @@ async def test_a_form_is_utf_8_whatever_it_says_since_other_charsets_may_take_mi
             assert (answer.status, answer.url.path) == (200, "/")
 
 
+@pytest.mark.parametrize("path, form, english", [
+    ("/templates/welcome", {"sender": "me@example.com", "email": "nonsense"}, "An email address must have an @-sign."),
+    ("/webhooks", {"action": "add", "name": "x", "url": "http://shop.example/"}, "it must begin with https://"),
+])  # fmt: skip
+async def test_what_is_refused_behind_a_page_is_told_in_the_readers_words(
+    site: ConsoleSite, path: str, form: dict[str, str], english: str
+) -> None:
+    browser = await site.signed_in()
+    for language, seen in (("en", True), ("zh", False)):
+        async with browser.get(f"/?lang={language}") as answer:
+            assert answer.status == 200
+        async with browser.post(path, data=form) as answer:
+            said = (await answer.text()).split('class="said"')[1].split("</p>")[0]
+        assert (english in said) is seen, said
+
+
 async def test_a_wrong_key_and_a_wrong_address_are_told_in_the_readers_words(site: ConsoleSite) -> None:
     for language, said in (("en", "this API key is unknown or revoked"), ("zh", "API 密钥")):
         async with site.visitor().post(f"/login?lang={language}", data={"key": "sk_live_wrong"}) as answer:
