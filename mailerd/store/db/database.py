@@ -131,7 +131,7 @@ class Database:
 
     async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """Only reading, outside any transaction; see `Pool.read`."""
-        return await self._metered(self.pool.read(work, what=what, bound=bound))
+        return await self._metered(self.pool.read(work, what=what, bound=bound), reads=True)
 
     async def read_rows(
         self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None
@@ -139,7 +139,7 @@ class Database:
         """The rows of one SELECT; see `read`."""
         return await self.read(lambda cursor: _rows(cursor, sql, values), what=what, bound=bound)
 
-    async def _metered(self, call: Awaitable[T]) -> T:
+    async def _metered(self, call: Awaitable[T], *, reads: bool = False) -> T:
         started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
         try:
             result = await call
@@ -148,7 +148,7 @@ class Database:
             raise
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"
-            await self._learn_from(error)
+            await self._learn_from(error, reads=reads)
             raise
         except DatabaseError as error:
             outcome = "in_doubt" if error.in_doubt else "refused"
@@ -270,12 +270,13 @@ class Database:
             self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
         await asyncio.sleep(seconds)
 
-    async def _learn_from(self, error: DatabaseAwayError) -> None:
-        """A call failed. One connection that was cut, or one answer that was too late, does not mean an outage.
+    async def _learn_from(self, error: DatabaseAwayError, *, reads: bool) -> None:
+        """A call failed. One connection that was cut, or one read that took too long, does not mean an outage.
 
-        Another question shows which it is: a statement over large tables, or behind a lock, holds up its own caller.
+        Another question shows which it is: a read of large tables holds up its own caller alone. Of a write it shows
+        nothing: a server whose tables are locked for a backup answers reads.
         """
-        late = error.phase == "work" and isinstance(error.__cause__, TimeoutError)
+        late = reads and error.phase == "work" and isinstance(error.__cause__, TimeoutError)
         if (error.cut or late) and self._away_since is None:
             bound = self._settings.connect_timeout
             try:

@@ -67,9 +67,25 @@ async def test_a_server_that_answers_no_other_question_either_is_away(
         await cursor.execute("SELECT 1")
 
     with pytest.raises(DatabaseAwayError):
-        await far.request(freeze, what="accept a job", bound=0.3)
+        await far.request(freeze, what="list doubts", bound=0.3, read_only=True)
     assert far.unavailable
     assert heard.names() == ["database_away"]
+
+
+async def test_a_server_that_answers_reads_and_no_write_is_away(
+    database: Database, far: Database, heard: Heard
+) -> None:
+    """As while its tables are locked for a backup."""
+
+    async def locked(cursor: Cursor) -> None:
+        await cursor.execute("LOCK TABLES t READ")
+        with pytest.raises(DatabaseAwayError, match="no answer within the time-out"):
+            await far.execute("INSERT INTO t VALUES (1)", what="accept a job", bound=0.5)
+
+    await database.read(locked, what="lock a table")
+    assert far.unavailable
+    assert heard.names()[-1] == "database_away"
+    assert not heard.of("connection_cut")
 
 
 async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_the_first_was_cut(
