@@ -70,6 +70,13 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id WHERE j.id IS NULL GROUP BY r.job_id",
     ),
     (
+        "feed stands still",
+        "SELECT NULL, NULL, CONCAT('the last place in event_positions is ', COALESCE(p.last, 'NULL'), ', but in events "
+        "it is ', x.top, ': no event gets a place any more, and no webhook gets it') "
+        "FROM (SELECT COALESCE(MAX(position), 0) AS top FROM events) x LEFT JOIN event_positions p ON p.id = 1 "
+        "WHERE p.last IS NULL OR p.last < x.top",
+    ),
+    (
         "completed too early",
         "SELECT j.id, NULL, CONCAT('is ', j.status, ' with ', COUNT(*), ' recipients still open') FROM jobs j "
         "JOIN job_recipients r ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure') "
@@ -232,6 +239,12 @@ async def proofs(database: Database) -> dict[Proof | None, int]:
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
+def _where(job: str | None, recipient: int | None) -> str:
+    if job is None:
+        return "the feed"
+    return f"job {job}" if recipient is None else f"job {job}, recipient {recipient}"
+
+
 def _stale_turn(one: stale_turns.StaleTurn) -> str:
     when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
     return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
@@ -243,9 +256,6 @@ async def _check(database: Database, kind: str, statement: str) -> list[AuditFin
         await cursor.execute(f"{statement} LIMIT %s", (MAX_FINDINGS,))
         rows = await cursor.fetchall()
         await cursor.execute(limit)
-        return [
-            AuditFinding(kind, f"job {job}" if recipient is None else f"job {job}, recipient {recipient}", str(what))
-            for job, recipient, what in rows
-        ]
+        return [AuditFinding(kind, _where(job, recipient), str(what)) for job, recipient, what in rows]
 
     return await database.read(work, what=f"audit: {kind}", bound=_CHECK_TIMEOUT)

@@ -34,6 +34,9 @@ BATCH: Final = 500
 LEAP: Final = 1_000_000
 """Places that are passed over when another server gives them: more than events that it can lack."""
 
+_RESTORED: Final = "(restored)"
+"""What stands for the server that gave places last, once the database was restored from a backup."""
+
 ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT last, server FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
@@ -45,6 +48,7 @@ _LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
 _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
+_SET_SERVER: Final = "UPDATE event_positions SET server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
 _READ_LAST_UP_TO: Final = "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
 _SIZE: Final = "position,OCTET_LENGTH(data)"
@@ -173,11 +177,19 @@ async def number(cursor: Cursor) -> int:
     await cursor.execute(_LOCK_FREE, (new,))
     if not (ids := [int(id_) for (id_,) in await cursor.fetchall()]):
         return 0
-    if server and here and server != here:
-        last += LEAP
+    if server == _RESTORED or (server and here and server != here):
+        last, server = last + LEAP, ""
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
     await cursor.execute(_SET_LAST, (last + len(ids), here or server))
     return len(ids)
+
+
+async def leap_at_next(cursor: Cursor) -> None:
+    """Let the next event's place begin a leap further on: places that were given since the backup are not given again.
+
+    It holds also where a server does not say which it is.
+    """
+    await cursor.execute(_SET_SERVER, (_RESTORED,))
 
 
 async def _read_page(cursor: Cursor, limit: int, behind: Callable[[int, int], Statement], after: int) -> _Rows:

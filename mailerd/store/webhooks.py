@@ -16,7 +16,7 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store import sent_batches
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
+from mailerd.store.db.times import naive, utc
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
@@ -48,6 +48,7 @@ INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, posit
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
 _SWAP_SECRETS: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
+_UNLESS_ROTATED: Final = " AND old_until <=> %s"
 # One that is switched on anew begins without its past, and so does everything that waits: it is due, and has its
 # whole schedule. Else an endpoint that is resumed too early would lose what has failed often.
 _SWITCH_ON: Final = """
@@ -264,16 +265,23 @@ class Webhooks:
         if not await self._database.execute(delete, (id_,), what="remove a webhook", bound=self._timeout):
             raise _unknown(id_)
 
-    async def rotate(self, id_: str, *, overlap: timedelta) -> str:
+    async def rotate(self, id_: str, *, overlap: timedelta, seen: WebhookEndpoint | None = None) -> str:
         """Give it a new secret, which is returned; the old one signs as well for `overlap`.
+
+        `seen`: only if it has the secret still that it had when this was read; None: whatever it has.
 
         Raises:
             UnknownWebhookError: there is none.
+            WebhookError: it has another secret by now.
         """
         secret, what = new_secret(), "rotate a webhook's secret"
-        values = (int(overlap.total_seconds()), secret, id_)
-        if not await self._database.execute(_SWAP_SECRETS, values, what=what, bound=self._timeout):
-            raise _unknown(id_)
+        sql, values = _SWAP_SECRETS, [int(overlap.total_seconds()), secret, id_]
+        if seen is not None:
+            sql, values = sql + _UNLESS_ROTATED, [*values, seen.old_until and naive(seen.old_until)]
+        if not await self._database.execute(sql, values, what=what, bound=self._timeout):
+            if seen is None:
+                raise _unknown(id_)
+            raise WebhookError(f"the webhook {seen.name} was given another secret meanwhile: nothing was changed")
         return shown_secret(secret)
 
     async def secrets(self, id_: str) -> list[bytes]:

@@ -183,7 +183,7 @@ async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web
     if form.all("until") not in ([], [str(found.old_until)]):
         said = it.t("It was given another secret meanwhile; nothing was changed.")
         return it.back(f"/webhooks/{found.id}", said)
-    secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP)
+    secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP, seen=found)
     _log_change(it, found, "rotated")
     return await _page(it, await _webhooks(it).find(found.id), secret=secret)
 

@@ -54,7 +54,7 @@ OF_EVENTS: Final = (
     Mutation(
         "a server that takes over gives places of the feed again",
         "mailerd/store/event_feed.py",
-        "if server and here and server != here:",
+        "if server == _RESTORED or (server and here and server != here):",
         "if server == here == '':",
         _LOST + "test_a_server_that_takes_over_gives_no_place_again",
     ),

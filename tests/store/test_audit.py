@@ -48,6 +48,8 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
         ("counts", "UPDATE job_recipients SET fate = 'other_replied' WHERE status = 'sent'"),
         ("counts", "UPDATE jobs SET attachments = 2"),
         ("no job", "DELETE FROM jobs WHERE status = 'queued'"),
+        ("feed stands still", "DELETE FROM event_positions"),
+        ("feed stands still", "UPDATE events SET position = id"),
         ("completed too early", "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)"),
         ("times of a job", "UPDATE jobs SET finished_at = NULL WHERE status = 'completed'"),
         ("forgotten", "UPDATE jobs SET next_claim_at = NULL"),

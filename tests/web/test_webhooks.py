@@ -1,6 +1,9 @@
 """The pages of webhooks: an endpoint's whole life by plain forms, with the rights of the key, and who asked."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -8,7 +11,7 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.event_types import EventType
 from mailerd.store.api_keys import Permission
 from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.webhooks import NewEndpoint, WebhookError, Webhooks, shown_secret
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -189,3 +192,16 @@ async def test_an_endpoint_is_changed_keeps_its_secret_and_is_not_changed_by_a_b
         assert answer.status == 403
     await ask(mine, page, **form | {"senders": ""})  # all that the key may use, and no more
     assert await query(site.database, columns, made.id) == [(*now[:2], None, '["me@example.com"]')]
+
+
+async def test_of_two_rotations_at_once_one_is_refused(site: ConsoleSite) -> None:
+    webhooks = Webhooks(site.database, timeout=5)
+    await webhooks.create(NewEndpoint("shop", "https://example.com/"))
+    for _ in range(2):
+        seen = await webhooks.find("shop")
+        rotate = partial(webhooks.rotate, seen.id, overlap=timedelta(days=1), seen=seen)
+        both = await asyncio.gather(rotate(), rotate(), return_exceptions=True)
+        (secret,) = [it for it in both if isinstance(it, str)]
+        (refused,) = [it for it in both if isinstance(it, WebhookError)]
+        assert "the webhook shop was given another secret meanwhile" in str(refused)
+        assert shown_secret((await webhooks.secrets(seen.id))[0]) == secret

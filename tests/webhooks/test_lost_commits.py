@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from mailerd.store import webhook_queue
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import LEAP, EventFeed, UnknownPositionError
+from mailerd.store.event_feed import LEAP, EventFeed, UnknownPositionError, leap_at_next, number
 from mailerd.store.webhook_queue import WebhookQueue
 from tests.support.dialect import is_mariadb
 from tests.support.rows import query
@@ -72,3 +73,18 @@ async def test_webhooks_get_every_event_across_the_leap_in_a_few_transactions(
     assert [place for (place,) in made] == await places(feed, after=0)
     assert (len(made), rounds) == (6, 3)
     assert await query(database, "SELECT position FROM webhooks") == [(made[-1][0],)]
+
+
+async def test_after_a_restore_places_leap_also_where_the_server_does_not_say_which_it_is(
+    database: Database, feed: EventFeed, happen: Happen
+) -> None:
+    async def unnamed(cursor: Cursor) -> int:
+        cursor.connection.server = ""
+        return await number(cursor)
+
+    await query(database, "UPDATE event_positions SET server = ''")
+    await database.transaction(leap_at_next, what="number events")
+    for placed in ([3 + LEAP + 1], [3 + LEAP + 1, 3 + LEAP + 2]):
+        await happen(1)
+        assert await database.transaction(unnamed, what="number events") == 1
+        assert await places(feed, after=3) == placed

@@ -10,6 +10,7 @@ from mailerd.core.states import State, Transition, after
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.event_feed import leap_at_next
 from mailerd.store.queue.attempt_log import AttemptRow, insert_attempts
 from mailerd.store.queue.complete_jobs import UNFINISHED
 
@@ -43,9 +44,6 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        checks = 0, handed_over_at = NULL, nothing_found_at = NULL, claim_token = NULL, lease_until = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
  WHERE r.id IN %s AND ({_WAITS} OR ({_IN_DOUBT}))"""
-
-# Ids of events that were given since the backup would be given again: as after a failover the next one leaps.
-_LEAP: Final = "UPDATE event_positions SET server = 'the one that was backed up' WHERE id = 1"
 
 
 class DaemonRunsError(MailerdError):
@@ -100,7 +98,7 @@ async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
 
 async def _leap(cursor: Cursor) -> None:
     await _refuse_if_daemon_runs(cursor)
-    await cursor.execute(_LEAP)
+    await leap_at_next(cursor)
 
 
 async def _mark_unsure(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> int:
