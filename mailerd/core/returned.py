@@ -13,8 +13,8 @@ PROOF_HEADER: Final = "X-Mailerd-Proof"
 _LABEL: Final = b"X-Mailerd-Proof\x00"
 """No address begins so: the same secret makes the digests of addresses."""
 _PROOF_BYTES: Final = 16
-PROOF_LENGTH: Final = 22
-"""Characters of a proof."""
+PROOF_LENGTH: Final = (8 * _PROOF_BYTES + 5) // 6
+"""Characters of a proof: base64 has six bits in each."""
 
 
 def proof_of(key: str, secret: bytes) -> str:

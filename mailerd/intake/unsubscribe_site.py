@@ -198,9 +198,8 @@ class UnsubscribeSite:
             who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
             if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
                 return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
-            await self._undo(token, suppressions, title=title, who=who)
-            out = await suppressions.binds(token.digest, list_id=token.list_id)
-            return _page((pages.still_out if out else pages.undone)(language, list_title=title, who=who))
+            still_out = await self._undo(token, suppressions, title=title, who=who)
+            return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
         source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
         letter = token.recipient_id if address is not None else None  # another person's would be named in the event
         new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
@@ -213,9 +212,12 @@ class UnsubscribeSite:
         await self._clock.sleep(ANSWER_DELAY)
         return _page(pages.done(language, list_title=title, who=who))
 
-    async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> None:
-        if await suppressions.remove(token.digest, list_id=token.list_id, source=Channel.PAGE, made_by_link=True):
+    async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> bool:
+        """Take it back; whether letters of the list stay away all the same."""
+        removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id)
+        if removed:
             self._events.suppression_removed(address=who or "an address", mailing_list=title, source=Channel.PAGE.value)
+        return still_out
 
     async def _read(self, request: web.Request) -> tuple[UnsubscribeToken, Suppressions]:
         """The token of the request's path.

@@ -43,9 +43,8 @@ _INSERT_NEW: Final = (
 )
 # A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
 # other one stays as it was first given. Only what is as it was read: meanwhile it may have ended, or be stronger.
-_STRENGTHEN: Final = (
-    "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s AND reason = %s"
-)
+_STRENGTHEN: Final = """
+UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s AND reason = %s"""
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s"
 _REMOVE_BY_LINK: Final = f"{_REMOVE} AND reason = 'unsubscribed' AND source IN ('one_click', 'page', 'mailto')"
 _INSERT_LOG: Final = (
@@ -55,10 +54,9 @@ _INSERT_LOG: Final = (
 _OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _READ_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
-_LETTERS: Final = (
-    "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id"
-    " WHERE r.id IN %s"
-)
+_LETTERS: Final = """
+SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
+ WHERE r.id IN %s"""
 _READ_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
 
 
@@ -150,23 +148,38 @@ class Suppressions:
         list_id: int,
         source: Channel,
         actor: str | None = None,
-        made_by_link: bool = False,
         log: CommandLog | None = None,
     ) -> bool:
-        """End one; whether there was one. `made_by_link`: only where the person left by a link. `log`: see `add`.
+        """End one; whether there was one. `log`: see `add`.
 
         Raises:
             DatabaseError: it is not known to have ended.
         """
 
         async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_REMOVE_BY_LINK if made_by_link else _REMOVE, (digest, list_id))
+            await cursor.execute(_REMOVE, (digest, list_id))
             if cursor.rowcount != 1:
                 return False
             await cursor.execute(_INSERT_LOG, (digest, list_id, "removed", None, source.value, actor))
             if log:
                 await log.count(cursor, 1)
             return True
+
+        return await self._database.request(work, what="end a suppression", bound=self._timeout)
+
+    async def undo(self, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
+        """End what a person's own link did; whether it had done so, and whether letters of the list stay away still.
+
+        Raises:
+            DatabaseError: it is not known to have ended.
+        """
+
+        async def work(cursor: Cursor) -> tuple[bool, bool]:
+            await cursor.execute(_REMOVE_BY_LINK, (digest, list_id))
+            if removed := cursor.rowcount == 1:
+                await cursor.execute(_INSERT_LOG, (digest, list_id, "removed", None, Channel.PAGE.value, None))
+            await cursor.execute(_READ_BINDING, ((digest,), (EVERYTHING, list_id)))
+            return removed, bool(await cursor.fetchall())
 
         return await self._database.request(work, what="end a suppression", bound=self._timeout)
 
@@ -206,11 +219,6 @@ class Suppressions:
 
         await self._database.request(work, what="look up suppressions", read_only=True)
         return found
-
-    async def binds(self, digest: bytes, *, list_id: int) -> bool:
-        """Whether this person gets no letter of this list."""
-        values, what = ((digest,), (EVERYTHING, list_id)), "look up a suppression"
-        return bool(await self._database.request_rows(_READ_BINDING, values, what=what, bound=self._timeout))
 
     def _by_digest(self, addresses: Collection[str]) -> dict[bytes, list[str]]:
         found: dict[bytes, list[str]] = {}

@@ -89,10 +89,9 @@ async def test_the_same_one_again_changes_nothing_and_a_bounce_is_stronger(
 async def test_one_that_ends_is_logged_and_only_for_its_reason(suppressions: Suppressions, database: Database) -> None:
     await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])
     digest = suppressions.digest("ada@example.com")
-    undo = {"list_id": EVERYTHING, "source": Channel.PAGE}
-    assert not await suppressions.remove(digest, **undo, made_by_link=True)  # type: ignore[arg-type]
-    assert await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
-    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
+    assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE)
+    assert not await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE)
     assert await suppressions.of("ada@example.com") == []
     assert await log(database) == [("added", "hard_bounce", "cli"), ("removed", None, "page")]
 
@@ -142,13 +141,29 @@ async def test_of_several_for_one_address_the_strongest_holds(suppressions: Supp
 
 
 async def test_a_link_lifts_neither_a_complaint_nor_what_an_application_asked_for(suppressions: Suppressions) -> None:
-    digest, undo = suppressions.digest(ADA), {"list_id": EVERYTHING, "source": Channel.PAGE, "made_by_link": True}
+    digest = suppressions.digest(ADA)
     await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.PAGE)])
     await suppressions.add([new(suppressions, ADA, reason=Reason.COMPLAINED)])
-    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
     await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.CLI)
     await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.API)])
-    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
+
+
+async def test_a_link_lifts_what_a_link_did_and_says_whether_another_list_of_it_is_left(
+    suppressions: Suppressions,
+) -> None:
+    digest, news = suppressions.digest(ADA), await suppressions.make_list("news")
+    await suppressions.add([NewSuppression(digest, news.id, Reason.UNSUBSCRIBED, Channel.PAGE)])
+    assert await suppressions.undo(digest, list_id=news.id) == (True, False)
+    assert await suppressions.undo(digest, list_id=news.id) == (False, False)
+    await suppressions.add(
+        [
+            NewSuppression(digest, news.id, Reason.UNSUBSCRIBED, Channel.ONE_CLICK),
+            NewSuppression(digest, EVERYTHING, Reason.MANUAL, Channel.API),
+        ]
+    )
+    assert await suppressions.undo(digest, list_id=news.id) == (True, True)
 
 
 async def test_there_are_no_more_lists_than_an_answer_shows(
@@ -189,7 +204,7 @@ async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
         if meanwhile == "stronger":
             await suppressions.add([bounce])
         else:
-            assert await suppressions.remove(wish.digest, list_id=EVERYTHING, source=Channel.PAGE, made_by_link=True)
+            assert await suppressions.undo(wish.digest, list_id=EVERYTHING) == (True, False)
         return known
 
     monkeypatch.setattr(suppressions_module, "_insert_missing", beside)
