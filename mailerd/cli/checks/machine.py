@@ -12,7 +12,7 @@ from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import IntakeSettings, LogSettings
-from mailerd.intake.port_owner import port_owner, socket_owner
+from mailerd.intake.port_owner import Owner, port_owner, socket_owner
 from mailerd.ops.daemon_thread import in_thread
 
 UNIT: Final = "mailerd.service"
@@ -88,40 +88,34 @@ def _listen(host: str, number: int) -> None:
 
 async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
-    check, where = "intake: port", f"{host}:{number}"
-    owner = await port_owner(host, number)
+    see, where = f"see which (`ss -ltnp sport = :{number}`)", f"{host}:{number}"
+    return await _owned("intake: port", where, await port_owner(host, number), ours, see=see, setting="intake.port")
+
+
+async def _owned(
+    check: str, where: str, owner: Owner, ours: Awaitable[bool | None], *, see: str, setting: str
+) -> CheckResult:
     if owner == "mailerd" and await ours is not False:
         return ok(check, f"a mailerd listens on {where}")
     if owner == "silent":
         return fail(
             check,
             f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
-            remedy=f"see which (`ss -ltnp sport = :{number}`); `systemctl restart mailerd`, or end the program",
+            remedy=f"{see}; `systemctl restart mailerd`, or end the program",
         )
     return fail(
         check,
         f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
-        remedy=f"see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port",
+        remedy=f"{see}, and end it or choose another {setting}",
     )
 
 
 async def _socket_file(path: Path, ours: Awaitable[bool | None]) -> CheckResult:
     """A socket file in the place of a port, which then does not matter."""
-    check, where, owner = "intake: socket", str(path), await socket_owner(str(path))
-    if owner == "mailerd" and await ours is not False:
-        return ok(check, f"a mailerd listens on {where}")
-    if owner == "silent":
-        return fail(
-            check,
-            f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
-            remedy=f"see which (`ss -lxp src {where}`); `systemctl restart mailerd`, or end the program",
-        )
-    if owner:
-        return fail(
-            check,
-            f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
-            remedy=f"see which (`ss -lxp src {where}`), and end it or choose another intake.unix_socket",
-        )
+    check, where = "intake: socket", str(path)
+    if owner := await socket_owner(where):
+        see = f"see which (`ss -lxp src {where}`)"
+        return await _owned(check, where, owner, ours, see=see, setting="intake.unix_socket")
     if number := await in_thread(lambda: _errno_of(path)):
         strerror = os.strerror(number)
         remedy = "correct intake.unix_socket, or let mailerd's user write into its folder"
