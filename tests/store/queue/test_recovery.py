@@ -148,10 +148,11 @@ async def test_mailboxes_with_a_job_of_the_last_days_are_searched_and_the_jobs_o
         "WHEN 'ended@example.com' THEN UTC_TIMESTAMP(6) - INTERVAL 47 HOUR ELSE UTC_TIMESTAMP(6) - INTERVAL 9 DAY END "
         "WHERE sender_email NOT IN ('open@example.com', 'paused@example.com')",
     )
+    asking = -await rows_read(database) + await rows_read(database)  # what the question itself costs, as on MySQL
     before = await rows_read(database)
     found = await rescues(database).senders_with_drafts()
     assert sorted(found) == [f"{it}@example.com" for it in ("ended", "in-flight", "open", "paused")]
-    assert await rows_read(database) - before < 60
+    assert await rows_read(database) - before - asking < 60
 
 
 async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
