@@ -4,10 +4,11 @@ import csv
 import getpass
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
-from itertools import batched
+from itertools import batched, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Final, Literal, TextIO
 
@@ -139,7 +140,12 @@ def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="CSV with a column `email`, or one address a line.")],
-    mailing_list: ListOption = None,
+    mailing_list: Annotated[
+        str | None,
+        typer.Option(
+            "--list", help="The list of all lines; without it, a column `list` names it, or it is every letter."
+        ),
+    ] = None,
     reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.IMPORTED,
     *,
     new_list: NewListOption = False,
@@ -148,26 +154,30 @@ def import_file(
     """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing."""
     added = total = 0
     bad: list[str] = []
+    targets: dict[str | None, tuple[int, CommandLog]] = {}
 
     async def work(suppressions: Suppressions) -> None:
         nonlocal added, total
-        list_id = await _list_id(suppressions, mailing_list, make=new_list)
-        log = _log("suppress", mailing_list)
-        for addresses in batched(_addresses(file, bad), _ROWS_AT_ONCE):
-            total += len(addresses)
-            actor = getpass.getuser()
-            new = [
-                NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
-                for it in addresses
-            ]
-            added += len((await suppressions.add(new, log=log)).fresh)
+        for name in _lists_of(file) if mailing_list is None else {mailing_list}:  # all of them before a line is stored
+            targets[name] = await _list_id(suppressions, name, make=new_list), _log("suppress", name)
+        actor = getpass.getuser()
+        for lines in batched(_addresses(file, bad), _ROWS_AT_ONCE):
+            total += len(lines)
+            for its_list, group in groupby(sorted(lines, key=_list_of), key=_list_of):
+                list_id, log = targets[mailing_list or its_list or None]
+                new = [
+                    NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
+                    for it, _ in group
+                ]
+                added += len((await suppressions.add(new, log=log)).fresh)
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:
         print(tr(f"left out: {line}"), file=sys.stderr)
     if len(bad) > _MAX_SHOWN:
         print(tr(f"left out: {len(bad) - _MAX_SHOWN:,} more"), file=sys.stderr)
-    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or heading(EVERYTHING_NAME)}."))
+    names = ", ".join(sorted(name or heading(EVERYTHING_NAME) for name in targets)[:_MAX_SHOWN])
+    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {names or heading(EVERYTHING_NAME)}."))
     if bad:
         raise typer.Exit(1)
 
@@ -234,32 +244,48 @@ async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool =
     raise MailerdError(f"there is no list {name!r}: {said}")
 
 
-def _addresses(file: Path, bad: list[str]) -> Iterator[str]:
-    """The good addresses of a file, with a bar; what is none is noted in `bad`."""
+def _addresses(file: Path, bad: list[str]) -> Iterator[tuple[str, str]]:
+    """The good addresses of a file, each with the list of its line, with a bar; what is none is noted in `bad`."""
+    with (
+        Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as progress,
+        _opened(file) as text,
+    ):
+        task, addresses = progress.add_task(file.name, total=file.stat().st_size), Addresses()
+        for number, given, its_list in _columns(text):
+            progress.update(task, advance=len(given) + 1)
+            try:
+                yield addresses.check(as_it_was(given)), its_list  # `export` and the API's CSV have apostrophes
+            except ValueError as error:
+                bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
+
+
+_list_of = itemgetter(1)
+
+
+def _lists_of(file: Path) -> set[str | None]:
+    """Every list that a line of the file names; None: every letter there is."""
+    with _opened(file) as text:
+        return {its_list or None for _, _, its_list in _columns(text)}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
     try:
-        with ExitStack() as stack:
-            size = file.stat().st_size
-            text = stack.enter_context(file.open(encoding="utf-8-sig", newline=""))
-            progress = stack.enter_context(Progress(console=console(), transient=True, disable=not sys.stdout.isatty()))
-            task, addresses = progress.add_task(file.name, total=size), Addresses()
-            for number, given in _column(text):
-                progress.update(task, advance=len(given) + 1)
-                try:
-                    yield addresses.check(as_it_was(given))  # `export` and the API's CSV have apostrophes
-                except ValueError as error:
-                    bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            yield text
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MailerdError(f"{file} cannot be read: {error}") from error
 
 
-def _column(text: TextIO) -> Iterator[tuple[int, str]]:
-    """The addresses and their lines: the column `email`, or the first one where no heading names it."""
-    column = 0
+def _columns(text: TextIO) -> Iterator[tuple[int, str, str]]:
+    """Each line: its number, the columns `email` and `list`; an address a line where the first line names none."""
+    at = {"email": 0}
     for number, row in enumerate(csv.reader(text), 1):
-        if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
-            column = names.index("email")
+        if number == 1 and "email" in (heads := [name.strip().lower() for name in row]):
+            at = {name: heads.index(name) for name in heads}
         elif row and any(cell.strip() for cell in row):
-            yield number, row[column] if column < len(row) else ""
+            email, its_list = (row[at[it]] if at.get(it, len(row)) < len(row) else "" for it in ("email", "list"))
+            yield number, email, its_list.strip()
 
 
 def _checked(addresses: Addresses, given: str) -> str:

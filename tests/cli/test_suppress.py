@@ -92,6 +92,26 @@ async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -
     assert {it["email"] for it in listed} == {f"{name}@example.com" for name in ("ada", "eve", "new")}
 
 
+async def test_what_was_exported_comes_back_for_the_lists_that_it_was_for(shop: Shop) -> None:
+    await shop.say("suppress", "add", "ada@example.com", "--list", "news", "--new-list")
+    await shop.say("suppress", "add", "eve@example.com")
+    exported = await shop.say("suppress", "export")
+    await shop.say("suppress", "remove", "ada@example.com", "--list", "news")
+    await shop.say("suppress", "remove", "eve@example.com")
+    (shop.folder / "back.csv").write_text(exported + "bob@example.com,other\n", "utf-8")
+    assert "there is no list 'other'" in await shop.say("suppress", "import", "back.csv", code=1)
+    assert json.loads(await shop.say("suppress", "list", "--json")) == []  # nothing of the file was taken
+    assert "3 addresses read, 3 new, for everything, news, other." in await shop.say(
+        "suppress", "import", "back.csv", "--new-list"
+    )
+    listed = json.loads(await shop.say("suppress", "list", "--json"))
+    assert {(it["email"], it["list"]) for it in listed} == {
+        ("ada@example.com", "news"), ("eve@example.com", None), ("bob@example.com", "other")
+    }  # fmt: skip
+    told = await shop.say("suppress", "import", "back.csv", "--list", "all-of-it", "--new-list")
+    assert "3 addresses read, 3 new, for all-of-it." in told
+
+
 async def test_an_address_that_is_a_formula_is_exported_as_text_and_imported_as_itself(shop: Shop) -> None:
     addresses = ["=cmd|'/c'!a0@example.com", "+1@example.com", "'-x@example.com", "a|=b@example.com"]
     (shop.folder / "out.csv").write_text("email\n" + "\n".join(f"'{each}" for each in addresses[:2]) + "\n", "utf-8")
