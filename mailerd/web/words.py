@@ -88,6 +88,7 @@ CHINESE: Final[Mapping[str, str]] = {
     ),
     "Limits": "限额",
     "Lists": "列表",
+    "Live updates wait for what you have typed.": "您填写的内容尚未提交，实时更新暂停。",
     "Look": "查看",
     "Look for unsure ones now": "立即核查存疑邮件",
     "Look into the mailbox: does the letter stand in its sent mail?": "请查看邮箱：“已发送”中有这封邮件吗？",
@@ -231,8 +232,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "What comes next": "接下来",
     "What failed, by cause": "失败原因",
     "What it means, and what to do": "含义与处理办法",
-    "What this page shows is old: the daemon does not answer. It is asked again every few seconds.": (
-        "本页内容已过时：守护进程没有应答。每隔几秒会再次询问。"
+    "What this page shows is old: no new one comes from the daemon. It is asked again every few seconds.": (
+        "本页内容已过时：未能从守护进程取得新页面。每隔几秒会再次询问。"
     ),
     "What waits is not sent, for good. What is being sent is finished.": "等待中的邮件永不发送；正在发送的会完成。",
     "What was asked": "操作记录",

@@ -247,12 +247,14 @@ async def test_a_page_that_is_watched_follows_what_happens_and_takes_nothing_fro
         assert await page.locator("details:has(#priority)").get_attribute("open") is not None  # what was opened stays
         await page.fill("#email", "r3@")
         await page.locator("h1").click()  # away from the field
+        await expect(page.locator("#waits")).to_be_hidden()
         await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE seq = 2")
         async with page.expect_event("request", lambda it: it.url.endswith("/live")):
             await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
             await page.locator("#live").click()
             await page.locator("#live").click()
         assert await page.input_value("#email") == "r3@"
+        await expect(page.locator("#waits")).to_be_visible()
         button = page.locator("#live")
         await button.click()
         await expect(button).to_have_attribute("aria-pressed", "true")
@@ -317,4 +319,9 @@ async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_dae
         await page.route("**/*", lambda route: route.abort())
         await expect(page.locator("#stale")).to_be_visible()
         await page.unroute("**/*")
+        await expect(page.locator("#stale")).to_be_hidden()
+        await page.route(f"{site.url}/", lambda route: route.fulfill(status=429))
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(page.locator("#stale")).to_be_visible()
+        await page.unroute(f"{site.url}/")
         await expect(page.locator("#stale")).to_be_hidden()

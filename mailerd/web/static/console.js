@@ -60,7 +60,7 @@
   const page = document.querySelector("main[data-live]");
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
-  const stale = document.getElementById("stale"), begun = new Map();
+  const stale = document.getElementById("stale"), waits = document.getElementById("waits"), begun = new Map();
   let source = null, paused = false, busy = false, lost = false, heard = Date.now();
   // A reader keeps what he is typing, or has typed and not sent yet.
   document.addEventListener("focusin", ({ target }) => {
@@ -68,7 +68,9 @@
   });
   const inUse = () => [...begun].some(([field, value]) => field.isConnected && (field === document.activeElement || field.value !== value));
   const refresh = () => {
-    if (busy || paused || document.hidden || inUse()) return;
+    if (busy || paused || document.hidden) return;
+    waits.hidden = !inUse();
+    if (!waits.hidden) return;
     busy = true;
     htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", swap: "morph:outerHTML" })
       .finally(() => { busy = false; localTimes(document); });
@@ -95,10 +97,10 @@
     open();
     refresh();
   }, 5000);
-  // While there is no database, the answer is a page that says so. Where there is no answer, what is shown is old.
+  // While there is no database, the answer is a page that says so. Where no page comes, what is shown is old.
   document.body.addEventListener("htmx:beforeSwap", ({ detail }) => { if (detail.xhr.status === 503) detail.shouldSwap = true; });
   document.body.addEventListener("htmx:afterSwap", () => { stale.hidden = true; });
-  for (const name of ["htmx:sendError", "htmx:timeout"]) document.body.addEventListener(name, () => { stale.hidden = false; });
+  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.body.addEventListener(name, () => { stale.hidden = false; });
   button.addEventListener("click", () => {
     paused = !paused;
     button.setAttribute("aria-pressed", String(paused));
