@@ -61,11 +61,12 @@ async def test_every_connection_has_the_session_that_the_sql_relies_on(pool: Poo
     together = asyncio.Barrier(4)
     mariadb = "@@session.max_statement_time, @@session.idle_transaction_timeout"
     limits = mariadb if is_mariadb() else "@@session.max_execution_time / 1000, 10"
+    isolation = "tx_isolation" if is_mariadb() else "transaction_isolation"  # MariaDB 10.6 has no other name for it
 
     async def work(cursor: Cursor) -> tuple[Any, ...]:
         await together.wait()
         await cursor.execute(
-            "SELECT @@session.transaction_isolation, @@session.time_zone, @@session.innodb_lock_wait_timeout, "
+            f"SELECT @@session.{isolation}, @@session.time_zone, @@session.innodb_lock_wait_timeout, "
             "@@session.lock_wait_timeout, @@session.wait_timeout, @@session.net_write_timeout, "
             f"{limits}, @@session.sql_mode, "
             "@@session.character_set_client, CONNECTION_ID()"
