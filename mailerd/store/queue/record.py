@@ -89,6 +89,8 @@ _OUTCOME_COLUMNS: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
     "discarding", "mode", "draft_id", "checks", "ends",
 )  # fmt: skip
+# MySQL 8.0 refuses to compare or mix a column of a subquery with one of another character set, whatever is in it.
+_ASCII_COLUMNS: Final = {"token", "status", "mode", "draft_id", "thread_id", "message_id"}
 
 _END_PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
@@ -323,9 +325,9 @@ def _handover_update(handed: Sequence[Handover]) -> Statement:
 
 
 def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:
-    first = "SELECT " + ", ".join(f"%s {name}" for name in names)
-    rest = "SELECT " + ", ".join(["%s"] * len(names))
-    values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
+    places = ["CONVERT(%s USING ascii)" if name in _ASCII_COLUMNS else "%s" for name in names]
+    first = "SELECT " + ", ".join(f"{place} {name}" for place, name in zip(places, names, strict=True))
+    values = " UNION ALL ".join([first, *["SELECT " + ", ".join(places)] * (len(rows) - 1)])
     return statement % values, [value for row in rows for value in row]
 
 
