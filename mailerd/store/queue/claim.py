@@ -31,9 +31,10 @@ from mailerd.store.queue.sender_turns import Turn
 from mailerd.store.queue.stale_turns import StaleTurns
 from mailerd.store.secrets import AddressDigests
 
+# Not IS NOT NULL: MySQL 8 then reads every idle sender first.
 NEXT: Final = """
 SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders FORCE INDEX (next_claim)
- WHERE next_claim_at IS NOT NULL AND email NOT IN %s ORDER BY next_claim_at LIMIT 1"""
+ WHERE next_claim_at > '1970-01-01' AND email NOT IN %s ORDER BY next_claim_at LIMIT 1"""
 _SENDER_AND_JOB: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
