@@ -91,6 +91,7 @@ _OUTCOME_COLUMNS: Final = (
 )  # fmt: skip
 # MySQL 8.0 refuses to compare or mix a column of a subquery with one of another character set, whatever is in it.
 _ASCII_COLUMNS: Final = {"token", "status", "mode", "draft_id", "thread_id", "message_id"}
+_AS_ASCII: Final = "CONVERT(%s USING ascii)"
 
 _END_PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
@@ -325,9 +326,9 @@ def _handover_update(handed: Sequence[Handover]) -> Statement:
 
 
 def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:
-    places = ["CONVERT(%s USING ascii)" if name in _ASCII_COLUMNS else "%s" for name in names]
-    first = "SELECT " + ", ".join(f"{place} {name}" for place, name in zip(places, names, strict=True))
-    values = " UNION ALL ".join([first, *["SELECT " + ", ".join(places)] * (len(rows) - 1)])
+    first = "SELECT " + ", ".join(f"{_AS_ASCII if name in _ASCII_COLUMNS else '%s'} {name}" for name in names)
+    rest = "SELECT " + ", ".join(_AS_ASCII if name in _ASCII_COLUMNS else "%s" for name in names)
+    values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
     return statement % values, [value for row in rows for value in row]
 
 
