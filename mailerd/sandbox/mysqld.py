@@ -56,7 +56,8 @@ class Program:
     def initialise(self, directory: Path) -> None:
         """Make a new data directory. Raises ServerError with what the server's own tool said."""
         if self.is_mariadb:
-            install = _find("mariadb-install-db") or _find("mysql_install_db")
+            beside = shutil.which("mariadb-install-db", path=Path(self.path).parent)
+            install = beside or _find("mariadb-install-db") or _find("mysql_install_db")
             if install is None:
                 raise ServerError(f"{self.path} is here but mariadb-install-db is not: install mariadb-server")
             command = [install, "--no-defaults", "--skip-test-db", *_SMALL]
