@@ -11,6 +11,7 @@ from mailerd.errors import MailerdError
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.sessions import LINK_VALID, Sessions
+from mailerd.texts import tr
 
 TIMEOUT = 4.0
 """Seconds for one query, and for the daemon's answer."""
@@ -47,7 +48,7 @@ def login(
     if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
         raise MailerdError(f"no daemon answers at {where}, so the link would lead nowhere: start `mailerd run`")
     secret = with_database(known, lambda database: _link(database, key))
-    print(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:")
+    print(tr(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:"))
     print(f"{where}/login/{secret}")
 
 

@@ -106,12 +106,11 @@ def revoke(
     config: ConfigOption = None,
 ) -> None:
     """Revoke a key for good; daemons refuse it within seconds."""
-    number = _ask(config, lambda keys: keys.revoke(which))
-    print(tr(f"Key {number} is revoked."))
     known = settings(config)
-    go_on = with_database(
-        known, lambda database: Webhooks(database, timeout=known.database.connect_timeout).made_by(number)
-    )
+    timeout = known.database.connect_timeout
+    number = with_database(known, lambda database: ApiKeys(database, timeout=timeout).revoke(which))
+    print(tr(f"Key {number} is revoked."))
+    go_on = with_database(known, lambda database: Webhooks(database, timeout=timeout).made_by(number))
     if go_on:
         names = ", ".join(go_on)
         print(tr(f"Endpoints of webhooks that it made go on: {names}. `mailerd webhooks remove NAME` ends one."))

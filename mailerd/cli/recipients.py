@@ -64,7 +64,7 @@ def _table(letters: Sequence[PersonsLetter]) -> Table:
             it.email,
             it.sender_email,
             it.job_id,
-            (it.error or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
+            (tr(it.error or "") or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
         ]
         for it in letters
     ]

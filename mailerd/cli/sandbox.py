@@ -160,7 +160,7 @@ def mailbox(
     if revoke is None:
         raise typer.BadParameter("give one of the two", param_hint="--revoke/--restore")
     _Control(settings(config).gmail.api_root).ask("PATCH", f"mailboxes/{email}", {"revoked": revoke})
-    print(tr(f"the sign-in of {email} is {'revoked' if revoke else tr('good again')}"))
+    print(tr(f"the sign-in of {email} is revoked") if revoke else tr(f"the sign-in of {email} is good again"))
 
 
 def _line(it: dict[str, Any]) -> str:

@@ -215,7 +215,10 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
     if order.refusal:
         bad = tr("1 line is") if len(order.rejected) == 1 else tr(f"{len(order.rejected):,} lines are")
         print(tr(f"0 letters of {order.total:,} can be sent: {bad} bad, and so nothing is posted"))
-        print(tr("mend what is bad, or leave it out with --skip-invalid; nothing was stored"))
+        if len(order.rejected) < order.total:
+            print(tr("mend what is bad, or leave it out with --skip-invalid; nothing was stored"))
+        else:
+            print(tr("mend what is bad; nothing was stored"))
         return 0
     left = order.accepted - len(found.rejected)
     print(

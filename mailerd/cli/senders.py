@@ -149,7 +149,7 @@ def mailbox_of(known: Settings, given: str) -> str:
     try:
         return known.gmail.aliases.get(address := mailbox(given), address)
     except ValueError as error:
-        raise MailerdError(f"{given}: {error}") from None
+        raise MailerdError(f"{given}: {tr(str(error))}") from None
 
 
 def _keys(given: str) -> tuple[str, ...]:
@@ -219,8 +219,10 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     state = heading("sends")
     if it.paused and it.paused_until:
         mended = _repair(each)
-        end = tr(f"until {mended}") if mended else until(it.paused_until)
-        state = tr(f"paused {end} ({label(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}")
+        cause = label(it.pause_cause or "").replace("_", " ")
+        state = tr(f"paused {until(it.paused_until)} ({cause}): {it.pause_reason}")
+        if mended:
+            state = f"{tr(f'paused until {mended}')} ({cause}): {tr(it.pause_reason or '')}"
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = tr("the day is used up")
     elif it.limits.latency:
@@ -242,11 +244,11 @@ def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:
 def _limits(each: SenderSummary) -> str:
     it = each.state
     said = [
-        f"{name.replace('_', ' ')} {getattr(it.limits, name) or tr('without limit')}"
+        f"{label(name).replace('_', ' ')} {getattr(it.limits, name) or tr('without limit')}"
         for name in ("units_per_minute", "per_minute", "per_day")
     ]
     said += [
-        f"{name.replace('_', ' ')} {getattr(it.limits, name):g}"
+        f"{label(name).replace('_', ' ')} {getattr(it.limits, name):g}"
         for name in list(LIMITS)[3:]
         if getattr(it.limits, name)
     ]

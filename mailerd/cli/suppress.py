@@ -86,7 +86,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
             f"{address} is not suppressed for {mailing_list or heading(EVERYTHING_NAME)}; "
             f"`mailerd suppress why {address}` shows what is"
         )
-    print(tr(f"{address} gets letters of {mailing_list or heading(EVERYTHING_NAME)} again."))
+    print(tr(f"{address} gets letters of {mailing_list or EVERYTHING_NAME} again."))
 
 
 @app.command("why")
@@ -292,7 +292,7 @@ def _checked(addresses: Addresses, given: str) -> str:
     try:
         return addresses.check(given)
     except ValueError as error:
-        raise MailerdError(f"{given}: {error}") from None
+        raise MailerdError(f"{given}: {tr(str(error))}") from None
 
 
 def suppression_line(address: str, it: Suppression) -> str:

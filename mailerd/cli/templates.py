@@ -12,6 +12,7 @@ import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
 from mailerd.cli.output import JsonOption, console, print_json, table
+from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
@@ -92,7 +93,7 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         print(tr(f"FAIL {error}"))
         return False
     also = tr(f", also in {', '.join(sorted(named.template.languages))}") if named.template.languages else ""
-    pictures = f", {len(named.images)} pictures" if named.images else ""
+    pictures = tr(f", {counted(len(named.images), 'picture')}") if named.images else ""
     print(tr(f"PASS template {name}, version {named.version}{also}{pictures}"))
     return True
 

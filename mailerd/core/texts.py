@@ -32,6 +32,7 @@ _KINDS: Final = {
     "time": re.compile("[^;,]*"),
     "name": re.compile(r"\S+"),
     "number": re.compile(r"[\d,.:]+"),
+    "line": re.compile(".*"),
 }
 """What a field looks like whose kind says more than "any text"."""
 _NO_SPACE: Final = re.compile(
@@ -116,8 +117,8 @@ class Catalogue:
     """All texts of a program: reads English sentences in Chinese.
 
     A field of the Chinese template says what its value is: `{why:text}` is a sentence of the catalogue itself,
-    `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number or a time of day, `{who:name}` has no
-    spaces, and all others stay as they are.
+    `{why:line}` one of a single line, `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number or a time
+    of day, `{who:name}` has no spaces, and all others stay as they are.
     """
 
     def __init__(self, *tables: Mapping[str, str]) -> None:
@@ -158,7 +159,7 @@ class Catalogue:
             found.append(literal)
             value = fields[name] if name else ""
             match kind:
-                case "text":
+                case "text" | "line":
                     found.append(self.chinese(value))
                 case "span":
                     found.append(to_chinese(value))

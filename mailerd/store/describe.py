@@ -314,8 +314,8 @@ def of_job(
 
 def _asked(one: RecordedAction) -> str:
     detail = f" ({one.detail})" if one.detail else ""
-    letters = f": {counted(one.letters, 'letter')}" if one.letters else ""
-    return tr(f"{one.action}{detail}, asked by {one.actor}{letters}.")
+    letters = f": {tr(counted(one.letters, 'letter'))}" if one.letters else ""
+    return tr(f"{label(one.action)}{detail}, asked by {one.actor}{letters}.")
 
 
 def held(job: Job) -> list[str]:

@@ -99,6 +99,7 @@ TEXTS: Final = {
     "1 line is": "1 行",
     "{rejected} lines are": "{rejected} 行",
     "0 letters of {total} can be sent: {bad} bad, and so nothing is posted": "共 {total} 封，可发送 0 封：{bad:text}有误，因此没有提交",
+    "mend what is bad; nothing was stored": "请改正有误的内容；未保存任何内容",
     "mend what is bad, or leave it out with --skip-invalid; nothing was stored": "请改正有误的内容，或用 --skip-invalid 跳过；未保存任何内容",
     "with --url the template is one of the daemon's: give its name, not a path": "使用 --url 时模板属于守护进程：请给出名称而不是路径",
     "--url needs a key: export MAILERD_API_KEY=…; `mailerd keys create` prints one": "--url 需要密钥：export MAILERD_API_KEY=…；`mailerd keys create` 可创建一个",

@@ -74,6 +74,8 @@ TEXTS: Final = {
     "{name} (no section)": "{name}（没有分节）",
     "{path}: cannot be read: {strerror}; name it with --config": "{path}：无法读取：{strerror}；请用 --config 指定",
     "{path}: is not TOML: {error}": "{path}：不是 TOML：{error}",
+    "the configuration ({where}) cannot be used:": "配置（{where:text}）无法使用：",
+    "  {key}: {why}": "  {key:name}：{why:line}",
     "{path} and the environment": "{path} 和环境变量",
     "the environment": "环境变量",
     "unknown key; config.example.toml lists every key": "未知的键；config.example.toml 列出了全部的键",

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -13,6 +15,8 @@ from mailerd import texts
 from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
 from mailerd.core.suppression import Reason, why_suppressed
+from tests.cli.conftest import ME, Shop
+from tests.house.source import ROOT
 
 FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show |Install |required|default:|env var")
 
@@ -102,3 +106,62 @@ def test_a_command_typed_wrongly_is_answered_in_chinese(words: str, said: str) -
     )  # fmt: skip
     assert said in done.stderr + done.stdout
     assert (done.returncode, "Error" in done.stderr, done.stderr.count("用法：") <= 1) == (2, False, True)
+
+
+def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) -> None:
+    (tmp_path / "mailerd.toml").write_text(
+        'top = 1\n[database]\nconnect_timeout = "5s"\npool_size = 0\n[runner]\npoll_interval = 0\n[log]\nformat = "x"\n'
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "mailerd", command], check=False, capture_output=True, text=True, cwd=tmp_path,
+            env={**os.environ, "MAILERD_LOG__LANGUAGE": "zh", "HOME": str(tmp_path)},
+        )
+        for command in ("config", "check")
+    ]  # fmt: skip
+    assert said[0].stderr == (
+        "mailerd: 配置（mailerd.toml 和环境变量）无法使用：\n"
+        "  database.connect_timeout：应为数字\n"
+        "  database.pool_size：不能小于 2\n"
+        "  runner.poll_interval：必须大于 0\n"
+        "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
+        "  top：未知的键；config.example.toml 列出了全部的键\n"
+    )
+    assert "database.pool_size：不能小于 2 runner.poll_interval：必须大于 0" in said[1].stdout
+
+
+ENGLISH = re.compile(r"[A-Za-z]{2,}[,:;]? [a-z]{2,}")
+
+
+async def test_what_commands_say_has_no_english_words_in_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILERD_LOG__LANGUAGE", "zh")
+    example = shop.folder / "templates" / "welcome"
+    shutil.copytree(ROOT / "examples" / "templates" / "welcome", example)
+    table = shop.folder / "people.csv"
+    table.write_text("email,name,product\nada@example.org,Ada,tea\n")
+    posted = await shop.say("send", str(table), "--template", "welcome", "--sender", ME, "--no-wait")
+    job = re.findall("[0-9A-Z]{26}", posted)[0]
+    await shop.say("jobs", "pause", job)
+    await shop.say("jobs", "cancel", job)
+    await shop.database.execute(
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused'",
+        what="pause a sender",
+    )
+    said = [
+        await shop.say("explain", job),
+        await shop.say("recipients", "ada@example.org"),
+        await shop.say("templates", "check"),
+        await shop.say("suppress", "add", "ada@example.org"),
+        await shop.say("suppress", "remove", "ada@example.org"),
+        await shop.say("suppress", "add", "nix", code=1),
+        await shop.say("senders", "pause", "nix", code=1),
+        await shop.say("senders", "set", ME, "--per-day", "7", "--reserve", "2"),
+        await shop.say("senders", "list"),
+    ]
+    known = ("command, ", "mailerd: nix")
+    assert [
+        line
+        for line in "\n".join(said).splitlines()
+        for found in ENGLISH.findall(re.sub("`[^`]*`", "", line))
+        if not any(found in each or each in found for each in known)
+    ] == []

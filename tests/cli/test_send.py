@@ -99,6 +99,9 @@ async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: S
     said = await shop.say(*words, "--dry-run", "--skip-invalid")
     assert "left out: people.csv line 3: " in said
     assert "1 letter of 2 can be sent" in said
+    (shop.folder / table).write_text("email,product\nnonsense,y\n")
+    said = await shop.say(*words, "--dry-run", "--skip-invalid", code=1)
+    assert "mend what is bad; nothing was stored" in said, "what was given helps no more"
 
 
 @pytest.mark.usefixtures("table")
