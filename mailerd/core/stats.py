@@ -32,18 +32,20 @@ class SenderStats:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """An action that was requested of a job or of suppressions, and what it changed."""
+    """An action that was requested of a job, of a sender or of suppressions, and what it changed."""
 
     id: int
     """A number that grows with each action."""
     job: str | None
-    """The job that it was about; None: it was about suppressions."""
+    """The job that it was about; None: it was about a sender or suppressions."""
     action: str
     actor: str
     letters: int
     """How many letters of the job, or suppressions, it changed. The count of an import grows while it runs."""
     detail: str | None
     """The list, if it was about suppressions."""
+    sender: str | None
+    """The sender, if it was about one."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")

@@ -94,6 +94,13 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "info",
+        en="{actor} asked to {action} sender {sender}",
+        zh="{actor} 要求对发件人 {sender} 执行 {action:label}",
+    )
+    def sender_action_by_command(self, *, sender: str, action: str, actor: str) -> None: ...
+
+    @event(
+        "info",
         en="sender {sender} is paused by hand {until}: {reason}",
         zh="发件人 {sender} 已被人工暂停（{until}）：{reason}",
     )

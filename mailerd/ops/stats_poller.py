@@ -59,6 +59,8 @@ class ManualChanges:
         events, mailing_list = self._suppression_events, one.detail or EVERYTHING_NAME
         if one.job is not None:
             self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, letters=changed)
+        elif one.sender is not None:
+            self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
         elif one.action == "suppress":
             events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:

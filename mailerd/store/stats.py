@@ -35,8 +35,8 @@ SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 _READ_ACTIONS: Final = """
-SELECT id, job_id, action, actor, letters, detail FROM job_actions
- WHERE changed = 1 AND (job_id IS NOT NULL OR action IN ('suppress', 'unsuppress')) ORDER BY id DESC LIMIT 20"""
+SELECT id, job_id, action, actor, letters, detail, sender FROM job_actions
+ WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'

@@ -44,9 +44,22 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         steered = await heard.wait_for("job_action_by_command")
         await senders.resume(ME, actor="T")
         await heard.wait_for("sender_resumed_manually")
-    assert heard.of("sender_paused_manually") == [
-        {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
+        await daemon.database.execute(
+            "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'daily_limit'",
+            what="pause as Google does",
+        )
+        await senders.resume(ME, actor="command, ada")
+        await heard.wait_for("sender_action_by_command")
+        await senders.pause(ME, lasts=None, reason="too short for two reads", actor="command, bob")
+        await senders.resume(ME, actor="command, bob")
+        await heard.wait_for("sender_action_by_command", times=3)
+    assert heard.of("sender_action_by_command") == [
+        {"sender": ME, "action": action, "actor": actor}
+        for action, actor in (("resume", "command, ada"), ("pause", "command, bob"), ("resume", "command, bob"))
     ]
+    assert heard.of("sender_paused_manually")[0] == {
+        "sender": ME, "until": "until it is resumed", "reason": "moving house"
+    }  # fmt: skip
     assert [one["actor"] for one in heard.of("job_action_by_command")] == ["command, ada"]
     del paused, steered
 
