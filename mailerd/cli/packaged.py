@@ -47,9 +47,13 @@ def install_files(
         source, target = packaged(name), folder / name
         if target.exists():
             raise MailerdError(f"{target} is there already and is left as it is; nothing more was copied")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(source, target)
+        except OSError as error:
+            why = error.strerror or error
+            raise MailerdError(f"{target} cannot be written: {why}; it and what follows it were not copied") from error
         print(target)

@@ -23,6 +23,7 @@ TEXTS: Final = {
     "Made where it is not there.": "不存在时创建。",
     "Taken as by every command; not read.": "与各命令一致地接受；不读取。",
     "{target} is there already and is left as it is; nothing more was copied": "{target} 已存在，保持不变；没有再复制其他文件",
+    "{target} cannot be written: {why}; it and what follows it were not copied": "无法写入 {target}：{why}；它及其后的文件没有复制",
     "In any spelling.": "任意大小写写法。",
     "Only letters before this recipient's id.": "只显示此收件人编号之前的邮件。",
     "One JSON object, as the API answers.": "以一个 JSON 对象输出，与 API 的应答相同。",

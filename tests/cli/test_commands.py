@@ -50,6 +50,16 @@ def test_every_command_takes_config() -> None:
     assert without == []
 
 
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = run(monkeypatch, capsys, "install-files", str(tmp_path / "file"))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"mailerd: {tmp_path}/file/")
+    assert "cannot be written: " in err
+
+
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     short = {name: lazy_group.load(name).help.partition("\n\n")[0] for name in lazy_group.COMMANDS}
     assert {name: " ".join(help_.split()) for name, help_ in short.items()} == {
