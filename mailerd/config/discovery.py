@@ -39,9 +39,16 @@ class Found:
     """Whether it was named. One that was found is read only if no other user can have written it."""
     sandbox: bool = False
     """Whether it is the file of the sandbox that runs in this checkout."""
+    instead: str = ""
+    """The variable that is set and keeps the sandbox that runs in this checkout from being used."""
 
     def __str__(self) -> str:
         """As an error mentions it."""
+        if self.path is None and self.instead:
+            return (
+                f"no configuration file was found, and the sandbox that runs here is not used, since {self.instead} is "
+                "set: unset it, or name a file with --config"
+            )
         if self.path is None and (SANDBOX / NAME).exists():
             return (
                 "no configuration file was found, and the sandbox of this folder has ended (`mailerd sandbox --demo` "
@@ -63,13 +70,16 @@ def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYST
         return Found(named, named=True)
     if file_owner.read(here := Path(NAME)) is not None:
         return Found(here)
-    if not any(name.upper().startswith(_NOT_BESIDE_A_SANDBOX) for name in settings) and (sandbox := _sandbox()):
-        return Found(sandbox, sandbox=True)
+    instead = ""
+    if sandbox := _sandbox():
+        instead = next((name for name in settings if name.upper().startswith(_NOT_BESIDE_A_SANDBOX)), "")
+        if not instead:
+            return Found(sandbox, sandbox=True)
     home = settings.get("XDG_CONFIG_HOME") or (f"{settings['HOME']}/.config" if settings.get("HOME") else "")
     for path in (*([Path(home) / "mailerd" / NAME] if home else []), system):
         if file_owner.read(path) is not None:
             return Found(path)
-    return Found(None)
+    return Found(None, instead=instead)
 
 
 def _sandbox() -> Path | None:

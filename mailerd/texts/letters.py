@@ -89,6 +89,7 @@ TEXTS: Final = {
     "knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {shape}": "问号之后只能用 unix_socket、ssl 和 ssl_ca，不能用 {named:text}：{shape:text}",
     "ssl must be true or unverified; leave it out for a connection that is not encrypted": "ssl 必须为 true 或 unverified；如不需要加密连接请省略",
     "charset can only be utf8mb4, and need not be given": "charset 只能是 utf8mb4，且无需填写",
+    "no configuration file was found, and the sandbox that runs here is not used, since {instead} is set: unset it, or name a file with --config": "没有找到配置文件；因为设置了 {instead}，未使用此处运行的沙盒：请取消该变量，或用 --config 指定文件",
     "no configuration file was found, and the sandbox of this folder has ended (`mailerd sandbox --demo` starts it again): the environment and the defaults hold": "没有找到配置文件，此文件夹的沙盒已结束（`mailerd sandbox --demo` 可重新启动）：使用环境变量和默认值",
     "no configuration file was found: the environment and the defaults hold; name one with --config": "没有找到配置文件：使用环境变量和默认值；可用 --config 指定",
     "the sandbox's configuration": "沙盒的配置",

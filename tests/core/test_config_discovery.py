@@ -75,7 +75,9 @@ def test_a_sandbox_is_never_mixed_with_another_database_or_with_google(
     tmp_path: Path, checkout: Path, variable: str
 ) -> None:
     with running(checkout):
-        assert found(tmp_path, None, **{variable: "mysql://u@production/mailerd"}).path is None
+        nothing = found(tmp_path, None, **{variable: "mysql://u@production/mailerd"})
+        assert nothing.path is None
+        assert f"the sandbox that runs here is not used, since {variable} is set" in str(nothing), "it has not ended"
         assert found(tmp_path, MAILERD_LOG__LANGUAGE="zh").sandbox
 
 
