@@ -52,6 +52,7 @@ class ActiveAlert:
 
     since: float
     seen: float
+    """When it was wrong last; it is called resolved later."""
     line: str
     told: float | None = None
     missed: bool = False
@@ -111,7 +112,8 @@ class AlertState:
         has made no progress. Without `stats` it is not known whether what the tables showed is over.
         """
         if database_away >= self.settings.database_away:
-            self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
+            line = f"the database has been {how} for {database_away:.0f} s: nothing is sent"
+            self._see("database", line, now, lasted=database_away)
         if stats is not None:
             self._update_from(stats, now)
         else:
@@ -125,10 +127,11 @@ class AlertState:
         for name, trouble in list(self._firing.items()):
             if now - trouble.seen >= _SETTLED_AFTER:
                 del self._firing[name]
+                lasted = trouble.seen - trouble.since
                 if trouble.told is not None:
-                    self._resolved.append(f"resolved: {name}, after {now - trouble.since:.0f} s")
+                    self._resolved.append(f"resolved: {name}, after {lasted:.0f} s" if lasted else f"resolved: {name}")
                 elif trouble.missed:
-                    self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
+                    self._resolved.append(f"resolved: {trouble.line}; it lasted {lasted:.0f} s")
 
     def _keep_of_tables(self, now: float) -> None:
         for name, trouble in self._firing.items():
@@ -149,10 +152,11 @@ class AlertState:
                 self._see(f"webhook {it.name}", line, now)
         if stats.oldest_unsure >= self.settings.unsure:
             minutes = stats.oldest_unsure / 60
-            self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)
+            line = f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due"
+            self._see("unsure", line, now, lasted=stats.oldest_unsure)
 
     def _stalled(self, loop: str, seconds: float, now: float) -> None:
-        self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now)
+        self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now, lasted=seconds)
 
     def _matters(self, sender: SenderStats, stats: QueueStats) -> bool:
         if sender.pause_cause == MANUAL:
@@ -171,8 +175,8 @@ class AlertState:
         ):
             self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
 
-    def _see(self, name: str, line: str, now: float) -> None:
-        trouble = self._firing.setdefault(name, ActiveAlert(since=now, seen=now, line=line))
+    def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0) -> None:
+        trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line))
         trouble.seen, trouble.line = now, line
 
     def message(self, *, now: float) -> Message | None:

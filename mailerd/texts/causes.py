@@ -158,6 +158,7 @@ TEXTS: Final = {
     "stalled {loop}": "停滞：{loop:text}",
     "{loop} has made no progress for {fields} s": "{loop:text}已 {fields} 秒没有进展",
     "the database has been {how} for {database_away} s: nothing is sent": "数据库{how:text}已 {database_away} 秒：没有邮件发出",
+    "resolved: {name}": "已恢复：{name:text}",
     "resolved: {name}, after {it} s": "已恢复：{name:text}，持续 {it} 秒",
     "resolved: {line}; it lasted {it} s": "已恢复：{line:text}；持续了 {it} 秒",
     "{email} is paused {end} ({pause_cause}): {why}": "{email} 已暂停，{end:text}（{pause_cause:text}）：{why:text}",

@@ -43,7 +43,7 @@ def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_
     state.update(None, database_away=0, now=101)
     over = state.message(now=101)
     assert over is not None
-    assert over.lines == ("resolved: database, after 100 s",)
+    assert over.lines == ("resolved: database, after 60 s",), "as long as it was away, and no longer"
 
 
 def test_what_comes_together_is_told_together_and_not_too_often() -> None:
@@ -91,7 +91,7 @@ def test_a_long_pause_is_over_when_it_ends_and_not_in_its_last_minutes() -> None
     state.update(QueueStats(at=AT), database_away=0, now=616)
     over = state.message(now=616)
     assert over is not None
-    assert over.lines == ("resolved: sender a@x, after 616 s",)
+    assert over.lines == ("resolved: sender a@x, after 540 s",), "until it was seen last"
 
 
 def test_what_the_tables_showed_is_not_called_over_while_nobody_can_read_them() -> None:
@@ -200,7 +200,7 @@ def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
     state.update(None, database_away=0, now=100)
     told = state.message(now=100)
     assert told is not None
-    assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 100 s",)
+    assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 90 s",)
     state.undelivered()
     state.update(None, database_away=0, now=200)
     again = state.message(now=200)
