@@ -96,7 +96,9 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
 
 
 REFUNDED: Final = frozenset({Transition.RELEASED, Transition.SUPPRESSED})
-"""These cost the letter no attempt and its sender nothing of its day."""
+"""These cost the letter no attempt."""
+UNSENT: Final = REFUNDED | {Transition.DEFERRED, Transition.FAILED}
+"""Nothing was sent by these, which is certain: they cost the sender nothing of its day."""
 
 
 class ImpossibleTransitionError(Exception):

@@ -14,7 +14,7 @@ from pymysql.err import OperationalError
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import concurrency
-from mailerd.core.states import REFUNDED, State, Transition, after
+from mailerd.core.states import REFUNDED, UNSENT, State, Transition, after
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
@@ -204,7 +204,7 @@ class RecordWriter:
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))
             for one in outcomes
-            if one.decision.transition in REFUNDED and one.letter.hour
+            if one.decision.transition in UNSENT and one.letter.hour
         )
         recovered = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
         for sender in sorted(recovered):

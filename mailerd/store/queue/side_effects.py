@@ -10,7 +10,7 @@ from typing import Final
 
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record
-from mailerd.core.states import Transition
+from mailerd.core.states import UNSENT, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
@@ -35,14 +35,14 @@ def was_slow(it: Outcome) -> bool:
 
 
 def updates_sender(record: Record) -> bool:
-    """Whether the sender's row changes: with most letters it does not."""
+    """Whether the sender's row or its day changes: with most letters neither does."""
     if isinstance(record, Handover):
         return record.pause is not None or (record.mode, record.project) != (
             record.letter.sender_mode,
             record.letter.sender_project,
         )
     recovered = record.decision.transition is Transition.SENT and record.letter.probing
-    return recovered or was_slow(record) or is_requeued(record) or record.decision.pause is not None
+    return recovered or was_slow(record) or record.decision.transition in UNSENT or record.decision.pause is not None
 
 
 def pause_of(record: Record) -> Pause | None:

@@ -232,6 +232,20 @@ async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(
     assert (await claims(database).claim(1)).letters == ()
 
 
+@pytest.mark.parametrize(
+    "change, debited",
+    [(Transition.DEFERRED, 0), (Transition.FAILED, 0), (Transition.SENT, 1), (Transition.LOST, 1)],
+)
+async def test_the_day_counts_what_was_sent_or_may_have_been(
+    database: Database, change: Transition, debited: int
+) -> None:
+    letter = await one_letter(database)
+    record = Outcome(letter, Decision(change, message_id="m1" if change is Transition.SENT else None))
+    assert await write(database, record) == [TAKEN]
+    assert await write(database, record, repeated=True) == [TAKEN]
+    assert await query(database, "SELECT letters FROM sender_hours") == [(debited,)]
+
+
 async def test_a_shorter_pause_does_not_cut_a_longer_one(database: Database) -> None:
     await post(database, recipients=2)
     letters = (await claims(database).claim(2)).letters
