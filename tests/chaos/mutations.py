@@ -178,8 +178,8 @@ MUTATIONS: Final = (
     Mutation(
         "a sandbox's configuration is taken beside another database",
         "mailerd/config/discovery.py",
-        "if not any(name.upper().startswith(_NOT_BESIDE_A_SANDBOX) for name in settings) and (sandbox := _sandbox()):",
-        "if sandbox := _sandbox():",
+        "        if not instead:\n",
+        "        if True:\n",
         "tests/core/test_config_discovery.py::test_a_sandbox_is_never_mixed_with_another_database_or_with_google",
     ),
     Mutation(
