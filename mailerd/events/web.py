@@ -16,7 +16,7 @@ class WebEvents(EventEmitter):
     @event(
         "info",
         en="console: {actor} has changed {what}: {change}",
-        zh="{actor} 已更改 {what}：{change}",
+        zh="{actor} 已更改 {what}：{change:label}",
     )
     def console_changed(self, *, actor: str, what: str, change: str) -> None: ...
 

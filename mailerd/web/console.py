@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.texts import in_chinese
 from mailerd.web import (
     guards,
     inbox_page,
@@ -128,7 +129,8 @@ class Console:
         intake = self._services.intake
         if intake.is_logged(request):
             self._services.events.console_refused(reason=reason, address=intake.address(request))
-        return web.Response(text=text + "\n", status=status, headers=guards.HEADERS)
+        said = in_chinese(text) if _language(request) == "zh" else text
+        return web.Response(text=said + "\n", status=status, headers=guards.HEADERS)
 
     def _signed_in(self, page: Page) -> Handler:
         """Let in who has a session; everybody else is led to the login."""

@@ -5,6 +5,8 @@ import re
 import string
 from pathlib import Path
 
+import pytest
+
 from mailerd.core.fates import Fate
 from mailerd.core.labels import LABELS
 from mailerd.core.notices import Kind
@@ -14,7 +16,9 @@ from mailerd.core.stats import WEBHOOK_STANDINGS
 from mailerd.core.suppression import Channel, Reason
 from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store.senders import LIMITS
+from mailerd.texts import in_chinese
 from mailerd.web.words import CHINESE
+from tests.web.conftest import ConsoleSite
 
 FOLDER = Path(__file__).parents[2] / "mailerd" / "web"
 IN_PAGES = re.compile(r"""\bt\(\s*"((?:[^"\\]|\\.)*)\"""")
@@ -59,3 +63,16 @@ def test_every_status_action_cause_and_limit_has_a_name() -> None:
         *Fate,
     }
     assert {str(each) for each in needed} - LABELS.keys() == set()
+
+
+@pytest.mark.parametrize(
+    "headers, said",
+    [({"Host": "evil.example"}, "此主机名不属于控制台"), ({"Sec-Fetch-Site": "cross-site"}, "此请求不是来自控制台")],
+)
+async def test_a_refusal_is_chinese_for_a_chinese_browser(
+    site: ConsoleSite, headers: dict[str, str], said: str
+) -> None:
+    async with site.visitor().post("/logout", headers={**headers, "Accept-Language": "zh-CN"}) as answer:
+        assert said in await answer.text()
+    told = site.heard.of("console_refused")[-1]["reason"]
+    assert not re.search("[a-z]", in_chinese(told)), "the log says it in Chinese too"
