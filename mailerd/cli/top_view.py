@@ -75,6 +75,8 @@ class Snapshot:
     """When the open jobs are done, by job."""
     hour: tuple[int, ...] = ()
     """Letters sent in each of the last 60 minutes, the newest last."""
+    complaint: LetterFailure | None = None
+    """What Google said last that was no success."""
 
 
 async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot:
@@ -100,6 +102,7 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
         troubles=_grouped(await stories.last_failures(limit=_TROUBLES)),
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),
+        complaint=await stories.last_complaint(),
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
@@ -261,9 +264,8 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
 
 def _google(snapshot: Snapshot, *, age: float) -> Text:
     """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
-    if not snapshot.troubles:
+    if (last := snapshot.complaint) is None:
         return Text(tr("no complaint within a day"), "green")
-    last = snapshot.troubles[0]
     age += max(0.0, (snapshot.stats.at - last.at).total_seconds())
     style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
     return Text(tr(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}"), style)

@@ -142,6 +142,28 @@ async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> 
     )
 
 
+@pytest.mark.parametrize(
+    "event, error",
+    [
+        ("found", "settled by hand: sent, by command, root"),
+        ("suppressed", "the address is suppressed: hard_bounce"),
+        ("failed", "the letter cannot be made: text, line 1: division by zero"),
+    ],
+)
+async def test_what_google_had_no_part_in_is_no_complaint_of_google(tables: Database, event: str, error: str) -> None:
+    await post(tables, recipients=1)
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), %s, 1, 'd', '', %s FROM job_recipients",
+        event,
+        error,
+    )
+    text = shown(await read_snapshot(tables, TERMS))
+    assert "no complaint within a day" in text
+    assert error in text, "it went wrong lately all the same"
+
+
 async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Database) -> None:
     await post(tables, recipients=3)
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
