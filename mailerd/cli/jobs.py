@@ -211,4 +211,5 @@ async def _queue(known: Settings, database: Database, found: Sequence[RecipientH
         before={story.id: await stories.queued_before(story) for story in waiting},
         outlooks=outlooks,
         daemons=await stories.daemons(),
+        suppressed=await stories.suppressed(waiting),
     )

@@ -76,6 +76,8 @@ class Queue:
     """Letters of the same job that are claimed before each."""
     outlooks: Mapping[str, ForecastInputs] = field(default_factory=dict)
     daemons: Sequence[DaemonInfo] = ()
+    suppressed: Mapping[int, str] = field(default_factory=dict)
+    """Why letters will be cancelled when their turn comes, by recipient."""
 
 
 def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
@@ -194,6 +196,8 @@ def _unsure(story: RecipientHistory) -> list[str]:
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
+    if reason := queue.suppressed.get(story.id):
+        when = tr(f"it is cancelled when its turn comes, and not sent: {reason}.")
     told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
     now = (
         tr(f"Now: waiting: {why}. The last attempt said: {story.error}.")

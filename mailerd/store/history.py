@@ -1,15 +1,17 @@
 """Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.core.suppression import SUPPRESSED, canonical
+from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
+from mailerd.store.secrets import Secrets
 
 MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
@@ -26,6 +28,11 @@ _COUNT_BEFORE: Final = """
 SELECT COUNT(*) FROM (
   SELECT 1 FROM job_recipients FORCE INDEX (claim)
    WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s)) LIMIT %s) ahead"""
+_WHY_SUPPRESSED: Final = f"""
+SELECT s.reason FROM jobs j JOIN suppressions s FORCE INDEX (PRIMARY)
+    ON s.digest = %s AND s.list_id IN ({EVERYTHING}, COALESCE(j.list_id, {EVERYTHING}))
+ WHERE j.id = %s AND (j.override_suppression = 0 OR s.reason = '{Reason.HARD_BOUNCE.value}')
+ ORDER BY s.reason <> '{Reason.HARD_BOUNCE.value}', s.reason LIMIT 1"""
 MAX_BEFORE: Final = 100_000
 """The most letters that are counted before one that waits."""
 FIRST: Final = 10
@@ -170,6 +177,20 @@ class HistoryReader:
         values = (story.job_id, due, due, story.id, MAX_BEFORE)
         ((number,),) = await self.database.read_rows(_COUNT_BEFORE, values, what=what, bound=self.timeout)
         return int(number)
+
+    async def suppressed(self, waiting: Sequence[RecipientHistory]) -> dict[int, str]:
+        """Why letters that wait will be cancelled and not sent; the others are not in it."""
+        if not waiting:
+            return {}
+        key = (await Secrets(self.database, timeout=self.timeout).keys()).address
+        found = {}
+        for story in waiting:
+            values = (digest_of(story.to_email, key), story.job_id)
+            for (reason,) in await self.database.read_rows(
+                _WHY_SUPPRESSED, values, what="look for a suppression", bound=self.timeout
+            ):
+                found[story.id] = why_suppressed(reason)
+        return found
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job, and the letters to suppressed addresses."""

@@ -41,7 +41,7 @@ class SecretKeys:
 class Secrets:
     """Reads and makes the keys; `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
+    def __init__(self, database: Database, *, timeout: float | None) -> None:
         self._database = database
         self._timeout = timeout
 

@@ -107,6 +107,7 @@ TEXTS: Final = {
     "the pace of {sender} allows no letter before {sender_turn}": "按 {sender} 的速率限制，{sender_turn:time} 之前不能发送",
     "the next letters of this sender go in {it}.": "此发件邮箱的下一批邮件在 {it:span}后发送。",
     "it was not claimed yet, and it is the first in line": "尚未被认领，排在第一位",
+    "it is cancelled when its turn comes, and not sent: {reason}.": "轮到它时会被取消，不会发送：{reason:text}。",
     "it is claimed by the next daemon that looks.": "由下一个查找邮件的守护进程认领。",
     "nothing, until the job is resumed.": "没有动作，直到任务被恢复。",
     "it goes when that is done. Until then one letter is tried each minute.": "处理完成后发送。在此之前每分钟尝试一封邮件。",

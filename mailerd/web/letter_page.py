@@ -54,11 +54,12 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
     story = await find_letter(it)
     services = it.services
-    before, inputs = {}, {}
+    before, inputs, suppressed = {}, {}, {}
     if story.status is State.WAITING:
         before = {story.id: await services.history.queued_before(story)}
         inputs = await services.forecasts.read_all([story.job_id])
-    queue = describe.Queue(before, inputs, await services.history.daemons())
+        suppressed = await services.history.suppressed([story])
+    queue = describe.Queue(before, inputs, await services.history.daemons(), suppressed)
     lines = describe.of_letter(story, queue)
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_letter(story.id)
     return it.page(

@@ -174,6 +174,19 @@ async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -
     assert "go first" not in said
 
 
+async def test_a_letter_to_an_address_that_is_suppressed_is_promised_no_time(shop: Shop) -> None:
+    await post(shop.database)
+    [(letter, to)] = await query(shop.database, "SELECT id, to_email FROM job_recipients ORDER BY id LIMIT 1")
+    await shop.say("suppress", "add", to)
+    said = await shop.say("explain", str(letter))
+    assert "it is cancelled when its turn comes, and not sent: the address is suppressed: manual" in said
+    assert "it is claimed by the next daemon" not in said
+    await query(shop.database, "UPDATE jobs SET override_suppression = 1")
+    assert "it is claimed by the next daemon" in await shop.say("explain", str(letter)), "its job goes also to these"
+    await query(shop.database, "UPDATE suppressions SET reason = 'hard_bounce'")
+    assert "it is cancelled when its turn comes" in await shop.say("explain", str(letter)), "nothing overrides a bounce"
+
+
 @pytest.mark.parametrize(
     "held",
     [
