@@ -76,7 +76,7 @@ class Snapshot:
     hour: tuple[int, ...] = ()
     """Letters sent in each of the last 60 minutes, the newest last."""
     complaint: LetterFailure | None = None
-    """What Google said last that was no success."""
+    """What Google said last that was no success, of the last failures."""
 
 
 async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot:
@@ -99,10 +99,10 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
-        troubles=_grouped(await stories.last_failures(limit=_TROUBLES)),
+        troubles=_grouped(failures := await stories.last_failures(limit=_TROUBLES)),
+        complaint=next((it for it in failures if _is_googles(it)), None),
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),
-        complaint=await stories.last_complaint(),
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
@@ -260,6 +260,12 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
         waiting = counted(sum(it.undelivered for it in webhooks), "event")
         said += tr(f"; {waiting} waiting, the oldest for {oldest} ({behind.name})")
     return Text(said, "yellow" if bad else "green")
+
+
+def _is_googles(it: LetterFailure) -> bool:
+    """Not what a person has settled, nor an address that is suppressed, nor a letter that cannot be made."""
+    ours = it.error.startswith(("the letter cannot be made", "nothing can be rendered"))
+    return it.what in {"deferred", "released", "failed", "lost", "undone"} and not ours
 
 
 def _google(snapshot: Snapshot, *, age: float) -> Text:

@@ -54,12 +54,6 @@ _COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id 
 _READ_LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
-# Not what a person has settled, nor an address that is suppressed, nor a letter that cannot be made of its template.
-_READ_LAST_COMPLAINT: Final = """
-SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
- WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.event IN ('deferred', 'released', 'failed', 'lost', 'undone')
-   AND a.error NOT LIKE 'the letter cannot be made%%' AND a.error NOT LIKE 'nothing can be rendered%%'
- ORDER BY a.at DESC LIMIT %s"""
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()) FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL %s SECOND ORDER BY heartbeat_at DESC LIMIT %s"""
@@ -212,15 +206,6 @@ class HistoryReader:
             _READ_LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
         )
         return [LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows]
-
-    async def last_complaint(self) -> LetterFailure | None:
-        """What Google said last that was no success; None: nothing within a day."""
-        rows = await self.database.read_rows(
-            _READ_LAST_COMPLAINT, (1,), what="read the last complaint", bound=self.timeout
-        )
-        return next(
-            (LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows), None
-        )
 
     async def last_heartbeat(self) -> int | None:
         """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""

@@ -78,7 +78,6 @@ TEXTS: Final = {
     "read failures": "读取失败记录",
     "count by proof": "按证据统计",
     "read the last failures": "读取最近的失败",
-    "read the last complaint": "读取最近一次限流或拒绝",
     "read the last beat": "读取最近的心跳",
     "read the daemons": "读取守护进程",
     "the idempotency key was used for job {job_id}": "此幂等键已用于任务 {job_id}",
