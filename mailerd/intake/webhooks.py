@@ -76,12 +76,13 @@ class WebhookEndpoints:
 
     def handlers(self) -> dict[str, Handler]:
         """The handlers by the ids of their operations."""
-        return {
+        handlers: dict[str, Handler] = {
             "listWebhooks": self.index, "createWebhook": self.add, "getWebhook": self.show,
             "changeWebhook": self.change, "deleteWebhook": self.remove, "listWebhookDeliveries": self.deliveries,
             "rotateWebhookSecret": self.rotate,
             "testWebhook": self.test, "replayWebhook": self.replay,
         }  # fmt: skip
+        return {id_: _or_404(handler) for id_, handler in handlers.items()}
 
     async def index(self, request: web.Request) -> web.Response:
         """Every endpoint."""
@@ -117,8 +118,8 @@ class WebhookEndpoints:
             given["state"] = EndpointState(body.state)
         try:
             return json_response(WebhookOut.of(await self._webhooks.change(it.id, given)))
-        except UnknownWebhookError as error:
-            raise not_found(str(error)) from None
+        except UnknownWebhookError:
+            raise
         except WebhookError as error:
             raise ApiError(409, "conflict", f"{error}; nothing was changed") from None
 
@@ -127,10 +128,7 @@ class WebhookEndpoints:
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
         refuse_parameters(request)
         it = await self._of(request, key)
-        try:
-            await self._webhooks.remove(it.id)
-        except UnknownWebhookError as error:
-            raise not_found(str(error)) from None
+        await self._webhooks.remove(it.id)
         return json_response(RemovedWebhookOut(removed=True))
 
     async def deliveries(self, request: web.Request) -> web.Response:
@@ -188,13 +186,21 @@ class WebhookEndpoints:
 
     async def _of(self, request: web.Request, key: ApiKey) -> WebhookEndpoint:
         """The endpoint of a path, for a key that may see it."""
-        id_, missing = request.match_info["id"], not_found("there is no webhook with this id")
-        if not ULID.fullmatch(id_):  # a name finds it too, but not here
-            raise missing
+        if not ULID.fullmatch(request.match_info["id"]):  # a name finds it too, but not here
+            raise UnknownWebhookError
+        return await self._webhooks.find(request.match_info["id"], senders=key.senders)
+
+
+def _or_404(handler: Handler) -> Handler:
+    """Answer 404 where there is no such endpoint, or where it was removed while the request was carried out."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            return await self._webhooks.find(id_, senders=key.senders)
+            return await handler(request)
         except UnknownWebhookError:
-            raise missing from None
+            raise not_found("there is no webhook with this id") from None
+
+    return handle
 
 
 def _senders(key: ApiKey, given: Collection[str] | None) -> list[str] | None:

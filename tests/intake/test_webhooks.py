@@ -12,6 +12,7 @@ from mailerd.core.event_types import EventType
 from mailerd.intake import webhook_models as models
 from mailerd.store.api_keys import Permission
 from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 from tests.intake.site import Build, Site
 from tests.webhooks.receiver import Receiver, receiving
 
@@ -157,6 +158,26 @@ async def test_a_key_tests_one_at_a_time(open_site: Site) -> None:
         status, answer = await first
         assert (status, answer["delivered"], answer["error"]) == (200, False, "no answer within 3 s")
         release.set()
+
+
+@pytest.mark.parametrize(
+    "method, path, body",
+    [("POST", "/test", None), ("POST", "/rotate", {"overlap": 60}), ("PATCH", "", {"name": "b"}), ("DELETE", "", None)],
+)
+async def test_one_that_is_removed_while_it_is_asked_is_not_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: object
+) -> None:
+    _, made = await ask(site, "POST", "", {"name": "a", "url": "https://example.com/"})
+    find = Webhooks.find
+
+    async def found_and_removed(it: Webhooks, *given: Any, **options: Any) -> WebhookEndpoint:
+        found = await find(it, *given, **options)
+        await it.remove(found.id)
+        return found
+
+    monkeypatch.setattr(Webhooks, "find", found_and_removed)
+    status, answer = await ask(site, method, f"/{made['id']}{path}", body)
+    assert (status, answer["error"]["code"]) == (404, "not_found")
 
 
 async def test_a_key_without_the_permission_is_refused_everywhere(site: Site) -> None:
