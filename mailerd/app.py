@@ -46,6 +46,7 @@ from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.store.secrets import Secrets
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies
@@ -187,6 +188,7 @@ class Daemon:
                 await self.intake.listens.wait()  # a daemon that cannot have its port leaves no trace in the database
                 await self.database.open()
                 await migrate(self.database, events=self.store_events)
+                await Secrets(self.database, timeout=self.database.probe_timeout).keys()
                 await self.daemons.heartbeat()
                 return
             except DatabaseAwayError:

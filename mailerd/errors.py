@@ -45,3 +45,16 @@ class DatabaseAwayError(DatabaseError):
     explained = True
     cut = False
     """The connection that was used has ended in the midst of it, and not because we cut it off."""
+
+
+class LostKeysError(DatabaseError):
+    """The table `secrets` was emptied, or not restored: without its key no suppression binds."""
+
+    explained = True
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, phase=what, cause=LookupError(), errno=0, retry=False, in_doubt=False)
+        self.args = (
+            "the table secrets lacks the keys with which the suppressions were stored, and nothing is sent without "
+            "them, since it may go to people who have opted out: restore that table (docs/backup.md)",
+        )

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
 from mailerd.core.texts import accepted_language
-from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, raw_path
 from mailerd.intake.client_address import ClientAddress
@@ -39,6 +39,8 @@ def from_database_error(error: DatabaseError) -> ApiError | None:
         )
     if said := error_codes.no_writes(error.errno):
         return away(f"the database {said}; nothing was stored, try again")
+    if isinstance(error, LostKeysError):
+        return away(str(error))
     if isinstance(error, DatabaseAwayError):
         return away("the database is away; nothing was stored, try again")
     if error.retry:

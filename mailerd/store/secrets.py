@@ -7,6 +7,7 @@ from typing import Final
 
 from mailerd.core.returned import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
+from mailerd.errors import LostKeysError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
@@ -15,7 +16,9 @@ _TOKEN: Final = "token:"  # noqa: S105 - a name
 MAX_TOKEN_KEYS: Final = 255
 """Token keys that a token can name: it has one byte for it."""
 
+_WHAT: Final = "read the keys of unsubscribe links"
 _READ: Final = "SELECT name, value FROM secrets"
+_ANY_SUPPRESSION: Final = "SELECT 1 FROM suppressions LIMIT 1"
 # A process that comes second gets what the first has made.
 _MAKE: Final = (
     "INSERT INTO secrets (name, value, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
@@ -46,21 +49,34 @@ class Secrets:
         self._timeout = timeout
 
     async def keys(self) -> SecretKeys:
-        """The keys; the first daemon makes them."""
-        what = "read the keys of unsubscribe links"
-        found = await self._database.request(_read, what=what, bound=self._timeout, read_only=True)
-        if missing := _missing(found):
+        """The keys; the first daemon makes them.
+
+        Raises:
+            LostKeysError: there were such keys, and they are gone.
+            DatabaseError: they cannot be read, or made.
+        """
+        found = await self._database.request(_read, what=_WHAT, bound=self._timeout, read_only=True)
+        if _missing(found):
 
             async def make(cursor: Cursor) -> dict[str, bytes]:
-                for name in missing:
+                for name in await _never_made(cursor):
                     await cursor.execute(_MAKE, (name, secrets.token_bytes(SECRET_BYTES)))
                 return await _read(cursor)
 
-            found = await self._database.request(make, what=what, bound=self._timeout)
+            found = await self._database.request(make, what=_WHAT, bound=self._timeout)
         return SecretKeys(
             address=found[_ADDRESS],
             tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
         )
+
+    async def examine(self) -> None:
+        """Make sure that no key is gone, and make none.
+
+        Raises:
+            LostKeysError: one is.
+            DatabaseError: they cannot be read.
+        """
+        await self._database.request(_never_made, what=_WHAT, bound=self._timeout, read_only=True)
 
     async def rotate(self) -> int:
         """Make a new key for links to come; its id. Links that were signed before go on working.
@@ -114,6 +130,19 @@ class AddressDigests:
 async def _read(cursor: Cursor) -> dict[str, bytes]:
     await cursor.execute(_READ)
     return dict(await cursor.fetchall())
+
+
+async def _never_made(cursor: Cursor) -> list[str]:
+    """The names of the keys that are yet to be made. Raises LostKeysError when they were made and are gone.
+
+    The suppressions are read first: a process that has stored one had the keys, which are read after it.
+    """
+    await cursor.execute(_ANY_SUPPRESSION)
+    used = bool(await cursor.fetchall())
+    found = await _read(cursor)
+    if (missing := _missing(found)) and (used or found):
+        raise LostKeysError(_WHAT)
+    return missing
 
 
 def _missing(found: Mapping[str, bytes]) -> list[str]:

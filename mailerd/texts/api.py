@@ -65,6 +65,7 @@ TEXTS: Final = {
     "event streams": "事件流",
     "the template or the variables are larger than the database takes (max_allowed_packet)": "模板或变量超过数据库允许的大小（max_allowed_packet）",
     "the database's schema is not the one that this mailerd needs: run `mailerd migrate`": "数据库结构与此 mailerd 不符：请运行 `mailerd migrate`",
+    "the table secrets lacks the keys with which the suppressions were stored, and nothing is sent without them, since it may go to people who have opted out: restore that table (docs/backup.md)": "secrets 表缺少存储退订所用的密钥；没有它们不发送任何邮件，否则可能发给已退订的人：请恢复该表（docs/backup.zh-CN.md）",
     "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm": "数据库在 COMMIT 期间断开：操作可能已完成；请查询，或重试（重试无害）",
     "the database {said}; nothing was stored, try again": "数据库{said:text}；未保存任何内容，请重试",
     "the database is away; nothing was stored, try again": "数据库不可用；未保存任何内容，请重试",

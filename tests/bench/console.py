@@ -146,6 +146,8 @@ def _around() -> tuple[str, ...]:
         "INSERT INTO tally_hours (hour, sender_email, sent, failed) SELECT DATE_FORMAT("
         f"{_NOW} - INTERVAL 25 + seq DIV {SENDERS} HOUR, '%Y-%m-%d %H:00:00'), {_MAILBOX}, 50, 1"
         f" FROM seq_0_to_{60 * 24 * SENDERS - 1}",
+        "INSERT IGNORE INTO secrets (name, value, created_at)"
+        f" VALUES ('address', REPEAT('a', 32), {_NOW}), ('token:1', REPEAT('t', 32), {_NOW})",
         "INSERT INTO suppressions (digest, list_id, reason, source, address, created_at)"
         f" SELECT UNHEX(MD5(seq)), 0, 'manual', 'api', CONCAT('r', seq, '@example.org'), {_NOW} FROM seq_0_to_99999",
         "ANALYZE TABLE jobs, job_recipients, attempts, notices, events, webhook_deliveries, tallies, tally_hours",

@@ -120,3 +120,11 @@ def test_a_dotenv_that_is_used_is_named_and_one_that_others_can_write_to_fails(
     code, out = run(monkeypatch, capsys, "--config", str(nothing_there))
     assert (code, out.split()[0]) == (1, "FAIL")
     assert f"{dotenv} is not used: others can write to it (mode 0666)" in out
+
+
+async def test_keys_of_the_suppressions_that_are_gone_are_a_fail(shop: Shop) -> None:
+    await shop.say("suppress", "add", "ada@example.com")
+    assert "database: secrets" not in await shop.say("check")
+    await query(shop.database, "DELETE FROM secrets")
+    assert "FAIL  database: secrets     the keys of the suppressions are gone" in await shop.say("check", code=1)
+    assert "mailerd cannot run: the table secrets lacks the keys" in await shop.say("run", code=1)

@@ -274,3 +274,12 @@ async def test_a_template_may_use_the_link_and_a_dry_run_shows_one_that_does_not
     assert found["samples"][0]["text"] == f"https://mail.example.com/u/{DEAD_TOKEN}"
     _, found = await site.post(job(ADA, template=template, dry_run=True))
     assert found["samples"][0]["text"] == ""
+
+
+async def test_without_the_keys_of_the_suppressions_no_job_is_taken(site: Site) -> None:
+    await suppress(site, ADA)
+    await query(site.database, "DELETE FROM secrets")
+    status, answer = await site.post(job(ADA))
+    assert (status, answer["error"]["code"]) == (503, "database_away")
+    assert "restore that table" in answer["error"]["message"]
+    assert await query(site.database, "SELECT COUNT(*) FROM secrets") == [(0,)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.errors import LostKeysError
 from mailerd.store import mailing_lists
 from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
@@ -41,6 +42,22 @@ async def test_the_keys_are_made_once_by_however_many_daemons(database: Database
     made = await asyncio.gather(*[Secrets(database, timeout=TIMEOUT).keys() for _ in range(5)])
     assert len({keys.address for keys in made}) == 1
     assert len({keys.tokens[1] for keys in made}) == 1
+
+
+@pytest.mark.parametrize("gone", ["", "WHERE name = 'address'", "WHERE name LIKE 'token:%%'"])
+async def test_keys_that_are_gone_are_not_made_anew(suppressions: Suppressions, database: Database, gone: str) -> None:
+    """With another key no suppression would bind, and nobody would notice."""
+    secrets = Secrets(database, timeout=TIMEOUT)
+    await suppressions.add([new(suppressions, ADA)])
+    await secrets.examine()
+    await query(database, f"DELETE FROM secrets {gone}")
+    for ask in (secrets.keys, secrets.examine):
+        with pytest.raises(LostKeysError, match="restore that table"):
+            await ask()
+    await query(database, "DELETE FROM suppressions")
+    await query(database, "DELETE FROM secrets")
+    await secrets.examine()
+    assert (await secrets.keys()).newest == 1, "a database in which nobody has opted out"
 
 
 async def test_a_rotated_key_stands_beside_the_old_one(database: Database) -> None:

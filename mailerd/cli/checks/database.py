@@ -10,13 +10,14 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.quantities import counted
-from mailerd.errors import ConfigurationError, DatabaseError
+from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError
 from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import NoWriterError
 from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import ServerInfo
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -72,6 +73,7 @@ async def examine(
         applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
         if applied == needed:
+            found += await _lost_keys(database)
             found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
             found += inboxes.read_states(
                 await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
@@ -83,6 +85,15 @@ async def examine(
     finally:
         await database.close()
     return found, senders
+
+
+async def _lost_keys(database: Database) -> list[CheckResult]:
+    try:
+        await Secrets(database, timeout=ANSWER_TIMEOUT).examine()
+    except LostKeysError:
+        what = "the keys of the suppressions are gone, and no daemon starts without them"
+        return [fail("database: secrets", what, remedy="restore the table secrets, as docs/backup.md says")]
+    return []
 
 
 def running(silent: float | None, waiting: int) -> CheckResult:
