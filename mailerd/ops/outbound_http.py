@@ -219,6 +219,8 @@ async def _answer(response: aiohttp.ClientResponse) -> HttpAnswer:
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):  # its own text has the whole URL, and a query may be a secret
+        return f"{type(error).__name__}: {error.status}, {' '.join(error.message.split())}"[:MAX_REASON]
     inner = getattr(error, "os_error", error)
     words = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return f"{type(error).__name__}: {words}"[:MAX_REASON]

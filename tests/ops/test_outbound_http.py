@@ -217,8 +217,10 @@ async def test_an_answer_is_read_to_its_bound_only(listener: Listener) -> None:
 )
 async def test_what_breaks_off_in_its_head_or_is_no_http_is_no_answer(listener: Listener, answer: bytes) -> None:
     listener.answer = answer
-    with pytest.raises(OutboundError):
-        await OutboundHttp(OURS).post(f"http://127.0.0.1:{listener.port}/", b"{}", {}, within=30)
+    with pytest.raises(OutboundError) as raised:
+        await OutboundHttp(OURS).post(f"http://127.0.0.1:{listener.port}/?token=hush", b"{}", {}, within=30)
+    assert "hush" not in str(raised.value), "logs and alerts say it"
+    assert "\n" not in str(raised.value)
 
 
 ENDLESS = {
