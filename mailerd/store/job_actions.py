@@ -3,9 +3,10 @@
 A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from mailerd.clock import new_id
@@ -14,6 +15,7 @@ from mailerd.core.states import JobChange, JobStatus, State, Transition, after, 
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import without_limit
 from mailerd.store.db.times import micros, utc
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.complete_jobs import COUNTS, write_finished
@@ -170,7 +172,8 @@ class JobActions:
             return done
 
         bound = self._timeout + letters / LETTERS_PER_SECOND
-        return await self._database.request(work, what=f"{change} a job", bound=bound)
+        act = partial(_unlimited, work) if letters > LETTERS_PER_SECOND else work
+        return await self._database.request(act, what=f"{change} a job", bound=bound)
 
     async def _do(
         self,
@@ -212,6 +215,16 @@ class JobActions:
             bound=within or self._timeout,
         )
         return [_action(row) for row in rows]
+
+
+async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:
+    """Do it without the limit of one statement: one changes all letters, and the caller's bound ends it."""
+    limit = await without_limit(cursor)
+    try:
+        return await work(cursor)
+    finally:
+        if not cursor.connection.closed:
+            await cursor.execute(limit)
 
 
 def _action(row: tuple[Any, ...]) -> RecordedAction:
