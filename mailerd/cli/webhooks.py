@@ -91,7 +91,7 @@ def show(
     async def work(database: Database) -> tuple[WebhookEndpoint, list[WebhookDelivery]]:
         timeout = known.database.connect_timeout
         it = await Webhooks(database, timeout=timeout).find(which)
-        return it, await WebhookDeliveries(database, timeout=timeout).page(it.id, status=status, limit=limit)
+        return it, await WebhookDeliveries(database, timeout=timeout).page(it, status=status, limit=limit)
 
     it, deliveries = with_database(known, work)
     if as_json:

@@ -138,7 +138,7 @@ class WebhookEndpoints:
             status, most = given.choice("status", DeliveryStatus), given.limit(default=100, most=MAX_PAGE)
             before = given.cursor(shape=_CURSOR)
         it = await self._of(request, key)
-        page = await self._deliveries.page(it.id, before=int(before) if before else None, status=status, limit=most)
+        page = await self._deliveries.page(it, before=int(before) if before else None, status=status, limit=most)
         following = str(page[-1].position) if len(page) == most else None
         return json_response(DeliveriesOut(deliveries=[DeliveryOut.of(each) for each in page], next_cursor=following))
 

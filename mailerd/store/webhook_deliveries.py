@@ -1,11 +1,11 @@
 """What became of the deliveries of webhooks, and delivering events once more."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.event_types import EventType
-from mailerd.core.webhook_retries import DeliveryStatus
+from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
@@ -60,6 +60,7 @@ class WebhookDelivery:
     created_at: datetime
     tried_at: datetime | None
     due_at: datetime | None
+    """When it is tried again; None while it is not: it has ended, or its endpoint is paused or gone."""
 
 
 class WebhookDeliveries:
@@ -70,13 +71,14 @@ class WebhookDeliveries:
         self._timeout = timeout
 
     async def page(
-        self, id_: str, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
+        self, it: WebhookEndpoint, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
         rows = await self._database.request_rows(
-            *deliveries_statement(id_, before, status, limit), what="list deliveries", bound=self._timeout
+            *deliveries_statement(it.id, before, status, limit), what="list deliveries", bound=self._timeout
         )
-        return [_delivery(row) for row in rows]
+        found = [_delivery(row) for row in rows]
+        return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
 
     async def replay(self, it: WebhookEndpoint, *, since: datetime, only_failed: bool = False) -> int:
         """Deliver the events since then once more, with their old ids; how many.

@@ -135,7 +135,7 @@ async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "")
     query = it.http.query
     status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
     page = await WebhookDeliveries(it.services.database, timeout=TIMEOUT).page(
-        found.id, before=it.number("before"), status=status, limit=MAX_LISTED + 1
+        found, before=it.number("before"), status=status, limit=MAX_LISTED + 1
     )
     return it.page(
         "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
