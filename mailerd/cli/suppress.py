@@ -31,8 +31,12 @@ from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
+_SORTED_AT_ONCE: Final = 50_000
+"""Rows of a file that are brought into the order of the table first: a server stores them in half the time then."""
 _MAX_SHOWN: Final = 20
 """Bad lines of a file that are named one by one."""
+_EXPORTED: Final = ("email", "list", "reason", "source")
+"""The first columns of what `export` and the API write."""
 
 app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
 
@@ -140,18 +144,16 @@ def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="CSV with a column `email`, or one address a line.")],
-    mailing_list: Annotated[
-        str | None,
-        typer.Option(
-            "--list", help="The list of all lines; without it, a column `list` names it, or it is every letter."
-        ),
-    ] = None,
-    reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.IMPORTED,
+    mailing_list: ListOption = None,
+    reason: Annotated[Reason | None, typer.Option(help="Why, where no export of mailerd's says it.")] = None,
     *,
     new_list: NewListOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing."""
+    """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing.
+
+    What `export` wrote keeps its lists and reasons.
+    """
     added = total = 0
     bad: list[str] = []
     targets: dict[str | None, tuple[int, CommandLog]] = {}
@@ -160,16 +162,12 @@ def import_file(
         nonlocal added, total
         for name in _lists_of(file) if mailing_list is None else {mailing_list}:  # all of them before a line is stored
             targets[name] = await _list_id(suppressions, name, make=new_list), _log("suppress", name)
-        actor = getpass.getuser()
-        for lines in batched(_addresses(file, bad), _ROWS_AT_ONCE):
-            total += len(lines)
-            for its_list, group in groupby(sorted(lines, key=_list_of), key=_list_of):
+        for rows in batched(_rows(file, bad), _SORTED_AT_ONCE):
+            total += len(rows)
+            for its_list, group in groupby(sorted(rows, key=_list_of), key=_list_of):
                 list_id, log = targets[mailing_list or its_list or None]
-                new = [
-                    NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
-                    for it, _ in group
-                ]
-                added += len((await suppressions.add(new, log=log)).fresh)
+                those = [(address, reason or why) for address, _, why in group]
+                added += await _store(suppressions, those, list_id=list_id, log=log)
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:
@@ -244,17 +242,26 @@ async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool =
     raise MailerdError(f"there is no list {name!r}: {said}")
 
 
-def _addresses(file: Path, bad: list[str]) -> Iterator[tuple[str, str]]:
-    """The good addresses of a file, each with the list of its line, with a bar; what is none is noted in `bad`."""
+async def _store(suppressions: Suppressions, rows: list[tuple[str, Reason]], *, list_id: int, log: CommandLog) -> int:
+    """Suppress addresses for one list; how many are new."""
+    actor, added = getpass.getuser(), 0
+    new = [NewSuppression(suppressions.digest(it), list_id, why, Channel.IMPORT, it, actor=actor) for it, why in rows]
+    for part in batched(sorted(new, key=lambda it: it.digest), _ROWS_AT_ONCE):
+        added += len((await suppressions.add(part, log=log)).fresh)
+    return added
+
+
+def _rows(file: Path, bad: list[str]) -> Iterator[tuple[str, str, Reason]]:
+    """The good addresses of a file, each with its list and reason, with a bar; what is none is noted in `bad`."""
     with (
         Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as progress,
         _opened(file) as text,
     ):
         task, addresses = progress.add_task(file.name, total=file.stat().st_size), Addresses()
-        for number, given, its_list in _columns(text):
+        for number, (given, its_list, why) in _cells(text):
             progress.update(task, advance=len(given) + 1)
-            try:
-                yield addresses.check(as_it_was(given)), its_list  # `export` and the API's CSV have apostrophes
+            try:  # `export` and the API's CSV have apostrophes
+                yield addresses.check(as_it_was(given)), its_list, Reason(why)
             except ValueError as error:
                 bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
 
@@ -263,9 +270,9 @@ _list_of = itemgetter(1)
 
 
 def _lists_of(file: Path) -> set[str | None]:
-    """Every list that a line of the file names; None: every letter there is."""
+    """Every list that a line of the file is about; None: every letter there is."""
     with _opened(file) as text:
-        return {its_list or None for _, _, its_list in _columns(text)}
+        return {its_list or None for _, (_, its_list, _) in _cells(text)}
 
 
 @contextmanager
@@ -277,15 +284,16 @@ def _opened(file: Path) -> Iterator[TextIO]:
         raise MailerdError(f"{file} cannot be read: {error}") from error
 
 
-def _columns(text: TextIO) -> Iterator[tuple[int, str, str]]:
-    """Each line: its number, the columns `email` and `list`; an address a line where the first line names none."""
-    at = {"email": 0}
+def _cells(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Address, list and reason, with their lines: of any column `email`, or of the first one where none is named so."""
+    column, exported = 0, False
     for number, row in enumerate(csv.reader(text), 1):
-        if number == 1 and "email" in (heads := [name.strip().lower() for name in row]):
-            at = {name: heads.index(name) for name in heads}
+        if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
+            column, exported = names.index("email"), tuple(names[: len(_EXPORTED)]) == _EXPORTED
         elif row and any(cell.strip() for cell in row):
-            email, its_list = (row[at[it]] if at.get(it, len(row)) < len(row) else "" for it in ("email", "list"))
-            yield number, email, its_list.strip()
+            address = row[column] if column < len(row) else ""
+            said = (row[1], row[2]) if exported and len(row) >= len(_EXPORTED) else ("", Reason.IMPORTED.value)
+            yield number, (address, *said)
 
 
 def _checked(addresses: Addresses, given: str) -> str:

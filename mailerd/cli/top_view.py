@@ -96,10 +96,11 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
     inputs = await ForecastReader(database, lambda: defaults, timeout=10.0).read_all(open_)
+    failures = await stories.last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
-        troubles=_grouped(failures := await stories.last_failures(limit=_TROUBLES)),
+        troubles=_grouped(failures),
         complaint=next((it for it in failures if _is_googles(it)), None),
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),

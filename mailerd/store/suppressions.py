@@ -323,7 +323,7 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
                     [(it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor) for it in changed],
                 )
             )
-        await _write_events(cursor, [it for it in fresh if it.reason is Reason.UNSUBSCRIBED])
+        await _write_events(cursor, fresh)
         added.fresh.extend(fresh)
         added.stronger.extend(stronger)
     return added
@@ -351,9 +351,9 @@ async def _insert_missing(
         await cursor.execute("ROLLBACK TO SAVEPOINT s")
 
 
-async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
+async def _write_events(cursor: Cursor, fresh: Sequence[NewSuppression]) -> None:
     """Write the events of people who left a list or everything; two who do it at once for one address cause one."""
-    if not left:
+    if not (left := [it for it in fresh if it.reason is Reason.UNSUBSCRIBED and it.source is not Channel.IMPORT]):
         return
     letters = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
     found, sent = await cursor.fetch_batch(
