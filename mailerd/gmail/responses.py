@@ -21,6 +21,8 @@ a tenth of that."""
 MAX_RAW = 12 * 1024 * 1024
 """The most bytes of an answer with a whole message (format raw): 8 MiB of it, in base64url."""
 _MAX_LIFETIME_S = 366 * 86_400.0
+_REASONS = {"NOT_FOUND": "notFound", "FAILED_PRECONDITION": "failedPrecondition"}
+"""Gmail's word for a status, where the envelope has that alone."""
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
 """A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""
 
@@ -149,7 +151,7 @@ def _refused(answer: Answer) -> Refused:
 
 
 def _reason(error: object) -> str:
-    """`errors[0].reason`, or that of the ErrorInfo among the details (https://google.aip.dev/193), or ""."""
+    """`errors[0].reason`, or that of the ErrorInfo among the details (https://google.aip.dev/193), or by the status."""
     if not isinstance(error, dict):
         return ""
     for entries in (error.get("errors"), error.get("details")):
@@ -157,7 +159,8 @@ def _reason(error: object) -> str:
             reason = entry.get("reason") if isinstance(entry, dict) else None
             if isinstance(reason, str) and reason:
                 return one_line(reason)
-    return ""
+    status = error.get("status")
+    return _REASONS.get(status, one_line(status)) if isinstance(status, str) else ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mailerd.core.replies import Accepted, Call, MalformedResponse, NotSent, Refused, TokenRefused
+from mailerd.core.verdicts import Disposition, judge
 from mailerd.gmail.responses import Answer, TokenResponse, read, read_token
 
 
@@ -84,6 +85,25 @@ def test_the_error_info_gives_the_reason_when_the_old_list_is_missing() -> None:
     error = {"message": "no", "details": [{"@type": "x"}, {"reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT"}]}
     reply = read(answer({"error": error}, status=403), call=Call.DRAFTS_SEND)
     assert reply == Refused(status=403, reason="ACCESS_TOKEN_SCOPE_INSUFFICIENT", message="no")
+
+
+@pytest.mark.parametrize(
+    "http_status, status, disposition",
+    [
+        (404, "NOT_FOUND", Disposition.DRAFT_GONE),
+        (400, "FAILED_PRECONDITION", Disposition.NOT_COUNTED),
+        (400, "INVALID_ARGUMENT", Disposition.REJECTED),
+        (403, "PERMISSION_DENIED", Disposition.NOT_COUNTED),
+        (404, None, Disposition.TRANSIENT),
+    ],
+)
+def test_an_envelope_that_has_a_status_alone_means_the_same(
+    http_status: int, status: object, disposition: Disposition
+) -> None:
+    """As https://google.aip.dev/193 has it: the list `errors` is of an older form."""
+    error = {"code": http_status, "message": "Requested entity was not found.", "status": status}
+    reply = read(answer({"error": error}, status=http_status), call=Call.DRAFTS_GET)
+    assert judge(Call.DRAFTS_GET, reply).disposition is disposition
 
 
 def test_a_refusal_in_a_list_is_read_too() -> None:
