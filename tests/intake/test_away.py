@@ -11,6 +11,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.new_job import NewJob
 from tests.intake.site import Build, Site, job
+from tests.support.holding import holding
 from tests.support.own_time import own_time
 
 MANY = [{"email": f"r{n}@example.com", "name": "R"} for n in range(5000)]
@@ -83,7 +84,7 @@ async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mari
 async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of_it(
     build: Build, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    site = await build(patience=4.0)
+    site = await build(patience=5.5)
     execute, batches = Cursor.execute, 0
     status, _, usual = await timed(site, *MANY)
     assert status == 200
@@ -100,7 +101,7 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
     status, _, seconds = await timed(site, *MANY)
 
     assert status == 503
-    assert seconds < 4.0 + 2 + SLACK + usual
+    assert seconds < 5.5 + 2 + SLACK + usual
     mariadb.thaw() if how == "freeze" else mariadb.start()
     await back(site)
     assert await site.stored() == (1, len(MANY))
@@ -169,6 +170,19 @@ async def test_a_commit_that_nobody_can_ask_about_is_a_503_that_names_the_job(
     assert f"may have been stored under job_id {job_id}" in answer["error"]["message"]
     assert site.heard.of("job_in_doubt")[0]["job"] == job_id
     assert (await site.get(f"/api/jobs/{job_id}"))[0] == 200
+
+
+@pytest.mark.parametrize("locks", ["SELECT * FROM senders FOR UPDATE", "LOCK TABLES senders WRITE"])
+async def test_a_lock_that_somebody_holds_for_long_is_a_503_in_time_and_nothing_is_stored(
+    build: Build, database_url: str, locks: str
+) -> None:
+    site = await build(patience=5.5)
+    assert (await site.post(job()))[0] == 200
+    async with holding(database_url, locks):
+        status, _, seconds = await timed(site)
+    assert status == 503
+    assert seconds < 5.5 + 2 + SLACK
+    assert len(await site.rows("SELECT id FROM jobs")) == 1
 
 
 async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> None:

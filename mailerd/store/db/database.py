@@ -167,8 +167,8 @@ class Database:
         A read-only database refuses a write by itself, as quickly, and can still be read. Where database.url names
         several servers, the caller waits for a moment: an operator may be moving the writes.
 
-        A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
-        what is in doubt. `read_only`: it only reads, outside any transaction.
+        A deadlock or the like is tried again a few times, within `bound`, and so is, once, what met a connection that
+        was cut; never what is in doubt. `read_only`: it only reads, outside any transaction.
         """
         run, began = self.read if read_only else self.transaction, time.monotonic()
         while True:
@@ -202,14 +202,18 @@ class Database:
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
                 in_doubt=False,
             )  # fmt: skip
+        end = time.monotonic() + (bound or self._settings.statement_timeout)
         for again in range(3):
+            began = time.monotonic()
             try:
                 return await run(work, what=what, bound=bound)
             except DatabaseAwayError as error:
                 if again or error.in_doubt or not error.cut or self._unreachable:
                     raise
             except DatabaseError as error:
-                if not error.retry or error.in_doubt or error.errno == 0:
+                now = time.monotonic()
+                late = now + (now - began) > end  # another wait for the same lock would be longer than its caller's
+                if late or not error.retry or error.in_doubt or error.errno == 0:
                     raise
                 await self._pause(error, again=again)
         return await run(work, what=what, bound=bound)
