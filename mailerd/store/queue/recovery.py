@@ -278,7 +278,8 @@ class RecoveryQueries:
         """Whether `draft` of this letter is an orphan; None: the letter is not in this database.
 
         While the row is `sending`, its worker may be about to record the draft. In any other state, the worker that
-        made a draft that is not on the row has lost the token that it would need to record it.
+        made a draft that is not on the row has lost the token that it would need to record it. Where a person has said
+        that the letter is sent, no daemon sends this draft any more, but the mailbox's owner might.
 
         Raises:
             NotReplayedError: the server may have forgotten what its daemon is about to tell it again.
@@ -288,12 +289,12 @@ class RecoveryQueries:
             if self.replay_log is not None:
                 self.replay_log.require_replayed(cursor)
             await cursor.execute(
-                "SELECT status, draft_id FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
+                "SELECT status, draft_id, proof FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
             )
             if (row := await cursor.fetchone()) is None:
                 return None
-            status, known = row
-            if status in {State.FAILED.value, State.CANCELLED.value}:
+            status, known, proof = row
+            if status in {State.FAILED.value, State.CANCELLED.value} or proof == Proof.PERSON.value:
                 return True
             return bool(status != State.SENDING.value and known != draft)
 

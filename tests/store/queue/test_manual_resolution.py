@@ -9,6 +9,7 @@ from mailerd.store.queue.manual_resolution import NotUnsureError, settle
 from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, row, write
+from tests.store.queue.test_recovery import rescues
 from tests.support.rows import query
 
 
@@ -24,6 +25,15 @@ async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
     settled = await settle(database, id_, change=Transition.FOUND, actor="T", message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
     assert len(await RecordWriter(database, "D1").complete_jobs([settled.job_id])) == 1
+
+
+async def test_the_draft_of_a_letter_that_a_person_calls_sent_lies_about_no_longer(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    assert await rescues(database).is_orphan(job=letter.job_id, seq=letter.seq, draft="d1") is False
+    await settle(database, letter.id, change=Transition.FOUND, actor="T")
+    assert await rescues(database).is_orphan(job=letter.job_id, seq=letter.seq, draft="d1") is True
 
 
 async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:
