@@ -46,6 +46,8 @@ class Decision:
     """It is lost, though Google refused this send of its draft: an earlier send of that draft is unresolved."""
     same_doubt: bool = False
     """It is lost as before: this try showed nothing new, so it costs no attempt, and the count of checks goes on."""
+    untried: bool = False
+    """Google was not asked to send it: this attempt is not counted."""
     forgets: bool = False
     """We deleted the letter's draft: another try creates a new one."""
     discarding: bool = False
@@ -152,11 +154,13 @@ def no_drafts(*, late_arrival: timedelta) -> Decision:
     return Decision(Transition.LOST, error=error, wait=late_arrival, refused=True)
 
 
-def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
-    """What to write when all attempts are used up; None: the letter may be tried."""
+def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decision | None:
+    """What to write when all attempts are used up, the last for this reason; None: the letter may be tried."""
     if attempt <= policy.max_attempts:
         return None
-    return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
+    attempt -= 1  # this one asks Google for nothing, and is not counted
+    error = f"given up after {attempt} attempts; the last: {reason}" if reason else f"given up after {attempt} attempts"
+    return Decision(Transition.FAILED, error=error, untried=True)
 
 
 def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:

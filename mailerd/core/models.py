@@ -44,6 +44,8 @@ class ClaimedRecipient:
     """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
     checks: int = 0
     """How often it was checked at Google since a send of this draft had no answer."""
+    error: str | None = None
+    """What was wrong with its last attempt."""
     pauses: int = 0
     """How often the sender has met its daily limit since its last success."""
     probing: bool = False

@@ -26,7 +26,7 @@ TEXTS: Final = {
     "an earlier send had no answer, and its draft could not be deleted": "此前的一次发送没有应答，且其草稿无法删除",
     "{reason}; before: {error}": "{reason:text}；此前：{error:text}",
     "its draft may have been sent, and this sign-in may use no drafts any more": "草稿可能已发出，而此登录不再允许使用草稿",
-    "given up after {it} attempts": "尝试 {it} 次后放弃",
+    "given up after {attempt} attempts": "尝试 {attempt} 次后放弃",
     "given up after {attempt} attempts; the last: {reason}": "尝试 {attempt} 次后放弃；最后一次：{reason:text}",
     "its draft is gone, and may have been sent by a request that had no answer, or deleted by us after another was refused; this sign-in may not look: settle it": "草稿已不存在：可能由一次没有应答的请求发出，也可能在另一次请求被拒绝后由我们删除；此登录无权查看：请手动裁定（settle）",
     "its draft is gone, though Google took none of its sends: it was deleted, or sent by hand, and this sign-in may not look: settle it": "草稿已不存在，而 Google 未接受它的任何一次发送：有人删除了它，或手动发送了它；此登录无权查看：请手动裁定（settle）",

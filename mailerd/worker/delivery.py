@@ -99,7 +99,7 @@ class Delivery:
         What may take long is done before the slot at Google is taken: the access token, and memory for a large letter.
         """
         letter = state.letter
-        if (failed := given_up(letter.attempt, policy=self.policy)) and not letter.unanswered:
+        if (failed := given_up(letter.attempt, reason=letter.error, policy=self.policy)) and not letter.unanswered:
             return failed
         mailbox = await self.limited_gmail.authenticate(letter.sender)
         if not isinstance(mailbox, Mailbox):
@@ -120,8 +120,8 @@ class Delivery:
         mailbox = await self.limited_gmail.authenticate(letter.sender)  # again: it may have waited long for its slot
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
-        if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
-            return await self._discard(state, mailbox, failed)
+        if failed := given_up(letter.attempt, reason=letter.error, policy=self.policy):
+            return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if letter.suppressed:
             return await self._suppress(state, mailbox)
         self.events.letter_started(

@@ -334,7 +334,8 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.transition, one.letter, one.decision
-    attempts = letter.attempt - 1 if change in REFUNDED or decision.same_doubt else letter.attempt
+    uncounted = change in REFUNDED or decision.same_doubt or decision.untried
+    attempts = letter.attempt - 1 if uncounted else letter.attempt
     lost = change is Transition.LOST
     return (
         letter.id,

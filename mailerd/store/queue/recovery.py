@@ -43,7 +43,9 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 
 _WRITE_RESULT: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, checks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
+   SET status = %s, claim_token = NULL, checks = %s, message_id = COALESCE(%s, message_id), proof = %s,
+       error = IF(%s = 'waiting', (SELECT a.error FROM attempts a WHERE a.recipient_id = job_recipients.id
+                                      AND a.event = 'lost' ORDER BY a.id DESC LIMIT 1), %s),
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
        mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
@@ -196,9 +198,9 @@ class RecoveryQueries:
         await cursor.execute(
             _WRITE_RESULT,
             (
-                status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
-                *[int(it.forgets)] * 3, it.thread_id, int(it.forgets), status, status, int(it.nothing_found), status,
-                letter.id, letter.token,
+                status, checks, it.message_id, it.proof and it.proof.value, status, error, wait, wait or 0,
+                status, status, *[int(it.forgets)] * 3, it.thread_id, int(it.forgets), status, status,
+                int(it.nothing_found), status, letter.id, letter.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)

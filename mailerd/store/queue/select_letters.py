@@ -24,13 +24,13 @@ JOB: Final = """
  ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
 ROWS: Final = f"""
-(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks
+(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
    FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
 _SELECT_ALONE: Final = f"""
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
   FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _LOCK_JOB: Final = """
@@ -195,11 +195,11 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
 
 def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, attempt: int) -> ClaimedRecipient:
     turn = selection.turn
-    job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks = row
+    job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks, error = row
     return ClaimedRecipient(
         id=id_, job_id=job, seq=seq, sender=turn.sender.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=owner.token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
-        checks=checks, pauses=turn.sender.pauses, probing=turn.probing, sender_mode=turn.sender.mode,
+        checks=checks, error=error, pauses=turn.sender.pauses, probing=turn.probing, sender_mode=turn.sender.mode,
         sender_project=turn.sender.project, latency_threshold=turn.sender.latency_threshold, hour=turn.hour,
         digest=owner.digest(to), proof=owner.proof(letter_key(job, seq)), list_id=selection.job.list_id,
         overrides=selection.job.overrides,
