@@ -93,6 +93,8 @@ _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LI
 _PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
 SCOPE_REFUSED: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
 """Google's reasons for refusing a call that the sign-in's scopes do not allow."""
+API_DISABLED: Final = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
+"""Google's reasons for refusing every call from a Cloud project in which the Gmail API was not enabled."""
 _NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
     Call.MESSAGES_SEND: "gmail.send"
 }
@@ -210,6 +212,10 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
         )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
+    if reply.reason in API_DISABLED:
+        return _not_counted(
+            Scope.SENDER, PauseCause.MAILBOX_REFUSED, f"the Gmail API is not enabled in the Cloud project ({said})"
+        )
     return _not_counted(
         Scope.SENDER,
         PauseCause.MAILBOX_REFUSED,

@@ -20,6 +20,7 @@ TEXTS: Final = {
     "Google rejected the letter ({said})": "Google 拒收这封邮件（{said}）",
     "the Cloud project's own quota is used up ({said})": "云项目自身的配额已用完（{said}）",
     "the sign-in lacks the scope {needed} ({said})": "登录缺少权限范围 {needed}（{said}）",
+    "the Gmail API is not enabled in the Cloud project ({said})": "云项目中未启用 Gmail API（{said}）",
     "Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app": "Google 拒绝此邮箱（{said}）：请域管理员允许使用 Gmail 和此应用",
     "when it was to be deleted, its draft was gone": "删除草稿时，草稿已不存在",
     "no answer came when its draft was to be deleted": "删除草稿的请求没有应答",

@@ -233,6 +233,14 @@ def test_what_pauses_a_sender_for_good_names_the_remedy_once(cause: str, remedy:
     assert f"{verdict.reason}; {pauses.remedy(verdict.backoff.cause, sender='me@example.com')}".count(remedy) == 1
 
 
+@pytest.mark.parametrize("reason", ["accessNotConfigured", "SERVICE_DISABLED"])
+def test_a_project_without_the_gmail_api_is_named_and_no_mailbox_is_blamed(reason: str) -> None:
+    verdict = judge(Call.DRAFTS_CREATE, Refused(403, reason, "Gmail API has not been used in project 4242 before"))
+    assert verdict.backoff == sender(PauseCause.MAILBOX_REFUSED)
+    assert verdict.reason.startswith("the Gmail API is not enabled in the Cloud project (403 ")
+    assert "administrator" not in verdict.reason
+
+
 @pytest.mark.parametrize(
     "text, until",
     [

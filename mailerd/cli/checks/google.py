@@ -19,7 +19,7 @@ from mailerd.core.replies import (
     TokenRefused,
     WrongMailbox,
 )
-from mailerd.core.verdicts import PauseCause, judge
+from mailerd.core.verdicts import API_DISABLED, PauseCause, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.list_credentials import Entry, inventory
@@ -186,7 +186,7 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
 
 
 def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
-    if isinstance(reply, Refused) and reply.reason in {"accessNotConfigured", "SERVICE_DISABLED"}:
+    if isinstance(reply, Refused) and reply.reason in API_DISABLED:
         return "enable the Gmail API in the Cloud project (APIs & Services, Library)"
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
         return "check this machine's way out: DNS, firewall, proxy, gmail.token_uri and gmail.api_root"
