@@ -169,17 +169,25 @@ class Daemon:
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
-        drain = self.settings.runner.drain_timeout
+        drain, left = self.settings.runner.drain_timeout, 0
+
+        def count() -> None:
+            nonlocal left
+            left = len(self.in_flight)
+
         try:
             async with asyncio.timeout(None) as bound, asyncio.TaskGroup() as letters:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
                 self.events.draining(in_flight=len(self.in_flight), timeout=drain)
                 self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _AFTER_DRAIN)
-                bound.reschedule(asyncio.get_running_loop().time() + drain)
+                loop = asyncio.get_running_loop()
+                end = loop.time() + drain
+                loop.call_at(end - 0.001, count)  # before the cut, which leaves none
+                bound.reschedule(end)
                 claiming.cancel()
         except TimeoutError:
-            self.events.drain_cut_off(in_flight=len(self.in_flight), timeout=drain)
+            self.events.drain_cut_off(in_flight=left, timeout=drain)
 
     async def _prepare(self) -> None:
         """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""

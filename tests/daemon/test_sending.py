@@ -10,10 +10,11 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.models import Claim
-from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer
+from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states
 
@@ -132,3 +133,19 @@ async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_w
             await committed.wait()
         asyncio.get_running_loop().call_later(0.2, stopped.set)  # the daemon is told to stop right after this
     assert await states(database, job) == {"sent": 3}
+
+
+async def test_a_drain_that_is_cut_off_says_how_many_letters_it_cut(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    google.fault(Fault(kind="hang_before", method="drafts.send", count=-1))
+    job = await post(database, recipients=3)
+    runner = known.runner.model_copy(update={"drain_timeout": 0.5})
+
+    async def handed_over() -> bool:
+        return len(await query(database, "SELECT 1 FROM job_recipients WHERE draft_id IS NOT NULL")) == 3
+
+    async with running(known.model_copy(update={"runner": runner}), heard):
+        await eventually(handed_over)
+    assert [told["in_flight"] for told in heard.of("drain_cut_off")] == [3]
+    assert await states(database, job) == {"sending": 3}
