@@ -265,7 +265,7 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
 
 def _is_googles(it: LetterFailure) -> bool:
     """Not what a person has settled, nor an address that is suppressed, nor a letter that cannot be made."""
-    ours = it.error.startswith(("the letter cannot be made", "nothing can be rendered"))
+    ours = "cannot be made: " in it.error or "be rendered now: " in it.error
     return it.what in {"deferred", "released", "failed", "lost", "undone"} and not ours
 
 

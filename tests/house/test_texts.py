@@ -101,6 +101,8 @@ NO_WORDS: Final = frozenset(
         "automatic reply",
         "automatisch antwoord",
         "automatische antwort",
+        "be rendered now: ",
+        "cannot be made: ",
         "no one",
         "out of office",
         "rate limit",

@@ -84,7 +84,7 @@ async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mari
 async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of_it(
     build: Build, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    site = await build(patience=5.5)
+    site = await build(patience=4.0)
     execute, batches = Cursor.execute, 0
     status, _, usual = await timed(site, *MANY)
     assert status == 200
@@ -101,7 +101,7 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
     status, _, seconds = await timed(site, *MANY)
 
     assert status == 503
-    assert seconds < 5.5 + 2 + SLACK + usual
+    assert seconds < 4.0 + 2 + SLACK + usual
     mariadb.thaw() if how == "freeze" else mariadb.start()
     await back(site)
     assert await site.stored() == (1, len(MANY))
