@@ -127,7 +127,7 @@ class Reconciler:
     async def _in_thread(
         self, letter: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool
     ) -> Resolution:
-        """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
+        """A draft that was sent left a message in its thread (https://developers.google.com/gmail/api/guides/drafts).
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
@@ -143,7 +143,8 @@ class Reconciler:
                 return Resolution(letter, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
                 return unresolved(letter, "Google says that the draft is gone, and shows it in its thread")
-        return self._nothing_sent(letter)
+        # A letter sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
+        return await self._scan(letter, progress) if letter.unanswered else self._nothing_sent(letter)
 
     def _nothing_sent(self, letter: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the letter is not there.
