@@ -98,3 +98,15 @@ async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
     assert "given up after 1 attempts; the last: no answer from Google: " in heard.of("letter_failed")[0]["cause"]
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
     assert_the_truth(google, job, 0)
+
+
+async def test_a_send_that_its_thread_does_not_show_is_looked_for_in_the_sent_mail_and_not_made_again(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    google.fault(Fault(kind="reset_after", method="drafts.send"))
+    google.fault(Fault(kind="not_found", method="threads.get", count=-1))
+    job = await post(database, sender=LOOKS, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert await proven(database, job) == {("sent", "seen in SENT")}
+    assert_the_truth(google, job, 1)

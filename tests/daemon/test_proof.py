@@ -232,20 +232,6 @@ async def test_two_looks_that_found_nothing_lie_a_rest_apart(
     assert_the_truth(google, job, 1)
 
 
-async def test_a_send_that_its_thread_does_not_show_is_looked_for_in_the_sent_mail_and_not_made_again(
-    known: Settings, database: Database, google: FakeGoogle, heard: Heard
-) -> None:
-    google.fault(Fault(kind="reset_after", method="drafts.send"))
-    google.fault(Fault(kind="not_found", method="threads.get", count=-1))
-    job = await post(database, sender=LOOKS, recipients=1)
-    async with running(known, heard):
-        await heard.wait_for("letter_unsure")
-        await look_now(database)
-        await heard.wait_for("job_finished")
-    assert await proven(database, job) == {("sent", "seen in SENT")}
-    assert_the_truth(google, job, 1)
-
-
 LONG_REFUSALS = (
     "user_rate_limit_retry_after", "user_rate_limit_retry_after_403", "mail_sending_retry_after", "daily_limit",
     "quota_exceeded",
