@@ -35,8 +35,6 @@ from mailerd.gmail.tokens import Token, Tokens
 _OTHER_CALLS = 20
 """Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
 _UNAUTHORIZED = 401
-_PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
-"""Statuses that mean the same for every call."""
 
 
 class Gmail(GmailCalls):
@@ -173,7 +171,7 @@ class Gmail(GmailCalls):
         if request.call is not Call.GET_PROFILE and (
             problem := await self._check_owner(account, request.sender, token, deadline=deadline)
         ):
-            return _not_made(request.call, problem), None
+            return problem, None
         answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
         if isinstance(answer, NotSent | NoResponse):
             return answer, token
@@ -203,15 +201,3 @@ class Gmail(GmailCalls):
             return await self.get_profile(sender)
 
         return await account.ownership.check(token, file=account.file, deadline=deadline, ask=ask)
-
-
-def _not_made(call: Call, problem: Reply) -> Reply:
-    """The reply to a call that was not made, because users.getProfile ended in this problem: no letter is in doubt."""
-    match problem:
-        case NoResponse() | MalformedResponse() | Accepted():
-            why = "without an answer that tells"
-        case Refused(status) if status not in _PLAIN_REFUSALS:
-            why = f"with {status}"
-        case _:
-            return problem
-    return NotSent(f"{call} was not made: the question whose mailbox it is ended {why}")

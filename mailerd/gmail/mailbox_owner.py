@@ -8,11 +8,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
-from mailerd.core.replies import Accepted, NoResponse, Refused, Reply, TokenUnavailable, WrongMailbox
+from mailerd.core.replies import (
+    Accepted,
+    MalformedResponse,
+    NoResponse,
+    Refused,
+    Reply,
+    TokenUnavailable,
+    WrongMailbox,
+)
 from mailerd.core.verdicts import SCOPE_REFUSED
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
+
+_PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
+"""Statuses that mean the same for every call."""
 
 
 def same_mailbox(one: str, other: str) -> bool:
@@ -88,10 +99,16 @@ class Ownership:
             case Refused() if reply.reason in SCOPE_REFUSED:
                 self._unverifiable(token)
                 return None
-            case NoResponse(cause):  # no letter was sent, and only this sender waits
-                return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
+            case Refused(status=status) if status not in _PLAIN_REFUSALS:
+                cause = f"Google answered {status}"
+            case NoResponse(cause):
+                pass
+            case MalformedResponse() | Accepted():
+                cause = "the answer does not tell it"
             case _:
                 return reply
+        # No letter was sent, and none is to blame: only this sender waits.
+        return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:
         if same_mailbox(address, self._sender):

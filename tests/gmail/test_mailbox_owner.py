@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, NoResponse, NotSent, Reply, WrongMailbox
+from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, WrongMailbox
+from mailerd.core.verdicts import Disposition, Scope, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.mailbox_owner import same_mailbox
@@ -117,6 +118,24 @@ async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
     google.faults.clear()
     assert isinstance(await gmail.send_message(ME, raw=RAW), Accepted)
     assert len(google.sent) == 1
+
+
+@pytest.mark.parametrize("kind", ["backend_error", "garbage", "not_found"])
+async def test_a_question_that_is_not_answered_is_the_trouble_of_the_sender_and_of_no_letter(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
+) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind=kind, method="getProfile", count=-1))
+    for call, reply in (
+        (Call.TOKEN, await gmail.authenticate(ME)),
+        (Call.DRAFTS_CREATE, await gmail.create_draft(ME, raw=RAW)),
+    ):
+        assert isinstance(reply, NotSent)
+        verdict = judge(call, reply)
+        assert (verdict.disposition, verdict.backoff and verdict.backoff.scope) == (
+            Disposition.NOT_COUNTED,
+            Scope.SENDER,
+        )
 
 
 async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(
