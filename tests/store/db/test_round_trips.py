@@ -161,4 +161,6 @@ async def test_a_record_of_sent_letters_writes_no_event_and_one_statement_writes
     assert b"events" not in asked
     trips.clear()
     await write(database, *[Outcome(letter, Decision(Transition.FAILED, error="x")) for letter in letters[10:]])
-    assert (len(trips), b"".join(trips).count(b"INSERT INTO events")) == (sent + 1, 1)
+    asked = b"".join(trips)
+    assert (asked.count(b"INSERT INTO events"), asked.count(b"UPDATE sender_hours")) == (1, 1)
+    assert len(trips) == sent + 2  # these two: what was not sent is given back to the sender's day, once for all
