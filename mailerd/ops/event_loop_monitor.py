@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import re
 import tempfile
 import threading
 import time
@@ -88,6 +89,7 @@ def dump_threads() -> str:
             stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
     except OSError as error:  # a disk that is full must not hide that the loop stands still
         return f"the stacks of the threads are not known: {error}"
+    stacks = re.sub(r"(hread 0x[0-9a-f]+) \[.*\] \(", r"\1 (", stacks)  # Python 3.14 adds the system's name for it
     for thread in threading.enumerate():
         stacks = stacks.replace(f"hread 0x{thread.ident:016x} ", f"hread {thread.name} ")
     return stacks
