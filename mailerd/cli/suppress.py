@@ -292,8 +292,8 @@ def _cells(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
             column, exported = names.index("email"), tuple(names[: len(_EXPORTED)]) == _EXPORTED
         elif row and any(cell.strip() for cell in row):
             address = row[column] if column < len(row) else ""
-            said = (row[1], row[2]) if exported and len(row) >= len(_EXPORTED) else ("", Reason.IMPORTED.value)
-            yield number, (address, *said)
+            its_list, why = [*row, "", ""][1:3] if exported else ("", "")
+            yield number, (address, its_list, why or Reason.IMPORTED.value)
 
 
 def _checked(addresses: Addresses, given: str) -> str:
