@@ -1,6 +1,8 @@
 """`mailerd suppress`: as an operator types it."""
 
 import json
+import re
+from pathlib import Path
 
 from mailerd.cli import suppress
 from mailerd.cli.common import asked_by
@@ -9,6 +11,8 @@ from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.cli.conftest import Shop
 from tests.support.rows import query
+
+BACKUP = Path(__file__).parents[2] / "docs" / "backup.md"
 
 
 async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
@@ -110,6 +114,23 @@ async def test_what_was_exported_comes_back_for_the_lists_that_it_was_for(shop: 
     }  # fmt: skip
     told = await shop.say("suppress", "import", "back.csv", "--list", "all-of-it", "--new-list")
     assert "3 addresses read, 3 new, for all-of-it." in told
+
+
+async def test_people_come_back_without_the_lost_keys_as_the_page_on_backups_says(shop: Shop) -> None:
+    await shop.say("suppress", "add", "ada@example.com", "--list", "news", "--new-list", "--reason", "unsubscribed")
+    await shop.say("suppress", "add", "eve@example.com", "--reason", "hard_bounce")
+    (shown,) = re.findall(r"```sql\n(SELECT s\.address.*?)```", BACKUP.read_text("utf-8"), re.DOTALL)
+    read, *empty = shown.split(";\n")
+    await query(shop.database, "DELETE FROM secrets")
+    assert "restore that table" in await shop.say("suppress", "why", "ada@example.com", code=1)
+    rows = await query(shop.database, read)
+    text = "".join(",".join(map(str, row)) + "\n" for row in (("email", "list", "reason", "source", "since"), *rows))
+    (shop.folder / "back.csv").write_text(text, "utf-8")
+    for statement in filter(str.strip, empty):
+        await query(shop.database, statement)
+    assert "2 addresses read, 2 new" in await shop.say("suppress", "import", "back.csv")
+    assert "no letters of news: unsubscribed" in await shop.say("suppress", "why", "ada@example.com")
+    assert "no letters at all: hard_bounce" in await shop.say("suppress", "why", "eve@example.com")
 
 
 async def test_an_address_that_is_a_formula_is_exported_as_text_and_imported_as_itself(shop: Shop) -> None:
