@@ -1,6 +1,5 @@
 """Checks every recipient of a request in one pass: a valid one becomes a row, an invalid one gets its reasons."""
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from typing import Any, Final
 
 from mailerd.core.suppression import canonical
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
+from mailerd.intake.check_time import CheckTime
 from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
 from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RECIPIENT, one_name
 from mailerd.intake.strict_json import encode, why_too_large
@@ -68,32 +68,23 @@ def check(
         ApiError: 422, the template is too costly for so many recipients.
         RendererError: nothing can be rendered now.
     """
-    until = time.monotonic() + CHECK_TIMEOUT
+    within = CheckTime(CHECK_TIMEOUT, renderer, total=len(items))
     checker = _Checker(attachments, allow_duplicates=allow_duplicates)
     size_check = _SizeCheck(template, renderer, envelope, attachments.shared)
     under_way: _Batch | None = None
     for start in range(0, len(items), BATCH):
-        if time.monotonic() > until:
-            raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {start:,} of {len(items):,} recipients were checked")
+        within.require(start)
         batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
         items[start : start + BATCH] = [None] * len(batch)
         asked = _Batch(batch, template, renderer, size_check)
         if under_way is not None:
-            checker.take(under_way, until=until)
+            checker.take(under_way, within=within)
         under_way = asked
         if not keep and checker.found.errors.are_enough:
             break
     if under_way is not None:
-        checker.take(under_way, until=until)
+        checker.take(under_way, within=within)
     return checker.found
-
-
-def _too_costly(how_far: str) -> ApiError:
-    return ApiError(
-        422,
-        "too_costly",
-        f"{how_far} against the template: make it simpler or split the job; nothing was stored",
-    )
 
 
 def stopped_too_often(reason: str) -> ApiError:
@@ -145,22 +136,22 @@ class _Batch:
             readers = [RecipientData(each.email, each.name, each.stored, url) for each in self._good]
             self._results = renderer.start(template, readers, content=False)
 
-    def finish(self, *, until: float) -> list[str]:
+    def finish(self, *, within: CheckTime) -> list[str]:
         """Add the errors of rendering; returns the reasons of those that the system had to stop.
 
         Raises:
-            ApiError: 422, it takes longer than `until` on the clock of time.monotonic().
+            ApiError, RendererError: the time is over.
         """
         stopped: list[str] = []
-        for each, errors in zip(self._good, self._rendered(until), strict=True):
+        for each, errors in zip(self._good, self._rendered(within), strict=True):
             if isinstance(errors, list) and errors:
                 each.errors.append(("variables", _listed(errors)))
                 stopped += [str(error) for error in errors if error.bound]
-        self._size_check.check([each for each in self._good if not each.errors], until=until)
+        self._size_check.check([each for each in self._good if not each.errors], within=within)
         return stopped
 
-    def _rendered(self, until: float) -> Sequence[Rendered]:
-        return () if self._results is None else _waited_for(self._results, self.candidates[0].index, until=until)
+    def _rendered(self, within: CheckTime) -> Sequence[Rendered]:
+        return () if self._results is None else within.wait_for(self._results, done=self.candidates[0].index)
 
 
 class _SizeCheck:
@@ -177,11 +168,11 @@ class _SizeCheck:
         self.unsubscribe_url = envelope.unsubscribe_url
         self._shared = encoded_sizes(shared)
 
-    def check(self, candidates: list[_Candidate], *, until: float) -> None:
+    def check(self, candidates: list[_Candidate], *, within: CheckTime) -> None:
         """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
 
         Raises:
-            ApiError: 422, it takes longer than `until` on the clock of time.monotonic().
+            ApiError, RendererError: the time is over.
         """
         if self._template is None:
             return
@@ -191,7 +182,7 @@ class _SizeCheck:
             url = self.unsubscribe_url
             readers = [RecipientData(each.email, each.name, each.stored, url) for each in some]
             made = self._renderer.start(self._template, readers, content=True)
-            for each, content in zip(some, _waited_for(made, some[0].index, until=until), strict=True):
+            for each, content in zip(some, within.wait_for(made, done=some[0].index), strict=True):
                 self._check_one(each, content)
 
     def _check_one(self, it: _Candidate, content: Rendered) -> None:
@@ -206,14 +197,6 @@ class _SizeCheck:
 
     def _attached(self, it: _Candidate) -> int:
         return self._shared + encoded_sizes(it.attached)
-
-
-def _waited_for(results: "Future[list[Rendered]]", at: int, *, until: float) -> list[Rendered]:
-    try:
-        return results.result(timeout=max(until - time.monotonic(), 0.0))
-    except TimeoutError:
-        results.cancel()
-        raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {at:,} recipients were checked") from None
 
 
 class _Checker:
@@ -245,13 +228,13 @@ class _Checker:
         attached = [] if given is None else self._attachments.for_recipient(given, index, errors)
         return _Candidate(index, email, name, stored, attached, errors)
 
-    def take(self, batch: _Batch, *, until: float) -> None:
+    def take(self, batch: _Batch, *, within: CheckTime) -> None:
         """Make rows of a batch; a recipient with errors has them in its row.
 
         Raises:
             ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
         """
-        self._stopped += batch.finish(until=until)
+        self._stopped += batch.finish(within=within)
         for each in batch.candidates:
             mailbox = canonical(each.email)
             if not self._allow_duplicates and (first := self._seen.get(mailbox)):

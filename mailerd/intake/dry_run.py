@@ -1,12 +1,12 @@
 """A dry run: renders every letter as it would be sent, checks its size, and stores nothing."""
 
-import time
 from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.intake.attachments import letter_size
 from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
-from mailerd.intake.errors import ApiError, cut
+from mailerd.intake.check_time import CheckTime
+from mailerd.intake.errors import cut
 from mailerd.intake.http_responses import shortened
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.intake.response_models import SampleOut, SizesOut
@@ -45,14 +45,13 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
         ApiError: 422, it takes too long.
         RendererError: nothing can be rendered now.
     """
-    until, found, sizes = time.monotonic() + DRY_RUN_TIMEOUT, DryRun(), list[int]()
+    within = CheckTime(DRY_RUN_TIMEOUT, renderer, total=parsed.total)
+    found, sizes = DryRun(), list[int]()
     sizes_of_attachments = _attachment_sizes(parsed)
     good = [(seq, each) for seq, each in enumerate(parsed.job.recipients) if each.error is None]
     for start in range(0, len(good), BATCH):
         batch = good[start : start + BATCH]
-        if time.monotonic() > until:
-            raise _too_costly(parsed, batch[0][0])
-        made = _rendered(parsed, batch, renderer, until=until)
+        made = _rendered(parsed, batch, renderer, within)
         for (seq, recipient), content in zip(batch, made, strict=True):
             try:
                 attached = sizes_of_attachments.get(None, 0) + sizes_of_attachments.get(seq, 0)
@@ -70,16 +69,12 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
 
 
 def _rendered(
-    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, *, until: float
+    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, within: CheckTime
 ) -> list[Rendered]:
     url = parsed.list_headers.url if parsed.list_headers else ""
     readers = [RecipientData(each.email, each.name, each.variables, url) for _, each in batch]
-    rendering = renderer.start(parsed.template, readers, content=True)
-    try:
-        made = rendering.result(timeout=max(until - time.monotonic(), 0.0))
-    except TimeoutError:
-        rendering.cancel()
-        raise _too_costly(parsed, batch[0][0]) from None
+    within.require(batch[0][0])
+    made = within.wait_for(renderer.start(parsed.template, readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]
     if len(stopped) >= MAX_STOPPED:
         raise stopped_too_often(stopped[0])
@@ -93,15 +88,6 @@ def _attachment_sizes(parsed: ParsedJob) -> dict[int | None, int]:
         size = encoded_size(len(each.content), filename=each.filename)
         sizes[each.recipient] = sizes.get(each.recipient, 0) + size
     return sizes
-
-
-def _too_costly(parsed: ParsedJob, done: int) -> ApiError:
-    return ApiError(
-        422,
-        "too_costly",
-        f"after {DRY_RUN_TIMEOUT:g} s only {done:,} of {parsed.total:,} letters were rendered: try fewer recipients, "
-        "or make the template simpler; nothing was stored",
-    )
 
 
 def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, attached: int) -> int:

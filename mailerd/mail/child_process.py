@@ -16,7 +16,7 @@ from mailerd.mail.templates import RendererError
 START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""
 ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for what hangs without using any."""
+"""Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for a process that gets none."""
 LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
 _SIGNALS: Final = {
@@ -42,7 +42,7 @@ class Limits:
 class ChildEndedError(MailerdError):
     """The process ended instead of answering; `part` is what it worked on, where that is known.
 
-    `by_work` is False where another process has killed it.
+    `by_work` is False where the work is not the cause: another process has killed it, or it got no CPU.
     """
 
     def __init__(self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True) -> None:
@@ -122,7 +122,8 @@ class ChildProcess:
                     part = answer["at"]
         except TimeoutError:
             await self.kill()
-            raise ChildEndedError("takes too long", part=part) from None
+            cause = f"gave no answer within {ANSWER_TIMEOUT:g} s: it gets no CPU, or its memory is swapped out"
+            raise ChildEndedError(cause, part=part, by_work=False) from None
         except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
             killed = self._process.returncode == -signal.SIGKILL

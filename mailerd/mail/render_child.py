@@ -92,10 +92,11 @@ class Child:
         """Answer until the parent closes the pipe, or memory runs out."""
         self.write({"ready": True})
         while head := self._source.read(LENGTH.size):
-            self._slowest = 0.0
+            self._slowest, began = 0.0, time.process_time()
             try:
                 asked = decode_frame(self._source.read(*LENGTH.unpack(head)))
-                self.write({**self._answer(asked), "slowest": self._slowest})
+                answer = self._answer(asked)
+                self.write({**answer, "slowest": self._slowest, "cpu": time.process_time() - began})
                 signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a letter's time
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})

@@ -45,6 +45,13 @@ Rendered = Content | list[RenderError]
 """A letter, or why there is none; an empty list where only that was asked, and it can be made."""
 
 
+@dataclass
+class CpuTime:
+    """Seconds of CPU that letters have taken; those of a child that has ended are not among them."""
+
+    seconds: float = 0.0
+
+
 @dataclass(eq=False)
 class RenderRequest:
     """Recipients of one template; without any, the template is compiled only."""
@@ -54,6 +61,7 @@ class RenderRequest:
     origin: str
     content: bool
     max_stopped: int = MAX_STOPPED
+    cpu: CpuTime = field(default_factory=CpuTime)
     results: list[Rendered] = field(default_factory=list)
     stopped: int = 0
     """How many letters the system had to stop."""
@@ -154,7 +162,7 @@ class Renderer:
 
         Raises:
             TemplateErrors: it cannot be used.
-            RendererError: no child can be started.
+            RendererError: no child can be started, or each is killed or gets no CPU.
         """
         names: Mapping[str, list[str]] = await self._submit(RenderRequest(template, (), origin, content=False))
         return {language: frozenset(each) for language, each in names.items()}
@@ -167,18 +175,21 @@ class Renderer:
         origin: str,
         content: bool = True,
         max_stopped: int = MAX_STOPPED,
+        cpu: CpuTime | None = None,
     ) -> list[Rendered]:
         """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
 
         After `max_stopped` letters that had to be stopped, those after them get the last one's reason untried.
+        `cpu`: what the letters take is added to it.
 
         Raises:
             TemplateErrors: the template cannot be used for any recipient.
-            RendererError: no child can be started.
+            RendererError: no child can be started, or each is killed or gets no CPU.
         """
         if not recipients:
             return []
-        made: list[Rendered] = await self._submit(RenderRequest(template, recipients, origin, content, max_stopped))
+        request = RenderRequest(template, recipients, origin, content, max_stopped, cpu or CpuTime())
+        made: list[Rendered] = await self._submit(request)
         return made
 
     async def _submit(self, request: RenderRequest) -> Any:
@@ -225,11 +236,12 @@ class Renderer:
 
         Raises:
             TemplateErrors: the template cannot be used.
-            RendererError: no child can be started.
+            RendererError: no child can be started, or each is killed or gets no CPU.
         """
         worker = self._slow_worker if request.origin in self._slow else self._worker
         async with worker.lock:
             answer = {} if request.abandoned else await self._ask(request, worker)
+        request.cpu.seconds += answer.get("cpu", 0.0)
         if answer.get("slowest", 0.0) > SLOW:
             self._slow.add(request.origin)
         if "errors" in answer:
@@ -250,10 +262,15 @@ class Renderer:
         """The answer for one letter in a process that has done nothing else; if that ends too, it is this letter.
 
         The turn is not given up before: another origin would use the fresh process, and no letter would ever be blamed.
+
+        Raises:
+            RendererError: that process was killed, or got no CPU, which is no letter's fault.
         """
         try:
             return await self._answer(request, worker, tell=True)
         except ChildEndedError as ended:
+            if not ended.by_work:
+                raise RendererError(f"the process that renders {ended.cause}") from None
             return _blamed(ended, compiling=not request.recipients)
 
     async def _answer(self, request: RenderRequest, worker: RenderWorker, *, tell: bool = False) -> Mapping[str, Any]:
@@ -290,6 +307,8 @@ class ThreadRenderer:
     renderer: Renderer
     loop: asyncio.AbstractEventLoop
     origin: str
+    cpu: CpuTime = field(default_factory=CpuTime)
+    """What `start` has taken."""
 
     def compile(self, template: Template) -> Mapping[str, frozenset[str]]:
         """As `Renderer.compile`."""
@@ -299,7 +318,7 @@ class ThreadRenderer:
         self, template: Template, recipients: Sequence[RecipientData], *, content: bool
     ) -> "Future[list[Rendered]]":
         """`Renderer.render`, while the thread goes on with something else."""
-        rendering = self.renderer.render(template, recipients, origin=self.origin, content=content)
+        rendering = self.renderer.render(template, recipients, origin=self.origin, content=content, cpu=self.cpu)
         return asyncio.run_coroutine_threadsafe(rendering, self.loop)
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:

@@ -97,7 +97,7 @@ class RenderError(TemplateError):
 
 
 class RendererError(MailerdError):
-    """No template can be rendered now, since the child process does not start."""
+    """No template can be rendered now: the child process does not start, is killed, or gets no CPU."""
 
 
 def merge_variables(

@@ -34,6 +34,8 @@ TEXTS: Final = {
     "the letter has {size} bytes, above Google's limit of {max_letter_bytes} (35 MiB)": "邮件为 {size} 字节，超过 Google 的上限 {max_letter_bytes}（35 MiB）",
     "takes too long": "耗时过长",
     "takes too much memory": "占用内存过多",
+    "gave no answer within {answer_timeout} s: it gets no CPU, or its memory is swapped out": "{answer_timeout} 秒内没有应答：得不到 CPU，或内存被换出",
+    "the process that renders {cause}": "渲染进程{cause:text}",
     "was killed, as when memory is short": "被终止，可能因为内存不足",
     "is nested too deeply": "嵌套过深",
     "broke the renderer ({answer})": "使渲染器出错（{answer}）",

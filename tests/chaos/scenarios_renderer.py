@@ -33,7 +33,7 @@ _TURN: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001
 _LOOP: Final = _TURN * round(40 / at_this_speed(1.0))
 """Some 150 ms a letter: slow, and accepted, and sent. A machine that computes slowly gets fewer turns for them, and one
 that becomes six times slower meanwhile sends them still (`SEND_LIMITS`: 1 s)."""
-_REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply", "was killed")
+_REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply")
 _OPEN: Final = "SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"
 _LONGEST: Final = 300
 """Characters of a reason."""

@@ -12,6 +12,7 @@ import uvloop
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail import child_process, render_worker
+from mailerd.mail.child_process import ChildProcess, Limits
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.eventually import eventually
@@ -158,3 +159,34 @@ async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_reques
     assert {str(each[0]) for each in made if isinstance(each, list)} == {"html: the template takes too long"}
     assert len(made) == 300
     assert len(heard.of("renderer_ended")) <= 7
+
+
+@pytest.mark.parametrize("letters", [1, 3])
+@pytest.mark.parametrize(
+    "number, cause",
+    [(signal.SIGSTOP, "gave no answer within 0.5 s: it gets no CPU"), (signal.SIGKILL, "was killed, as when memory")],
+    ids=["stopped", "killed"],
+)
+async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
+    monkeypatch: pytest.MonkeyPatch, letters: int, number: signal.Signals, cause: str
+) -> None:
+    """Each child stands still or is killed, as where the machine swaps: the letters failed for good."""
+    started = ChildProcess.start
+
+    async def and_no_more(limits: Limits) -> ChildProcess:
+        child = await started(limits)
+        os.kill(child.pid, number)
+        return child
+
+    monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 0.5)
+    heard = Heard()
+    async with rendering(heard) as it, asyncio.timeout(60):
+        with monkeypatch.context() as short:
+            short.setattr(ChildProcess, "start", and_no_more)
+            with pytest.raises(RendererError, match=f"the process that renders {cause}"):
+                await it.renderer.render(GOOD, [READER] * letters, origin="o")
+            with pytest.raises(RendererError, match=cause):
+                await it.renderer.compile(GOOD, origin="o")
+        assert not it.renderer.is_slow("o")
+        assert await it.renderer.compile(GOOD, origin="o")
+    assert all(each["cause"].startswith(cause) for each in heard.of("renderer_ended"))
