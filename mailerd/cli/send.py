@@ -81,7 +81,7 @@ def send(
         return
     known = settings(config)
     posting = _JobPoster(known, _library(known, template), table, file=file, again=again)
-    raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
+    raw = json.dumps({key: value for key, value in job.items() if value is not None}).encode()
     if dry_run:
         if not run_async(_show(posting, raw)):
             raise typer.Exit(1)

@@ -167,6 +167,7 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
         (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
         (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "send_at: "),
         (("--template", "welcome", "--sender", ME, "--priority", "1000"), "priority: "),
+        (("--template", "welcome", "--sender", ME, "--reference", "\udcff"), "reference: contains half a surrogate"),
     ],
 )
 async def test_a_wrong_option_is_told_and_nothing_is_stored(
