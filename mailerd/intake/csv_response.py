@@ -29,7 +29,7 @@ async def write_csv(
 async def _write_pages(
     request: web.Request, pages: AsyncGenerator[Rows], columns: Sequence[str], filename: str
 ) -> web.StreamResponse:
-    page = await anext(pages, ())
+    page = await _next(pages)
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{filename}"'})
     response.content_type, response.charset = "text/csv", "utf-8"
     await response.prepare(request)
@@ -38,9 +38,16 @@ async def _write_pages(
     await write(response, csv_lines([columns]))
     while page:
         await write(response, csv_lines(page))
-        page = await anext(pages, ())
+        page = await _next(pages)
     await response.write_eof()
     return response
+
+
+async def _next(pages: AsyncGenerator[Rows]) -> Rows:
+    """The next page, empty after the last; `anext` with a default raises SystemError on Python 3.12.1."""
+    async for page in pages:
+        return page
+    return ()
 
 
 def csv_lines(rows: Rows) -> bytes:

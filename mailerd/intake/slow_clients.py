@@ -1,4 +1,4 @@
-"""Closes connections that do not send a whole first request in time; aiohttp has no such timeout."""
+"""Closes connections that do not send a whole first request in time, or are too many; aiohttp bounds neither."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,11 +15,16 @@ from mailerd.ops.periodic import every
 FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
 
+MAX_CONNECTIONS: Final = 1_000
+"""Connections of one listener. What asks nothing is closed beyond that: the daemon needs its files for Google."""
+_INTERVAL: Final = 0.5
+"""The most seconds between two looks at the connections; some thousands can come meanwhile."""
+
 _Connection = web.RequestHandler
 
 
 class SlowClientReaper:
-    """Closes connections without a first request after `timeout` seconds."""
+    """Closes connections without a first request after `timeout` seconds, and idle ones beyond `MAX_CONNECTIONS`."""
 
     def __init__(self, *, timeout: float, strangers: StrangerLog, events: IntakeEvents, clock: Clock) -> None:
         self._timeout = timeout
@@ -28,6 +33,7 @@ class SlowClientReaper:
         self._clock = clock
         self._first_seen: dict[_Connection, float] = {}
         self._have_asked: set[_Connection] = set()
+        self._being_served: set[_Connection] = set()
 
     @web.middleware
     async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -36,30 +42,36 @@ class SlowClientReaper:
         It also gives other connections their turn: aiohttp would answer thousands of pipelined requests in one go.
         """
         self._have_asked.add(request.protocol)
-        await asyncio.sleep(0)
-        return await handler(request)
+        self._being_served.add(request.protocol)
+        try:
+            await asyncio.sleep(0)
+            return await handler(request)
+        finally:
+            self._being_served.discard(request.protocol)
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""
-        interval = self._timeout / 4
+        interval = min(self._timeout / 4, _INTERVAL)
 
         async def check_all() -> None:
-            there = set(connections())
-            self._have_asked &= there
-            self._first_seen = {one: at for one, at in self._first_seen.items() if one in there}
-            for connection in there - self._have_asked:
-                self._check(connection)
+            there = connections()
+            self._have_asked.intersection_update(there)
+            silent = [each for each in there if each not in self._have_asked]
+            now = self._clock.monotonic()
+            self._first_seen = {each: self._first_seen.get(each, now) for each in silent}
+            for each in silent:
+                if now - self._first_seen[each] > self._timeout - interval:
+                    self._close(each, f"no whole request came within {self._timeout:g} s")
+            idle = [each for each in there if each in self._have_asked and each not in self._being_served]
+            for each in [*silent, *idle][: max(len(there) - MAX_CONNECTIONS, 0)]:  # the oldest first
+                self._close(each, f"there are more than {MAX_CONNECTIONS:,} connections, and it asked nothing")
 
         await every(interval, check_all, first_after=interval)
 
-    def _check(self, connection: _Connection) -> None:
-        now = self._clock.monotonic()
-        if now - self._first_seen.setdefault(connection, now) < self._timeout * 3 / 4:
-            return
+    def _close(self, connection: _Connection, reason: str) -> None:
         if connection.transport is not None:
             peer = connection.transport.get_extra_info("peername")
             address = str(peer[0]) if isinstance(peer, tuple) else "unix"
             if self._strangers.logs(address):
-                reason = f"no whole request came within {self._timeout:g} s"
                 self._events.connection_too_slow(address=address, reason=reason)
             connection.transport.abort()

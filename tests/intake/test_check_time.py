@@ -3,31 +3,65 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 
 import pytest
 
-from mailerd.mail.renderer import ThreadRenderer
-from mailerd.mail.templates import Template
+from mailerd.intake.check_time import CheckTime
+from mailerd.intake.errors import ApiError
+from mailerd.mail.renderer import Rendered, ThreadRenderer
+from mailerd.mail.templates import RecipientData, RendererError, Source, Template
 from tests.intake.site import Site, job
+from tests.support.rendering import rendering
 
-_COSTLY = "{% for a in range(90000) %}{% if a % 90001 == 90000 %}x{% endif %}{% endfor %}{{ name }}"
-"""At least some hundredths of a second of CPU a letter."""
+_COSTLY = Template(Source("s", "{% for a in range(90000) %}{% if a % 90001 == 90000 %}x{% endif %}{% endfor %}", None))
+"""Some hundredths of a second of CPU a letter."""
 
 
 def _people(count: int) -> list[dict[str, object]]:
     return [{"email": f"a{n}@example.com", "variables": {"name": "Ada", "product": "X"}} for n in range(count)]
 
 
-@pytest.mark.parametrize("limit", ["check_recipients.CHECK", "dry_run.DRY_RUN"])
-async def test_a_template_that_costs_too_much_for_so_many_is_refused(
-    site: Site, monkeypatch: pytest.MonkeyPatch, limit: str
+@pytest.mark.parametrize("used, code", [(20.0, 422), (0.1, 503)], ids=["by the template", "by others"])
+async def test_whose_fault_it_is_goes_by_the_cpu_that_the_letters_took(
+    monkeypatch: pytest.MonkeyPatch, used: float, code: int
 ) -> None:
-    template, few = {"subject": "s", "html": _COSTLY}, _people(20)
-    assert (await site.post(job(*few, template=template, dry_run=True)))[0] == 200, "it is slow, and no more"
-    monkeypatch.setattr(f"mailerd.intake.{limit}_TIMEOUT", 0.2)
-    status, answer = await site.post(job(*_people(400), template=template, dry_run=limit.startswith("dry_run")))
+    async with rendering() as renderer:
+        renderer.cpu.seconds = 1_000.0
+        within = CheckTime(30.0, renderer, total=7)
+        within.require(0)
+        later = time.monotonic() + 31.0
+        monkeypatch.setattr("mailerd.intake.check_time.time.monotonic", lambda: later)
+        renderer.cpu.seconds += used
+        with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+            within.require(3)
+        never = Future[list[Rendered]]()
+        with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+            within.wait_for(never, done=3)
+        assert never.cancelled()
+        monkeypatch.undo()
+
+
+async def test_the_cpu_of_letters_is_counted() -> None:
+    async with rendering() as renderer:
+        assert renderer.cpu.seconds == 0.0
+        await asyncio.to_thread(
+            lambda: renderer.start(_COSTLY, [RecipientData("a@example.com", "Ada", None)] * 20, content=False).result()
+        )
+        once = renderer.cpu.seconds
+        await asyncio.to_thread(
+            lambda: renderer.start(_COSTLY, [RecipientData("a@example.com", "Ada", None)] * 60, content=False).result()
+        )
+        assert renderer.cpu.seconds > 2 * once > 0.02
+
+
+@pytest.mark.parametrize("limit", ["check_recipients.CHECK", "dry_run.DRY_RUN"])
+async def test_both_checks_end_in_time(site: Site, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(f"mailerd.intake.{limit}_TIMEOUT", 0.0)
+    status, answer = await site.post(job(*_people(400), dry_run=limit.startswith("dry_run")))
 
     assert (status, answer["error"]["code"]) == (422, "too_costly")
     assert "make the template simpler, or split the job; nothing was stored" in answer["error"]["message"]
