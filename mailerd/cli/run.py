@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +23,9 @@ _THREADS_TAKE_TURNS_AFTER: Final = 0.001
 """Seconds that a thread which reads a large request may keep the interpreter while the event loop wants it: the loop of
 a sending daemon waits for that several times a letter. Python's own are 0.005; much less slows the reading."""
 
+_OPEN_FILES: Final = 16_384
+"""Files and connections that the daemon may have at once, where the system lets it: most begin with 1,024."""
+
 _SANDBOX_HAS_IT: Final = "the sandbox that runs here has a daemon already, which Ctrl-C there ends too"
 
 
@@ -34,6 +38,7 @@ def run(config: ConfigOption = None) -> None:
         ProcessEvents(journal.write).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
     gc.freeze()  # what is loaded by now stays; to look through it for cycles holds the loop for 70 ms
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)
+    _allow_open_files()
     try:
         run_async(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
     except Exception as error:
@@ -41,6 +46,14 @@ def run(config: ConfigOption = None) -> None:
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
     finally:
         journal.close()
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files, which the connections of strangers could use up, towards the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:

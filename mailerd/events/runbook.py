@@ -177,8 +177,9 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (LikelyCause("a client guesses keys, or looks for weaknesses", "有人在猜测密钥或探测漏洞", "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),),
     ),
     "connection_too_slow": Runbook(
-        "A client did not send its request, or did not read its answer, in time; its connection was closed.",
-        "客户端未及时发送请求或读取应答，连接已关闭。",
+        "A client did not send its request, or did not read its answer, in time, or asked nothing while more than 1,000 "
+        "connections were open; its connection was closed.",
+        "客户端未及时发送请求或读取应答，或在连接数超过 1,000 时没有发出请求，连接已关闭。",
         (
             LikelyCause("a client on a bad network", "客户端网络不佳", "journalctl -u mailerd MAILERD_EVENT=connection_too_slow"),
             LikelyCause("a client opens connections to wear mailerd out", "有人以大量连接耗尽资源", "ss -tn | grep :5000"),

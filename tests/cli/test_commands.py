@@ -94,6 +94,19 @@ finally:
     assert set(ended.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
+@pytest.mark.parametrize("soft, hard, raised", [(256, 512, 512), (256, 20_000, 16_384), (20_000, 20_000, 20_000)])
+def test_a_daemon_may_open_as_many_files_as_the_system_lets_it(soft: int, hard: int, raised: int) -> None:
+    script = f"""
+import resource
+from mailerd.cli import run
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+run._allow_open_files()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
+    assert ended.stdout.split() == [str(raised), str(hard)]
+
+
 def test_config_may_stand_before_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,6 +218,34 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
     assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
 
 
+async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of them took all files of a daemon, and it reached Google no more."""
+    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 4)
+    site = await build(first_request_timeout=60.0)
+    _, posted = await site.post(job())
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    stream = f"GET /api/jobs/{posted['job_id']}/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n\r\n"
+    served, its_writer = await asyncio.open_connection(host, int(port))
+    its_writer.write(stream.encode())
+    assert b"200 OK" in await asyncio.wait_for(served.readline(), 30)
+    silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
+
+    assert "there are more than 4 connections" in (await site.heard.wait_for("connection_too_slow"))["reason"]
+    for reader, _ in silent[:8]:
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 30)
+    newest, writer = silent[-1]
+    writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in await asyncio.wait_for(newest.readline(), 30), "the newest may still ask"
+    its_writer.write(b"x")
+    assert not served.at_eof(), "what is being served goes on"
+    assert (await site.get("/health/live"))[0] == 200
+    for _, each in [*silent, (served, its_writer)]:
+        each.transport.abort()
+
+
 async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.3)
     people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
