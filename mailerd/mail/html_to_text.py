@@ -35,10 +35,17 @@ def text_from_html(html: str) -> str:
     """
     reader = _Reader()
     with suppress(AssertionError, ValueError):  # its answers to "<![x" and to 5,000 digits; what came before is read
-        reader.feed(_PICTURE.sub("data:", html)[:MAX_HTML])
+        reader.feed(_without_begun_tag(_PICTURE.sub("data:", html)[:MAX_HTML]))
         reader.close()
     lines = "".join(reader.pieces).translate(_INVISIBLE).split("\n")
     return _EMPTY_LINES.sub("\n\n", "\n".join(line.rstrip() for line in lines)).strip()
+
+
+def _without_begun_tag(html: str) -> str:
+    """Without a tag that does not end: older versions of Python's parser take it for text."""
+    begin = html.find("<", html.rfind(">") + 1)
+    name = html[begin + 1 : begin + 2]
+    return html[:begin] if begin >= 0 and name.isascii() and name.isalpha() else html
 
 
 class _Reader(HTMLParser):

@@ -40,6 +40,7 @@ from tests.support.own_time import at_this_speed
         ("中文<p>段落</p>", "中文\n\n段落"),
         ("lost <a href='x", "lost"),
         ("lost <script>x", "lost"),
+        ("kept <é and all that comes", "kept <é and all that comes"),
         ("", ""),
         ("</p></ul></a></pre></td>x", "x"),
         ("before<p>&#" + "9" * 5000 + ";", "before"),
