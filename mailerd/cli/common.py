@@ -128,13 +128,17 @@ def with_database[T](settings: Settings, work: Callable[[Database], Awaitable[T]
     return run_async(run())
 
 
+def user_name() -> str:
+    """Who runs this command."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # as in many a container
+        return "without a name"
+
+
 def asked_by() -> str:
     """Who runs this command, as the log of actions names it."""
-    try:
-        person = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in many a container
-        person = "without a name"
-    return f"command, {person}"
+    return f"command, {user_name()}"
 
 
 def _impatient(settings: Settings) -> Settings:

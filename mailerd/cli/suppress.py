@@ -1,7 +1,6 @@
 """`mailerd suppress add|remove|list|why|import|export|lists|rotate-key`: who gets no letters."""
 
 import csv
-import getpass
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Annotated, Final, Literal, TextIO
 import typer
 from rich.progress import Progress
 
-from mailerd.cli.common import ConfigOption, asked_by, settings, with_database
+from mailerd.cli.common import ConfigOption, asked_by, settings, user_name, with_database
 from mailerd.cli.output import JsonOption, console, in_utc, print_json, print_list
 from mailerd.core.csv_cells import as_it_was, without_formula
 from mailerd.core.quantities import counted
@@ -63,7 +62,7 @@ def add(
     async def work(suppressions: Suppressions) -> list[NewSuppression]:
         list_id = await _list_id(suppressions, mailing_list, make=new_list)
         new = NewSuppression(
-            suppressions.digest(clean), list_id, reason, Channel.CLI, clean, detail=detail, actor=getpass.getuser()
+            suppressions.digest(clean), list_id, reason, Channel.CLI, clean, detail=detail, actor=user_name()
         )
         return (await suppressions.add([new], log=_log("suppress", mailing_list))).changed
 
@@ -81,7 +80,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
     async def work(suppressions: Suppressions) -> bool:
         list_id = await _list_id(suppressions, mailing_list)
         return await suppressions.remove(
-            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=getpass.getuser(),
+            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=user_name(),
             log=_log("unsuppress", mailing_list),
         )  # fmt: skip
 
@@ -244,7 +243,7 @@ async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool =
 
 async def _store(suppressions: Suppressions, rows: list[tuple[str, Reason]], *, list_id: int, log: CommandLog) -> int:
     """Suppress addresses for one list; how many are new."""
-    actor, added = getpass.getuser(), 0
+    actor, added = user_name(), 0
     new = [NewSuppression(suppressions.digest(it), list_id, why, Channel.IMPORT, it, actor=actor) for it, why in rows]
     for part in batched(sorted(new, key=lambda it: it.digest), _ROWS_AT_ONCE):
         added += len((await suppressions.add(part, log=log)).fresh)

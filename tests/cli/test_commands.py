@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from mailerd import __version__
-from mailerd.cli import lazy_group, main
+from mailerd.cli import common, lazy_group, main
 from mailerd.cli.common import CONNECT_TIMEOUT, no_log, open_database
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
@@ -65,6 +65,20 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     assert {name: " ".join(help_.split()) for name, help_ in short.items()} == {
         name: command.help for name, command in lazy_group.COMMANDS.items()
     }
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])  # before Python 3.13, and since
+def test_a_user_without_a_name_is_named_as_that_by_each_command(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def nobody() -> str:
+        raise error("uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert common.asked_by() == "command, without a name"
+    assert common.user_name() == "without a name"
+    source = Path(common.__file__).parent
+    assert [each.name for each in source.rglob("*.py") if "getuser" in each.read_text()] == ["common.py"]
 
 
 HEAVY = ["aiogoogle", "aiohttp", "aiomysql", "css_inline", "jinja2", "loguru", "prometheus_client", "pydantic_settings"]
