@@ -132,7 +132,7 @@ def user_name() -> str:
     """Who runs this command."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # as in many a container
+    except (OSError, KeyError):  # the latter before Python 3.13
         return "without a name"
 
 

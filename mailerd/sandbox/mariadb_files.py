@@ -21,8 +21,12 @@ _ROOM = 2 * 1024**3
 
 
 def user_cache() -> Path:
-    """Where templates go when no other place is set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailerd"
+    """Where templates go when no other place is set; a user without a home has them in the working folder."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path.cwd()
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "mailerd"
 
 
 def new_place(*, in_memory: bool) -> tuple[Path, IO[str]]:

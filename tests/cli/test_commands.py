@@ -81,6 +81,24 @@ def test_a_user_without_a_name_is_named_as_that_by_each_command(
     assert [each.name for each in source.rglob("*.py") if "getuser" in each.read_text()] == ["common.py"]
 
 
+def test_a_user_without_name_and_home_runs_it_all(tmp_path: Path) -> None:
+    """As in a container that runs under any number: on Python 3.13 the database driver failed at its import."""
+    script = """
+import pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+from mailerd.app import build
+from mailerd.cli.common import asked_by
+from mailerd.sandbox.mariadb_files import user_cache
+print(asked_by(), user_cache(), sep="|")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={}, timeout=60, check=False, capture_output=True, text=True
+    )
+    assert ended.stdout == f"command, without a name|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
+
+
 HEAVY = ["aiogoogle", "aiohttp", "aiomysql", "css_inline", "jinja2", "loguru", "prometheus_client", "pydantic_settings"]
 
 

@@ -1,12 +1,12 @@
 """One connection to one server: the driver's, and what is known of it."""
 
+import os
 import select
 import time
 import warnings
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
-import aiomysql
 from pymysql.constants import CLIENT
 from pymysql.err import OperationalError
 from pymysql.err import Warning as ServerWarning
@@ -14,6 +14,12 @@ from yarl import URL
 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.url import address, no_tls, require_encryption
+
+try:
+    import aiomysql
+except OSError:  # since Python 3.13 its import fails for a user without a name, as in many a container
+    os.environ["LOGNAME"] = "without a name"
+    import aiomysql
 
 T = TypeVar("T")
 
