@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from mailerd import __version__
-from mailerd.cli import common, lazy_group, main
+from mailerd.cli import lazy_group, main
 from mailerd.cli.common import CONNECT_TIMEOUT, no_log, open_database
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
@@ -67,38 +67,6 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     }
 
 
-@pytest.mark.parametrize("error", [KeyError, OSError])  # before Python 3.13, and since
-def test_a_user_without_a_name_is_named_as_that_by_each_command(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
-    def nobody() -> str:
-        raise error("uid not found: 54321")
-
-    monkeypatch.setattr("getpass.getuser", nobody)
-    assert common.asked_by() == "command, without a name"
-    assert common.user_name() == "without a name"
-    source = Path(common.__file__).parent
-    assert [each.name for each in source.rglob("*.py") if "getuser" in each.read_text()] == ["common.py"]
-
-
-def test_a_user_without_name_and_home_runs_it_all(tmp_path: Path) -> None:
-    """As in a container that runs under any number: on Python 3.13 the database driver failed at its import."""
-    script = """
-import pwd
-def unknown(uid):
-    raise KeyError(f"getpwuid(): uid not found: {uid}")
-pwd.getpwuid = unknown
-from mailerd.app import build
-from mailerd.cli.common import asked_by
-from mailerd.sandbox.mariadb_files import user_cache
-print(asked_by(), user_cache(), sep="|")
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={}, timeout=60, check=False, capture_output=True, text=True
-    )
-    assert ended.stdout == f"command, without a name|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
-
-
 HEAVY = ["aiogoogle", "aiohttp", "aiomysql", "css_inline", "jinja2", "loguru", "prometheus_client", "pydantic_settings"]
 
 
@@ -124,19 +92,6 @@ finally:
 """
     ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
     assert set(ended.stdout.splitlines()[-1].split()[1:]) <= allowed
-
-
-@pytest.mark.parametrize("soft, hard, raised", [(256, 512, 512), (256, 20_000, 16_384), (20_000, 20_000, 20_000)])
-def test_a_daemon_may_open_as_many_files_as_the_system_lets_it(soft: int, hard: int, raised: int) -> None:
-    script = f"""
-import resource
-from mailerd.cli import run
-resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-run._allow_open_files()
-print(*resource.getrlimit(resource.RLIMIT_NOFILE))
-"""
-    ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
-    assert ended.stdout.split() == [str(raised), str(hard)]
 
 
 def test_config_may_stand_before_the_command(
