@@ -12,7 +12,7 @@ projects, jobs, letters, hours. A claim never waits (SKIP LOCKED): a locked row 
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -120,11 +120,24 @@ class Claims:
         if self._new_projects:
             new, self._new_projects = self._new_projects, set()
             await rate_limits.add_projects(self.database, new)
+        return await self._transaction(
+            lambda cursor, token: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claim"
+        )
+
+    async def _transaction(self, take: Callable[[Cursor, str], Awaitable[Claim]], *, what: str) -> Claim:
+        """Claim under a new token, where the server remembers all that this daemon knows; else replay that to it."""
         token = new_id()
+
+        async def work(cursor: Cursor) -> Claim:
+            if self.replay_log is not None:
+                self.replay_log.require_replayed(cursor)
+            claim = await take(cursor, token)
+            if self.replay_log is not None:
+                await self.replay_log.check_claimed(cursor, claim.letters)
+            return claim
+
         try:
-            claim = await self.database.transaction(
-                lambda cursor: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claim"
-            )
+            claim = await self.database.transaction(work, what=what)
         except NotReplayedError as error:
             await self.replay(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
@@ -155,15 +168,11 @@ class Claims:
         return math.inf if next_in is None else next_in
 
     async def _claim(self, cursor: Cursor, token: str, taken: _ClaimBuilder) -> Claim:
-        if self.replay_log is not None:
-            self.replay_log.require_replayed(cursor)
         want, share = taken.want, max(_MIN_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
             if not await self._round(cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS)):
                 break
-        if self.replay_log is not None:
-            await self.replay_log.check_claimed(cursor, taken.letters)
         letters = await suppressed.mark(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(
@@ -176,12 +185,10 @@ class Claims:
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
-        token = new_id()
         await self._digests.load()
-        claim = await self.database.transaction(
-            lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
+        return await self._transaction(
+            lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
         )
-        return self._remember_drafts(claim)
 
     def _remember_drafts(self, claim: Claim) -> Claim:
         """Remember the letters that own a draft: they are sent again without a further hand-over."""

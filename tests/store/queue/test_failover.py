@@ -20,6 +20,7 @@ from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -91,6 +92,23 @@ async def test_what_was_sent_and_forgotten_is_told_again_before_anything_is_clai
     assert await query(database, "SELECT event, COUNT(*) FROM attempts GROUP BY event") == [("sent", 3)]
     (told,) = heard.of("database_told_again")
     assert (told["letters"], told["forgotten"]) == (3, 3)
+
+
+@pytest.mark.parametrize("server", ["another one", "the same, restored in place"])
+async def test_a_letter_that_is_tried_alone_is_claimed_only_where_all_was_told(
+    database: Database, one: Daemon, server: str
+) -> None:
+    """The letters in flight end between the claim that finds it and its own: the database may be another by then."""
+    job = await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    await one.sends(letter)
+    await forget(database)
+    await query(database, SUSPECT)
+    if server == "another one":
+        one.meets_another()
+    assert (await one.claims.claim_alone(letter.id)).letters == ()
+    assert await one.letters(1) == ()
+    assert await states(database, job) == {"sent": 1}
 
 
 async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) -> None:
