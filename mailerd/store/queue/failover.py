@@ -28,7 +28,7 @@ database is away, its last minute is then replayed."""
 _MAX_KNOWN: Final = 50_000
 _BATCH: Final = 100
 OTHER_DAEMONS_TIMEOUT: Final = 20.0
-"""Seconds that other daemons get to replay their sends; one without a heartbeat for so long counts as dead."""
+"""Seconds that other daemons get to replay their sends; one whose heartbeats had ceased for so long counts as dead."""
 
 _LOCK_ROWS: Final = """
 SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PRIMARY)
@@ -85,6 +85,9 @@ class _UnreplayedServer:
 
     again: bool
     """Whether there was another server before."""
+    silent: float
+    """Seconds for which no heartbeat may be there though its daemon lives: none was written while the database was
+    away, and what it has forgotten are heartbeats too."""
     at: float = field(default_factory=time.monotonic)
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
@@ -109,6 +112,8 @@ class ReplayLog:
     _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
     """Servers to which not all was replayed, or not by every daemon."""
     _doubted: bool = field(default=False, init=False)
+    _used_at: float = field(default_factory=time.monotonic, init=False)
+    """When a server to which all was replayed was last used, in monotonic seconds."""
 
     def remember(self, record: Record) -> None:
         """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
@@ -199,7 +204,10 @@ class ReplayLog:
 
     def is_replayed(self, cursor: Cursor) -> bool:
         """Whether all was replayed to the server of this connection; True if the server has no identity."""
-        return not cursor.server or cursor.server in self._servers
+        if cursor.server and cursor.server not in self._servers:
+            return False
+        self._used_at = time.monotonic()
+        return True
 
     def replay_again(self) -> None:
         """Replay all records again, whichever server it is: the database has lost commits."""
@@ -212,14 +220,14 @@ class ReplayLog:
         Raises:
             DatabaseError: a part was replayed, or nothing; replaying again is harmless.
         """
-        met = self._unreplayed.setdefault(
-            server, _UnreplayedServer(again=bool(self._unreplayed or self._servers or self._doubted))
-        )
+        again = bool(self._unreplayed or self._servers or self._doubted)
+        silent = time.monotonic() - self._used_at + (KEEP if again else 0.0)
+        met = self._unreplayed.setdefault(server, _UnreplayedServer(again, silent))
         since, met.replayed_at = met.replayed_at, time.monotonic()
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
-                lambda cursor: self._record_replay(cursor, server), what="say what was replayed"
+                lambda cursor: self._record_replay(cursor, server, met), what="say what was replayed"
             )
         except BaseException:
             met.replayed_at = since
@@ -245,12 +253,12 @@ class ReplayLog:
             met.forgotten += await self.database.transaction(work, what=what)
             met.letters += len(some)
 
-    async def _record_replay(self, cursor: Cursor, server: str) -> int:
+    async def _record_replay(self, cursor: Cursor, server: str, met: _UnreplayedServer) -> int:
         """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_RECORD_REPLAY, (self.daemon_id, server, server))
-        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
+        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + met.silent))
         return int((await cursor.fetchone())[0])
 
     async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
