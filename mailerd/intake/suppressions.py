@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
@@ -18,7 +18,7 @@ from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query, refuse_parameters
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.request_models import RequestModel, one_line, read_model
+from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppression_models import (
     ListOut,
@@ -67,10 +67,20 @@ class SuppressionIn(RequestModel):
     ] = None
 
 
+def _few_fields_in_all(value: object) -> object:
+    """Each object may have some unknown fields, and ten thousand of them too many."""
+    if isinstance(value, list):
+        number = sum(len(it) for it in value if isinstance(it, dict))
+        few_fields(number, SuppressionIn.model_fields, objects=len(value))
+    return value
+
+
 class SuppressionsIn(RequestModel):
     """The body of `POST /api/suppressions`."""
 
-    suppressions: Annotated[list[SuppressionIn], Field(min_length=1, max_length=MAX_AT_ONCE)]
+    suppressions: Annotated[
+        list[SuppressionIn], BeforeValidator(_few_fields_in_all), Field(min_length=1, max_length=MAX_AT_ONCE)
+    ]
 
 
 class ListIn(RequestModel):
@@ -157,7 +167,8 @@ class SuppressionEndpoints:
         # Thousands of addresses take seconds, here and of the database: a key has few such requests under way at once,
         # or the statements of all others would wait behind them. In a thread they hold up no other request.
         async with self._bodies.read(request, key) as raw, self._checks.place(key):
-            return await self._add(read_model(SuppressionsIn, parse(raw)).suppressions, key)
+            asked = await asyncio.to_thread(lambda: read_model(SuppressionsIn, parse(raw)))
+            return await self._add(asked.suppressions, key)
 
     async def _add(self, given: Sequence[SuppressionIn], key: ApiKey) -> web.Response:
         suppressions, faults = await self._suppressions(), list[FieldError]()

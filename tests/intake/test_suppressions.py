@@ -1,6 +1,10 @@
 """`/api/suppressions`, `/api/lists`, and what a post says of recipients that have opted out."""
 
 import asyncio
+import io
+import json
+import resource
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -8,6 +12,7 @@ import pytest
 
 from mailerd.config import PublicSettings, UnsubscribeSettings
 from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.intake.suppressions import MAX_BODY
 from mailerd.store import mailing_lists
 from mailerd.store.api_keys import Permission
 from mailerd.store.suppressions import Suppressions
@@ -256,6 +261,23 @@ async def test_thousands_of_addresses_that_are_slow_to_check_hold_up_nobody(site
         stall = max(stall, await longest_stall(0.1))
     assert (await posting)[1] == {"total": 2_000, "added": 2_000}
     assert stall < at_this_speed(0.3), "all in the event loop they would hold it for five seconds"
+
+
+@pytest.mark.parametrize("path, body", [
+    ("suppressions", lambda: {"suppressions": [dict.fromkeys(map(str, range(290_000)), 0)]}),
+    ("suppressions", lambda: {"suppressions": [dict.fromkeys(map(str, range(60)), 0)] * 7_000}),
+    ("lists", lambda: dict.fromkeys(map(str, range(290_000)), 0)),
+])  # fmt: skip
+async def test_a_body_of_many_unknown_fields_is_refused_before_each_is_looked_at(
+    site: Site, path: str, body: Callable[[], Any]
+) -> None:
+    raw = json.dumps(body()).encode()
+    assert len(raw) < MAX_BODY
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status, answer = await ask(site, "POST", f"/api/{path}", data=io.BytesIO(raw))
+    assert status == 422
+    assert [it["message"].split()[-1] for it in answer["error"]["details"]] == ["known"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "an error of each takes a kilobyte"
 
 
 async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:
