@@ -13,6 +13,7 @@ from aiohttp import web
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
+from mailerd.mail.attachments import MAX_LETTER_BYTES
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
@@ -160,11 +161,18 @@ async def render_one(it: ConsoleRequest, template: Template, reader: RecipientDa
 
 
 def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]) -> web.Response:
-    """A letter for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids."""
+    """A letter for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids.
+
+    A letter carries a picture once and may show it ten thousand times: it is shown as far as there is room.
+    """
+    room = MAX_LETTER_BYTES
 
     def inline(found: re.Match[str]) -> str:
+        nonlocal room
         kind, content = pictures.get(found[1], ("", b""))
-        return f"data:{kind};base64,{b64encode(content).decode()}" if kind.startswith("image/") else "data:,"
+        room -= len(content)
+        is_shown = kind.startswith("image/") and room >= 0
+        return f"data:{kind};base64,{b64encode(content).decode()}" if is_shown else "data:,"
 
     if isinstance(made, str):
         return it.page("frame.html", subject="", text=made, live=False)

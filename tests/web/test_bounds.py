@@ -1,10 +1,14 @@
 """What bounds a key and its values in the API bounds them in the console too."""
 
 import asyncio
+import io
+import json
 import re
+from base64 import b64encode
 
 import pytest
 
+from mailerd.mail.attachments import MAX_LETTER_BYTES
 from mailerd.store.api_keys import Permission
 from tests.support.eventually import eventually
 from tests.support.rows import post, query
@@ -109,6 +113,23 @@ async def test_a_key_that_may_not_read_gets_no_session_that_shows_nothing(site: 
     async with site.visitor().post("/login?lang=zh", data={"key": secret}) as answer:
         assert (answer.status, "此密钥无权查看任务" in await answer.text()) == (403, True)
     assert await query(site.database, "SELECT COUNT(*) FROM sessions") == [(0,)]
+
+
+async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_a_letter(site: ConsoleSite) -> None:
+    secret, size = await site.keys.create("shop"), 4_000_000
+    template = {"subject": "x", "html": '<img src="cid:a">' * 30}
+    picture = {"filename": "a.png", "content": b64encode(bytes(size)).decode(), "content_id": "a"}
+    job = {"sender_email": "me@example.com", "template": template, "attachments": [picture],
+           "recipients": [{"email": "ada@example.com"}]}  # fmt: skip
+    async with site.visitor().post(
+        "/api/jobs/send_template_emails", data=io.BytesIO(json.dumps(job).encode()), headers={"X-API-Key": secret}
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+    browser = await site.sign_in(secret)
+    async with browser.get("/letters/1/html") as answer:
+        text = await answer.text()
+    assert text.count("<img ") == 30
+    assert text.count("data:image/png;base64,AAAA") == MAX_LETTER_BYTES // size
 
 
 async def test_a_browser_keeps_no_script_longer_than_its_version(site: ConsoleSite) -> None:
