@@ -25,6 +25,8 @@ SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_
 # The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
 # along those that were just made. While the row is locked no events are deleted: the next round does it.
 _LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
+# And this one is locked by whoever claims or records a delivery: what ended between the two counts would count less.
+_LOCK_ENDPOINT: Final = "SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE"
 _FIRST_SINCE: Final = "SELECT MIN(position) FROM events WHERE at >= %s"
 _REPLAY: Final = """
 INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
@@ -96,6 +98,7 @@ class WebhookDeliveries:
 
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_LOCK_FEED)
+            await cursor.execute(_LOCK_ENDPOINT, (it.id,))
             await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             (before,) = await cursor.fetchone()
             await cursor.execute(statement, (it.id, start, end, moment, *values))

@@ -1,7 +1,7 @@
 """Several daemons share the queue: each event is claimed by one, and only the claim's token can record it."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import aiomysql
 import pytest
@@ -18,7 +18,9 @@ from mailerd.core.webhook_retries import (
     WebhookOutcome,
     decide,
 )
+from mailerd.store import webhook_deliveries
 from mailerd.store.db.database import Database
+from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.heard import PATIENCE
@@ -151,6 +153,22 @@ async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(
     await asyncio.gather(*(queue.fan_out(shop) for _ in range(4)))
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(23,)]
     assert (await queue.read_work()).behind == {}
+
+
+async def test_a_replay_counts_what_it_queues_however_much_is_delivered_meanwhile(
+    database: Database, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, deliveries = WebhookQueue(database, lease=WAIT), WebhookDeliveries(database, timeout=20)
+    claimed = await queue.claim(shop, most=4, at_once=4)
+    slow = webhook_deliveries._COUNT_OPEN.replace("WHERE", "WHERE SLEEP(0.02) = 0 AND")
+    monkeypatch.setattr(webhook_deliveries, "_COUNT_OPEN", slow)
+    it, since = await Webhooks(database, timeout=5).find(shop), datetime.now(UTC) - timedelta(hours=1)
+    replay = asyncio.create_task(deliveries.replay(it, since=since, only_failed=True))
+    await asyncio.sleep(0.1)
+    for each in claimed:
+        assert await queue.record(each, TAKEN, delivered)
+    assert await replay == 0
+    assert await deliveries.replay(it, since=since) == 4
 
 
 async def test_the_first_endpoint_of_a_database_gets_nothing_that_was_before(
