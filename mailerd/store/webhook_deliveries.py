@@ -25,7 +25,7 @@ SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_
 # The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
 # along those that were just made. While the row is locked no events are deleted: the next round does it.
 _LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
-# And this one is locked by whoever claims or records a delivery: what ended between the two counts would count less.
+# And who claims or records a delivery locks this one: what ended between the two counts would be subtracted.
 _LOCK_ENDPOINT: Final = "SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE"
 _FIRST_SINCE: Final = "SELECT MIN(position) FROM events WHERE at >= %s"
 _REPLAY: Final = """
