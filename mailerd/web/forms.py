@@ -40,7 +40,7 @@ class Form:
 
     def texts(self) -> dict[str, str]:
         """The first text of each name."""
-        return {field: self.text(field) for field, value in self.fields if isinstance(value, str)}
+        return {field: value.strip() for field, value in reversed(self.fields) if isinstance(value, str)}
 
 
 def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:

@@ -4,13 +4,16 @@ import asyncio
 import io
 import json
 import re
+import time
 from base64 import b64encode
 
 import pytest
 
 from mailerd.mail.attachments import MAX_LETTER_BYTES
 from mailerd.store.api_keys import Permission
+from mailerd.web.forms import Form
 from tests.support.eventually import eventually
+from tests.support.own_time import at_this_speed
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -130,6 +133,14 @@ async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_
         text = await answer.text()
     assert text.count("<img ") == 30
     assert text.count("data:image/png;base64,AAAA") == MAX_LETTER_BYTES // size
+
+
+def test_the_fields_of_a_form_are_walked_over_once() -> None:
+    form = Form([("a", " first "), ("a", "second"), ("file", b"x"), *((str(n), "") for n in range(20_000))])
+    began = time.process_time()
+    texts = form.texts()
+    assert time.process_time() - began < at_this_speed(1.0)
+    assert (texts["a"], len(texts)) == ("first", 20_001)
 
 
 async def test_a_browser_keeps_no_script_longer_than_its_version(site: ConsoleSite) -> None:
