@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING_NAME
+from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import Form, read_form
@@ -47,7 +48,10 @@ async def _act(it: ConsoleRequest, form: Form) -> web.Response:
     keys, events, name = it.services.keys, it.services.events, form.text("name")
     match form.text("action"):
         case "create":
-            senders = [each.strip().lower() for each in form.text("senders").split(",") if each.strip()]
+            try:
+                senders = {mailbox(each) for each in form.text("senders").split(",") if each.strip()}
+            except ValueError as error:
+                return await _page(it, trouble=str(error))
             known = set(Permission)
             chosen = [Permission(each) for each in form.all("permission") if each in known]
             secret = await keys.create(name, senders=senders, permissions=chosen)

@@ -313,6 +313,17 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
         assert answer.status == 303
 
 
+async def test_a_key_is_made_for_mailboxes_as_they_are_kept_and_for_nothing_else(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    for wrong in ("me", "me@example.com, Ada <ada@example.com>"):
+        async with browser.post("/keys", data={"action": "create", "name": "new", "senders": wrong}) as answer:
+            text = await answer.text()
+            assert (answer.status, 'role="alert"' in text, 'class="secret"' in text) == (422, True, False)
+    await ask(browser, "/keys", action="create", name="new", senders="Me@M\u00fcnchen.example, me@example.com,")
+    kept = await query(site.database, "SELECT senders FROM api_keys WHERE name = 'new'")
+    assert kept == [('["me@example.com", "me@xn--mnchen-3ya.example"]',)]
+
+
 async def test_a_page_that_is_older_than_a_rotation_does_not_rotate_again(site: ConsoleSite) -> None:
     used, browser = await site.keys.create("client"), await site.signed_in()
     page = await (await browser.get("/keys")).text()
