@@ -27,7 +27,7 @@ _RETURNED: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """Where a text notice ends and the letter that came back begins."""
-_QMAIL: Final = re.compile(r"^<([^<>\s]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
+_QMAIL: Final = re.compile(r"^<([^<>\s@]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _KEY, _PROOF = (
     re.compile(rf"^{it}:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE) for it in (KEY_HEADER, PROOF_HEADER)

@@ -61,7 +61,8 @@ SELECT DISTINCT job_id FROM (
   SELECT type, job_id FROM events FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT %s) e
  WHERE type = '{EventType.RECIPIENT_FAILED}' LIMIT %s"""
 _READ_SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
-_ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
+_ADDRESS: Final = re.compile(r"(?<![^\s<>\"'@])[^\s<>\"'@]+@[^\s<>\"',;:]+")
+"""It begins where a word does: to try from each character of a long word takes quadratic time."""
 _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
 
 

@@ -11,6 +11,7 @@ from mailerd.core.notices import InboxMessage, Kind, read
 from mailerd.mail.read_notice import read_notice
 from mailerd.sandbox.google.letters import Letter
 from mailerd.sandbox.google.notices import write
+from tests.support.own_time import at_this_speed
 
 ADA = "ada@example.org"
 KEY = "01M87579BANMVD7VSZZ1762YXX-3"
@@ -97,6 +98,7 @@ TYPED = b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n"
         b"".join(TYPED % (it, it) for it in range(3000)),
         b"Subject: x\r\n\r\n" + b"<" * 500_000,
         b"\r\n" + b"<a@b>:\n" * 100_000,
+        b"\r\n<" + b"a@" * 100_000,
         b"\r\n" + b"  a@b.example\n" * 100_000,
         b"Content-Type: text/html\r\n\r\n" + b"<style" * 100_000,
         b"Content-Type: text/plain; charset=nothing\r\n\r\n\xff\xfe",
@@ -107,7 +109,7 @@ def test_hostile_bytes_are_read_quickly(raw: bytes) -> None:
     started = time.process_time()
     report = read_notice(raw)
     read(InboxMessage((("From", "mailer-daemon@example.org"),), report), about=ADA)
-    assert time.process_time() - started < 2.0
+    assert time.process_time() - started < at_this_speed(1.0)
 
 
 @given(st.binary(max_size=400), st.sampled_from(["hard", "exim", "qmail"]), st.integers(0, 1200))

@@ -1,5 +1,6 @@
 """The console's queries: each is read by an index, and none counts all letters; sessions; failures by their cause."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -7,12 +8,19 @@ import pytest
 from mailerd.core.states import JobChange, JobStatus
 from mailerd.store import console_queries, sessions
 from mailerd.store.api_keys import ApiKeys, digest
-from mailerd.store.console_queries import ConsoleQueries, actions_statement, doubts_statement, group_failures
+from mailerd.store.console_queries import (
+    MAX_CAUSES,
+    ConsoleQueries,
+    actions_statement,
+    doubts_statement,
+    group_failures,
+)
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import JobFilter, Jobs
 from mailerd.store.sessions import Sessions
 from tests.support.dialect import plan
+from tests.support.own_time import at_this_speed
 from tests.support.rows import post, query, states
 
 JOBS = 40
@@ -135,3 +143,11 @@ async def test_a_sign_in_deletes_what_has_ended_a_week_ago(database: Database, b
     else:
         assert await it.use_link(await it.create_link(key.id), ip="192.0.2.2")
     assert await query(database, "SELECT ip FROM sessions") == [("192.0.2.2",)]
+
+
+def test_long_words_are_grouped_in_the_time_of_reading_them() -> None:
+    rows = [(f"{number:b}".translate({48: "a", 49: "b"}).rjust(250, "a") + ": unknown field", number)
+            for number in range(2_000)]  # fmt: skip
+    began = time.process_time()
+    assert len(group_failures(rows)) == MAX_CAUSES
+    assert time.process_time() - began < at_this_speed(0.3)
