@@ -24,8 +24,8 @@ TIMEOUT: Final = 2.0
 """Seconds for one query."""
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""
-_TEMPLATE_MARKS: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
-"""What differs from letter to letter in a subject, as the job has it."""
+_TEMPLATE_MARKS: Final = re.compile(r"\{\{.{0,300}?\}\}|\{%.{0,300}?%\}")
+"""What differs from letter to letter in a subject, as the job has it; without its bound it takes quadratic time."""
 _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
 
 

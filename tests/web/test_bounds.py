@@ -135,6 +135,17 @@ async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_
     assert text.count("data:image/png;base64,AAAA") == MAX_LETTER_BYTES // size
 
 
+async def test_a_subject_of_open_brackets_is_shown_at_once(site: ConsoleSite) -> None:
+    job, browser = await post(site.database), await site.signed_in()
+    subject = "{% if 0 %}{% raw %}" + "{{" * 4950 + "{% endraw %}{% endif %}Hello"
+    await query(site.database, "UPDATE jobs SET reference = NULL, subject = %s", subject)
+    began = time.process_time()
+    async with browser.get(f"/jobs/{job}") as answer:
+        text = await answer.text()
+    assert time.process_time() - began < at_this_speed(0.3)
+    assert "…Hello</h1>" in text
+
+
 def test_the_fields_of_a_form_are_walked_over_once() -> None:
     form = Form([("a", " first "), ("a", "second"), ("file", b"x"), *((str(n), "") for n in range(20_000))])
     began = time.process_time()
