@@ -47,6 +47,13 @@ _SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE positio
 _LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
+# An event of a job that was posted for an alias is the alias's, as the job is: what wrote it knew the mailbox. The jobs
+# are read without a lock, since a change of a large one locks its row for seconds.
+_READ_ALIASES: Final = """
+SELECT j.from_email, e.id FROM events e FORCE INDEX (PRIMARY)
+       STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = e.job_id
+ WHERE e.id IN %s AND j.from_email IS NOT NULL"""
+_SET_SENDER: Final = "UPDATE events FORCE INDEX (PRIMARY) SET sender_email = %s WHERE id IN %s"
 _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
 _SET_SERVER: Final = "UPDATE event_positions SET server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
@@ -179,6 +186,12 @@ async def number(cursor: Cursor) -> int:
         return 0
     if server == _RESTORED or (server and here and server != here):
         last, server = last + LEAP, ""
+    await cursor.execute(_READ_ALIASES, (tuple(ids),))
+    aliases: dict[str, list[int]] = {}
+    for alias, id_ in await cursor.fetchall():
+        aliases.setdefault(alias, []).append(id_)
+    for alias, its in sorted(aliases.items()):
+        await cursor.execute(_SET_SENDER, (alias, tuple(its)))
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
     await cursor.execute(_SET_LAST, (last + len(ids), here or server))
     return len(ids)

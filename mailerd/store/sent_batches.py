@@ -40,7 +40,7 @@ _STANDS: Final = """NOT EXISTS (
 """The sending that a row of the log tells of has not come back since."""
 # An answer that came after its claim had ended settles the row, though no claim takes it: the event names it once.
 _SELECT_NEW: Final = f"""
-SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email
+SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email, j.from_address
   FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
   JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
  WHERE a.at > %s AND a.event IN ('sent', 'found') AND s.attempt_id IS NULL
@@ -136,20 +136,20 @@ def _events(found: Sequence[tuple[Any, ...]]) -> Iterator[NewEvent]:
     by_sender = sorted(found, key=lambda row: row[-1])
     for sender, rows in groupby(by_sender, key=lambda row: row[-1]):
         part, size = list[dict[str, object]](), 0
-        for _, at, recipient, job, seq, email, message, _ in rows:
+        for _, at, recipient, job, seq, email, message, mailbox, _ in rows:
             it = {"recipient_id": recipient, "job_id": job, "seq": seq, "email": email, "message_id": message,
                   "sent_at": rfc3339(utc(at))}  # fmt: skip
             more = len(json.dumps(it, ensure_ascii=False).encode())
             if part and size + more > MAX_BYTES:
-                yield _event(sender, part)
+                yield _event(sender, mailbox, part)
                 part, size = [], 0
             part.append(it)
             size += more
-        yield _event(sender, part)
+        yield _event(sender, mailbox, part)
 
 
-def _event(sender: str, recipients: list[dict[str, object]]) -> NewEvent:
+def _event(sender: str, mailbox: str, recipients: list[dict[str, object]]) -> NewEvent:
     jobs = {it["job_id"] for it in recipients}
     job = str(jobs.pop()) if len(jobs) == 1 else None
-    data = {"sender_email": sender, "recipients": recipients}
+    data = {"sender_email": mailbox, "recipients": recipients}
     return NewEvent(EventType.RECIPIENTS_SENT, new_id(), data, job, sender)

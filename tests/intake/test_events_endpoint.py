@@ -13,7 +13,7 @@ from mailerd.core.event_types import EventType
 from mailerd.intake.response_models import FeedEventOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.outbox import NewEvent, insert_events
-from tests.intake.site import Site, job
+from tests.intake.site import Build, Site, job
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -94,6 +94,25 @@ async def test_a_key_for_certain_senders_sees_their_events_only(site: Site) -> N
         assert [(await event(response))["id"] for _ in range(2)] == ["1", "4"]
         await happen(site, "b@example.com", "a@example.com")
         assert (await event(response))["id"] == "6"
+
+
+async def test_the_events_of_a_job_are_those_of_the_alias_that_it_was_posted_for(build: Build) -> None:
+    class Aliases:
+        def mailbox_of(self, sender: str) -> str:
+            return {"sales@shop.example": "me@example.com"}.get(sender, sender)
+
+    site = await build(senders=Aliases())
+    ids = {}
+    for sender in ("sales@shop.example", "me@example.com"):
+        _, answer = await site.post(job(sender_email=sender))
+        ids[sender] = answer["job_id"]
+        async with site.client.post(f"{site.url}/api/jobs/{answer['job_id']}/cancel") as response:
+            assert response.status == 200
+    for sender, id_ in ids.items():
+        mine = {"X-API-Key": await site.keys.create(sender, senders=[sender])}
+        _, page = await site.get("/api/events", headers=mine)
+        found = [(it["type"], it["job_id"], it["sender_email"]) for it in page["events"]]
+        assert found == [("job.cancelled", id_, sender), ("job.finished", id_, sender)]
 
 
 async def test_a_key_that_may_not_read_gets_nothing(site: Site) -> None:

@@ -1,6 +1,7 @@
 """`recipients.sent`: every sent letter once, many in one event, and nothing at all unless an endpoint asks for it."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -149,6 +150,18 @@ async def test_a_letter_that_came_back_before_its_sending_was_told_is_told_only_
     await write(database, Outcome(again, replace(SENT, message_id="m2", thread_id="t2")))
     await make(database)
     assert await told(database) == [[id_]]
+
+
+async def test_letters_of_an_alias_are_told_to_who_hears_of_the_alias(database: Database) -> None:
+    id_ = await asked(database, senders=["sales@shop.example"])
+    mine = [*await send(database, 1), *await send(database, 1)]
+    await query(database, "UPDATE jobs SET from_email = 'sales@shop.example'")
+    others = await send(database, 1)
+    await make(database)
+    assert sorted(await told(database)) == [mine, others]
+    await WebhookQueue(database, lease=WAIT).fan_out(id_)
+    (data,) = await query(database, "SELECT e.data FROM webhook_deliveries d JOIN events e USING (position)")
+    assert [it["recipient_id"] for it in json.loads(data[0])["recipients"]] == mine
 
 
 async def test_a_batch_waits_until_it_is_full_or_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
