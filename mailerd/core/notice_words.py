@@ -22,8 +22,9 @@ AUTO_SUBJECTS: Final = (
     "abwesenheitsnotiz", "automatische antwort", "réponse automatique", "respuesta automática", "risposta automatica",
     "resposta automática", "automatisch antwoord",
 )  # fmt: skip
-CODE: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
-SMTP: Final = re.compile(r"(?<![\d.])([45])\d\d(?![\d.])")
+# ASCII: to Python the digits of every script are digits, and the column of a code takes none but these.
+CODE: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
+SMTP: Final = re.compile(r"(?<![\d.])([45])\d\d(?![\d.])", re.ASCII)
 
 HARD: Final = frozenset({"5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1", "5.4.4"})
 SOFT: Final = frozenset(

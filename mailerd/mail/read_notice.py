@@ -16,7 +16,7 @@ KEY_HEADER: Final = "X-Mailerd-Key"
 _MAX_TEXT: Final = 4_000
 _MAX_PARTS: Final = 40
 _MAX_RECIPIENTS: Final = 200
-_STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
+_STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 _TAGS: Final = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 """Each is taken in one go, also where it has no end: to try again from each of its characters takes quadratic time."""
 _RETURNED: Final = re.compile(

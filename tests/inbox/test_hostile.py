@@ -80,3 +80,23 @@ async def test_a_bug_of_the_reader_stops_no_letter(
         await read_up(database, google)
     assert isinstance(heard.of("inbox_crashed")[0]["error"], ZeroDivisionError)
     assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
+
+
+async def test_a_code_in_the_digits_of_another_script_does_not_hold_up_the_mailbox(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        first, second = google.sent
+        notice = (
+            "From: MAILER-DAEMON@evil.example\r\nTo: me@example.com\r\nSubject: failure notice\r\n"
+            'Content-Type: text/plain; charset="utf-8"\r\n\r\n'
+            f"<{first.to}>:\r\n5.\u0661.\u0661 no such user\r\n"
+        )
+        google.mailbox(ME).receive(notice.encode(), thread_id=first.thread_id, now=google.now())
+        arrive(google, second, "hard")
+        await read_up(database, google)
+    assert (await fates(database))[second.to][:2] == ("bounced", "hard")
+    assert heard.of("inbox_step_failed") == []
