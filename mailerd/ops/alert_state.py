@@ -55,8 +55,6 @@ class ActiveAlert:
     """When it was wrong last; it is called resolved later."""
     line: str
     told: float | None = None
-    missed: bool = False
-    """It was in a message that could not be sent."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class AlertState:
                 lasted = trouble.seen - trouble.since
                 if trouble.told is not None:
                     self._resolved.append(f"resolved: {name}, after {lasted:.0f} s" if lasted else f"resolved: {name}")
-                elif trouble.missed:
+                else:  # no message could be sent meanwhile, or none was taken
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {lasted:.0f} s")
 
     def _keep_of_tables(self, now: float) -> None:
@@ -202,7 +200,7 @@ class AlertState:
     def undelivered(self) -> None:
         """The last message was not delivered: all of it is sent again, `min_interval` after it at the soonest."""
         for trouble, before in self._told.troubles:
-            trouble.told, trouble.missed = before, True
+            trouble.told = before
         self._notes = deque((*self._told.notes, *self._notes), maxlen=_MAX_KEPT)
         self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_MAX_KEPT)
         self._told = LastMessage()

@@ -208,6 +208,18 @@ def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
     assert again.lines == told.lines
 
 
+def test_what_came_and_went_between_two_messages_is_told_with_its_end() -> None:
+    state = AlertState(AlertSettings(min_interval=600))
+    state.update(QueueStats(at=AT, oldest_unsure=1000), database_away=0, now=0)
+    assert state.message(now=0) is not None
+    state.update(None, database_away=300, now=320)
+    assert state.message(now=320) is None, "within the least interval"
+    state.update(QueueStats(at=AT, oldest_unsure=1000), database_away=0, now=400)
+    told = state.message(now=600)
+    assert told is not None
+    assert told.lines == ("resolved: the database has been away for 300 s: nothing is sent; it lasted 300 s",)
+
+
 def test_what_nobody_takes_does_not_grow_without_bound() -> None:
     state = AlertState(AlertSettings())
     events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
