@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.reading_budget import MIN_ROUND, RoundBudget
 from mailerd.store import clock_steps
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhooks import NewEndpoint, Webhooks
@@ -74,6 +76,24 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
     await daemon.heartbeat()
     assert len(told) == 1
+
+
+async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:
+    mailboxes = Mailboxes(database, lambda: PACE, lease_time=timedelta(seconds=60), interval=timedelta(seconds=60))
+    me = "me@example.com"
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", me)
+    for minutes in (0, 1):
+        await query(
+            database,
+            f"INSERT INTO mailbox_units VALUES (%s, UTC_TIMESTAMP(6) {AHEAD} + INTERVAL %s MINUTE, 30)", me, minutes,
+        )  # fmt: skip
+    await query(database, "INSERT INTO mailbox_units VALUES (%s, UTC_TIMESTAMP(6) - INTERVAL 3 HOUR, 5)", me)
+    await clock_steps.repair(database)
+    lease = await mailboxes.lease(me)
+    assert lease is not None
+    budget = RoundBudget.of_round(PACE.default.units_per_minute, idle=False, spent=lease.spent, today=0, now=lease.now)
+    budget.require(MIN_ROUND)
+    assert lease.today == 5
 
 
 async def test_a_clock_that_goes_on_changes_nothing(database: Database) -> None:
