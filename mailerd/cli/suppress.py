@@ -269,7 +269,13 @@ _list_of = itemgetter(1)
 
 
 def _lists_of(file: Path) -> set[str | None]:
-    """Every list that a line of the file is about; None: every letter there is."""
+    """Every list that a line of the file is about; None: every letter there is.
+
+    Raises:
+        MailerdError: it is a pipe: this would be the only time that it can be read.
+    """
+    if file.is_fifo():
+        raise MailerdError(f"{file} is a pipe, and without --list it is read twice: save it as a file first")
     with _opened(file) as text:
         return {its_list or None for _, (_, its_list, _) in _cells(text)}
 

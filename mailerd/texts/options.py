@@ -95,6 +95,7 @@ TEXTS: Final = {
     "job {id}: {accepted} from {sender_email}, due {send_at} UTC": "任务 {id}：{accepted:text}，发件邮箱 {sender_email}，预定 {send_at} UTC",
     "`mailerd jobs watch {id}` shows this again; the daemon sends on without it": "`mailerd jobs watch {id}` 可再次显示；守护进程会继续发送",
     "standard input": "标准输入",
+    "{file} is a pipe, and without --list it is read twice: save it as a file first": "{file} 是管道，而不带 --list 时要读两遍：请先存为文件",
     "{file} cannot be read: {strerror}": "无法读取 {file}：{strerror}",
     "{file} is not UTF-8 (byte {start}): save it as CSV UTF-8": "{file} 不是 UTF-8（第 {start} 字节）：请另存为 CSV UTF-8",
     "{file} is no CSV: {error}": "{file} 不是 CSV：{error}",

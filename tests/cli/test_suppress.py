@@ -1,8 +1,11 @@
 """`mailerd suppress`: as an operator types it."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
+
+import pytest
 
 from mailerd.cli import suppress
 from mailerd.cli.common import asked_by
@@ -195,3 +198,26 @@ async def _statements(shop: Shop) -> int:
 async def test_the_key_of_links_is_rotated(shop: Shop) -> None:
     assert "signed with key 2" in await shop.say("suppress", "rotate-key")
     assert set((await Secrets(shop.database, timeout=5).keys()).tokens) == {1, 2}
+
+
+async def test_a_user_without_a_name_can_suppress(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 10002")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    (shop.folder / "out.csv").write_text("eve@example.com\n", "utf-8")
+    await asyncio.to_thread(suppress.add, "ada@example.com", config=shop.config)
+    await asyncio.to_thread(suppress.import_file, shop.folder / "out.csv", config=shop.config)
+    await asyncio.to_thread(suppress.remove, "ada@example.com", config=shop.config)
+    assert "ada@example.com gets letters of everything again." in capsys.readouterr().out
+    assert await query(shop.database, "SELECT DISTINCT actor FROM suppression_log") == [("without a name",)]
+
+
+async def test_a_pipe_which_can_be_read_once_alone_is_not_taken_for_an_empty_file(shop: Shop) -> None:
+    told = await shop.say("suppress", "import", "/dev/stdin", given="email\nada@example.com\n", code=1)
+    assert "/dev/stdin is a pipe" in told
+    await shop.say("suppress", "add", "eve@example.com", "--list", "news", "--new-list")
+    told = await shop.say("suppress", "import", "/dev/stdin", "--list", "news", given="email\nada@example.com\n")
+    assert "1 address read, 1 new, for news." in told
