@@ -57,9 +57,9 @@ def after_restore(
     async def work(database: Database) -> None:
         queue = RestoredQueue(database)
         found = await queue.open_letters()
+        doubted = await queue.doubt_all() if yes else 0  # before a word: a reader that has gone ends the command
         for sender, letters in found.items():
             print(tr(f"{sender}: {counted(letters, 'letter')} may have been sent since the backup"))
-        doubted = await queue.doubt_all() if yes else 0
         if not found:
             print(tr("nothing is open: nothing can be sent twice"))
         elif yes:

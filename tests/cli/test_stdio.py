@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Shop
 from tests.support.eventually import eventually
-from tests.support.rows import query
+from tests.support.rows import post, query
 
 
 async def _typed(shop: Shop, line: str, **environment: str) -> tuple[int, str]:
@@ -90,3 +90,10 @@ async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop)
     code, said = await _typed(shop, "M keys rotate 'my shop' >/dev/full")
     assert code == 1
     assert "has a new secret, which was not shown; the old one is good for 86400 s more: rotate it again" in said
+
+
+async def test_what_was_ordered_is_done_though_nobody_hears_of_it(shop: Shop) -> None:
+    await post(shop.database, recipients=1)
+    code, said = await _typed(shop, "M after-restore --yes >/dev/full", PYTHONUNBUFFERED="1")
+    assert (code, "cannot be written to" in said) == (1, True)
+    assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
