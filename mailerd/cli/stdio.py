@@ -82,6 +82,8 @@ class _Output:
 def checked_output() -> Iterator[None]:
     """See to it that what is said on standard output arrives.
 
+    An error of the command comes before one of the output: it is said on standard error, which may be heard.
+
     Raises:
         OutputError: it does not.
         BrokenPipeError: its reader has gone.
@@ -90,5 +92,9 @@ def checked_output() -> Iterator[None]:
     with redirect_stdout(cast("IO[str]", output)):
         try:
             yield
+        except MailerdError:
+            with suppress(OutputError, BrokenPipeError):
+                output.flush()
+            raise
         finally:
             output.flush()

@@ -97,3 +97,9 @@ async def test_what_was_ordered_is_done_though_nobody_hears_of_it(shop: Shop) ->
     code, said = await _typed(shop, "M after-restore --yes >/dev/full", PYTHONUNBUFFERED="1")
     assert (code, "cannot be written to" in said) == (1, True)
     assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
+
+
+async def test_an_error_is_said_also_where_the_reader_has_gone(shop: Shop) -> None:
+    await query(shop.database, "DROP TABLE schema_version")
+    code, said = await _typed(shop, "(sleep 2; M suppress export) | true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED="")
+    assert (code, "run `mailerd migrate`" in said) == (1, True)
