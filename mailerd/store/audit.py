@@ -1,8 +1,9 @@
 """The audit: checks that every job's counts add up and that no row contradicts itself. It only reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from mailerd.core.event_types import EventType
 from mailerd.core.states import Proof
@@ -42,6 +43,7 @@ SELECT IF(p.pruned = 0, CAST('1970-01-01' AS DATETIME(6)), LEAST(UTC_TIMESTAMP(6
          (SELECT k.at + INTERVAL 1 HOUR FROM events k FORCE INDEX (position)
            WHERE k.position > p.pruned ORDER BY k.position LIMIT 1), UTC_TIMESTAMP(6))))
   FROM event_positions p WHERE p.id = 1)"""
+_COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof"
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -215,7 +217,7 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
 
     `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
     """
-    ((jobs,),) = await database.read_rows("SELECT COUNT(*) FROM jobs", what="count jobs")
+    ((jobs,),) = await _rows(database, "SELECT COUNT(*) FROM jobs", what="count jobs")
     findings: list[AuditFinding] = []
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement)
@@ -230,12 +232,7 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
 
 async def proofs(database: Database) -> dict[Proof | None, int]:
     """How many letters are sent by each kind of proof, the strongest first; None: without any."""
-    rows = await database.read_rows(
-        "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof",
-        what="audit: count by proof",
-        bound=_CHECK_TIMEOUT,
-    )
-    found = dict(rows)
+    found = dict(await _rows(database, _COUNT_PROOFS, what="audit: count by proof"))
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
@@ -251,11 +248,18 @@ def _stale_turn(one: stale_turns.StaleTurn) -> str:
 
 
 async def _check(database: Database, kind: str, statement: str) -> list[AuditFinding]:
-    async def work(cursor: Cursor) -> list[AuditFinding]:
-        limit = await without_limit(cursor)  # millions of rows take longer than any statement of a daemon may
-        await cursor.execute(f"{statement} LIMIT %s", (MAX_FINDINGS,))
+    rows = await _rows(database, f"{statement} LIMIT %s", (MAX_FINDINGS,), what=f"audit: {kind}")
+    return [AuditFinding(kind, _where(job, recipient), str(what)) for job, recipient, what in rows]
+
+
+async def _rows(database: Database, statement: str, values: tuple[object, ...] = (), *, what: str) -> Sequence[Any]:
+    """Those of a SELECT that may take long: millions of rows take longer than any statement of a daemon may."""
+
+    async def work(cursor: Cursor) -> Sequence[Any]:
+        limit = await without_limit(cursor)
+        await cursor.execute(statement, values)
         rows = await cursor.fetchall()
         await cursor.execute(limit)
-        return [AuditFinding(kind, _where(job, recipient), str(what)) for job, recipient, what in rows]
+        return rows
 
-    return await database.read(work, what=f"audit: {kind}", bound=_CHECK_TIMEOUT)
+    return await database.read(work, what=what, bound=_CHECK_TIMEOUT)

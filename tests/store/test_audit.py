@@ -1,14 +1,16 @@
 """The audit finds each kind of contradiction, and nothing in books that balance."""
 
+import asyncio
+
 import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import Outcome
-from mailerd.core.states import Transition
+from mailerd.core.states import Proof, Transition
 from mailerd.events.store import StoreEvents
 from mailerd.store import audit as module
-from mailerd.store.audit import audit
+from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.prune_events import EventPruner
@@ -17,6 +19,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, write
 from tests.support.dialect import is_mariadb, statement_limit
 from tests.support.heard import Heard
+from tests.support.holding import holding
 from tests.support.rows import post, query
 
 
@@ -133,6 +136,19 @@ async def test_a_check_may_take_longer_than_any_statement_of_a_daemon(
     # MariaDB would end it with 1969; on MySQL SLEEP would end by itself, and say 1.
     assert [(finding.kind, finding.what) for finding in findings] == [("slow", "0")]
     assert limit > 0, "whatever else this connection does has its limit again"
+
+
+async def test_so_may_the_count_by_proof(database: Database, database_url: str) -> None:
+    await three_jobs(database)
+    settings = DatabaseSettings(url=database_url, connect_timeout=1, statement_timeout=1, pool_size=2)
+    hasty = Database(settings, events=StoreEvents(Heard()))
+    try:
+        async with holding(database_url, "LOCK TABLES job_recipients WRITE"):
+            counting = asyncio.create_task(proofs(hasty))
+            await asyncio.wait({counting}, timeout=1.5)
+        assert await counting == {Proof.ANSWERED: 2}
+    finally:
+        await hasty.close()
 
 
 @pytest.mark.usefixtures("database")
