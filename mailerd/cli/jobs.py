@@ -157,25 +157,26 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
 
 
 async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
-    """The job, once it has ended; a database that is away meanwhile is said beside the bar and waited for."""
-    said = ""
+    """The job, once it has ended; what it waits for is said, a database that is away too."""
+    said, job = "", None
     while True:
         try:
             job = await job_named(database, id_)
             daemons = await HistoryReader(database).daemons()
         except DatabaseError:
-            progress.update(bar, description=f"{id_} (the database is away)")
+            job, why = None, tr("It waits: the database is away.")
             with suppress(DatabaseError):
                 await database.open()  # or what is known to be away stays so
         else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
-            progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
+            progress.update(bar, total=job.total, completed=job.total - open_)
             alone = [] if job.finished_at else describe.stored_and_waits(daemons)
-            if (why := " ".join([*describe.held(job), *alone])) != said:
-                said = why
-                _say([why or tr("It goes on.")], console=progress.console)  # above the bar
-            if job.finished_at is not None:
-                return job
+            why = " ".join([*describe.held(job), *alone])
+        if why != said:
+            said = why
+            _say([why or tr("It goes on.")], console=progress.console)  # above the bar
+        if job is not None and job.finished_at is not None:
+            return job
         await asyncio.sleep(0.5)
 
 

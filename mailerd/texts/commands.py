@@ -124,6 +124,7 @@ TEXTS: Final = {
     "It took {it}. ": "用时 {it:span}。",
     "{took}Nothing more happens.": "{took:text}不会再有动作。",
     "{action}{detail}, asked by {actor}{letters}.": "{action:text}{detail}，要求者 {actor}{letters:text}。",
+    "It waits: the database is away.": "等待原因：数据库不可用。",
     "It waits: {reason}.": "等待原因：{reason:text}。",
     "the letters in flight are finished.": "完成处理中的邮件。",
     ", at {pace} letters a minute": "，每分钟 {pace} 封",

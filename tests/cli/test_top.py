@@ -247,6 +247,27 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
         assert await asyncio.to_thread(screen.process.wait, 60) == 0
 
 
+async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path
+) -> None:
+    job = await post(tables, recipients=1)
+    watching = await asyncio.create_subprocess_exec(
+        PYTHON, "-m", "mailerd", "jobs", "watch", job, "--config", str(config), cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            assert b"No daemon has been heard of" in await watching.stdout.readline()
+            mariadb.kill()
+            assert await watching.stdout.readline() == b"It waits: the database is away.\n"
+            mariadb.start()
+            assert b"No daemon has been heard of" in await watching.stdout.readline()
+    finally:
+        watching.kill()
+        await watching.wait()
+
+
 async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_unknown(
     config: Path, tables: Database
 ) -> None:
