@@ -40,6 +40,19 @@ async def one_by_one(
         await read_up(database, google)
 
 
+async def test_a_letter_that_bounces_twice_is_one_bounced_letter_in_every_count(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        for shape in ("soft", "hard"):  # as of two mailboxes to which one server sends it on
+            arrive(google, google.sent[0], shape)
+            await read_up(database, google)
+    assert await query(database, "SELECT fate_kind FROM job_recipients") == [("hard",)]
+    assert await query(database, "SELECT (SELECT bounced FROM jobs), SUM(bounced) FROM tallies") == [(1, 1)]
+
+
 @pytest.mark.parametrize("times,suppressed", [(2, []), (3, ["ada@example.org"])])
 async def test_the_third_soft_bounce_in_a_row_ends_an_address(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,

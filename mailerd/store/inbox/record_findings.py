@@ -118,6 +118,8 @@ class _FindingsBatch:
     done: Written = field(default_factory=Written)
     _jobs: dict[str, Counter[str]] = field(default_factory=dict)
     """How much the counts of each job change."""
+    _bounced: int = 0
+    """The letters that bounced, and had not before."""
     _news: list[NewEvent] = field(default_factory=list)
     _suppress: list[NewSuppression] = field(default_factory=list)
 
@@ -198,6 +200,7 @@ class _FindingsBatch:
             self.done.changed.append(it)
             if before is None or before[0] is not fate:
                 self._count(letter.job_id, fate, 1)
+                self._bounced += fate is Fate.BOUNCED
                 if before is not None:
                     self._count(letter.job_id, before[0], -1)
             self._log_fate(it, fate)
@@ -289,8 +292,8 @@ class _FindingsBatch:
                 self.cursor, self.lease.email, cause="blocked", reason=reason, wait=_BLOCKED_PAUSE, pauses=0
             ):
                 self.done.paused.append(("blocked", reason, _BLOCKED_PAUSE.total_seconds()))
-        if bounced := sum(it.consequence.fate is Fate.BOUNCED for it in self.done.changed):
-            await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, bounced))
+        if self._bounced:
+            await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, self._bounced))
 
     def _is_recent(self, at: datetime) -> bool:
         return self.lease.now - at < timedelta(hours=24)
