@@ -245,6 +245,25 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
     assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.bounced'") == [(1,)]
 
 
+async def test_a_limit_notice_about_a_letter_that_was_deleted_meanwhile_is_noted(
+    database: Database,
+) -> None:
+    await post(database, recipients=["ada@example.org"])
+    await query(database, "UPDATE job_recipients SET status = 'sent', thread_id = 't', message_id = 'm'")
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    lease = await boxes.lease(ME)
+    assert lease is not None
+    (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]
+    await query(database, "DELETE FROM job_recipients")
+    limit = Classification(Kind.OVER_LIMIT, "5.4.5", "You have reached a limit for sending mail.")
+    found = [Finding("g1", "t", lease.now, letter, limit, Consequence(None, Step.UNDO))]
+    done = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32, on_retry=lambda: None)
+    assert (done.undone, await query(database, "SELECT gmail_id FROM notices")) == ([], [("g1",)])
+
+
 async def test_letters_of_the_person_use_up_the_day_of_mailerd(database: Database) -> None:
     await post(database, recipients=10)
     await query(

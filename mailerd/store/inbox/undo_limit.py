@@ -58,7 +58,9 @@ async def undo_letters(
         if (letter := it.letter) is None:
             continue
         await cursor.execute(_READ_ROW, (letter.id,))
-        attempts, draft, message, fate = await cursor.fetchone()
+        if (found := await cursor.fetchone()) is None:
+            continue
+        attempts, draft, message, fate = found
         status = after(State.SENT, Transition.UNDONE).value
         row = (letter.id, letter.job_id, it.thread_id, letter.message_id, letter.message_id)
         await cursor.execute(_LET_WAIT_AGAIN, (status, GIVEN_BACK, *row))
