@@ -7,7 +7,7 @@ from typing import Final
 
 from mailerd.core.returned import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
-from mailerd.errors import LostKeysError
+from mailerd.errors import LostKeysError, MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
@@ -82,7 +82,7 @@ class Secrets:
         """Make a new key for links to come; its id. Links that were signed before go on working.
 
         Raises:
-            ValueError: there are as many keys as a token can name.
+            MailerdError: there are as many keys as a token can name.
             DatabaseError: it was not made.
         """
 
@@ -90,7 +90,7 @@ class Secrets:
             await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
             number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
             if number > MAX_TOKEN_KEYS:
-                raise ValueError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
+                raise MailerdError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
             await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
             return number
 
