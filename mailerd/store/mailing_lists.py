@@ -97,6 +97,7 @@ async def write_list(cursor: Cursor, name: str, title: str | None) -> MailingLis
 
 
 async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
-    """The names of these lists, by their ids."""
+    """The names of these lists, by their ids; an older backup may have brought a link's list to nothing."""
     await cursor.execute(_READ_NAMES, (tuple(ids) or (EVERYTHING,),))
-    return {EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}
+    lost = {list_id: f"list {list_id}" for list_id in ids}
+    return {**lost, EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}

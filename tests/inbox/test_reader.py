@@ -250,6 +250,22 @@ async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
     assert json.loads(data)["email"] is None
 
 
+async def test_an_unsubscribe_from_a_list_that_a_restore_has_lost_does_not_hold_up_the_mailbox(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    keys = await Secrets(database, timeout=5).keys()
+    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1, list_id=news.id)
+        await heard.wait_for("job_finished")
+        await query(database, "DELETE FROM lists")
+        arrive(google, google.sent[0], "unsubscribe")
+        await read_up(database, google)
+    assert await query(database, "SELECT list_id, reason FROM suppressions") == [(news.id, "unsubscribed")]
+    assert [it["mailing_list"] for it in heard.of("suppression_added")] == [f"list {news.id}"]
+    assert heard.of("inbox_crashed") == []
+
+
 async def test_what_google_shows_under_primary_is_examined(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
