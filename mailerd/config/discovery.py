@@ -84,7 +84,10 @@ def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYST
 
 def _sandbox() -> Path | None:
     """The configuration of the sandbox that runs in the working folder or in one above it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # somebody has deleted it
+        return None
     for folder in (here, *here.parents):
         path = folder / SANDBOX / NAME
         try:

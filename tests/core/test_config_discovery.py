@@ -118,3 +118,10 @@ def test_a_sandbox_that_has_ended_is_named_where_nothing_else_is_found(checkout:
     assert "the sandbox of this folder has ended (`mailerd sandbox --demo` starts it again)" in str(nothing)
     (checkout / ".sandbox" / "mailerd.toml").unlink()
     assert "sandbox" not in str(found(tmp_path))
+
+
+def test_a_working_folder_that_was_deleted_has_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find(None, settings={}, system=tmp_path / "mailerd.toml") == Found(None)
