@@ -11,6 +11,7 @@ from mailerd.core.webhook_retries import EndpointState, PauseReason
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
+from mailerd.store.mailing_lists import MAX_LISTS
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
@@ -34,9 +35,10 @@ _READ_SENDERS: Final = f"""
 SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
-_READ_ACTIONS: Final = """
+# As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
+_READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, letters, detail, sender FROM job_actions
- WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
+ WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'

@@ -6,6 +6,8 @@ from mailerd.core.models import Handover, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
 from mailerd.core.stats import QueueStats
+from mailerd.store.action_log import note_action
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import Resolution
@@ -47,3 +49,12 @@ async def test_a_doubt_in_a_cancelled_job_is_shown(database: Database) -> None:
     seen = await look(database)
     assert seen.recipients == {State.UNSURE: 1}
     assert seen.oldest_unsure >= 3600
+
+
+async def test_an_action_for_each_list_of_an_import_is_read(database: Database) -> None:
+    async def one_for_each(cursor: Cursor) -> None:
+        for number in range(100):
+            await cursor.execute(*note_action("suppress", "command, ada", detail=f"list-{number}", letters=1))
+
+    await database.transaction(one_for_each, what="import")
+    assert len((await look(database)).asked) == 100
