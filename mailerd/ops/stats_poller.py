@@ -50,9 +50,10 @@ class ManualChanges:
         self._asked = {one.id: one.letters for one in stats.asked}
         if told is None:
             return
-        newest = max(told, default=0)
+        oldest = min(told, default=0)  # of two at once the later one may be committed first
         for one in reversed(stats.asked):
-            if one.actor.startswith(_COMMAND) and (one.id > newest or one.letters > told.get(one.id, one.letters)):
+            new = one.id > oldest and one.id not in told
+            if one.actor.startswith(_COMMAND) and (new or one.letters > told.get(one.id, one.letters)):
                 self._log_action(one, one.letters - told.get(one.id, 0))
 
     def _log_action(self, one: RecentAction, changed: int) -> None:

@@ -1,13 +1,15 @@
 """The daemon's log and status line follow what people do, whoever's command it was, within seconds."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
+from mailerd.core.stats import QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.events.process import ProcessEvents
 from mailerd.ops import stats_poller
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.action_log import CommandLog
@@ -125,3 +127,18 @@ async def _read(stats: stats_poller.StatsPoller) -> bool:
 async def _says(line: object, words: str) -> bool:
     assert callable(line)
     return words in line()
+
+
+def test_an_action_that_is_committed_after_a_later_one_is_told_too() -> None:
+    heard, at = Heard(), datetime(2026, 11, 24, tzinfo=UTC)
+    changes = stats_poller.ManualChanges(ProcessEvents(heard))
+
+    def look(*numbers: int) -> None:
+        asked = [RecentAction(it, f"J{it}", "pause", "command, ada", 0, None, None) for it in numbers]
+        changes.compare(QueueStats(at=at, asked=tuple(asked)))
+
+    look(3, 1)
+    look(5, 3, 1)
+    look(5, 4, 3, 1)
+    look(5, 4, 3, 1)
+    assert [it["job"] for it in heard.of("job_action_by_command")] == ["J5", "J4"]
