@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -116,7 +117,12 @@ class InboxReader:
         try:
             it = await self._begin(lease, bodies=box.can_read_bodies, progress=progress)
             await it.read()
-        except (LeaseLostError, DatabaseError):
+        except LeaseLostError:
+            raise
+        except DatabaseError:
+            again, units = timedelta(seconds=self.interval), it.examiner.budget.used if it else 0
+            with suppress(DatabaseError):  # else its lease runs out
+                await self.mailboxes.release(lease, state="behind", scope=scope, wait=again, units=units)
             raise
         except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
             cause = str(error) if isinstance(error, MailboxTroubleError) else self._bug(email, error)

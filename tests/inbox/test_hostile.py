@@ -6,6 +6,7 @@ from typing import NoReturn
 import pytest
 
 from mailerd.core.reading_budget import RoundBudget
+from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import Examiner
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
@@ -100,3 +101,25 @@ async def test_a_code_in_the_digits_of_another_script_does_not_hold_up_the_mailb
         await read_up(database, google)
     assert (await fates(database))[second.to][:2] == ("bounced", "hard")
     assert heard.of("inbox_step_failed") == []
+
+
+async def test_a_mailbox_whose_round_the_database_has_ended_is_given_back(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async def deadlock(*_: object) -> NoReturn:
+        raise DatabaseError("look for letters", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
+
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        with monkeypatch.context() as broken:
+            broken.setattr(Mailboxes, "known", deadlock)
+            google.mailbox(ME).receive(BROKEN, now=google.now())
+            await heard.wait_for("inbox_step_failed")
+            found = await query(database, "SELECT state FROM mailboxes WHERE lease_token IS NULL")
+        await read_up(database, google)
+    assert found == [("behind",)], (
+        "the line says that it is read again after inbox.interval, and not after runner.lease"
+    )
