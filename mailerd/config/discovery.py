@@ -86,7 +86,7 @@ def _sandbox() -> Path | None:
     """The configuration of the sandbox that runs in the working folder or in one above it."""
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # somebody has deleted it
+    except FileNotFoundError:  # it was deleted
         return None
     for folder in (here, *here.parents):
         path = folder / SANDBOX / NAME
