@@ -21,6 +21,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
 from mailerd.store.queue.forgotten_sends import is_logged, mark_unsure_late
 from mailerd.store.queue.late_answers import NOT_SENT, has_come_back, log_sent, resolve_late, resolve_sent_before
+from mailerd.store.queue.record import RecordWriter
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
@@ -79,6 +80,11 @@ class _Known:
         return isinstance(self.record, Outcome) and self.record.decision.transition is Transition.SENT
 
 
+def _is_over(record: Record) -> bool:
+    """Whether its claim has ended, and the letter was certainly not sent by it."""
+    return isinstance(record, Outcome) and record.decision.transition not in {Transition.SENT, Transition.LOST}
+
+
 @dataclass
 class _UnreplayedServer:
     """A server to which not all daemons have replayed their sends."""
@@ -118,7 +124,8 @@ class ReplayLog:
     def remember(self, record: Record) -> None:
         """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
 
-        Any later outcome of the letter means that it was checked since: it is no longer in doubt.
+        So is what was not sent and had a draft: that may be deleted by now, and one that is gone looks like sent. Any
+        later outcome of the letter means that it was checked since: it is no longer in doubt.
         """
         key = record.letter.id, record.letter.token
         self._known.pop(key, None)
@@ -126,7 +133,7 @@ class ReplayLog:
             before = self._known.get((key[0], self._last.get(key[0], "")))
             if before is not None and before.ended and not before.sent:
                 self._forget(before.record.letter)
-            if record.decision.transition not in {Transition.SENT, Transition.LOST}:
+            if _is_over(record) and record.letter.draft_id is None:
                 self._is_not_last(record.letter)
                 return
         self._last[key[0]] = key[1]
@@ -191,6 +198,7 @@ class ReplayLog:
             known = self._known.get((letter.id, self._last.get(letter.id, "")))
             if (
                 known is None
+                or _is_over(known.record)
                 or known.record.letter.job_id != letter.job_id
                 or known.record.letter.token == letter.token
             ):
@@ -273,12 +281,12 @@ class ReplayLog:
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
             if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
                 continue
+            held = token == one.letter.token
             if isinstance(one, Outcome):
-                pending = token == one.letter.token and not each.written  # its own record is taken as ever
+                pending = held and not each.written  # its own record is taken as ever
                 if status != State.SENT.value and not pending:
-                    tell = self._replay_sent if each.sent else self._replay_unresolved
-                    forgotten += await tell(cursor, one)
-            elif (token == one.letter.token and mode is None) or (
+                    forgotten += await self._replay_outcome(cursor, one, held=held)
+            elif (held and mode is None) or (
                 # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
                 status == State.WAITING.value and not await is_logged(cursor, one.letter)
             ):
@@ -293,6 +301,16 @@ class ReplayLog:
         """
         now = [self._known.get((one.record.letter.id, one.record.letter.token)) for one in known]
         return [one for one in now if one is not None and not one.refused]
+
+    async def _replay_outcome(self, cursor: Cursor, one: Outcome, *, held: bool) -> int:
+        """Write an outcome again; `held`: its row has forgotten that the claim has ended."""
+        if one.decision.transition is Transition.SENT:
+            return await self._replay_sent(cursor, one)
+        if one.decision.transition is Transition.LOST:
+            return await self._replay_unresolved(cursor, one)
+        if held:
+            await RecordWriter(self.database, self.daemon_id).record(cursor, [one], repeated=False)
+        return int(held)
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
         if await has_come_back(cursor, one):

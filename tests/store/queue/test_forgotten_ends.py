@@ -1,0 +1,45 @@
+"""A database that has forgotten that a letter was not sent is told so: its draft is gone, as if it were sent."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import Handover, Outcome
+from mailerd.core.states import Transition
+from mailerd.store.db.database import Database
+from tests.store.queue.test_failover import Daemon, one
+from tests.store.queue.test_record import row, write
+from tests.support.rows import post, query
+
+__all__ = ["one"]
+FAILED = Decision(Transition.FAILED, error="400: no such address")
+DISCARDED = Decision(Transition.RELEASED, error="429: the day is full", forgets=True, wait=timedelta(hours=1))
+
+
+@pytest.mark.parametrize("decision, status", [(FAILED, "failed"), (DISCARDED, "waiting")])
+async def test_what_was_not_sent_is_told_where_its_row_waits_for_that(
+    database: Database, one: Daemon, decision: Decision, status: str
+) -> None:
+    """Its draft is deleted by now: when the lease is over, a look would find it gone, and call the letter sent."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    letter = replace(letter, draft_id="d1")
+    for record in (Handover(letter, "draft", "d1", None), Outcome(letter, decision)):
+        one.replay_log.remember(record)
+        for what in await write(database, record):
+            one.replay_log.acknowledge(record, what)
+    kept = "status", "draft_id", "attempts", "error"
+    before = await row(database, letter, *kept)
+    await query(
+        database, "UPDATE job_recipients SET status = 'sending', claim_token = %s, mode = 'draft', draft_id = 'd1', "
+        "attempts = 1, error = NULL, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE", letter.token,
+    )  # fmt: skip
+    await query(database, "DELETE FROM attempts")
+    await query(database, "DELETE FROM events")
+    one.meets_another()
+    await one.ready(1)
+    assert await row(database, letter, *kept) == before == (status, None, int(status == "failed"), decision.error)
+    assert await query(database, "SELECT event, applied FROM attempts") == [(decision.transition.value, 1)]
+    assert len(await query(database, "SELECT 1 FROM events WHERE type = 'recipient.failed'")) == (status == "failed")
