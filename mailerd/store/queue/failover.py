@@ -41,6 +41,11 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
+# The whole claim was forgotten in which its draft was deleted: the next send would find it gone.
+_FORGET_DRAFT: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET mode = NULL, draft_id = NULL, thread_id = NULL, unanswered = 0, discarding = 0, updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND job_id = %s AND status = 'waiting' AND draft_id = %s"""
 # It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
 _RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
@@ -310,7 +315,12 @@ class ReplayLog:
             return await self._replay_unresolved(cursor, one)
         if held:
             await RecordWriter(self.database, self.daemon_id).record(cursor, [one], repeated=False)
-        return int(held)
+            return 1
+        letter, decision = one.letter, one.decision
+        if not decision.forgets and decision.transition not in {Transition.FAILED, Transition.SUPPRESSED}:
+            return 0  # it waits with its draft
+        await cursor.execute(_FORGET_DRAFT, (letter.id, letter.job_id, letter.draft_id))
+        return int(cursor.rowcount == 1)
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
         if await has_come_back(cursor, one):

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Handover, Outcome, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
-from tests.store.queue.test_failover import Daemon, one
+from tests.store.queue.test_failover import BUSY, Daemon, one
 from tests.store.queue.test_record import row, write
 from tests.support.rows import post, query
 
@@ -43,3 +43,21 @@ async def test_what_was_not_sent_is_told_where_its_row_waits_for_that(
     assert await row(database, letter, *kept) == before == (status, None, int(status == "failed"), decision.error)
     assert await query(database, "SELECT event, applied FROM attempts") == [(decision.transition.value, 1)]
     assert len(await query(database, "SELECT 1 FROM events WHERE type = 'recipient.failed'")) == (status == "failed")
+
+
+@pytest.mark.parametrize("decision, draft", [(FAILED, None), (DISCARDED, None), (BUSY, "d1")])
+async def test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was(
+    database: Database, one: Daemon, decision: Decision, draft: str | None
+) -> None:
+    """It waited with a draft: a send of it that got no answer would leave a letter that looks sent."""
+    await post(database, recipients=1)
+    waits = "status = 'waiting', claim_token = NULL, mode = 'draft', draft_id = 'd1', thread_id = 't1'"
+    await query(database, f"UPDATE job_recipients SET {waits}")
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Outcome(letter, decision))
+    (what,) = await write(database, Outcome(letter, decision))
+    assert what is WriteResult.APPLIED
+    await query(database, f"UPDATE job_recipients SET {waits}, due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await row(database, letter, "status", "draft_id", "mode") == ("waiting", draft, draft and "draft")
