@@ -292,7 +292,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
 
 def _daemons(database: Database, daemon_id: str, replay_log: ReplayLog, events: StoreEvents) -> Daemons:
     return Daemons(
-        database, daemon_id, on_lost_commits=replay_log.replay_again,
+        database, daemon_id, on_lost_commits=replay_log.replay_again, on_server=replay_log.meet,
         on_clock_back=lambda seconds: events.database_clock_back(where=database.where, seconds=seconds),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +22,10 @@ CLOCK_STEP: Final = timedelta(minutes=1)
 """By how much the database's clock may go back without a word: all that waits comes late by no more than that."""
 
 
+async def _nothing(_: str) -> None:
+    """There is nothing to replay."""
+
+
 @dataclass
 class Daemons:
     """The table of daemons, as one daemon uses it."""
@@ -32,6 +36,8 @@ class Daemons:
     """Called when the database has forgotten heartbeats that it had acknowledged, and so perhaps other commits."""
     on_clock_back: Callable[[float], None] = lambda _: None
     """Called with the seconds by which the database's clock has gone back, once what waited for it is put right."""
+    on_server: Callable[[str], Awaitable[None]] = _nothing
+    """Called with the server that has taken a heartbeat: a daemon that claims nothing meets a new one there."""
     _heartbeats: int = field(default=0, init=False)
     """How many heartbeats the database has acknowledged."""
     _clock: tuple[datetime, float] | None = field(default=None, init=False)
@@ -40,11 +46,12 @@ class Daemons:
     async def heartbeat(self) -> None:
         """Write a heartbeat; daemons without one for a week are deleted."""
         asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
-        heartbeats, now, last = await self.database.transaction(self._write_heartbeat, what="beat")
+        heartbeats, now, last, server = await self.database.transaction(self._write_heartbeat, what="beat")
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()
         self._heartbeats = heartbeats
         await self._follow_clock(now, last, asked_at=asked_at)
+        await self.on_server(server)
 
     async def _follow_clock(self, now: datetime, last: datetime | None, *, asked_at: float) -> None:
         """Put right what waits for a moment of a clock that was ahead. `last`: the latest heartbeat of any daemon."""
@@ -68,7 +75,7 @@ class Daemons:
                 lambda cursor: cursor.execute(_SET_STOPPED, (self.daemon_id,)), what="leave", bound=_STOP_TIMEOUT
             )
 
-    async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None]:
+    async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
         await cursor.execute("SELECT UTC_TIMESTAMP(6), MAX(heartbeat_at) FROM daemons")
         now, last = await cursor.fetchone()
         process = (socket.gethostname(), os.getpid(), __version__)
@@ -84,4 +91,4 @@ class Daemons:
         await cursor.execute("SELECT id FROM daemons WHERE heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
         for (silent,) in await cursor.fetchall():
             await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
-        return heartbeats, now, last
+        return heartbeats, now, last, cursor.server

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
@@ -103,3 +104,11 @@ async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_
                 assert await states(database, job) == {"sent": DOUBTS}
     assert google.duplicates() == {}
     assert len({letter.key for letter in google.sent}) == DOUBTS
+
+
+def test_a_daemons_heartbeat_tells_a_new_server_what_it_has_sent(
+    database_url: str, served: RunningServer, credentials: Path, heard: Heard
+) -> None:
+    daemon = build(settings(database_url, served, credentials), heard)
+    assert daemon.claims.replay_log is not None
+    assert daemon.daemons.on_server == daemon.claims.replay_log.meet

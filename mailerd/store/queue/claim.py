@@ -13,7 +13,6 @@ projects, jobs, letters, hours. A claim never waits (SKIP LOCKED): a locked row 
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -139,19 +138,10 @@ class Claims:
         try:
             claim = await self.database.transaction(work, what=what)
         except NotReplayedError as error:
-            await self.replay(error.server)
+            if self.replay_log is not None:
+                await self.replay_log.meet(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
         return self._remember_drafts(claim)
-
-    async def replay(self, server: str) -> None:
-        """Replay to a server what this daemon has sent; the next claim does it for the server of another connection.
-
-        Raises:
-            DatabaseError: not all was replayed; the next claim repeats it.
-        """
-        if self.replay_log is not None:
-            with suppress(NotReplayedError):
-                await self.replay_log.replay(server)
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
         """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.

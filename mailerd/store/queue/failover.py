@@ -5,8 +5,10 @@ were sent wait again. The daemon that sent them knows. So a claim is made only o
 this daemon, and every other living one, has replayed its sends. Only what no living daemon knows can go out twice.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -123,6 +125,8 @@ class ReplayLog:
     _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
     """Servers to which not all was replayed, or not by every daemon."""
     _doubted: bool = field(default=False, init=False)
+    _replaying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """Claims and heartbeats replay: what the one has begun is not called done by the other."""
     _used_at: float = field(default_factory=time.monotonic, init=False)
     """When a server to which all was replayed was last used, in monotonic seconds."""
 
@@ -227,12 +231,26 @@ class ReplayLog:
         self._servers.clear()
         self._doubted = True
 
+    async def meet(self, server: str) -> None:
+        """Replay to a server that was not met yet, whether or not anything is claimed: other daemons wait for it.
+
+        Raises:
+            DatabaseError: not all was replayed.
+        """
+        if server:
+            with suppress(NotReplayedError):  # it is yet another one
+                await self.replay(server)
+
     async def replay(self, server: str) -> bool:
         """Replay to a server; True if claims may go on, since every other living daemon has replayed too.
 
         Raises:
             DatabaseError: a part was replayed, or nothing; replaying again is harmless.
         """
+        async with self._replaying:
+            return server in self._servers or await self._replay(server)
+
+    async def _replay(self, server: str) -> bool:
         again = bool(self._unreplayed or self._servers or self._doubted)
         silent = time.monotonic() - self._used_at + (KEEP if again else 0.0)
         met = self._unreplayed.setdefault(server, _UnreplayedServer(again, silent))

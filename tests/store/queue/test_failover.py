@@ -311,29 +311,6 @@ async def test_others_that_are_alive_are_waited_for(database: Database, one: Dae
     assert left.id != letter.id
 
 
-@pytest.mark.parametrize("away, forgotten", [(60, 0), (3, 50)], ids=["away for long", "far behind"])
-async def test_others_are_waited_for_though_their_heartbeats_are_old(
-    database: Database, one: Daemon, other: Daemon, away: int, forgotten: int
-) -> None:
-    """No heartbeat is written while the database is away, and a replica that was behind lacks the last ones."""
-    await post(database, recipients=2)
-    (letter,) = await one.ready(1)
-    assert len(await other.ready(0)) == 0
-    await one.sends(letter)
-    await forget(database)
-    await query(database, "UPDATE daemons SET replayed_to = 'another since 1'")
-    await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL %s SECOND", away + forgotten)
-    for daemon in (one, other):
-        daemon.replay_log._used_at -= away
-        daemon.meets_another()
-    for _ in range(3):
-        assert await other.letters(2) == ()
-    assert len(await one.ready(0)) == 0
-    assert await other.letters(2) == ()
-    (left,) = await other.letters(2)
-    assert left.id != letter.id
-
-
 @pytest.mark.parametrize("gone", ["silent", "left"])
 async def test_nobody_waits_for_a_daemon_that_has_gone(
     database: Database, one: Daemon, other: Daemon, gone: str
