@@ -5,7 +5,7 @@ The order of the lines decides what a crash can cost: a letter is sent only afte
 
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Literal
@@ -269,7 +269,7 @@ class Delivery:
         while not state.suppressed and self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE:
             state.checked = self.clock.monotonic()
             try:
-                state.suppressed = await self.recorder.is_suppressed(state.letter)
+                state.suppressed = await self.recorder.suppression(state.letter) is not None
             except DatabaseError:
                 return "unknown"
             if not self._time_for_a_call(state):
@@ -278,9 +278,15 @@ class Delivery:
 
     async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Cancel the letter, and delete its draft; None when the claim has ended."""
-        reason = state.letter.suppressed or Reason.UNSUBSCRIBED
+        reason = state.letter.suppressed or await self._reason(state.letter)
         decision = Decision(Transition.SUPPRESSED, error=why_suppressed(reason))
         return decision if state.letter.draft_id is None else await self._discard(state, mailbox, decision)
+
+    async def _reason(self, letter: ClaimedRecipient) -> Reason:
+        """Why an address is suppressed since the claim; nearly always by its owner."""
+        with suppress(DatabaseError):
+            return await self.recorder.suppression(letter) or Reason.UNSUBSCRIBED
+        return Reason.UNSUBSCRIBED
 
     async def _record_handover(self, state: "_DeliveryState", record: Handover) -> None:
         state.checked = self.clock.monotonic()

@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
+from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Heartbeats
@@ -180,8 +181,8 @@ class Recorder:
 
         return work
 
-    async def is_suppressed(self, letter: ClaimedRecipient) -> bool:
-        """Whether the letter's address has opted out by now."""
+    async def suppression(self, letter: ClaimedRecipient) -> Reason | None:
+        """Why the letter's address gets no letters by now; None: it gets them."""
         return await suppressed(self._rows.database, letter)
 
     def job_changed(self, job: str) -> None:

@@ -76,9 +76,10 @@ async def test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim(
     assert google.sent == []
 
 
+@pytest.mark.parametrize("reason", [Reason.UNSUBSCRIBED, Reason.HARD_BOUNCE])
 @pytest.mark.parametrize("mode", ["draft", "direct"])
 async def test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none(
-    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, mode: str
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, mode: str, reason: Reason
 ) -> None:
     if mode == "direct":
         sign_in(google, credentials, scopes=(SEND,))
@@ -87,10 +88,10 @@ async def test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none(
     job = await post(database, recipients=[ADA, BOB])
     async with running(known, heard):
         await heard.wait_for("claimed")
-        await suppress(database, ADA)
+        await suppress(database, ADA, reason=reason)
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"cancelled": 1, "sent": 1}
-    assert await row(database, ADA) == ("cancelled", 0, "the address is suppressed: unsubscribed", None)
+    assert await row(database, ADA) == ("cancelled", 0, f"the address is suppressed: {reason}", None)
     assert received(google) == {BOB}
     assert google.drafts() == []
 

@@ -52,11 +52,11 @@ async def suppressed_now(cursor: Cursor, record: Handover) -> bool:
     return letter.suppressed is not None
 
 
-async def suppressed(database: Database, letter: ClaimedRecipient) -> bool:
-    """Whether the letter may not go any more."""
+async def suppressed(database: Database, letter: ClaimedRecipient) -> Reason | None:
+    """Why the letter may not go any more; None: it may."""
 
-    async def work(cursor: Cursor) -> bool:
+    async def work(cursor: Cursor) -> Reason | None:
         (now,) = await mark(cursor, [letter])
-        return now.suppressed is not None
+        return now.suppressed
 
     return await database.read(work, what="look for a suppression", bound=database.probe_timeout)
