@@ -44,8 +44,6 @@ SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status
        j.total FROM jobs j WHERE j.id = %s"""
 
 _WHY: Final = "it died, was paused or lost the database"
-_MAX_CRASHES: Final = 255
-"""The most crashes that the column holds."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class ExpiredClaims:
                 f"them {daemon}, had nothing else in flight and crashed as well: it is not tried again"
             )
         status = after(State.SENDING, change)
-        values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _MAX_CRASHES))
+        values = (attempts - 1 if change is Transition.RELEASED else attempts, crashes + crash)
         await cursor.execute(
             _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.late_arrival), error, id_, token)
         )
