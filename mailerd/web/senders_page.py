@@ -44,9 +44,15 @@ async def show(it: ConsoleRequest) -> web.Response:
     )  # fmt: skip
 
 
+def _mailbox(it: ConsoleRequest) -> str:
+    """The mailbox of the path; an alias, which a job may name, stands for its mailbox as in every command."""
+    email = it.http.match_info["email"].lower()
+    return it.services.settings.gmail.aliases.get(email, email)
+
+
 async def one(it: ConsoleRequest) -> web.Response:
     """One sender."""
-    email = it.http.match_info["email"].lower()
+    email = _mailbox(it)
     found = await _read(it, [email]) if it.key.may_send(email) else []
     if not found:
         it.missing()
@@ -67,7 +73,7 @@ async def one(it: ConsoleRequest) -> web.Response:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Pause, resume, or other limits."""
-    email = it.http.match_info["email"].lower()
+    email = _mailbox(it)
     if not it.key.may_send(email):
         it.missing()
     it.require(Permission.CONTROL, email)

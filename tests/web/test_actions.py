@@ -1,8 +1,10 @@
 """Every action of every page by plain forms, as a browser without scripts sends them, and what the rows say then."""
 
+import re
 from typing import Any
 
 import aiohttp
+import pytest
 
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.store.secrets import Secrets
@@ -311,6 +313,19 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
     assert "it made go on: thief" in await ask(browser, "/keys", action="revoke", name="2")
     async with other.get("/", allow_redirects=False) as answer:
         assert answer.status == 303
+
+
+async def test_the_sender_of_a_job_that_was_posted_for_an_alias_is_its_mailbox(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(site.daemon.console.services.settings.gmail.aliases, "sales@example.com", "me@example.com")
+    job, browser = await post(site.database), await site.signed_in()
+    await query(site.database, "UPDATE jobs SET from_email = 'sales@example.com'")
+    async with browser.get(f"/jobs/{job}") as answer:
+        (link,) = set(re.findall(r'href="(/senders/[^"]+)"', await answer.text()))
+    async with browser.get(link) as answer:
+        assert (answer.status, "<h1>me@example.com</h1>" in await answer.text()) == (200, True)
+    assert "me@example.com is paused." in await ask(browser, link, action="pause", lasts="1h")
 
 
 async def test_a_key_is_made_for_mailboxes_as_they_are_kept_and_for_nothing_else(site: ConsoleSite) -> None:
