@@ -84,7 +84,7 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
         "template_name": form.get("template", ""), "reference": form.get("reference", ""),
         "list": form.get("list", ""), "on_invalid": "skip" if form.get("skip") else "reject",
     }  # fmt: skip
-    named = it.services.library.find(fields["template_name"])
+    named = await asyncio.to_thread(it.services.library.find, fields["template_name"])
     limits = it.services.settings.intake
     return await asyncio.to_thread(
         make_job, table, {name: value for name, value in fields.items() if value}, name=it.t("Table"), dry_run=dry_run,

@@ -1,11 +1,12 @@
 """The named templates: how each looks in each language, and a letter of it to oneself."""
 
+import asyncio
 import json
 from dataclasses import replace
 
 from aiohttp import web
 
-from mailerd.mail.template_library import NamedTemplate, TemplateLibraryError
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form, read_form
@@ -16,17 +17,23 @@ from mailerd.web.services import ConsoleRequest
 
 async def index(it: ConsoleRequest) -> web.Response:
     """All of them."""
-    found: list[tuple[str, NamedTemplate | None, str]] = []
-    for name in it.services.library.names():
-        try:
-            found.append((name, it.services.library.find(name), ""))
-        except TemplateLibraryError as error:
-            found.append((name, None, str(error)))
+    found = await asyncio.to_thread(_read_all, it.services.library)
     return it.page("templates.html", active="templates", templates=found, live=False)
 
 
-def _find(it: ConsoleRequest) -> NamedTemplate:
-    found = it.services.library.find(it.http.match_info["name"])
+def _read_all(library: TemplateLibrary) -> list[tuple[str, NamedTemplate | None, str]]:
+    found: list[tuple[str, NamedTemplate | None, str]] = []
+    for name in library.names():
+        try:
+            found.append((name, library.find(name), ""))
+        except TemplateLibraryError as error:
+            found.append((name, None, str(error)))
+    return found
+
+
+async def _find(it: ConsoleRequest) -> NamedTemplate:
+    """The template of the path; its files, 20 MB at most, are read and digested in a thread beside the loop."""
+    found = await asyncio.to_thread(it.services.library.find, it.http.match_info["name"])
     if found is None:
         it.missing()
     return found
@@ -46,7 +53,7 @@ async def _made(it: ConsoleRequest, named: NamedTemplate) -> Content | str:
 
 async def show(it: ConsoleRequest) -> web.Response:
     """One, made with its own examples."""
-    named = _find(it)
+    named = await _find(it)
     made = await _made(it, named)
     stats = it.services.stats()
     senders = [each.email for each in stats.senders if it.key.may_send(each.email)] if stats else []
@@ -60,14 +67,14 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 async def html(it: ConsoleRequest) -> web.Response:
     """The same, for a frame."""
-    named = _find(it)
+    named = await _find(it)
     pictures = {each.filename: (each.content_type, each.content) for each in named.images}
     return frame(it, await _made(it, named), pictures)
 
 
 async def send_test(it: ConsoleRequest) -> web.Response:
     """Post a job with one letter, to the address that is given; each press of the button sends one."""
-    named = _find(it)
+    named = await _find(it)
     it.require(Permission.SEND)
     async with it.services.intake.posting(it.http, it.key) as send:
         posted = await post_job(send, _test_job(named, await read_form(it.http)), once="")

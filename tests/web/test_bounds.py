@@ -7,13 +7,15 @@ import re
 import time
 from base64 import b64encode
 
+import aiohttp
 import pytest
 
 from mailerd.mail.attachments import MAX_LETTER_BYTES
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form
 from tests.support.eventually import eventually
-from tests.support.own_time import at_this_speed
+from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -144,6 +146,26 @@ async def test_a_subject_of_open_brackets_is_shown_at_once(site: ConsoleSite) ->
         text = await answer.text()
     assert time.process_time() - began < at_this_speed(0.3)
     assert "…Hello</h1>" in text
+
+
+async def test_templates_whose_files_are_slow_to_read_hold_up_nobody(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, find = await site.signed_in(), TemplateLibrary.find
+
+    def slow(self: TemplateLibrary, name: str) -> NamedTemplate | None:
+        time.sleep(1.0)
+        return find(self, name)
+
+    monkeypatch.setattr(TemplateLibrary, "find", slow)
+    stall = asyncio.create_task(longest_stall(2.5))
+    for path in ("/templates", "/templates/welcome"):
+        async with browser.get(path) as answer:
+            assert (answer.status, "welcome" in await answer.text()) == (200, True)
+    form = {"template": "welcome", "sender": "me@example.com", "pasted": "email\n"}
+    async with browser.post("/send", data=aiohttp.FormData(form, default_to_multipart=True)) as answer:
+        assert answer.status == 422
+    assert await stall < at_this_speed(0.5)
 
 
 def test_the_fields_of_a_form_are_walked_over_once() -> None:
