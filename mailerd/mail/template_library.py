@@ -1,6 +1,7 @@
 """Templates by name: one folder each, in the folder of the library. A version identifies their contents."""
 
 import hashlib
+import json
 import mimetypes
 import re
 import tomllib
@@ -110,6 +111,10 @@ def _read(folder: Path, name: str) -> NamedTemplate:
     if not isinstance(variables, dict):
         faults.append("template.toml: variables must be a table of examples")
         variables = {}
+    # TOML has dates and times, which JSON, and so a job's variables, have as texts.
+    variables = json.loads(json.dumps(variables, default=lambda it: it.isoformat(), allow_nan=False))
+    if not isinstance(language := about.get("language", ""), str):
+        faults.append("template.toml: language must be a text such as zh or zh-tw")
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
     faults += [f"{tag}/: must be a language such as zh or zh-tw" for tag in tags if not LANGUAGE.fullmatch(tag)]
     sources = {tag: _source(files, f"{tag}/" if tag else "") for tag in ("", *tags)}
@@ -124,7 +129,7 @@ def _read(folder: Path, name: str) -> NamedTemplate:
         version=_version(files),
         description=str(about.get("description", "")),
         variables=variables,
-        language=about.get("language"),
+        language=language or None,
         template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
         images=images,
     )

@@ -64,6 +64,7 @@ TEXTS: Final = {
     "template {name}: {error}": "模板 {name}：{error:text}",
     "{tag}/: uses {each}": "{tag}/：使用了 {each}",
     ", which template.toml does not declare under [variables]": "，而 template.toml 的 [variables] 中没有声明",
+    "template.toml: language must be a text such as zh or zh-tw": "template.toml：language 必须是 zh 或 zh-tw 这样的文本",
     "template.toml: unknown key {key}": "template.toml：未知的键 {key}",
     "template.toml: variables must be a table of examples": "template.toml：variables 必须是示例值的表",
     "{tag}/: must be a language such as zh or zh-tw": "{tag}/：必须是语言标签，如 zh 或 zh-tw",

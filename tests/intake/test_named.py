@@ -136,6 +136,8 @@ async def test_what_leads_out_of_a_templates_folder_is_refused(named: Site, fold
         ("zh/body.html", "{{ x.__class__ }}", "zh/html"),
         ("subject.txt", "", "subject.txt: is missing or empty"),
         ("template.toml", "colour = 1", "unknown key 'colour'"),
+        ("template.toml", "[variables]\nwhen = {at = [nan]}", "not JSON compliant"),
+        ("template.toml", "language = 5", "language must be a text"),
         ("template.toml", "x = [", "template welcome"),
         ("images/evil.svg.exe", "x", "Gmail refuses"),
         ("images/page.html", "x", "not a picture"),
@@ -155,6 +157,15 @@ async def test_a_broken_template_is_refused_with_its_reasons(
         assert words in answer["error"]["details"][0]["message"]
     _, listed = await named.get("/api/templates")
     assert [each["name"] for each in listed["broken"]] == ["welcome"]
+
+
+async def test_an_example_that_is_a_date_to_toml_is_a_text(named: Site, folder: Path) -> None:
+    file = folder / "welcome" / "template.toml"
+    file.write_text(f"{file.read_text()}\nday = 2026-12-01\ntimes = [09:30:00, 2026-12-01T09:30:00Z]\n")
+    status, listed = await named.get("/api/templates")
+    assert (status, listed["broken"]) == (200, [])
+    given = listed["templates"][0]["variables"]
+    assert (given["day"], given["times"]) == ("2026-12-01", ["09:30:00", "2026-12-01T09:30:00+00:00"])
 
 
 async def test_the_library_is_listed(named: Site) -> None:
