@@ -50,6 +50,9 @@ KEEPALIVE_TIMEOUT: Final = 75.0
 UNDOS_PER_MINUTE: Final = 5
 """Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and tell applications
 anew. An unsubscribe itself is never refused."""
+PLACES: Final = 2
+"""Pages that use the database at once, and as many unsubscribes: its connections are those of the letters, which would
+wait behind every request of whoever floods the site by one good link, or of a scanner that opens all links of a job."""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
 _HEADERS: Final = {
@@ -88,6 +91,7 @@ class UnsubscribeSite:
         )
         self._secrets = Secrets(database, timeout=timeout)
         self._undos = TokenBuckets()
+        self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
 
@@ -184,7 +188,8 @@ class UnsubscribeSite:
     async def _show(self, request: web.Request) -> web.Response:
         token, suppressions = await self._read(request)
         language = accepted_language(request.headers.get("Accept-Language", ""))
-        title, address = await self._named(token, suppressions)
+        async with self._place(self._looking):
+            title, address = await self._named(token, suppressions)
         return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
 
     async def _act(self, request: web.Request) -> web.Response:
@@ -192,25 +197,48 @@ class UnsubscribeSite:
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await _body(request)
         language = accepted_language(request.headers.get("Accept-Language", ""))
-        title, address = await self._named(token, suppressions)
-        who = masked(address) if address else ""
-        if body == b"undo=1":
-            who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
-            if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
-                return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
-            still_out = await self._undo(token, suppressions, title=title, who=who)
-            return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
-        source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
-        letter = token.recipient_id if address is not None else None  # another person's would be named in the event
-        new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
-        if (await suppressions.add([new])).changed:
-            self._events.suppression_added(
-                address=who or "an address", mailing_list=title, reason=Reason.UNSUBSCRIBED.value, source=source.value
-            )
+        async with self._place(self._acting):
+            title, address = await self._named(token, suppressions)
+            who = masked(address) if address else ""
+            if body == b"undo=1":
+                who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
+                if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
+                    return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
+                still_out = await self._undo(token, suppressions, title=title, who=who)
+                return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
+            source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
+            letter = token.recipient_id if address is not None else None  # another person's would be named in the event
+            new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
+            if (await suppressions.add([new])).changed:
+                self._events.suppression_added(
+                    address=who or "an address",
+                    mailing_list=title,
+                    reason=Reason.UNSUBSCRIBED.value,
+                    source=source.value,
+                )
         # A send that looked before the COMMIT begins within MAX_LOOKUP_AGE of its look, or looks again: when this
         # answer is read, no send of this list to this address begins any more.
         await self._clock.sleep(ANSWER_DELAY)
         return _page(pages.done(language, list_title=title, who=who))
+
+    @asynccontextmanager
+    async def _place(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
+        """Hold one of the places.
+
+        Raises:
+            DatabaseError: none came free in the time that the database gets for an answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await places.acquire()
+        except TimeoutError as error:
+            raise DatabaseError(
+                "an unsubscribe link", phase="queue", cause=error, errno=0, retry=True, in_doubt=False
+            ) from None
+        try:
+            yield
+        finally:
+            places.release()
 
     async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> bool:
         """Take it back; whether letters of the list stay away all the same."""

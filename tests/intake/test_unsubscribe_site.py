@@ -344,3 +344,31 @@ async def test_what_is_no_http_is_an_event_and_no_stack_on_standard_error(
     await public.heard.wait_for("request_malformed")
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+async def test_a_flood_by_a_good_link_leaves_the_database_to_the_letters_and_unsubscribes_pass_it(
+    public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, at_once, most = Suppressions.list_by_id, 0, 0
+
+    async def slow(self: Suppressions, list_id: int) -> MailingList | None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        return await find(self, list_id)
+
+    async def look() -> int:
+        async with public.client.get(f"{public.url}/u/{public.token()}") as answer:
+            return answer.status
+
+    monkeypatch.setattr(Suppressions, "list_by_id", slow)
+    flood = [asyncio.create_task(look()) for _ in range(60)]
+    await asyncio.sleep(0.1)
+    async with public.client.post(f"{public.url}/u/{public.token()}") as answer:
+        assert answer.status == 200
+    assert await public.opted_out()
+    assert sum(it.done() for it in flood) < 30
+    assert set(await asyncio.gather(*flood)) == {200}
+    assert most <= 2 * unsubscribe_site.PLACES
