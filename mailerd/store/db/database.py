@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
@@ -53,6 +53,8 @@ class Database:
         self.commits_hang = False
         """Whether a COMMIT got no answer in time, as when its replicas are away. Only a COMMIT of a change ends it."""
         self._reminded = 0.0
+        self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
+        """The connections for callers that wait, however many there are at once; the others are left to the letters."""
 
     @property
     def unavailable(self) -> bool:
@@ -197,26 +199,45 @@ class Database:
         self, run: Callable[..., Awaitable[T]], work: Callable[[Cursor], Awaitable[T]], *, what: str,
         bound: float | None,
     ) -> T:  # fmt: skip
+        end = time.monotonic() + (bound or self._settings.statement_timeout)
+        async with self._caller(what, end):
+            for again in range(3):
+                began = time.monotonic()
+                left = bound if again else max(end - began, REPEAT_BASE)  # the wait for a place counts
+                try:
+                    return await run(work, what=what, bound=left)
+                except DatabaseAwayError as error:
+                    if again or error.in_doubt or not error.cut or self._unreachable:
+                        raise
+                except DatabaseError as error:
+                    now = time.monotonic()
+                    late = now + (now - began) > end  # another wait for the same lock would be longer than its caller's
+                    if late or not error.retry or error.in_doubt or error.errno == 0:
+                        raise
+                    await self._pause(error, again=again)
+            return await run(work, what=what, bound=bound)
+
+    @asynccontextmanager
+    async def _caller(self, what: str, end: float) -> AsyncIterator[None]:
+        """One of the connections that callers may use, had by `end`, unless the database cannot be reached."""
+        self._refuse_while_away(what)
+        try:
+            async with asyncio.timeout(end - time.monotonic()):
+                await self._callers.acquire()
+        except TimeoutError as error:
+            raise DatabaseError(what, phase="queue", cause=error, errno=0, retry=True, in_doubt=False) from error
+        try:
+            self._refuse_while_away(what)
+            yield
+        finally:
+            self._callers.release()
+
+    def _refuse_while_away(self, what: str) -> None:
         if self._unreachable:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
                 in_doubt=False,
             )  # fmt: skip
-        end = time.monotonic() + (bound or self._settings.statement_timeout)
-        for again in range(3):
-            began = time.monotonic()
-            try:
-                return await run(work, what=what, bound=bound)
-            except DatabaseAwayError as error:
-                if again or error.in_doubt or not error.cut or self._unreachable:
-                    raise
-            except DatabaseError as error:
-                now = time.monotonic()
-                late = now + (now - began) > end  # another wait for the same lock would be longer than its caller's
-                if late or not error.retry or error.in_doubt or error.errno == 0:
-                    raise
-                await self._pause(error, again=again)
-        return await run(work, what=what, bound=bound)
 
     async def request_rows(
         self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None

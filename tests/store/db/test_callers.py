@@ -1,0 +1,48 @@
+"""Callers that wait, however many there are at once, leave connections to the letters."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.database import Database
+from tests.support.heard import Heard
+
+SLEEP = "SELECT SLEEP(1)"
+
+
+def ask(database: Database, number: int, *, bound: float = 20.0) -> list[asyncio.Task[Sequence[Any]]]:
+    return [asyncio.create_task(database.request_rows(SLEEP, what="ask", bound=bound)) for _ in range(number)]
+
+
+@pytest.mark.parametrize("size", [2, 8])
+async def test_a_letter_does_not_wait_behind_all_who_ask(database_url: str, size: int) -> None:
+    database = Database(DatabaseSettings(url=database_url, pool_size=size), events=StoreEvents(Heard()))
+    await database.open()
+    asking = ask(database, 3 * size)
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await database.read_rows("SELECT 1", what="letter")
+    assert time.monotonic() - began < 0.8
+    assert not any(it.done() for it in asking)
+    await asyncio.gather(*asking)
+    await database.close()
+
+
+async def test_who_finds_no_place_in_time_is_told_and_a_wait_counts(database_url: str) -> None:
+    database = Database(DatabaseSettings(url=database_url, pool_size=2), events=StoreEvents(Heard()))
+    await database.open()
+    began = time.monotonic()
+    done = await asyncio.gather(*ask(database, 4, bound=2.4), return_exceptions=True)
+    assert time.monotonic() - began < 5
+    refused = [it for it in done if isinstance(it, DatabaseError)]
+    assert len(refused) in {2, 3}
+    queued = [it for it in refused if it.phase == "queue"]
+    assert queued
+    assert all(it.retry and not it.in_doubt and not isinstance(it, DatabaseAwayError) for it in queued)
+    await database.close()
