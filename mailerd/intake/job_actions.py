@@ -8,8 +8,10 @@ from aiohttp.typedefs import Handler
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import JobLookup, refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
@@ -38,13 +40,16 @@ class JobActionEndpoints:
     def __init__(
         self,
         *,
+        auth: ApiKeyAuth,
         lookup: JobLookup,
         jobs: Jobs,
         controls: JobActions,
         wake: Callable[[], None],
         events: IntakeEvents,
         timeout: float,
+        reads: KeyShare,
     ) -> None:
+        self._auth, self._reads = auth, reads
         self._lookup = lookup
         self._jobs = jobs
         self._controls = controls
@@ -97,7 +102,9 @@ class JobActionEndpoints:
 
     async def list_actions(self, request: web.Request) -> web.Response:
         """What was asked of a job, by whom and when."""
-        _, job = await self._lookup.job(request, Permission.READ)
+        key = await self._auth.authenticate(request, Permission.READ)
         refuse_parameters(request)
-        found = await self._controls.actions(job.id)
-        return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))
+        async with self._reads.place(key):
+            job = await self._lookup.of(request, key)
+            found = await self._controls.actions(job.id)
+            return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))

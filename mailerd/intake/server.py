@@ -290,8 +290,8 @@ class Intake:
             executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(
-            lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
-            timeout=self._body_timeout,
+            auth=self.auth, lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake,
+            events=self._events, timeout=self._body_timeout, reads=self.shares.reads,
         )  # fmt: skip
         self.read = read = ReadEndpoints(
             auth=self.auth, lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
@@ -301,7 +301,7 @@ class Intake:
         health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
         self.webhooks = webhooks = WebhookEndpoints(
             self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
-            body_timeout=self._body_timeout, clock=self._clock,
+            body_timeout=self._body_timeout, clock=self._clock, reads=self.shares.reads,
         )  # fmt: skip
         docs = DocsEndpoints(auth=self.auth, library=self._library, renderer=renderer, executor=executor)
         metrics = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).paths() if self._page else {}

@@ -239,11 +239,11 @@ class SuppressionEndpoints:
 
     async def lists(self, request: web.Request) -> web.Response:
         """Every list."""
-        await self._auth.authenticate(request, Permission.SUPPRESS)
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
         refuse_parameters(request)
-        return json_response(
-            ListsOut(lists=[ListOut.model_validate(it) for it in await (await self._suppressions()).lists()])
-        )
+        async with self._reads.place(key):
+            found = await (await self._suppressions()).lists()
+            return json_response(ListsOut(lists=[ListOut.model_validate(it) for it in found]))
 
     async def make_list(self, request: web.Request) -> web.Response:
         """Make a list, or give one another title."""

@@ -57,10 +57,11 @@ class WebhookEndpoints:
 
     def __init__(
         self, settings: WebhookSettings, *, auth: ApiKeyAuth, database: Database, timeout: float, body_timeout: float,
-        clock: Clock,
+        clock: Clock, reads: KeyShare,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._auth = auth
+        self._reads = reads
         self._http = OutboundHttp(settings.network_rules)
         self._webhooks = Webhooks(database, timeout=timeout)
         self._deliveries = WebhookDeliveries(database, timeout=timeout)
@@ -88,8 +89,9 @@ class WebhookEndpoints:
         """Every endpoint."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
         refuse_parameters(request)
-        found = await self._webhooks.all(senders=key.senders)
-        return json_response(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
+        async with self._reads.place(key):
+            found = await self._webhooks.all(senders=key.senders)
+            return json_response(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
 
     async def add(self, request: web.Request) -> web.Response:
         """Make an endpoint; the answer has its secret, once."""
@@ -105,7 +107,8 @@ class WebhookEndpoints:
         """One endpoint."""
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
         refuse_parameters(request)
-        return json_response(WebhookOut.of(await self._of(request, key)))
+        async with self._reads.place(key):
+            return json_response(WebhookOut.of(await self._of(request, key)))
 
     async def change(self, request: web.Request) -> web.Response:
         """Change what is given."""
@@ -137,10 +140,12 @@ class WebhookEndpoints:
         with Query(request, allowed=("status", "cursor", "limit")) as given:
             status, most = given.choice("status", DeliveryStatus), given.limit(default=100, most=MAX_PAGE)
             before = given.cursor(shape=_CURSOR)
-        it = await self._of(request, key)
-        page = await self._deliveries.page(it, before=int(before) if before else None, status=status, limit=most)
-        following = str(page[-1].position) if len(page) == most else None
-        return json_response(DeliveriesOut(deliveries=[DeliveryOut.of(each) for each in page], next_cursor=following))
+        async with self._reads.place(key):
+            it = await self._of(request, key)
+            page = await self._deliveries.page(it, before=int(before) if before else None, status=status, limit=most)
+            following = str(page[-1].position) if len(page) == most else None
+            found = [DeliveryOut.of(each) for each in page]
+            return json_response(DeliveriesOut(deliveries=found, next_cursor=following))
 
     async def rotate(self, request: web.Request) -> web.Response:
         """Give it a new secret; the old one signs as well for a while."""

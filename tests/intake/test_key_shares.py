@@ -202,7 +202,8 @@ async def test_the_streams_of_one_key_leave_those_of_another(build: Build) -> No
 
 READS = [
     "/api/jobs", "/api/jobs/{id}", "/api/jobs/{id}/recipients", "/api/recipients?email=ada@example.com", "/api/events",
-    "/api/suppressions",
+    "/api/suppressions", "/api/lists", "/api/jobs/{id}/actions", "/api/webhooks", "/api/webhooks/{hook}",
+    "/api/webhooks/{hook}/deliveries",
 ]  # fmt: skip
 
 
@@ -211,7 +212,8 @@ async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(bu
     site = await build(settings=IntakeSettings(port=0, reads_per_key=1), share_timeout=0.3)
     other = {"X-API-Key": await site.keys.create("other")}
     _, posted = await site.post(job())
-    path = path.format(id=posted["job_id"])
+    async with site.client.post(f"{site.url}/api/webhooks", json={"name": "a", "url": "https://a.example/"}) as made:
+        path = path.format(id=posted["job_id"], hook=(await made.json())["id"])
     mine = await site.keys.active(digest(site.key))
     assert mine is not None
     async with site.intake.shares.reads.place(mine):
