@@ -17,18 +17,14 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 
 _VARIABLES: Final = (
     "aurora_version",
-    "datadir",
     "group_replication_consistency",
     "group_replication_group_name",
     "group_replication_single_primary_mode",
-    "idle_transaction_timeout",
     "innodb_flush_log_at_trx_commit",
     "innodb_lock_wait_timeout",
     "innodb_read_only",
-    "lock_wait_timeout",
     "log_bin",
     "max_allowed_packet",
-    "max_connections",
     "max_execution_time",
     "max_statement_time",
     "read_only",
