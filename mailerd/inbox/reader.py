@@ -12,7 +12,7 @@ from mailerd.core.findings import InboxLease
 from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call
 from mailerd.core.verdicts import judge
-from mailerd.errors import DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink
 from mailerd.events.inbox import InboxEvents
 from mailerd.events.suppression import SuppressionEvents
@@ -80,18 +80,25 @@ class InboxReader:
         """
         due = await self.mailboxes.due(AT_ONCE)
         async with asyncio.TaskGroup() as reads:
-            for email in due:
+            tasks = [
                 reads.create_task(self._read_mailbox(email, heartbeat), name=f"read the inbox of {email}")
-        return len(due) == AT_ONCE
+                for email in due
+            ]
+        return len(due) == AT_ONCE and all(task.result() for task in tasks)
 
-    async def _read_mailbox(self, email: str, heartbeat: Heartbeat) -> None:
+    async def _read_mailbox(self, email: str, heartbeat: Heartbeat) -> bool:
+        """Whether the database took it: what it refuses is not asked for again without a rest."""
         try:
             await self.read(email, progress=lambda: heartbeat.working("reading inboxes"))
         except LeaseLostError:
             pass  # another daemon has it, and reads the same again
+        except DatabaseAwayError:
+            return False  # the store says so
         except DatabaseError as error:
             what = f"reading the inbox of {email}"
             self.log.events.inbox_step_failed(what=what, again_in=self.interval, error=error)
+            return False
+        return True
 
     async def read(self, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
         """One round of a mailbox, if it is free.

@@ -1,19 +1,26 @@
 """A stranger's mail, or a bug in the reader, ends neither the reader nor the sending."""
 
+import asyncio
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from yarl import URL
 
+from mailerd.core.findings import InboxLease
 from mailerd.core.reading_budget import RoundBudget
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import Examiner
+from mailerd.inbox.reader import AT_ONCE
 from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from tests.inbox.place import ME, arrive, fates, read_up, reading
 from tests.support.daemon import running
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
+from tests.support.read_only import as_admin, read_only
 from tests.support.rows import post, query
 
 BROKEN = b"From: eve@evil.example\r\nTo: me@example.com\r\nSubject: =?utf-8?b?AAAAAAAAA?=\r\n\r\nhi\r\n"
@@ -123,3 +130,29 @@ async def test_a_mailbox_whose_round_the_database_has_ended_is_given_back(
     assert found == [("behind",)], (
         "the line says that it is read again after inbox.interval, and not after runner.lease"
     )
+
+
+async def test_a_read_only_database_is_not_asked_for_leases_without_a_rest(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    mariadb: Server, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    add = "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP() + INTERVAL 1 DAY)"
+    for number in range(2 * AT_ONCE):
+        await query(database, add, f"{number}@example.com")
+    tried, lease = list[str](), Mailboxes.lease
+
+    async def noted(it: Mailboxes, email: str) -> InboxLease | None:
+        tried.append(email)
+        return await lease(it, email)
+
+    async def some() -> bool:
+        return len(tried) >= AT_ONCE
+
+    monkeypatch.setattr(Mailboxes, "lease", noted)
+    known = reading(database_url, served, google, tmp_path / "c", inbox={"interval": 60.0})
+    async with running(known, heard), read_only(mariadb):
+        as_admin(mariadb, f"UPDATE {URL(database_url).path.strip('/')}.mailboxes SET next_at = '2000-01-01'")
+        await eventually(some)
+        await asyncio.sleep(2)
+    assert len(tried) <= 2 * AT_ONCE
+    assert heard.of("inbox_step_failed") == [], "that it takes no writes is said once, and by the store"
