@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from rich.progress import Progress
 
+from mailerd.cli.output import console
 from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob, NoAnswerError
 from mailerd.client.calls import is_finished
 from mailerd.core.quantities import counted
@@ -153,11 +154,14 @@ async def _once(client: AsyncClient, job: NewJob) -> str:
 
 
 async def _watch(client: AsyncClient, id_: str) -> Job:
-    progress = Progress()
+    progress, said = Progress(console=console()), ""
     bar = progress.add_task(id_)
     with progress if sys.stdout.isatty() else nullcontext():
         while True:
             job = await client.get_job(id_)
+            if (why := job["cause_of_wait"] or "") != said:
+                said = why
+                progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
             if is_finished(job):
                 return job

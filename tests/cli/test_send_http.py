@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -51,6 +52,23 @@ async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table
     assert await place.jobs() == 1
     await send(place, table, *words, "--again", "--no-wait", "--key", place.key)
     assert await place.jobs() == 2
+
+
+async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, table: Path) -> None:
+    due = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:00:00Z}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mailerd", "send", table.name, "--sender", "me@example.com", "--url", place.url,
+        "--template", "welcome", "--key", place.key, "--send-at", due,
+        cwd=table.parent, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            assert b"2 letters from me@example.com" in await process.stdout.readline()
+            assert (await process.stdout.readline()).startswith(b"It waits: not due before ")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(place: Place, table: Path) -> None:
