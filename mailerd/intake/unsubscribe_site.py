@@ -8,9 +8,10 @@ HEAD change nothing: scanners of mail follow every link.
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -52,7 +53,7 @@ UNDOS_PER_MINUTE: Final = 5
 anew. An unsubscribe itself is never refused."""
 PLACES: Final = 2
 """Pages that use the database at once, and as many unsubscribes: its connections are those of the letters, which would
-wait behind every request of whoever floods the site by one good link, or of a scanner that opens all links of a job."""
+wait behind all requests of a stranger who floods the site by one good link, or of a scanner that opens all of them."""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
 _HEADERS: Final = {
@@ -92,6 +93,8 @@ class UnsubscribeSite:
         self._secrets = Secrets(database, timeout=timeout)
         self._undos = TokenBuckets()
         self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)
+        self._links = WeakValueDictionary[tuple[int, int, bytes], asyncio.Lock]()
+        """Held for a person and a list while one request of theirs has a place, or waits for one."""
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
 
@@ -188,7 +191,7 @@ class UnsubscribeSite:
     async def _show(self, request: web.Request) -> web.Response:
         token, suppressions = await self._read(request)
         language = accepted_language(request.headers.get("Accept-Language", ""))
-        async with self._place(self._looking):
+        async with self._place(self._looking, token):
             title, address = await self._named(token, suppressions)
         return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
 
@@ -197,7 +200,7 @@ class UnsubscribeSite:
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await _body(request)
         language = accepted_language(request.headers.get("Accept-Language", ""))
-        async with self._place(self._acting):
+        async with self._place(self._acting, token):
             title, address = await self._named(token, suppressions)
             who = masked(address) if address else ""
             if body == b"undo=1":
@@ -222,23 +225,23 @@ class UnsubscribeSite:
         return _page(pages.done(language, list_title=title, who=who))
 
     @asynccontextmanager
-    async def _place(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
-        """Hold one of the places.
+    async def _place(self, places: asyncio.Semaphore, token: UnsubscribeToken) -> AsyncIterator[None]:
+        """Hold one of the places, of which a link has one at most: a flood by it leaves the others to other people.
 
         Raises:
             DatabaseError: none came free in the time that the database gets for an answer.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                await places.acquire()
-        except TimeoutError as error:
-            raise DatabaseError(
-                "an unsubscribe link", phase="queue", cause=error, errno=0, retry=True, in_doubt=False
-            ) from None
-        try:
+        link = self._links.setdefault((id(places), token.list_id, token.digest), asyncio.Lock())
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await held.enter_async_context(link)
+                    await held.enter_async_context(places)
+            except TimeoutError as error:
+                raise DatabaseError(
+                    "an unsubscribe link", phase="queue", cause=error, errno=0, retry=True, in_doubt=False
+                ) from None
             yield
-        finally:
-            places.release()
 
     async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> bool:
         """Take it back; whether letters of the list stay away all the same."""
