@@ -1,5 +1,6 @@
 """A pause that a person ordered: the same words wherever it is told, a metric of its own, and no alarm."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -73,10 +74,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
     assert f"paused until {end:%H:%M}: manual" in said["status line"]
     assert f"paused until {end:%H:%M:%S}: not now" in said["top"]
     assert f"paused until {end:%Y-%m-%d %H:%M:%S} UTC" in said["explain a job"]
-    assert (
-        "Next, if a daemon starts now: it is tried in 1 h 59 min" in said["explain a letter"]
-        or "in 2 h 0 min" in said["explain a letter"]
-    )
+    assert re.search("Next, if a daemon starts now: it is tried in (2 h 0|119) min", said["explain a letter"])
 
 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
