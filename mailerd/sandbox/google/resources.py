@@ -107,6 +107,13 @@ def _decoded(part: Mail) -> str:
         return ""
 
 
+def _filename(part: Mail) -> str:
+    try:
+        return part.get_filename() or ""
+    except UNREADABLE:  # Python 3.12 cannot sort the pieces of a parameter of which one has no number
+        return ""
+
+
 def _bytes(part: Mail) -> bytes:
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
@@ -120,7 +127,7 @@ def _part(part: Mail, *, ident: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "partId": ident,
         "mimeType": part.get_content_type(),
-        "filename": part.get_filename() or "",
+        "filename": _filename(part),
         "headers": _headers([(name, str(value)) for name, value in part.items()]),
     }
     payload = part.get_payload()
