@@ -39,6 +39,8 @@ MAX_SEEN: Final = 20_000
 """The most messages of one mailbox that are remembered."""
 MAX_WAITING: Final = 10_000
 """The most messages outside our threads that wait. More are not examined: a flood delays none in our threads."""
+MAX_FETCHED: Final = 8 * 1024 * 1024
+"""Bytes of a notice that is fetched whole (`MAX_RAW` of gmail/responses.py); of a larger one the headers tell."""
 MAX_HEADERS: Final = 200
 """The most headers of one message that are read."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
@@ -128,6 +130,8 @@ class Examiner:
     bodies: bool
     """Whether the sign-in allows to read whole messages."""
     seen: SeenMessages
+    _large: set[str] = field(default_factory=set, init=False)
+    """Messages that are too large to be fetched whole."""
 
     async def examine(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
         """What a message is; `letters`: those in its thread. None: it concerns no letter.
@@ -184,7 +188,7 @@ class Examiner:
         notice = is_notice(message)
         if not notice and any(same_address(it, self.lease.email) for it in addresses(message.first("from"))):
             return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the letter
-        report = await self._report(it) if notice and self.bodies else None
+        report = await self._report(it) if notice and self.bodies and it.gmail_id not in self._large else None
         message = InboxMessage(message.headers, report)
         letter, by_key = await self._letter(message, letters)
         if letter is None:
@@ -247,6 +251,8 @@ class Examiner:
         body = self.body(await self.gmail.get_headers(self.lease.email, message_id=it.gmail_id), it.gmail_id)
         if body is None:
             return None
+        if isinstance(size := body.get("sizeEstimate"), int) and size > MAX_FETCHED:
+            self._large.add(it.gmail_id)
         payload = body.get("payload")
         items = payload.get("headers") if isinstance(payload, Mapping) else None
         at = self.seen.dates[it.gmail_id] = arrived_at(body, self.lease.now)

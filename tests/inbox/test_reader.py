@@ -150,6 +150,21 @@ async def test_a_message_that_fails_three_times_is_passed_over_by_name(
     assert [row[0] for row in await query(database, "SELECT kind FROM notices ORDER BY id")] == ["passed_over", "hard"]
 
 
+async def test_a_notice_that_is_too_large_to_fetch_is_known_by_its_headers_and_holds_nothing_up(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        (letter,) = google.sent
+        raw = write("hard", letter).raw + b"x" * 70 + b"\r\n" * 6_000_000  # it has the whole of an attachment
+        google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
+        await read_up(database, google)
+    assert (await fates(database))[letter.to][:2] == ("bounced", "unknown")
+    assert heard.of("notice_passed_over") == []
+
+
 @pytest.mark.parametrize("by_hand", [3])
 async def test_letters_that_the_person_sends_count_in_the_ledger(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
