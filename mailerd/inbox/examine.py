@@ -111,9 +111,9 @@ class SeenMessages:
     """The cursor that this daemon has written last: what waits before it stands in `waiting`; None: it is not known."""
     walk: Walk | None = None
 
-    def prune(self) -> None:
-        """Forget what was seen if it is too much: it is then asked for again."""
-        if len(self.dates) > MAX_SEEN:
+    def prune(self, *, at_most: int = MAX_SEEN) -> None:
+        """Forget what was seen if it is more than that: it is then asked for again."""
+        if len(self.dates) > at_most:
             self.unrelated.clear()
             self.dates.clear()
 

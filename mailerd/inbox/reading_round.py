@@ -144,6 +144,8 @@ class ReadingRound:
             if not (page := str(body.get("nextPageToken") or "")):
                 self.cursor = InboxCursor(_number(body.get("historyId")), _now_ms(self.lease))
                 await self._write([])
+                if not self.examiner.seen.waiting:  # what is behind the cursor is not met again
+                    self.examiner.seen.prune(at_most=0)
                 return
 
     async def _forgotten(self) -> None:

@@ -256,6 +256,24 @@ async def test_a_flood_outside_our_threads_holds_up_nothing_in_them(
     assert len([it for it in google.log if it.method == "messages.get"]) - asked <= 5 + 2
 
 
+async def test_what_was_read_is_not_kept_in_memory(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard) as daemon:
+        for number in range(3):
+            text = f"From: a@b.example\r\nSubject: {number}\r\n\r\nhi\r\n"
+            google.mailbox(ME).receive(text.encode(), now=google.now())
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+
+        async def forgotten() -> bool:
+            seen = daemon.inbox._seen.get(ME)
+            return seen is not None and not (seen.waiting or seen.unrelated or seen.dates)
+
+        await read_up(database, google)
+        await eventually(forgotten)
+
+
 async def test_a_walk_goes_on_where_the_budget_ended_it(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
