@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
+from mailerd.cli.common import PATIENCE, ConfigOption, asked_by, no_log, settings, with_database
 from mailerd.cli.output import JsonOption, WideOption, console, narrow, print_json, print_list, table
 from mailerd.config import Settings
 from mailerd.core.pauses import repair, until
@@ -111,15 +111,17 @@ def pause(
     gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
     file = gmail.credential_file(address)
 
-    async def work(senders: Senders) -> datetime:
+    async def work(senders: Senders) -> tuple[datetime, str]:
         if isinstance(file, NoCredentials) and not await senders.knows(address):
             raise SenderError(
                 f"sender {address} is unknown: it has no credential file and no job; `mailerd senders list` and "
                 "`mailerd auth list` show who there is"
             )
-        return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
+        end = await senders.pause(address, lasts=span, reason=why, actor=asked_by())
+        (now,) = await senders.some(only=[address], limit=1, within=PATIENCE)
+        return end, now.state.pause_reason or why  # a pause that Google asked for may end later, and stays
 
-    end = _ask(known, work)
+    end, why = _ask(known, work)
     print(tr(f"{address} is paused {until(end)}: {why}"))
 
 

@@ -130,3 +130,20 @@ def test_a_wrong_address_or_an_unknown_sender_is_named() -> None:
         say("set", "no-address", "--per-day", "5")
     with pytest.raises(MailerdError, match="there is no sender"):
         say("resume", ME)
+
+
+def test_a_longer_pause_of_googles_is_named_by_its_own_reason(database_url: str) -> None:
+    say("set", ME, "--per-day", "10")
+    asyncio.run(_paused_by_google(database_url))
+    told = say("pause", ME, "--for", "1h", "--reason", "lunch")
+    assert told.endswith(": User-rate limit exceeded\n"), "the reason of the pause that stands"
+
+
+async def _paused_by_google(url: str) -> None:
+    database = Database(DatabaseSettings(url=url), events=StoreEvents(Heard()))
+    await database.execute(
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 2 HOUR, pause_cause = 'daily_limit', "
+        "pause_reason = 'User-rate limit exceeded'",
+        what="pause as Google does",
+    )
+    await database.close()
