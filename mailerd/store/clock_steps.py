@@ -26,6 +26,9 @@ UPDATE senders
 UPDATE projects
    SET tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6))""",
     "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
+    """
+UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
+ WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR""",  # a reader that lives renews it with each commit
     # They would count as used until then, and nothing be read while letters wait.
     "DELETE FROM mailbox_units WHERE at > UTC_TIMESTAMP(6)",
     "UPDATE webhooks SET retry_at = UTC_TIMESTAMP(6) WHERE retry_at > UTC_TIMESTAMP(6)",

@@ -81,7 +81,8 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:
     mailboxes = Mailboxes(database, lambda: PACE, lease_time=timedelta(seconds=60), interval=timedelta(seconds=60))
     me = "me@example.com"
-    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", me)
+    add = f"INSERT INTO mailboxes (email, next_at, lease_until) VALUES (%s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) {AHEAD})"
+    await query(database, add, me)  # its reader has died
     for minutes in (0, 1):
         await query(
             database,
@@ -89,6 +90,8 @@ async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(dat
         )  # fmt: skip
     await query(database, "INSERT INTO mailbox_units VALUES (%s, UTC_TIMESTAMP(6) - INTERVAL 3 HOUR, 5)", me)
     await clock_steps.repair(database)
+    assert (await seconds_ahead(database, "lease_until", table="mailboxes"))[0] <= 3600
+    await query(database, "UPDATE mailboxes SET lease_until = NULL")
     lease = await mailboxes.lease(me)
     assert lease is not None
     budget = RoundBudget.of_round(PACE.default.units_per_minute, idle=False, spent=lease.spent, today=0, now=lease.now)
