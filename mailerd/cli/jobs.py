@@ -172,11 +172,11 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
             progress.update(bar, total=job.total, completed=job.total - open_)
             alone = [] if job.finished_at else describe.stored_and_waits(daemons)
             why = " ".join([*describe.held(job), *alone])
+        if job is not None and job.finished_at is not None:
+            return job
         if why != said:
             said = why
             _say([why or tr("It goes on.")], console=progress.console)  # above the bar
-        if job is not None and job.finished_at is not None:
-            return job
         await asyncio.sleep(0.5)
 
 

@@ -159,12 +159,12 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
     with progress if sys.stdout.isatty() else nullcontext():
         while True:
             job = await client.get_job(id_)
-            if (why := job["cause_of_wait"] or "") != said:
-                said = why
-                progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
             if is_finished(job):
                 return job
+            if (why := job["cause_of_wait"] or "") != said:
+                said = why
+                progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
             await asyncio.sleep(_POLL_INTERVAL)
 
 

@@ -86,3 +86,15 @@ async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
     await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
     await query(shop.database, "UPDATE jobs SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
     assert await asyncio.wait_for(watching.wait(), 30) == 0
+
+
+async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop) -> None:
+    job = await post(shop.database, recipients=1)
+    watching = await shop.start("jobs", "watch", job)
+    assert watching.stdout is not None
+    async with asyncio.timeout(60):
+        assert b"No daemon has been heard of" in await watching.stdout.readline()
+        await shop.say("jobs", "cancel", job)
+        rest, _ = await watching.communicate()
+    assert b"1 cancelled" in rest
+    assert b"It goes on." not in rest
