@@ -86,10 +86,15 @@ SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
 
 
-_SELECT_WAITING_FOR_PERSON: Final = """
-SELECT r.id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
- WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.lease_until IS NULL
-   AND r.draft_id IN %s"""
+# A cancelled job has not ended either while a letter of it is unsure.
+_OWN_DRAFTS: Final = f"""
+SELECT r.draft_id FROM jobs j FORCE INDEX (finished)
+  JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
+ WHERE j.sender_email = %s AND {UNFINISHED} AND r.draft_id IN %s"""
+_SELECT_WAITING_FOR_PERSON: Final = f"""
+SELECT r.id FROM jobs j FORCE INDEX (finished)
+  JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE j.sender_email = %s AND {UNFINISHED} AND r.lease_until IS NULL AND r.draft_id IN %s"""
 _CHECK_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
@@ -252,13 +257,7 @@ class RecoveryQueries:
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs."""
-        rows = await self.database.read_rows(
-            "SELECT r.draft_id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id "
-            "AND r.status IN ('waiting', 'sending', 'unsure') "
-            "WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.draft_id IN %s",
-            (sender, tuple(drafts)),
-            what="find own drafts",
-        )
+        rows = await self.database.read_rows(_OWN_DRAFTS, (sender, tuple(drafts)), what="find own drafts")
         return {row[0] for row in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:

@@ -171,6 +171,20 @@ async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(data
     assert await it.is_orphan(job="0" * 26, seq=0, draft="d1") is None
 
 
+@pytest.mark.parametrize("status", ["sending", "paused", "cancelled"])
+async def test_a_draft_that_is_shown_after_all_settles_its_letter_whatever_its_job_does(
+    database: Database, status: str
+) -> None:
+    letter = await one_letter(database)
+    await write(database, Handover(letter, "draft", "d1", "t1"), Outcome(letter, LOST))
+    await query(database, "UPDATE job_recipients SET lease_until = NULL")
+    await query(database, "UPDATE jobs SET status = %s", status)
+    it = rescues(database)
+    assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
+    assert await it.check_again(["d1"], sender="me@example.com") == 1
+    assert [one.id for one in await it.take_unresolved()] == [letter.id]
+
+
 async def test_a_former_claim_is_not_held_because_a_later_one_of_the_same_row_is(database: Database) -> None:
     former, present = await claimed_twice(database)
     held = [(former.id, former.token), (present.id, present.token)]
