@@ -79,7 +79,7 @@ class Delivery:
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; an error concerns this letter only."""
-        state = _DeliveryState(letter)
+        state = _DeliveryState(letter, began=self.clock.monotonic())
         try:
             decision = await self._bring_to_google(state)
             if decision:
@@ -380,8 +380,8 @@ class _DeliveryState:
     """The state of one delivery."""
 
     letter: ClaimedRecipient
-    began: float = 0.0
-    """When the attempt began, in monotonic seconds."""
+    began: float
+    """When the attempt began, in monotonic seconds: with its slot at Google, or with the sign-in before that."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
     """It holds the memory slot of a large letter, until Google has the letter."""
     maybe_sent: bool = False

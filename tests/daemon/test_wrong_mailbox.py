@@ -79,3 +79,27 @@ async def test_a_file_that_was_wrong_from_the_start_pauses_its_sender_alone(
     assert await states(database, mine) == {"waiting": 3}
     assert {letter.sender for letter in google.sent} == {"third@example.com"}
     assert google.drafts(OTHER) == []
+
+
+NOT_ENABLED = (
+    '{"error":{"code":403,"message":"Gmail API has not been used in project 7 before or it is disabled.",'
+    '"errors":[{"reason":"accessNotConfigured"}]}}'
+)
+
+
+async def test_a_mailbox_that_is_refused_at_its_new_sign_in_fails_none_of_its_letters(
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
+) -> None:
+    """Letters that were taken before the sign-in was exchanged say nothing of the ones after it."""
+    sign_in(google, credentials, ME)
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+        google.fault(Fault(kind="status", status=403, body=NOT_ENABLED, method="getProfile", count=-1))
+        sign_in(google, credentials, ME)
+        job = await post(database, recipients=1)
+        for times in (1, 2, 3):
+            await heard.wait_for("letter_released", times=times)
+            assert await states(database, job) == {"waiting": 1}
+            await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE next_claim_at IS NOT NULL")
+            await query(database, "UPDATE senders SET paused_until = NULL, next_claim_at = UTC_TIMESTAMP(6)")
