@@ -85,6 +85,11 @@ class Text:
         return "".join(literal for literal, _, _, _ in Formatter().parse(self.en))
 
     @property
+    def longest_literal(self) -> str:
+        """The longest piece of the English between two fields, which stands in every such sentence."""
+        return max((literal for literal, _, _, _ in Formatter().parse(self.en)), key=len)
+
+    @property
     def first_word(self) -> str:
         """The word that every such sentence begins with; "" where it begins with a field."""
         literal = next(iter(Formatter().parse(self.en)))[0]
@@ -124,9 +129,9 @@ class Catalogue:
     def __init__(self, *tables: Mapping[str, str]) -> None:
         self.texts: Final = [Text(en, zh) for table in tables for en, zh in table.items()]
         self._fixed = {text.en: text.zh for text in self.texts if text.literal == text.en}
-        self._by_first_word: dict[str, list[Text]] = {}
+        self._by_first_word: dict[str, list[tuple[str, Text]]] = {}
         for text in sorted(self.texts, key=lambda text: len(text.literal), reverse=True):
-            self._by_first_word.setdefault(text.first_word, []).append(text)
+            self._by_first_word.setdefault(text.first_word, []).append((text.longest_literal, text))
 
     def chinese(self, english: str) -> str:
         """A text in Chinese: one sentence, or several that are joined; what is not known stays as it is."""
@@ -145,8 +150,8 @@ class Catalogue:
     def _find(self, sentence: str) -> tuple[Text, Mapping[str, str]] | None:
         """The text that a sentence was made from, and its fields."""
         word = sentence.partition(" ")[0]
-        for text in (*self._by_first_word.get(word, ()), *self._by_first_word.get("", ())):
-            if (fields := text.fields_in(sentence)) is not None:
+        for literal, text in (*self._by_first_word.get(word, ()), *self._by_first_word.get("", ())):
+            if literal in sentence and (fields := text.fields_in(sentence)) is not None:
                 return text, fields
         return None
 
