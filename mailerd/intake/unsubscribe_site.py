@@ -270,7 +270,11 @@ class UnsubscribeSite:
     async def _known_keys(self, *, anew: bool = False) -> SecretKeys:
         if self._keys is None or anew:
             self._keys_read = self._clock.monotonic()
-            self._keys = await self._secrets.keys()
+            try:
+                self._keys = await self._secrets.keys()
+            except DatabaseError:
+                self._keys = None  # or a link of a new key had a 404 until the next look
+                raise
         return self._keys
 
     async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:

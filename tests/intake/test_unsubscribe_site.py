@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -26,6 +27,7 @@ from mailerd.core.suppression import (
     make_token,
     read_token,
 )
+from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_site
@@ -267,6 +269,27 @@ async def test_robots_and_style_and_other_methods(public: Public) -> None:
     async with public.client.put(f"{public.url}/u/{public.token()}") as response:
         assert response.status == 405
     assert not await public.opted_out()
+
+
+async def test_no_link_is_called_unknown_while_the_keys_cannot_be_read(
+    public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def status() -> int:
+        async with public.client.post(f"{public.url}/u/{public.token(key_id=2)}") as answer:
+            return answer.status
+
+    async with public.client.get(f"{public.url}/u/{public.token()}") as answer:
+        assert answer.status == 200
+    secrets = Secrets(public.database, timeout=20)
+    await secrets.rotate()
+    public.keys = await secrets.keys()
+    await asyncio.sleep(unsubscribe_site.KEYS_INTERVAL)
+    with monkeypatch.context() as away:
+        gone = DatabaseAwayError("x", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)
+        away.setattr(Secrets, "keys", AsyncMock(side_effect=gone))
+        assert [await status() for _ in range(3)] == [503] * 3
+    assert await status() == 200
+    assert await public.opted_out()
 
 
 async def test_a_key_that_was_rotated_by_another_process_works_at_once(public: Public) -> None:
