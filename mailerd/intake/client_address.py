@@ -86,6 +86,7 @@ class TokenBuckets:
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, tuple[float, float]] = {}
+        self._most = _MAX_BUCKETS
 
     def wait(self, who: Hashable, *, per_minute: int, now: float) -> float:
         """Take a token; returns 0.0, or, when there is none, the seconds until there will be one."""
@@ -104,6 +105,10 @@ class TokenBuckets:
         return left + (now - at) * per_minute / MINUTE < 1.0
 
     def _forget(self, now: float) -> None:
-        """Delete buckets that were not used for a minute: they are full again."""
-        if len(self._buckets) >= _MAX_BUCKETS:
+        """Delete buckets that were not used for a minute: they are full again.
+
+        Not at each new one, where more than that are in use: a stranger has as many addresses of IPv6 as he likes.
+        """
+        if len(self._buckets) >= self._most:
             self._buckets = {who: it for who, it in self._buckets.items() if now - it[1] < MINUTE}
+            self._most = max(_MAX_BUCKETS, 2 * len(self._buckets))

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, forecast_service, job
 from tests.intake.test_auth import SteppedClock
+from tests.support.own_time import at_this_speed
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -167,6 +169,17 @@ def test_a_bucket_fills_steadily_and_is_forgotten_when_it_is_full() -> None:
     for number in range(20_000):
         rates.wait(number, per_minute=2, now=100.0 + number)
     assert len(rates._buckets) < 11_000
+
+
+def test_many_addresses_within_a_minute_cost_no_more_each_than_a_few() -> None:
+    rates, began = TokenBuckets(), time.process_time()
+    for number in range(20_000):
+        rates.wait(f"2001:db8::{number:x}", per_minute=60, now=number / 1000)
+    assert time.process_time() - began < at_this_speed(1.0)
+    rates.wait("one more", per_minute=60, now=1000.0)
+    for number in range(20_000):
+        rates.wait(number, per_minute=60, now=1000.0)
+    assert len(rates._buckets) <= 20_001, "those of before are forgotten"
 
 
 async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path: Any) -> None:
