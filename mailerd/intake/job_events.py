@@ -1,6 +1,7 @@
 """`GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and misses nothing."""
 
 import asyncio
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
@@ -91,6 +92,12 @@ def is_over(job: Job) -> bool:
 
 
 def event_id(job: Job) -> str:
-    """A short form of what an event shows; the end differs from the event before it, also where no count does."""
+    """A short form of what an event shows; the end differs from the event before it, also where no count does.
+
+    What changes by itself, which is the rate, is no part of it.
+    """
     end = "-end" if is_over(job) else ""
-    return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values()) + end
+    cause = JobOut.of(job).cause_of_wait
+    waits = f"-{sha256(cause.encode()).hexdigest()[:8]}" if cause else ""
+    counts = ".".join(str(number) for number in (*job.counts.values(), job.bounced, job.replied))
+    return f"{job.status.value}-{job.priority}-{counts}{waits}{end}"

@@ -86,6 +86,27 @@ async def test_a_dropped_connection_is_taken_up_again_and_nothing_comes_twice(si
         assert '"sent":3' in told["data"]
 
 
+async def test_a_pause_of_the_sender_and_a_letter_that_came_back_are_told_too(site: Site) -> None:
+    job_id = await posted(site)
+    async with asyncio.timeout(60), stream(site, job_id) as response:
+        assert json.loads((await event(response))["data"])["cause_of_wait"] is None
+        await site.rows(
+            "UPDATE senders SET paused_until = '9999-01-01', pause_cause = 'manual', pause_reason = 'moving'"
+        )
+        told = await event(response)
+        assert "moving" in json.loads(told["data"])["cause_of_wait"]
+        await site.rows("UPDATE senders SET paused_until = NULL")
+        assert json.loads((await event(response))["data"])["cause_of_wait"] is None
+        await site.rows("UPDATE jobs SET bounced = 1")
+        told = await event(response)
+        assert (told["event"], json.loads(told["data"])["bounced"]) == ("progress", 1)
+        response.close()
+    async with stream(site, job_id, told["id"]) as response:  # nothing has changed: nothing is repeated
+        await site.rows("UPDATE jobs SET replied = 1")
+        assert json.loads((await event(response))["data"])["replied"] == 1
+        response.close()
+
+
 @pytest.mark.parametrize("reconnects", [False, True])
 async def test_the_end_of_a_cancelled_job_is_told_though_its_last_letter_ended_before(
     site: Site, *, reconnects: bool
