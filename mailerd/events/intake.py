@@ -145,6 +145,13 @@ class IntakeEvents(EventEmitter):
     def forecast_failed(self, *, job: str, cause: str) -> None: ...
 
     @event(
+        "error",
+        en="the forecast of job {job} met a bug in mailerd; the job itself is stored; please report the stack",
+        zh="任务 {job} 的预测触发了 mailerd 的缺陷；任务本身已存储；请报告堆栈",
+    )
+    def forecast_broke(self, *, job: str, error: BaseException) -> None: ...
+
+    @event(
         "warning",
         en="last_used_at of {keys} API key(s) was not written: {cause}",
         zh="{keys} 个 API 密钥的 last_used_at 未写入：{cause}",

@@ -156,6 +156,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "任务已存储，但无法预测发送时间。邮件照常发送。",
         (_SLOW, *_DATABASE[:1]),
     ),
+    "forecast_broke": Runbook("A job is stored; its forecast met a bug.", "任务已存储，预测触发缺陷。", (_BUG,)),
     "key_use_unwritten": Runbook(
         "When an API key was last used could not be written. Nothing else is touched by it.",
         "未能写入 API 密钥的最近使用时间，其他不受影响。",

@@ -259,7 +259,9 @@ class CreateJobEndpoint:
             return await asked
         except DatabaseError as error:  # the job is durable: the answer stays 200
             self.events.forecast_failed(job=job, cause=str(error))
-            return {}
+        except Exception as error:  # noqa: BLE001 - whatever a bug does to it, the job is there: a 500 would be posted again
+            self.events.forecast_broke(job=job, error=error)
+        return {}
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -234,3 +234,14 @@ async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     assert answer["forecast"]["starts_at"] == when
     assert answer["forecast"]["cause_of_wait"] == f"not due before {when[:10]} 09:00 UTC"
     assert await site.stored() == (1, 3)
+
+
+async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Site) -> None:
+    assert (await site.post(job()))[0] == 200
+    await site.rows("UPDATE senders SET paused_until = '9999-12-31 23:59:59', pause_cause = 'manual'")
+    many = [{"email": f"r{number}@example.com", "name": "R"} for number in range(2)]
+    await site.rows("UPDATE senders SET per_day = 1")
+    status, answer = await site.post(job(*many))
+    assert (status, answer["accepted"], answer["forecast"]) == (200, 2, {})
+    assert isinstance(site.heard.of("forecast_broke")[0]["error"], OverflowError)
+    assert await site.stored() == (2, 3)
