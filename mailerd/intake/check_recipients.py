@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.core.suppression import canonical
+from mailerd.errors import MailerdError
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.check_time import CheckTime
 from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
@@ -77,8 +78,12 @@ def check(
         batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
         items[start : start + BATCH] = [None] * len(batch)
         asked = _Batch(batch, template, renderer, size_check)
-        if under_way is not None:
-            checker.take(under_way, within=within)
+        try:
+            if under_way is not None:
+                checker.take(under_way, within=within)
+        except MailerdError:
+            asked.cancel()
+            raise
         under_way = asked
         if not keep and checker.found.errors.are_enough:
             break
@@ -135,6 +140,11 @@ class _Batch:
             url = size_check.unsubscribe_url
             readers = [RecipientData(each.email, each.name, each.stored, url) for each in self._good]
             self._results = renderer.start(template, readers, content=False)
+
+    def cancel(self) -> None:
+        """Render no more of them: the key's next request would wait for it."""
+        if self._results is not None:
+            self._results.cancel()
 
     def finish(self, *, within: CheckTime) -> list[str]:
         """Add the errors of rendering; returns the reasons of those that the system had to stop.

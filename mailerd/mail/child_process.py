@@ -19,7 +19,7 @@ ANSWER_TIMEOUT: Final = 10.0
 """Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for a process that gets none."""
 LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
-_SIGNALS: Final = {
+_SIGNALS: Final[Mapping[int, str]] = {
     signal.SIGPROF: "takes too long",
     signal.SIGXCPU: "takes too long",
     signal.SIGABRT: "takes too much memory",
@@ -171,7 +171,7 @@ class ChildProcess:
         """Why it ended."""
         code = self._process.returncode or 0
         if code < 0:
-            return _SIGNALS.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
+            return _SIGNALS.get(-code, f"was ended by signal {-code}")
         return f"broke the renderer (exit code {code})"
 
     async def _last_words(self) -> str:

@@ -41,7 +41,7 @@ TEXTS: Final = {
     "broke the renderer ({answer})": "使渲染器出错（{answer}）",
     "a frame of {length} bytes": "一个 {length} 字节的帧",
     "no object": "不是对象",
-    "was ended by {name}": "被 {name} 终止",
+    "was ended by signal {number}": "被信号 {number} 终止",
     "broke the renderer (exit code {code})": "使渲染器出错（退出码 {code}）",
     "{part}, line {line}: {what}": "{part}，第 {line} 行：{what:text}",
     "{part}, line {line}": "{part}，第 {line:number} 行",

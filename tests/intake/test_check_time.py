@@ -68,6 +68,16 @@ async def test_both_checks_end_in_time(site: Site, monkeypatch: pytest.MonkeyPat
     assert await site.stored() == (0, 0)
 
 
+async def test_of_a_job_that_is_refused_nothing_more_is_rendered(site: Site) -> None:
+    """Its next letters were asked for already, and the key's next post waited for them."""
+    bomb = {"subject": "s", "html": "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"}
+    status, answer = await site.post(job(*_people(400), template=bomb))
+    assert (status, answer["error"]["code"]) == (422, "too_costly")
+    ended = len(site.heard.of("renderer_ended"))
+    assert (await site.post(job()))[0] == 200
+    assert len(site.heard.of("renderer_ended")) <= ended + 2, "those of the turn that was under way"
+
+
 async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
