@@ -79,7 +79,7 @@ class Delivery:
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; an error concerns this letter only."""
-        state = _DeliveryState(letter, began=self.clock.monotonic())
+        state = _DeliveryState(letter)
         try:
             decision = await self._bring_to_google(state)
             if decision:
@@ -325,7 +325,7 @@ class Delivery:
         if verdict.disposition is Disposition.ACCEPTED:
             self.refusals.accepted(letter.sender, began=state.began, now=now)
         refused = verdict.backoff is not None and verdict.backoff.cause is PauseCause.MAILBOX_REFUSED
-        if isinstance(reply, Refused) and refused:
+        if isinstance(reply, Refused) and refused and call is not Call.TOKEN:  # at its sign-in it was not shown
             alone = self.refusals.concerns(letter.id, letter.sender, began=state.began, now=now)
             return refused_alone(reply) if alone else verdict
         return verdict
@@ -380,8 +380,8 @@ class _DeliveryState:
     """The state of one delivery."""
 
     letter: ClaimedRecipient
-    began: float
-    """When the attempt began, in monotonic seconds: with its slot at Google, or with the sign-in before that."""
+    began: float = 0.0
+    """When the attempt began, in monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
     """It holds the memory slot of a large letter, until Google has the letter."""
     maybe_sent: bool = False

@@ -87,15 +87,16 @@ NOT_ENABLED = (
 )
 
 
+@pytest.mark.parametrize("status, body", [(403, NOT_ENABLED), (400, "<h1>Bad Request</h1>")])
 async def test_a_mailbox_that_is_refused_at_its_new_sign_in_fails_none_of_its_letters(
-    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, status: int, body: str
 ) -> None:
     """Letters that were taken before the sign-in was exchanged say nothing of the ones after it."""
     sign_in(google, credentials, ME)
     await post(database, recipients=1)
     async with running(known, heard):
         await heard.wait_for("job_finished")
-        google.fault(Fault(kind="status", status=403, body=NOT_ENABLED, method="getProfile", count=-1))
+        google.fault(Fault(kind="status", status=status, body=body, method="getProfile", count=-1))
         sign_in(google, credentials, ME)
         job = await post(database, recipients=1)
         for times in (1, 2, 3):
