@@ -7,6 +7,8 @@ from typing import Final
 from tests.chaos.mutation import Mutation
 
 _HISTORY: Final = "tests/store/queue/test_failover.py::"
+_ENDED: Final = "tests/store/queue/test_forgotten_ends.py::"
+_ALIVE: Final = "tests/store/queue/test_failover_alive.py::"
 _DOUBTED: Final = "tests/store/queue/test_forgotten_sends.py::"
 _TERM: Final = "tests/store/db/test_writer_term.py::"
 OF_FAILOVER: Final = (
@@ -185,5 +187,47 @@ OF_FAILOVER: Final = (
         "and record.took < self.lease.total_seconds()",
         "",
         _DOUBTED + "test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten",
+    ),
+    Mutation(
+        "a letter that is tried alone is claimed from a server that was never told",
+        "mailerd/store/queue/claim.py",
+        "self.replay_log.require_replayed(cursor)",
+        "pass",
+        _HISTORY + "test_a_letter_that_is_tried_alone_is_claimed_only_where_all_was_told",
+    ),
+    Mutation(
+        "a daemon whose heartbeat is old is taken for dead though the database was away",
+        "mailerd/store/queue/failover.py",
+        "OTHER_DAEMONS_TIMEOUT + met.silent",
+        "OTHER_DAEMONS_TIMEOUT",
+        _ALIVE + "test_others_are_waited_for_though_their_heartbeats_are_old",
+    ),
+    Mutation(
+        "a daemon that claims nothing tells nothing",
+        "mailerd/store/daemons.py",
+        "await self.on_server(server)",
+        "pass",
+        _ALIVE + "test_a_daemon_that_claims_nothing_tells_by_its_heartbeat",
+    ),
+    Mutation(
+        "what was not sent is not told again",
+        "mailerd/store/queue/failover.py",
+        "        if held:",
+        "        if False:",
+        _ENDED + "test_what_was_not_sent_is_told_where_its_row_waits_for_that",
+    ),
+    Mutation(
+        "a draft that was deleted in a claim that was forgotten is sent again",
+        "mailerd/store/queue/failover.py",
+        "await cursor.execute(_FORGET_DRAFT, (letter.id, letter.job_id, letter.draft_id))",
+        "pass",
+        _ENDED + "test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was",
+    ),
+    Mutation(
+        "a letter that waits again since it was put off is a sign of forgotten commits",
+        "mailerd/store/queue/failover.py",
+        "or _is_over(known.record)",
+        "",
+        _ENDED + "test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once",
     ),
 )

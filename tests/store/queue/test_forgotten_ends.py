@@ -61,3 +61,17 @@ async def test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was(
     one.meets_another()
     assert await one.ready(1) == ()
     assert await row(database, letter, "status", "draft_id", "mode") == ("waiting", draft, draft and "draft")
+
+
+async def test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once(
+    database: Database, one: Daemon
+) -> None:
+    """That it waits again is no sign that the database has forgotten something."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    letter = replace(letter, draft_id="d1")
+    for record in (Handover(letter, "draft", "d1", None), Outcome(letter, BUSY)):
+        one.replay_log.remember(record)
+        await write(database, record)
+    (again,) = await one.letters(1)
+    assert (again.id, again.draft_id) == (letter.id, "d1")
