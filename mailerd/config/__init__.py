@@ -203,7 +203,7 @@ class PaceSettings(Section):
 class RetrySettings(Section):
     """`[retry]`: letters that failed for a passing reason."""
 
-    max_attempts: Count = Field(5, description="attempts before a letter is failed; throttling never counts")
+    max_attempts: Count = Field(8, description="attempts before a letter is failed; throttling never counts")
     base: Seconds = Field(10.0, description="seconds; the n-th wait is random up to base x 2^(n-1)")
     cap: Seconds = Field(3600.0, description="seconds; no wait is longer")
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailerd.config import RetrySettings
 from mailerd.core.decisions import (
     Decision,
     Pause,
@@ -270,3 +271,12 @@ def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
         )
         assert written.wait == 60 * SECOND
     assert written.transition is not Transition.FAILED or written.forgets
+
+
+def test_the_attempts_of_a_configuration_that_says_nothing_outlast_an_incident_of_ten_minutes_as_a_rule() -> None:
+    known = RetrySettings()
+    waits = [
+        back_off(attempt, base=SECOND * known.base, cap=SECOND * known.cap, chance=0.5)
+        for attempt in range(1, known.max_attempts)
+    ]
+    assert sum(waits, timedelta(0)) > timedelta(minutes=10)
