@@ -159,6 +159,8 @@ class CompiledPart:
         if self.name != "subject":
             if size > MAX_OUTPUT:
                 raise ValueError(self._too_long)
+            if "\0" in made:  # RFC 5322, 2.2 and 3.5: a letter has none
+                raise ValueError("holds a NUL, which no letter can carry")
             return made
         subject = made.replace("\t", " ").strip()
         if CONTROL.search(subject):

@@ -49,6 +49,7 @@ TEXTS: Final = {
     "a number of too many digits": "数字位数过多",
     "comes out longer than {most} {it}": "结果长于 {most} {it}",
     "comes out longer than {MAX_OUTPUT} bytes, its CSS inlined": "内联 CSS 之后长于 {MAX_OUTPUT} 字节",
+    "holds a NUL, which no letter can carry": "含有 NUL，邮件无法携带",
     "holds half a character (a lone surrogate), which cannot be sent": "含有半个字符（孤立的代理项），无法发送",
     "must be one line, without line breaks and control characters": "必须为一行，不含换行和控制字符",
     "'{path}' is null": "'{path}' 为 null",

@@ -177,6 +177,7 @@ def test_default_stands_in_for_missing_and_null_at_any_depth(default: str, varia
         ("{{ [{'a': none}]|join(', ', attribute='a') }}", "a value is null"),
         ("{{ name|format(1) }}", "not all arguments"),
         ("{{ '\\ud800' }}", "half a character"),
+        ("{{ '\\x00' }}", "holds a NUL"),
         ("{{ list|dictsort }}", "no attribute 'items'"),
         ("{{ 1|round(1, 'up') }}", "must be common, ceil or floor"),
     ],
