@@ -1,6 +1,7 @@
 """Closes connections that do not send a whole first request in time, or are too many; aiohttp bounds neither."""
 
 import asyncio
+import resource
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,7 +17,8 @@ FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
 
 MAX_CONNECTIONS: Final = 1_000
-"""Connections of one listener. What asks nothing is closed beyond that: the daemon needs its files for Google."""
+"""Connections of one listener, or a quarter of the open files that the system allows, if it is less. Beyond that, those
+that ask nothing are closed: the daemon needs its files for Google."""
 _INTERVAL: Final = 0.5
 """The most seconds between two looks at the connections; some thousands can come meanwhile."""
 
@@ -52,6 +54,8 @@ class SlowClientReaper:
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""
         interval = min(self._timeout / 4, _INTERVAL)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 4)
 
         async def check_all() -> None:
             there = connections()
@@ -63,8 +67,8 @@ class SlowClientReaper:
                 if now - self._first_seen[each] > self._timeout - interval:
                     self._close(each, f"no whole request came within {self._timeout:g} s")
             idle = [each for each in there if each in self._have_asked and each not in self._being_served]
-            for each in [*silent, *idle][: max(len(there) - MAX_CONNECTIONS, 0)]:  # the oldest first
-                self._close(each, f"there are more than {MAX_CONNECTIONS:,} connections, and it asked nothing")
+            for each in [*silent, *idle][: max(len(there) - most, 0)]:  # the oldest first
+                self._close(each, f"there are more than {most:,} connections, and it asked nothing")
 
         await every(interval, check_all, first_after=interval)
 

@@ -122,7 +122,7 @@ TEXTS: Final = {
     "the public site": "公开站点",
     "templates cannot be rendered: {trouble}": "无法渲染模板：{trouble:text}",
     "no whole request came within {timeout} s": "{timeout} 秒内没有收到完整的请求",
-    "there are more than {max_connections} connections, and it asked nothing": "连接数超过 {max_connections}，且该连接没有发出请求",
+    "there are more than {most} connections, and it asked nothing": "连接数超过 {most}，且该连接没有发出请求",
     "it has {over}": "含有 {over:text}",
     "it must be an object": "必须是对象",
     "line {lineno}, column {colno}: {msg}": "第 {lineno} 行第 {colno} 列：{msg}",

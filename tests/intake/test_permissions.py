@@ -231,11 +231,13 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
     assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize("most, files", [(4, 1024), (1000, 19)])
 async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+    build: Build, monkeypatch: pytest.MonkeyPatch, most: int, files: int
 ) -> None:
     """A thousand of them took all files of a daemon, and it reached Google no more."""
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 4)
+    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", most)
+    monkeypatch.setattr("mailerd.intake.slow_clients.resource.getrlimit", lambda _: (files, files))
     site = await build(first_request_timeout=60.0)
     _, posted = await site.post(job())
     host, _, port = site.url.removeprefix("http://").partition(":")
