@@ -198,9 +198,16 @@ OF_FAILOVER: Final = (
     Mutation(
         "a daemon whose heartbeat is old is taken for dead though the database was away",
         "mailerd/store/queue/failover.py",
-        "OTHER_DAEMONS_TIMEOUT + met.silent",
+        "OTHER_DAEMONS_TIMEOUT + silent",
         "OTHER_DAEMONS_TIMEOUT",
         _ALIVE + "test_others_are_waited_for_though_their_heartbeats_are_old",
+    ),
+    Mutation(
+        "the others' time to replay runs out while the new server takes no writes",
+        "mailerd/store/queue/failover.py",
+        "met.replayed_at, met.at = since, time.monotonic()",
+        "met.replayed_at = since",
+        _ALIVE + "test_others_have_their_time_from_when_a_new_server_takes_writes",
     ),
     Mutation(
         "a daemon that claims nothing tells nothing",

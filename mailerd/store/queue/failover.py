@@ -16,7 +16,7 @@ from typing import Final
 
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
 from mailerd.core.states import State, Transition, after
-from mailerd.errors import MailerdError
+from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -98,10 +98,8 @@ class _UnreplayedServer:
 
     again: bool
     """Whether there was another server before."""
-    silent: float
-    """Seconds for which no heartbeat may be there though its daemon lives: none was written while the database was
-    away, and what it has forgotten are heartbeats too."""
     at: float = field(default_factory=time.monotonic)
+    """When it was met, or could not be told last since it took no writes: from then on the others have their time."""
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
     letters: int = 0
@@ -252,14 +250,16 @@ class ReplayLog:
 
     async def _replay(self, server: str) -> bool:
         again = bool(self._unreplayed or self._servers or self._doubted)
-        silent = time.monotonic() - self._used_at + (KEEP if again else 0.0)
-        met = self._unreplayed.setdefault(server, _UnreplayedServer(again, silent))
+        met = self._unreplayed.setdefault(server, _UnreplayedServer(again))
         since, met.replayed_at = met.replayed_at, time.monotonic()
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
                 lambda cursor: self._record_replay(cursor, server, met), what="say what was replayed"
             )
+        except DatabaseAwayError:  # nor could any other daemon tell it
+            met.replayed_at, met.at = since, time.monotonic()
+            raise
         except BaseException:
             met.replayed_at = since
             raise
@@ -289,7 +289,9 @@ class ReplayLog:
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_RECORD_REPLAY, (self.daemon_id, server, server))
-        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + met.silent))
+        # No heartbeat was written while the database was away, and what it has forgotten are heartbeats too.
+        silent = time.monotonic() - self._used_at + (KEEP if met.again else 0.0)
+        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + silent))
         return int((await cursor.fetchone())[0])
 
     async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:

@@ -2,12 +2,15 @@
 
 import pytest
 
+from mailerd.errors import DatabaseAwayError
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
+from mailerd.store.queue import failover
 from tests.store.queue.test_failover import Daemon, forget, one, other
 from tests.support.rows import post, query, states
 
 __all__ = ["one", "other"]
+READ_ONLY = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290 -- %s %s %s"
 
 
 @pytest.mark.parametrize("away, forgotten", [(60, 0), (3, 50)], ids=["away for long", "far behind"])
@@ -43,4 +46,34 @@ async def test_a_daemon_that_claims_nothing_tells_by_its_heartbeat(database: Dat
     await Daemons(database, one.name, on_server=one.replay_log.meet).heartbeat()
     assert await states(database, job) == {"sent": 1, "waiting": 1}
     (left,) = await one.letters(2)  # nothing is left to be told
+    assert left.id != letter.id
+
+
+async def test_others_have_their_time_from_when_a_new_server_takes_writes(
+    database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica behind one name is met while it is read-only, and promoted once the primary was given up for long."""
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    assert len(await other.ready(0)) == 0
+    await one.sends(letter)
+    await forget(database)
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1'")
+    for daemon in (one, other):
+        daemon.meets_another()
+    with monkeypatch.context() as read_only:
+        read_only.setattr(failover, "_RECORD_REPLAY", READ_ONLY)
+        with pytest.raises(DatabaseAwayError):
+            await other.letters(2)
+        for it in other.replay_log._unreplayed.values():  # so long ago
+            it.at -= 120
+        other.replay_log._used_at -= 120
+        with pytest.raises(DatabaseAwayError):
+            await other.letters(2)
+    await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 120 SECOND")
+    assert await other.letters(2) == ()
+    assert await other.letters(2) == ()
+    assert len(await one.ready(0)) == 0
+    assert await other.letters(2) == ()
+    (left,) = await other.letters(2)
     assert left.id != letter.id
