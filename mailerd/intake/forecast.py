@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.intake.response_models import ForecastOut
 from mailerd.store.db.times import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Job
@@ -47,7 +48,7 @@ def _shown(inputs: ForecastInputs) -> dict[str, object]:
         {"from": rfc3339(each.begins), "until": rfc3339(each.ends), "letters": each.letters}
         for each in it.windows[:_MAX_WINDOWS]
     ]
-    return {
+    shown: dict[str, object] = {
         "letters_ahead": it.queued_before,
         "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
         "starts_at": it.starts_at and rfc3339(it.starts_at),
@@ -56,3 +57,5 @@ def _shown(inputs: ForecastInputs) -> dict[str, object]:
         "cause_of_wait": waiting_reason(inputs, it),
         "text": describe(inputs, it),
     }
+    ForecastOut.model_validate(shown)  # what no answer can have costs the forecast here, and the answer there
+    return shown

@@ -65,14 +65,18 @@ class ReadEndpoints:
             return json_response(JobOut.of(job, forecasts.get(job.id)))
 
     async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
-        """Forecasts of those jobs that wait for something; none when the database cannot give them."""
+        """Forecasts of those jobs that wait for something; none when they cannot be had."""
         waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
-        try:
-            return await self._forecast.forecasts(waiting) if waiting else {}
-        except DatabaseError as error:  # the jobs are shown without forecasts
-            others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
-            self._events.forecast_failed(job=f"{waiting[0].id}{others}", cause=str(error))
+        if not waiting:
             return {}
+        named = f"{waiting[0].id}{f' and {len(waiting) - 1} more' if len(waiting) > 1 else ''}"
+        try:
+            return await self._forecast.forecasts(waiting)
+        except DatabaseError as error:  # the jobs are shown without forecasts
+            self._events.forecast_failed(job=named, cause=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug in the forecast of one job would hide them all
+            self._events.forecast_broke(job=named, error=error)
+        return {}
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""

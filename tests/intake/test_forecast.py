@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.forecast import Forecast
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.store import StoreEvents
 from mailerd.intake.forecast import ForecastService
@@ -245,3 +246,15 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
     assert (status, answer["accepted"], answer["forecast"]) == (200, 2, {})
     assert isinstance(site.heard.of("forecast_broke")[0]["error"], OverflowError)
     assert await site.stored() == (2, 3)
+    status, shown = await site.get(f"/api/jobs/{answer['job_id']}")
+    assert (status, shown["forecast"]) == (200, {})
+    assert len(await listed(site)) == 2
+
+
+async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Forecast((), whole=True, queued_before=-1, per_minute=None)
+    monkeypatch.setattr("mailerd.intake.forecast.compute_forecast", lambda _: broken)
+    status, answer = await site.post(job())
+    assert (status, answer["forecast"]) == (200, {})
+    assert len(await listed(site)) == 1
+    assert len(site.heard.of("forecast_broke")) == 2
