@@ -25,6 +25,8 @@ _FIRST_CONTACT: Final = 5.0
 """Seconds within which the first contact is tried again; with `_REACH_TIMEOUT` the command ends within ten."""
 _REACH_TIMEOUT: Final = 4.0
 
+_NUMBER: Final = re.compile(r"\d[\d,]*")
+"""What differs at each look in why a job waits: the letters that go first, or the minute of the next look."""
 _OTHER: Final = re.compile(r"recipients\[(\d+)\]")
 
 Line = Callable[[int], str]
@@ -162,8 +164,9 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
             if is_finished(job):
                 return job
-            if (why := job["cause_of_wait"] or "") != said:
-                said = why
+            why = job["cause_of_wait"] or ""
+            if (kind := _NUMBER.sub("", why)) != said:
+                said = kind
                 progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
             await asyncio.sleep(_POLL_INTERVAL)
 

@@ -7,12 +7,14 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from mailerd.cli import send_http
 from tests.client.conftest import Place, place
 
 __all__ = ["place"]
@@ -69,6 +71,31 @@ async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, ta
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_a_cause_of_wait_that_counts_down_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    causes = [
+        "1,201 letters of the sender's other jobs go first", "1,200 letters of the sender's other jobs go first",
+        "998 letters of the sender's other jobs go first",
+        "1 letter is unsure: looked for at Google at 22:59 UTC",
+        "1 letter is unsure: looked for at Google at 23:00 UTC", "the job is paused", None,
+    ]  # fmt: skip
+    shown = [
+        {"total": 2, "progress": 0.5, "finished_at": None, "counts": {"sent": 1, "waiting": 1}, "cause_of_wait": cause}
+        for cause in causes
+    ]
+    shown.append({**shown[0], "progress": 1.0, "finished_at": "2026-12-01T09:00:00Z", "counts": {"sent": 2}})
+    client = Mock(get_job=AsyncMock(side_effect=shown))
+    monkeypatch.setattr(send_http, "_POLL_INTERVAL", 0)
+    await send_http._watch(client, "J")
+    assert capsys.readouterr().out.splitlines() == [
+        "It waits: 1,201 letters of the sender's other jobs go first.",
+        "It waits: 1 letter is unsure: looked for at Google at 22:59 UTC.",
+        "It waits: the job is paused.",
+        "It goes on.",
+    ]
 
 
 async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(place: Place, table: Path) -> None:
