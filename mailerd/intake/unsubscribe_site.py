@@ -97,6 +97,8 @@ class UnsubscribeSite:
         """Held for a person and a list while one request of theirs has a place, or waits for one."""
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
+        self._reading_keys = asyncio.Lock()
+        """Whoever comes while they are read waits for them: by those from before, a link of a new key had a 404."""
 
     async def run(self) -> None:
         """Serve until cancelled; at once done where the settings name no port.
@@ -232,11 +234,16 @@ class UnsubscribeSite:
             DatabaseError: none came free in the time that the database gets for an answer.
         """
         link = self._links.setdefault((id(places), token.list_id, token.digest), asyncio.Lock())
+        async with self._held(link, places):
+            yield
+
+    @asynccontextmanager
+    async def _held(self, *them: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
         async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(self._timeout):
-                    await held.enter_async_context(link)
-                    await held.enter_async_context(places)
+                    for each in them:
+                        await held.enter_async_context(each)
             except TimeoutError as error:
                 raise DatabaseError(
                     "an unsubscribe link", phase="queue", cause=error, errno=0, retry=True, in_doubt=False
@@ -260,7 +267,7 @@ class UnsubscribeSite:
         text = request.match_info["token"]
         keys = await self._known_keys()
         token = read_token(text, keys.tokens)
-        if token is None and self._clock.monotonic() - self._keys_read >= KEYS_INTERVAL:
+        if token is None:
             keys = await self._known_keys(anew=True)  # another process may have rotated them
             token = read_token(text, keys.tokens)
         if token is None or token.list_id == EVERYTHING:
@@ -268,14 +275,18 @@ class UnsubscribeSite:
         return token, Suppressions(self._database, key=keys.address, timeout=self._timeout)
 
     async def _known_keys(self, *, anew: bool = False) -> SecretKeys:
-        if self._keys is None or anew:
-            self._keys_read = self._clock.monotonic()
-            try:
-                self._keys = await self._secrets.keys()
-            except DatabaseError:
-                self._keys = None  # or a link of a new key had a 404 until the next look
-                raise
-        return self._keys
+        if self._keys is not None and not anew:
+            return self._keys
+        async with self._held(self._reading_keys):
+            now = self._clock.monotonic()
+            if self._keys is None or now - self._keys_read >= KEYS_INTERVAL:
+                self._keys_read = now
+                try:
+                    self._keys = await self._secrets.keys()
+                except DatabaseError:
+                    self._keys = None  # or a link of a new key had a 404 until the next look
+                    raise
+            return self._keys
 
     async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:
         """The list's title, and the address where the letter's row is still kept and is the one that was meant."""

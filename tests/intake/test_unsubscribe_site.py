@@ -292,6 +292,30 @@ async def test_no_link_is_called_unknown_while_the_keys_cannot_be_read(
     assert await public.opted_out()
 
 
+async def test_no_link_is_called_unknown_while_the_keys_are_being_read(
+    public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def status() -> int:
+        async with public.client.post(f"{public.url}/u/{public.token(key_id=2)}") as answer:
+            return answer.status
+
+    async with public.client.get(f"{public.url}/u/{public.token()}") as answer:
+        assert answer.status == 200
+    secrets, read, looks = Secrets(public.database, timeout=20), Secrets.keys, list[Secrets]()
+    await secrets.rotate()
+    public.keys = await secrets.keys()
+    await asyncio.sleep(unsubscribe_site.KEYS_INTERVAL)
+
+    async def slow(self: Secrets) -> SecretKeys:
+        looks.append(self)
+        await asyncio.sleep(0.3)
+        return await read(self)
+
+    monkeypatch.setattr(Secrets, "keys", slow)
+    assert await asyncio.gather(*(status() for _ in range(3))) == [200] * 3
+    assert len(looks) == 1
+
+
 async def test_a_key_that_was_rotated_by_another_process_works_at_once(public: Public) -> None:
     async with public.client.get(f"{public.url}/u/{public.token()}") as response:
         assert response.status == 200
