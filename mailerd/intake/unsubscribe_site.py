@@ -98,7 +98,7 @@ class UnsubscribeSite:
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
         self._reading_keys = asyncio.Lock()
-        """Whoever comes while they are read waits for them: by those from before, a link of a new key had a 404."""
+        """What comes while they are read waits for them: by those from before, a link of a new key had a 404."""
 
     async def run(self) -> None:
         """Serve until cancelled; at once done where the settings name no port.

@@ -99,7 +99,7 @@ class _UnreplayedServer:
     again: bool
     """Whether there was another server before."""
     at: float = field(default_factory=time.monotonic)
-    """When it was met, or could not be told last since it took no writes: from then on the others have their time."""
+    """When it was met, or last took no writes: from then on the others have their time."""
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
     letters: int = 0
