@@ -98,8 +98,9 @@ class _UnreplayedServer:
 
     again: bool
     """Whether there was another server before."""
-    at: float = field(default_factory=time.monotonic)
+    at: float
     """When it was met, or last took no writes: from then on the others have their time."""
+    tried_at: float
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
     letters: int = 0
@@ -250,8 +251,10 @@ class ReplayLog:
 
     async def _replay(self, server: str) -> bool:
         again = bool(self._unreplayed or self._servers or self._doubted)
-        met = self._unreplayed.setdefault(server, _UnreplayedServer(again))
-        since, met.replayed_at = met.replayed_at, time.monotonic()
+        met, now = self._unreplayed.get(server), time.monotonic()
+        if met is None or now - met.tried_at > OTHER_DAEMONS_TIMEOUT:  # it was left before all had told it
+            met = self._unreplayed[server] = _UnreplayedServer(again, now, now)
+        since, met.replayed_at, met.tried_at = met.replayed_at, now, now
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(

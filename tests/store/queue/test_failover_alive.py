@@ -1,5 +1,8 @@
 """After a failover each daemon tells what it has sent, and waits for all others that live."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from mailerd.errors import DatabaseAwayError
@@ -73,6 +76,28 @@ async def test_others_have_their_time_from_when_a_new_server_takes_writes(
     await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 120 SECOND")
     assert await other.letters(2) == ()
     assert await other.letters(2) == ()
+    assert len(await one.ready(0)) == 0
+    assert await other.letters(2) == ()
+    (left,) = await other.letters(2)
+    assert left.id != letter.id
+
+
+async def test_others_have_their_time_also_where_the_server_was_met_and_left_before(
+    database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router that flaps leads to a replica for a moment; the real failover to it comes an hour later."""
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    assert len(await other.ready(0)) == 0
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1'")
+    other.meets_another()
+    assert await other.letters(2) == ()
+    await one.sends(letter)
+    await forget(database)
+    one.meets_another()
+    monkeypatch.setattr(failover, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 3600))
+    for _ in range(3):
+        assert await other.letters(2) == ()
     assert len(await one.ready(0)) == 0
     assert await other.letters(2) == ()
     (left,) = await other.letters(2)
