@@ -210,6 +210,20 @@ OF_FAILOVER: Final = (
         _ALIVE + "test_others_have_their_time_from_when_a_new_server_takes_writes",
     ),
     Mutation(
+        "a server that was left before all had told it is not met anew",
+        "mailerd/store/queue/failover.py",
+        "if met is None or now - met.tried_at > OTHER_DAEMONS_TIMEOUT:",
+        "if met is None:",
+        _ALIVE + "test_others_have_their_time_also_where_the_server_was_met_and_left_before",
+    ),
+    Mutation(
+        "a server that was used before another one is taken for told",
+        "mailerd/store/queue/failover.py",
+        "if self._used_at - self._servers.get(server, -math.inf) > OTHER_DAEMONS_TIMEOUT:",
+        "if server not in self._servers:",
+        _ALIVE + "test_a_server_that_was_used_before_another_one_is_told_again",
+    ),
+    Mutation(
         "a daemon that claims nothing tells nothing",
         "mailerd/store/daemons.py",
         "await self.on_server(server)",

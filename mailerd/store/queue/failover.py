@@ -6,6 +6,7 @@ this daemon, and every other living one, has replayed its sends. Only what no li
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -99,7 +100,7 @@ class _UnreplayedServer:
     again: bool
     """Whether there was another server before."""
     at: float
-    """When it was met, or last took no writes: from then on the others have their time."""
+    """When it was met, or has last refused the replay: from then on the others have their time."""
     tried_at: float
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
@@ -119,8 +120,8 @@ class ReplayLog:
     """The known records by recipient and token, the oldest first."""
     _last: dict[int, str] = field(default_factory=dict, init=False)
     """The token of the last known record of each recipient."""
-    _servers: set[str] = field(default_factory=set, init=False)
-    """Servers to which all was replayed, and to which there are still connections."""
+    _servers: dict[str, float] = field(default_factory=dict, init=False)
+    """Servers to which all was replayed, and to which there are still connections, and when each was last used."""
     _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
     """Servers to which not all was replayed, or not by every daemon."""
     _doubted: bool = field(default=False, init=False)
@@ -220,9 +221,19 @@ class ReplayLog:
 
     def is_replayed(self, cursor: Cursor) -> bool:
         """Whether all was replayed to the server of this connection; True if the server has no identity."""
-        if cursor.server and cursor.server not in self._servers:
-            return False
-        self._used_at = time.monotonic()
+        return self._use(cursor.server)
+
+    def _use(self, server: str) -> bool:
+        """Note that a server is used; False: not all was replayed to it.
+
+        Nor was it where others were used since: it may lack what was written to them.
+        """
+        now = time.monotonic()
+        if server:
+            if self._used_at - self._servers.get(server, -math.inf) > OTHER_DAEMONS_TIMEOUT:
+                return False
+            self._servers[server] = now
+        self._used_at = now
         return True
 
     def replay_again(self) -> None:
@@ -247,7 +258,7 @@ class ReplayLog:
             DatabaseError: a part was replayed, or nothing; replaying again is harmless.
         """
         async with self._replaying:
-            return server in self._servers or await self._replay(server)
+            return self._use(server) or await self._replay(server)
 
     async def _replay(self, server: str) -> bool:
         again = bool(self._unreplayed or self._servers or self._doubted)
@@ -272,7 +283,8 @@ class ReplayLog:
             self.events.database_told_again(where=server, letters=met.letters, forgotten=met.forgotten)
         del self._unreplayed[server]
         self._doubted = False
-        self._servers = {one for one in self._servers if one in self.database.pool.servers} | {server}
+        live = self.database.pool.servers
+        self._servers = {one: at for one, at in self._servers.items() if one in live} | {server: time.monotonic()}
         return True
 
     async def _replay_all(self, known: Sequence[_Known], met: "_UnreplayedServer", server: str) -> None:

@@ -53,7 +53,7 @@ class Daemon:
 
     def meets_another(self) -> None:
         """Whatever server answers is one that it has not met."""
-        self.replay_log._servers = {"another since 1"}
+        self.replay_log._servers = {"another since 1": time.monotonic()}
 
 
 @pytest.fixture

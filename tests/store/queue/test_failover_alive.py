@@ -1,5 +1,6 @@
 """After a failover each daemon tells what it has sent, and waits for all others that live."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 
@@ -99,6 +100,36 @@ async def test_others_have_their_time_also_where_the_server_was_met_and_left_bef
     for _ in range(3):
         assert await other.letters(2) == ()
     assert len(await one.ready(0)) == 0
+    assert await other.letters(2) == ()
+    (left,) = await other.letters(2)
+    assert left.id != letter.id
+
+
+async def test_a_server_that_was_used_before_another_one_is_told_again(
+    database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writes move to a replica, back again, and an hour later once more: by then it may lack the last commits."""
+
+    def moved_to(server: str) -> None:
+        for connection in database.pool._idle[1:]:
+            connection.server = server
+
+    await post(database, recipients=2)
+    await asyncio.gather(*(query(database, "SELECT SLEEP(0.1)") for _ in range(3)))  # one of these stays idle, and open
+    assert (await one.ready(0), await other.ready(0)) == ((), ())
+    (replica,) = one.replay_log._servers
+    moved_to("the primary since 1")
+    assert (await one.letters(0), await other.letters(0)) == ((), ())
+    monkeypatch.setattr(failover, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 3600))
+    assert (await one.letters(0), await other.letters(0)) == ((), ())
+    (letter,) = await one.letters(1)
+    await one.sends(letter)
+    assert await other.letters(0) == ()
+    await forget(database)
+    moved_to(replica)
+    for _ in range(3):
+        assert await other.letters(2) == ()
+    assert await one.letters(0) == ()
     assert await other.letters(2) == ()
     (left,) = await other.letters(2)
     assert left.id != letter.id
