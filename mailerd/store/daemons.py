@@ -50,8 +50,8 @@ class Daemons:
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()
         self._heartbeats = heartbeats
+        await self.on_server(server)  # first: others wait for it, and a new server's clock may be an older one
         await self._follow_clock(now, last, asked_at=asked_at)
-        await self.on_server(server)
 
     async def _follow_clock(self, now: datetime, last: datetime | None, *, asked_at: float) -> None:
         """Put right what waits for a moment of a clock that was ahead. `last`: the latest heartbeat of any daemon."""

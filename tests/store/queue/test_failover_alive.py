@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mailerd.errors import DatabaseAwayError
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.store import clock_steps
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover
@@ -51,6 +52,26 @@ async def test_a_daemon_that_claims_nothing_tells_by_its_heartbeat(database: Dat
     assert await states(database, job) == {"sent": 1, "waiting": 1}
     (left,) = await one.letters(2)  # nothing is left to be told
     assert left.id != letter.id
+
+
+async def test_a_new_server_whose_clock_is_behind_is_told_before_its_moments_are_put_right(
+    database: Database, one: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That goes over all tables, and may meet a lock; the others wait for twenty seconds."""
+
+    async def locked(_: Database) -> None:
+        raise DatabaseError("follow", phase="work", cause=OSError(), errno=1205, retry=True, in_doubt=False)
+
+    job = await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    await one.sends(letter)
+    await forget(database)
+    one.meets_another()
+    await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at + INTERVAL 1 HOUR")
+    monkeypatch.setattr(clock_steps, "repair", locked)
+    with pytest.raises(DatabaseError):
+        await Daemons(database, one.name, on_server=one.replay_log.meet).heartbeat()
+    assert await states(database, job) == {"sent": 1, "waiting": 1}
 
 
 async def test_others_have_their_time_from_when_a_new_server_takes_writes(
