@@ -15,8 +15,8 @@ class RendererEvents(EventEmitter):
 
     @event(
         "error",
-        en="renderer {renderer} was ended {count} times within a minute, lastly by a template of {origin}: {cause}",
-        zh="渲染进程 {renderer} 一分钟内结束了 {count} 次，最近一次由 {origin} 的模板引起：{cause}",
+        en="renderer {renderer} was ended {count} times within a minute, lastly over a template of {origin}: {cause}",
+        zh="渲染进程 {renderer} 一分钟内结束了 {count} 次，最近一次在处理 {origin} 的模板时：{cause}",
     )
     def renderer_ends_often(self, *, renderer: str, origin: str, count: int, cause: str) -> None: ...
 

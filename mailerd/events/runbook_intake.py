@@ -8,18 +8,21 @@ from mailerd.events.runbook import LikelyCause, Runbook
 INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "renderer_ended": Runbook(
         "The process that renders templates ended over one of them, or was killed; another was started within a tenth of a "
-        "second. Letters beside it were made all the same; the one at fault fails with this reason, or its post is refused.",
-        "渲染模板的进程因某个模板而结束，或被终止；十分之一秒内已启动新的进程。其他邮件照常生成；出错的邮件以此原因失败，或其请求被拒绝。",
+        "second. Letters beside it were made all the same; the one at fault fails with this reason, or its post is refused. Where "
+        "it was killed or got no CPU no letter is at fault: it waits, and its post is answered 503.",
+        "渲染模板的进程因某个模板而结束，或被终止；十分之一秒内已启动新的进程。其他邮件照常生成；出错的邮件以此原因失败，或其请求被拒绝。若进程被外部终止或得不到 CPU，则不归咎于任何邮件：邮件等待，请求得到 503。",
         (
             LikelyCause("a template takes more than a second of CPU or 320 MB for one letter", "某个模板处理一封邮件需要一秒以上的 CPU 时间或 320 MB 以上内存", "mailerd jobs list"),
             LikelyCause("a person or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
         ),
     ),
     "renderer_ends_often": Runbook(
-        "Templates of a client end the renderer again and again. Other letters go on; each end costs about a second.",
-        "某个客户端的模板反复使渲染进程结束。其他邮件继续发送；每次结束约耗时一秒。",
+        "The renderer ends again and again: over templates of a client, or since this machine kills it or gives it no CPU. "
+        "Other letters go on; each end costs about a second, and ten where there is no CPU.",
+        "渲染进程反复结束：因某个客户端的模板，或因本机将其终止、不给它 CPU。其他邮件继续发送；每次结束约耗时一秒，得不到 CPU 时为十秒。",
         (
             LikelyCause("a client posts templates that are too costly, by mistake or on purpose: the line names its key or sender", "客户端有意或无意提交了开销过大的模板：日志行给出其密钥或发件人", "mailerd keys list"),
+            LikelyCause("it was killed or got no CPU, as the line says: memory or CPU are short", "如日志行所述，进程被终止或得不到 CPU：内存或 CPU 不足", "journalctl -k -g 'out of memory' -n 20; cat /proc/pressure/cpu /proc/pressure/memory"),
             LikelyCause("the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"),
         ),
     ),

@@ -92,7 +92,9 @@ class AlertState:
                 f"`mailerd explain {fields['job']}` tells why"
             )
         elif event.name == "renderer_ends_often":
-            line = f"templates of {fields['origin']} end the renderer again and again: it {fields['cause']}"
+            line = (
+                f"the renderer ends again and again, lastly over a template of {fields['origin']}: it {fields['cause']}"
+            )
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name == "renderer_not_started":
             line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"

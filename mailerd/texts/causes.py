@@ -152,7 +152,7 @@ TEXTS: Final = {
     "a letter that is tried alone": "单独尝试一封邮件",
     "counting progress": "统计进度",
     "job {fields} has finished with failures: {fields2} sent, {fields3} failed; `mailerd explain {fields4}` tells why": "任务 {fields} 已结束，有失败：{fields2} 封已发送，{fields3} 封失败；`mailerd explain {fields4}` 说明原因",
-    "templates of {fields} end the renderer again and again: it {fields2}": "{fields} 的模板反复使渲染器终止：{fields2:text}",
+    "the renderer ends again and again, lastly over a template of {fields}: it {fields2}": "渲染器反复终止，最近一次在处理 {fields} 的模板时：{fields2:text}",
     "renderer {fields}": "渲染器 {fields}",
     "nothing can be rendered, the renderer does not start: {fields}": "无法渲染任何邮件，渲染器无法启动：{fields:text}",
     "the event loop": "事件循环",

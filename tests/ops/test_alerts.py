@@ -13,6 +13,7 @@ from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.base import registered_events
 from mailerd.events.process import ProcessEvents
+from mailerd.events.renderer import RendererEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.alerts import Alerter
@@ -172,6 +173,17 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     assert taken[1] == {
         "source": "mailerd", "subject": "s", "text": "a\nb", "lines": ["a", "b"], "firing": ["database"],
     }  # fmt: skip
+
+
+def test_a_renderer_that_the_machine_kills_is_not_called_its_templates_fault() -> None:
+    state = AlertState(AlertSettings())
+    events = RendererEvents(lambda event, fields: state.on_event(event, fields, now=0))
+    cause = "was killed, as when memory is short"
+    events.renderer_ends_often(renderer="sending", origin="a@x", count=6, cause=cause)
+    state.update(None, database_away=0, now=1)
+    told = state.message(now=1)
+    assert told is not None
+    assert f"the renderer ends again and again, lastly over a template of a@x: it {cause}" in told.text
 
 
 def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
