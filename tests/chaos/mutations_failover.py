@@ -240,15 +240,22 @@ OF_FAILOVER: Final = (
     Mutation(
         "a draft that was deleted in a claim that was forgotten is sent again",
         "mailerd/store/queue/failover.py",
-        "await cursor.execute(_FORGET_DRAFT, (letter.id, letter.job_id, letter.draft_id))",
+        "await cursor.execute(_FORGET_DRAFT, (one.letter.id, one.letter.job_id, draft))",
         "pass",
         _ENDED + "test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was",
     ),
     Mutation(
         "a letter that waits again since it was put off is a sign of forgotten commits",
         "mailerd/store/queue/failover.py",
-        "or _is_over(known.record)",
+        'or (_is_over(known.record) and _deleted_draft(known.record) != (letter.draft_id or ""))',
         "",
         _ENDED + "test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once",
+    ),
+    Mutation(
+        "a letter that waits with a draft that was deleted is no sign of forgotten commits",
+        "mailerd/store/queue/failover.py",
+        ' and _deleted_draft(known.record) != (letter.draft_id or "")',
+        "",
+        _ENDED + "test_a_letter_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten",
     ),
 )

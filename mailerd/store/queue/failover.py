@@ -93,6 +93,13 @@ def _is_over(record: Record) -> bool:
     return isinstance(record, Outcome) and record.decision.transition not in {Transition.SENT, Transition.LOST}
 
 
+def _deleted_draft(record: Record) -> str | None:
+    """The draft that is deleted, or about to be, since its letter has failed or waits for long."""
+    ends = {Transition.FAILED, Transition.SUPPRESSED}
+    gone = isinstance(record, Outcome) and (record.decision.forgets or record.decision.transition in ends)
+    return record.letter.draft_id if gone else None
+
+
 @dataclass
 class _UnreplayedServer:
     """A server to which not all daemons have replayed their sends."""
@@ -207,7 +214,7 @@ class ReplayLog:
             known = self._known.get((letter.id, self._last.get(letter.id, "")))
             if (
                 known is None
-                or _is_over(known.record)
+                or (_is_over(known.record) and _deleted_draft(known.record) != (letter.draft_id or ""))
                 or known.record.letter.job_id != letter.job_id
                 or known.record.letter.token == letter.token
             ):
@@ -351,10 +358,9 @@ class ReplayLog:
         if held:
             await RecordWriter(self.database, self.daemon_id).record(cursor, [one], repeated=False)
             return 1
-        letter, decision = one.letter, one.decision
-        if not decision.forgets and decision.transition not in {Transition.FAILED, Transition.SUPPRESSED}:
+        if (draft := _deleted_draft(one)) is None:
             return 0  # it waits with its draft
-        await cursor.execute(_FORGET_DRAFT, (letter.id, letter.job_id, letter.draft_id))
+        await cursor.execute(_FORGET_DRAFT, (one.letter.id, one.letter.job_id, draft))
         return int(cursor.rowcount == 1)
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:

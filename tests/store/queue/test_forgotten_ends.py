@@ -75,3 +75,22 @@ async def test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once
         await write(database, record)
     (again,) = await one.letters(1)
     assert (again.id, again.draft_id) == (letter.id, "d1")
+
+
+@pytest.mark.parametrize("decision", [FAILED, DISCARDED])
+async def test_a_letter_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten(
+    database: Database, one: Daemon, decision: Decision
+) -> None:
+    """A backup was restored in place, a moment ago: the send of that draft would leave a letter that looks sent."""
+    await post(database, recipients=1)
+    waits = "status = 'waiting', claim_token = NULL, mode = 'draft', draft_id = 'd1', due_at = UTC_TIMESTAMP(6)"
+    await query(database, f"UPDATE job_recipients SET {waits}")
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Outcome(letter, decision))
+    await write(database, Outcome(letter, decision))
+    await query(database, f"UPDATE job_recipients SET {waits}")
+    await query(database, "UPDATE jobs SET status = 'sending', finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
+    assert await one.letters(1) == ()
+    (again,) = await one.letters(1)
+    assert (again.id, again.draft_id) == (letter.id, None)
