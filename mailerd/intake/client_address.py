@@ -86,7 +86,7 @@ class TokenBuckets:
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, tuple[float, float]] = {}
-        self._most = _MAX_BUCKETS
+        self._forgotten = -MINUTE
 
     def wait(self, who: Hashable, *, per_minute: int, now: float) -> float:
         """Take a token; returns 0.0, or, when there is none, the seconds until there will be one."""
@@ -107,8 +107,8 @@ class TokenBuckets:
     def _forget(self, now: float) -> None:
         """Delete buckets that were not used for a minute: they are full again.
 
-        Not at each new one, where more than that are in use: a stranger has as many addresses of IPv6 as he likes.
+        Once a minute, not at each new one: a stranger has as many addresses of IPv6 as he likes.
         """
-        if len(self._buckets) >= self._most:
+        if len(self._buckets) >= _MAX_BUCKETS and now - self._forgotten >= MINUTE:
+            self._forgotten = now
             self._buckets = {who: it for who, it in self._buckets.items() if now - it[1] < MINUTE}
-            self._most = max(_MAX_BUCKETS, 2 * len(self._buckets))

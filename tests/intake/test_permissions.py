@@ -180,6 +180,8 @@ def test_many_addresses_within_a_minute_cost_no_more_each_than_a_few() -> None:
     for number in range(20_000):
         rates.wait(number, per_minute=60, now=1000.0)
     assert len(rates._buckets) <= 20_001, "those of before are forgotten"
+    rates.wait("two minutes later", per_minute=60, now=1120.0)
+    assert len(rates._buckets) == 1, "and those of a flood do not stay for good"
 
 
 async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path: Any) -> None:
