@@ -176,7 +176,8 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
             return job
         if why != said:
             said = why
-            _say([why or tr("It goes on.")], console=progress.console)  # above the bar
+            if why or job is None or job.status is not JobStatus.CANCELLED:  # of such a one only what is in flight ends
+                _say([why or tr("It goes on.")], console=progress.console)  # above the bar
         await asyncio.sleep(0.5)
 
 

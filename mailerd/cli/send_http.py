@@ -167,7 +167,8 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
             why = job["cause_of_wait"] or ""
             if (kind := _NUMBER.sub("", why)) != said:
                 said = kind
-                progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
+                if why or job["status"] != "cancelled":  # of such a one only what is in flight ends
+                    progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
             await asyncio.sleep(_POLL_INTERVAL)
 
 

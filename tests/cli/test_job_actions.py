@@ -98,3 +98,25 @@ async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop)
         rest, _ = await watching.communicate()
     assert b"1 cancelled" in rest
     assert b"It goes on." not in rest
+
+
+async def test_a_job_that_is_cancelled_while_a_letter_is_looked_for_does_not_go_on(shop: Shop) -> None:
+    await query(
+        shop.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "SELECT 'one', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+    )
+    job = await post(shop.database, recipients=2)
+    await query(shop.database, "UPDATE job_recipients SET status = 'unsure', mode = 'direct' WHERE seq = 0")
+    await shop.say("jobs", "pause", job)
+    watching = await shop.start("jobs", "watch", job)
+    assert watching.stdout is not None
+    async with asyncio.timeout(60):
+        assert await watching.stdout.readline() == b"It waits: the job is paused.\n"
+        await shop.say("jobs", "cancel", job)
+        await asyncio.sleep(1.5)
+        await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
+        await query(shop.database, "UPDATE jobs SET finished_at = UTC_TIMESTAMP(6)")
+        rest, _ = await watching.communicate()
+    assert b"2 cancelled" in rest
+    assert b"It goes on." not in rest

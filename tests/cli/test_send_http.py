@@ -83,9 +83,12 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
         "1 letter is unsure: looked for at Google at 23:00 UTC", "the job is paused", None,
     ]  # fmt: skip
     shown = [
-        {"total": 2, "progress": 0.5, "finished_at": None, "counts": {"sent": 1, "waiting": 1}, "cause_of_wait": cause}
+        {"total": 2, "progress": 0.5, "finished_at": None, "counts": {"sent": 1, "waiting": 1}, "status": "sending",
+         "cause_of_wait": cause}
         for cause in causes
-    ]
+    ]  # fmt: skip
+    shown.append({**shown[0], "status": "paused", "cause_of_wait": "the job is paused"})
+    shown.append({**shown[0], "status": "cancelled", "cause_of_wait": None})
     shown.append({**shown[0], "progress": 1.0, "finished_at": "2026-12-01T09:00:00Z", "counts": {"sent": 2}})
     client = Mock(get_job=AsyncMock(side_effect=shown))
     monkeypatch.setattr(send_http, "_POLL_INTERVAL", 0)
@@ -95,6 +98,7 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
         "It waits: 1 letter is unsure: looked for at Google at 22:59 UTC.",
         "It waits: the job is paused.",
         "It goes on.",
+        "It waits: the job is paused.",
     ]
 
 
