@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from mailerd.cli.common import PATIENCE, ConfigOption, asked_by, no_log, settings, with_database
+from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
 from mailerd.cli.output import JsonOption, WideOption, console, narrow, print_json, print_list, table
 from mailerd.config import Settings
 from mailerd.core.pauses import repair, until
@@ -117,9 +117,7 @@ def pause(
                 f"sender {address} is unknown: it has no credential file and no job; `mailerd senders list` and "
                 "`mailerd auth list` show who there is"
             )
-        end = await senders.pause(address, lasts=span, reason=why, actor=asked_by())
-        (now,) = await senders.some(only=[address], limit=1, within=PATIENCE)
-        return end, now.state.pause_reason or why  # a pause that Google asked for may end later, and stays
+        return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
 
     end, why = _ask(known, work)
     print(tr(f"{address} is paused {until(end)}: {why}"))

@@ -177,25 +177,25 @@ class Senders:
         ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="look for a sender")
         return bool(known)
 
-    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str) -> datetime:
-        """Claim nothing for a sender for so long, or until it is resumed; when that ends.
+    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str) -> tuple[datetime, str]:
+        """Claim nothing for a sender for so long, or until it is resumed; when that ends, and why it stands.
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
         """
 
-        async def work(cursor: Cursor) -> datetime:
+        async def work(cursor: Cursor) -> tuple[datetime, str]:
             await cursor.execute(_ADD_SENDER, (email,))
             it = await self._read(cursor, email)
             until = FOREVER if lasts is None else it.now + lasts
             await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
             if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
-                return it.paused_until
+                return it.paused_until, it.pause_reason or reason
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
             if (it.paused_until, it.pause_cause) != (until, MANUAL):
                 data = {"cause": MANUAL, "reason": reason, "until": None if until == FOREVER else rfc3339(until)}
                 await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, email, data)]))
-            return until
+            return until, reason
 
         return await self.database.transaction(work, what="pause a sender")
 

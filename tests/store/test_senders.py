@@ -74,7 +74,7 @@ async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(send
 async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, senders: Senders) -> None:
     await post(database, recipients=3)
     for _ in range(2):
-        assert await senders.pause(ME, lasts=None, reason="holidays", actor="T") == FOREVER
+        assert await senders.pause(ME, lasts=None, reason="holidays", actor="T") == (FOREVER, "holidays")
     assert await taken(database) == 0
     (now,) = await senders.all()
     assert (now.state.paused, now.state.pause_reason) == (True, "holidays")
@@ -85,14 +85,17 @@ async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, sen
 
 async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(database: Database, senders: Senders) -> None:
     await senders.pause(ME, lasts=timedelta(hours=5), reason="", actor="T")
-    until = await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T")
+    until, _ = await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T")
     ((left,),) = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), paused_until) FROM senders")
     assert 3590 < left <= 3600
     await query(
-        database, "UPDATE senders SET pause_cause = 'daily_limit', paused_until = paused_until + INTERVAL 9 HOUR"
+        database,
+        "UPDATE senders SET pause_cause = 'daily_limit', pause_reason = 'the day is full', "
+        "paused_until = paused_until + INTERVAL 9 HOUR",
     )
+    stands = (until + timedelta(hours=9), "the day is full")
     for _ in range(2):
-        assert await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T") == until + timedelta(hours=9)
+        assert await senders.pause(ME, lasts=timedelta(hours=1), reason="lunch", actor="T") == stands
     (now,) = await senders.all()
     assert now.state.pause_cause == "daily_limit"
 
