@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from mailerd.core.returned import proof_of
@@ -42,11 +43,15 @@ class SecretKeys:
 
 
 class Secrets:
-    """Reads and makes the keys; `timeout`: seconds that the database gets for an answer."""
+    """Reads and makes the keys; `timeout`: seconds that the database gets for an answer.
 
-    def __init__(self, database: Database, *, timeout: float | None) -> None:
+    `for_letters`: they do not stand in one line with the callers who wait (`Database.request`).
+    """
+
+    def __init__(self, database: Database, *, timeout: float | None, for_letters: bool = False) -> None:
         self._database = database
         self._timeout = timeout
+        self._read = database.read if for_letters else partial(database.request, read_only=True)
 
     async def keys(self) -> SecretKeys:
         """The keys; the first daemon makes them.
@@ -55,7 +60,7 @@ class Secrets:
             LostKeysError: there were such keys, and they are gone.
             DatabaseError: they cannot be read, or made.
         """
-        found = await self._database.request(_read, what=_WHAT, bound=self._timeout, read_only=True)
+        found = await self._read(_read, what=_WHAT, bound=self._timeout)
         if _missing(found):
 
             async def make(cursor: Cursor) -> dict[str, bytes]:
@@ -101,7 +106,7 @@ class AddressDigests:
     """Makes the digests of addresses and the proofs of letters for the queue, once its key is loaded."""
 
     def __init__(self, database: Database) -> None:
-        self._secrets = Secrets(database, timeout=database.probe_timeout)
+        self._secrets = Secrets(database, timeout=database.probe_timeout, for_letters=True)
         self._key: bytes | None = None
 
     async def load(self) -> None:

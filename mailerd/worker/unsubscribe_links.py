@@ -20,7 +20,7 @@ class UnsubscribeLinks:
     """Makes links and headers. `base_url`: where people reach the public site; empty: only mailto links are made."""
 
     def __init__(self, database: Database, *, base_url: str, clock: Clock) -> None:
-        self._secrets = Secrets(database, timeout=database.probe_timeout)
+        self._secrets = Secrets(database, timeout=database.probe_timeout, for_letters=True)
         self._base_url = base_url
         self._clock = clock
         self._keys: SecretKeys | None = None

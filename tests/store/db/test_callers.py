@@ -4,13 +4,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.secrets import Secrets
+from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 from tests.support.heard import Heard
 
 SLEEP = "SELECT SLEEP(1)"
@@ -30,6 +35,21 @@ async def test_a_letter_does_not_wait_behind_all_who_ask(database_url: str, size
     await database.read_rows("SELECT 1", what="letter")
     assert time.monotonic() - began < 0.8
     assert not any(it.done() for it in asking)
+    await asyncio.gather(*asking)
+    await database.close()
+
+
+async def test_a_letter_of_a_list_reads_the_keys_of_its_link_beside_all_who_ask(database_url: str) -> None:
+    database, events = Database(DatabaseSettings(url=database_url, pool_size=8), events=StoreEvents(Heard())), Heard()
+    await migrate(database, events=StoreEvents(events))
+    await Secrets(database, timeout=20).keys()  # the first daemon makes them
+    asking = ask(database, 24)
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    letter = Mock(digest=bytes(32), id=1, sender="me@example.com")
+    job = Mock(list_id=1, list_name="news", list_title=None, from_email="me@example.com")
+    assert await UnsubscribeLinks(database, base_url="", clock=Clock()).headers(letter, job)
+    assert time.monotonic() - began < 0.8
     await asyncio.gather(*asking)
     await database.close()
 
