@@ -17,8 +17,9 @@ FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
 
 MAX_CONNECTIONS: Final = 1_000
-"""Connections of one listener, or a quarter of the open files that the system allows, if it is less. Beyond that, those
-that ask nothing are closed: the daemon needs its files for Google."""
+"""Connections of one listener, or an eighth of the open files that the system allows, if it is less. Beyond that, those
+that ask nothing are closed: the daemon needs its files for Google. Requests under way, whose bodies may never come, may
+be twice as many."""
 _INTERVAL: Final = 0.5
 """The most seconds between two looks at the connections; some thousands can come meanwhile."""
 
@@ -55,7 +56,7 @@ class SlowClientReaper:
         """Check the connections until cancelled."""
         interval = min(self._timeout / 4, _INTERVAL)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 4)
+        most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 8)
 
         async def check_all() -> None:
             there = connections()
@@ -69,6 +70,9 @@ class SlowClientReaper:
             idle = [each for each in there if each in self._have_asked and each not in self._being_served]
             for each in [*silent, *idle][: max(len(there) - most, 0)]:  # the oldest first
                 self._close(each, f"there are more than {most:,} connections, and it asked nothing")
+            served = [each for each in there if each in self._being_served]
+            for each in served[: max(len(served) - 2 * most, 0)]:
+                self._close(each, f"there are more than {2 * most:,} requests under way")
 
         await every(interval, check_all, first_after=interval)
 

@@ -122,6 +122,7 @@ TEXTS: Final = {
     "the public site": "公开站点",
     "templates cannot be rendered: {trouble}": "无法渲染模板：{trouble:text}",
     "no whole request came within {timeout} s": "{timeout} 秒内没有收到完整的请求",
+    "there are more than {most} requests under way": "同时进行的请求超过 {most} 个",
     "there are more than {most} connections, and it asked nothing": "连接数超过 {most}，且该连接没有发出请求",
     "it has {over}": "含有 {over:text}",
     "it must be an object": "必须是对象",

@@ -233,7 +233,7 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
     assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("most, files", [(4, 1024), (1000, 19)])
+@pytest.mark.parametrize("most, files", [(4, 1024), (1000, 39)])
 async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     build: Build, monkeypatch: pytest.MonkeyPatch, most: int, files: int
 ) -> None:
@@ -260,6 +260,29 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     assert not served.at_eof(), "what is being served goes on"
     assert (await site.get("/health/live"))[0] == 200
     for _, each in [*silent, (served, its_writer)]:
+        each.transport.abort()
+
+
+async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_closed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 2)
+    site = await build(first_request_timeout=60.0)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    head = f"Host: x\r\nX-API-Key: {site.key}\r\nContent-Length: 9\r\n\r\n"
+    begun = []
+    for _ in range(7):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"POST /api/jobs/send_template_emails HTTP/1.1\r\n{head}".encode())
+        begun.append((reader, writer))
+    assert "more than 4 requests under way" in (await site.heard.wait_for("connection_too_slow"))["reason"]
+    for reader, _ in begun[:3]:
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 30)
+    reader, writer = begun[-1]
+    writer.write(b"{}       ")
+    assert b"422" in await asyncio.wait_for(reader.readline(), 30)
+    for _, each in begun:
         each.transport.abort()
 
 
