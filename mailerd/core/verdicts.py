@@ -172,7 +172,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
         return _unknown(call, f"Google answered {said}")
     match reply.status:
         case 400:
-            return _bad_request(call, reply, said)
+            return _bad_request(reply, said)
         case 401:
             return _not_counted(Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
         case 403:
@@ -187,11 +187,8 @@ def _refused(call: Call, reply: Refused) -> Verdict:
             return Verdict(Disposition.TRANSIENT, f"Google answered {said}")
 
 
-def _bad_request(call: Call, reply: Refused, said: str) -> Verdict:
-    of_mailbox = (
-        reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message
-    )
-    if of_mailbox or call is Call.TOKEN:  # whose mailbox it is was asked, and no letter shown
+def _bad_request(reply: Refused, said: str) -> Verdict:
+    if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
         return _not_counted(
             Scope.SENDER,
             PauseCause.MAILBOX_REFUSED,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.replies import (
     Accepted,
+    Call,
     MalformedResponse,
     NoResponse,
     Refused,
@@ -17,13 +18,10 @@ from mailerd.core.replies import (
     TokenUnavailable,
     WrongMailbox,
 )
-from mailerd.core.verdicts import SCOPE_REFUSED
+from mailerd.core.verdicts import SCOPE_REFUSED, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
-
-_PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
-"""Statuses that mean the same for every call."""
 
 
 def same_mailbox(one: str, other: str) -> bool:
@@ -99,7 +97,7 @@ class Ownership:
             case Refused() if reply.reason in SCOPE_REFUSED:
                 self._unverifiable(token)
                 return None
-            case Refused(status=status) if status not in _PLAIN_REFUSALS:
+            case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
                 cause = f"Google answered {status}"
             case NoResponse(cause):
                 pass

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,12 +121,13 @@ async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
     assert len(google.sent) == 1
 
 
-@pytest.mark.parametrize("kind", ["backend_error", "garbage", "not_found"])
+@pytest.mark.parametrize("kind", ["backend_error", "garbage", "not_found", "status"])
 async def test_a_question_that_is_not_answered_is_the_trouble_of_the_sender_and_of_no_letter(
     gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     sign_up(ME)
-    google.fault(Fault(kind=kind, method="getProfile", count=-1))
+    fault = Fault(kind=kind, method="getProfile", count=-1)
+    google.fault(replace(fault, status=400, body="<h1>Bad Request</h1>") if kind == "status" else fault)
     for call, reply in (
         (Call.TOKEN, await gmail.authenticate(ME)),
         (Call.DRAFTS_CREATE, await gmail.create_draft(ME, raw=RAW)),
