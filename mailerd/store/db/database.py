@@ -221,10 +221,13 @@ class Database:
     async def _caller(self, what: str, end: float) -> AsyncIterator[None]:
         """One of the connections that callers may use, had by `end`, unless the database cannot be reached."""
         self._refuse_while_away(what)
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(end - time.monotonic()):
+            async with asyncio.timeout(end - began):
                 await self._callers.acquire()
         except TimeoutError as error:
+            if self._meter:  # as one that finds no connection in time
+                self._meter.database_call(outcome="refused", seconds=time.monotonic() - began)
             raise DatabaseError(what, phase="queue", cause=error, errno=0, retry=True, in_doubt=False) from error
         try:
             self._refuse_while_away(what)

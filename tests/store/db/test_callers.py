@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import Mock
@@ -54,8 +55,20 @@ async def test_a_letter_of_a_list_reads_the_keys_of_its_link_beside_all_who_ask(
     await database.close()
 
 
+class Outcomes:
+    """How calls ended."""
+
+    def __init__(self) -> None:
+        self.ended = Counter[str]()
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        assert 0 <= seconds < 5
+        self.ended[outcome] += 1
+
+
 async def test_who_finds_no_place_in_time_is_told_and_a_wait_counts(database_url: str) -> None:
-    database = Database(DatabaseSettings(url=database_url, pool_size=2), events=StoreEvents(Heard()))
+    counted = Outcomes()
+    database = Database(DatabaseSettings(url=database_url, pool_size=2), events=StoreEvents(Heard()), meter=counted)
     await database.open()
     began = time.monotonic()
     done = await asyncio.gather(*ask(database, 4, bound=2.4), return_exceptions=True)
@@ -64,5 +77,6 @@ async def test_who_finds_no_place_in_time_is_told_and_a_wait_counts(database_url
     assert len(refused) in {2, 3}
     queued = [it for it in refused if it.phase == "queue"]
     assert queued
+    assert counted.ended["refused"] >= len(queued)
     assert all(it.retry and not it.in_doubt and not isinstance(it, DatabaseAwayError) for it in queued)
     await database.close()
