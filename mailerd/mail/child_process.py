@@ -17,6 +17,8 @@ START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for a process that gets none."""
+KILL_TIMEOUT: Final = 5.0
+"""Seconds for the end of a process that was killed: one that waits for a disk or for swap ends when that answers."""
 LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
 _SIGNALS: Final[Mapping[int, str]] = {
@@ -124,9 +126,12 @@ class ChildProcess:
             await self.kill()
             cause = f"gave no answer within {ANSWER_TIMEOUT:g} s: it gets no CPU, or its memory is swapped out"
             raise ChildEndedError(cause, part=part, by_work=False) from None
-        except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
+        except ValueError as error:  # no frame
+            await self.kill()
+            raise ChildEndedError(f"broke the renderer ({error})", part=part) from None
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
-            killed = self._process.returncode == -signal.SIGKILL
+            killed = self._process.returncode in {None, -signal.SIGKILL}
             raise ChildEndedError(self.cause, part=part, by_work=not killed) from None
         except BaseException:
             await self.kill()
@@ -141,7 +146,7 @@ class ChildProcess:
         return answer
 
     async def kill(self, *, after: float = 0.0) -> None:
-        """End it, and reap it."""
+        """End it, and reap it, if the kernel lets it go in time."""
         try:
             if after:
                 with contextlib.suppress(TimeoutError):
@@ -149,7 +154,8 @@ class ChildProcess:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), KILL_TIMEOUT)
 
     async def _read(self) -> dict[str, Any]:
         (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
@@ -168,8 +174,8 @@ class ChildProcess:
 
     @property
     def cause(self) -> str:
-        """Why it ended."""
-        code = self._process.returncode or 0
+        """Why it ended; without an exit code it was killed, and has not ended yet."""
+        code = -signal.SIGKILL if self._process.returncode is None else self._process.returncode
         if code < 0:
             return _SIGNALS.get(-code, f"was ended by signal {-code}")
         return f"broke the renderer (exit code {code})"

@@ -114,8 +114,8 @@ OF_RENDERER: Final = (
     Mutation(
         "a child that has ended is a bug to uvloop",
         "mailerd/mail/child_process.py",
-        "except (OSError, RuntimeError, ValueError",
-        "except (OSError, ValueError",
+        "except (OSError, RuntimeError, asyncio",
+        "except (OSError, asyncio",
         "tests/mail/test_children.py::test_a_child_that_has_ended_says_so_when_it_is_asked",
     ),
 )

@@ -190,3 +190,26 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
         assert not it.renderer.is_slow("o")
         assert await it.renderer.compile(GOOD, origin="o")
     assert all(each["cause"].startswith(cause) for each in heard.of("renderer_ended"))
+
+
+async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not end by itself: that it is killed for it is our own doing, and no sign of a machine without memory."""
+    monkeypatch.setattr(child_process, "MAX_FRAME", 2_000)
+    long = Template(Source("s", "{{ 'x' * 5000 }}", None))
+    async with rendering() as it, asyncio.timeout(60):
+        (made,) = await it.renderer.render(long, [READER], origin="o")
+        assert isinstance(made, list)
+        assert "the template broke the renderer (a frame of " in str(made[0])
+        (good,) = await it.renderer.render(GOOD, [READER], origin="o")
+        assert isinstance(good, Content)
+
+
+async def test_a_killed_child_that_the_kernel_does_not_let_go_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk or its swap does not answer: a signal waits for that, and the renderer must not."""
+    monkeypatch.setattr(child_process, "KILL_TIMEOUT", 0.2)
+    child = await ChildProcess.start(CHECK_LIMITS)
+    process, reaped = child._process, child._process.wait
+    monkeypatch.setattr(process, "wait", asyncio.Event().wait)
+    async with asyncio.timeout(10):
+        await child.kill()
+    assert await reaped() == -signal.SIGKILL
