@@ -221,14 +221,18 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
     assert f"unix:{path}" in site.heard.of("intake_listening")[-1]["where"]
 
 
+async def is_cut(reader: asyncio.StreamReader) -> None:
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(1), 60)
+
+
 async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
     site = await build(first_request_timeout=0.2)
     host, _, port = site.url.removeprefix("http://").partition(":")
     for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(said)
-        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(reader.readexactly(1), 60)
+        await is_cut(reader)
         writer.close()
     assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
 
@@ -241,26 +245,38 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", most)
     monkeypatch.setattr("mailerd.intake.slow_clients.resource.getrlimit", lambda _: (files, files))
     site = await build(first_request_timeout=60.0)
-    _, posted = await site.post(job())
     host, _, port = site.url.removeprefix("http://").partition(":")
-    stream = f"GET /api/jobs/{posted['job_id']}/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n\r\n"
-    served, its_writer = await asyncio.open_connection(host, int(port))
-    its_writer.write(stream.encode())
-    assert b"200 OK" in await asyncio.wait_for(served.readline(), 30)
     silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
 
     assert "there are more than 4 connections" in (await site.heard.wait_for("connection_too_slow"))["reason"]
     for reader, _ in silent[:8]:
-        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(reader.readexactly(1), 30)
+        await is_cut(reader)
     newest, writer = silent[-1]
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200 OK" in await asyncio.wait_for(newest.readline(), 30), "the newest may still ask"
-    its_writer.write(b"x")
-    assert not served.at_eof(), "what is being served goes on"
-    assert (await site.get("/health/live"))[0] == 200
-    for _, each in [*silent, (served, its_writer)]:
+    for _, each in silent:
         each.transport.abort()
+
+
+async def test_what_is_being_served_goes_on_beside_too_many_connections(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 4)
+    site = await build(first_request_timeout=60.0)
+    _, posted = await site.post(job(), headers={"Connection": "close"})  # or this one, which is idle, were closed
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    ask = f"GET /api/jobs/{posted['job_id']}/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n\r\n"
+    streams = [await asyncio.open_connection(host, int(port)) for _ in range(6)]
+    for _, writer in streams:
+        writer.write(ask.encode())
+    _, silent = await asyncio.open_connection(host, int(port))
+    await site.heard.wait_for("connection_too_slow")
+    async with site.client.post(f"{site.url}/api/jobs/{posted['job_id']}/cancel") as cancelled:
+        assert cancelled.status == 200
+    for reader, writer in streams:
+        assert await asyncio.wait_for(reader.readuntil(b"event: finished"), 30)
+        writer.transport.abort()
+    silent.transport.abort()
 
 
 async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_closed(
@@ -277,8 +293,7 @@ async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_clos
         begun.append((reader, writer))
     assert "more than 4 requests under way" in (await site.heard.wait_for("connection_too_slow"))["reason"]
     for reader, _ in begun[:3]:
-        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(reader.readexactly(1), 30)
+        await is_cut(reader)
     reader, writer = begun[-1]
     writer.write(b"{}       ")
     assert b"422" in await asyncio.wait_for(reader.readline(), 30)

@@ -271,40 +271,38 @@ async def test_robots_and_style_and_other_methods(public: Public) -> None:
     assert not await public.opted_out()
 
 
-async def test_no_link_is_called_unknown_while_the_keys_cannot_be_read(
-    public: Public, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def status() -> int:
-        async with public.client.post(f"{public.url}/u/{public.token(key_id=2)}") as answer:
-            return answer.status
-
+async def rotate(public: Public) -> None:
+    """Another process makes a new key for links, which the site may look for at once."""
     async with public.client.get(f"{public.url}/u/{public.token()}") as answer:
         assert answer.status == 200
     secrets = Secrets(public.database, timeout=20)
     await secrets.rotate()
     public.keys = await secrets.keys()
     await asyncio.sleep(unsubscribe_site.KEYS_INTERVAL)
+
+
+async def act_by_new_key(public: Public) -> int:
+    async with public.client.post(f"{public.url}/u/{public.token(key_id=2)}") as answer:
+        return answer.status
+
+
+async def test_no_link_is_called_unknown_while_the_keys_cannot_be_read(
+    public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rotate(public)
     with monkeypatch.context() as away:
         gone = DatabaseAwayError("x", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)
         away.setattr(Secrets, "keys", AsyncMock(side_effect=gone))
-        assert [await status() for _ in range(3)] == [503] * 3
-    assert await status() == 200
+        assert [await act_by_new_key(public) for _ in range(3)] == [503] * 3
+    assert await act_by_new_key(public) == 200
     assert await public.opted_out()
 
 
 async def test_no_link_is_called_unknown_while_the_keys_are_being_read(
     public: Public, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def status() -> int:
-        async with public.client.post(f"{public.url}/u/{public.token(key_id=2)}") as answer:
-            return answer.status
-
-    async with public.client.get(f"{public.url}/u/{public.token()}") as answer:
-        assert answer.status == 200
-    secrets, read, looks = Secrets(public.database, timeout=20), Secrets.keys, list[Secrets]()
-    await secrets.rotate()
-    public.keys = await secrets.keys()
-    await asyncio.sleep(unsubscribe_site.KEYS_INTERVAL)
+    await rotate(public)
+    read, looks = Secrets.keys, list[Secrets]()
 
     async def slow(self: Secrets) -> SecretKeys:
         looks.append(self)
@@ -312,7 +310,7 @@ async def test_no_link_is_called_unknown_while_the_keys_are_being_read(
         return await read(self)
 
     monkeypatch.setattr(Secrets, "keys", slow)
-    assert await asyncio.gather(*(status() for _ in range(3))) == [200] * 3
+    assert await asyncio.gather(*(act_by_new_key(public) for _ in range(3))) == [200] * 3
     assert len(looks) == 1
 
 

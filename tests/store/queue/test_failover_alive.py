@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store import clock_steps
 from mailerd.store.daemons import Daemons
@@ -16,6 +17,16 @@ from tests.support.rows import post, query, states
 
 __all__ = ["one", "other"]
 READ_ONLY = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290 -- %s %s %s"
+
+
+async def waits_until_told(other: Daemon, one: Daemon, letter: ClaimedRecipient) -> None:
+    """The daemon `other` claims nothing before `one` has told the server of its letter, and then what is left."""
+    for _ in range(3):
+        assert await other.letters(2) == ()
+    assert len(await one.ready(0)) == 0
+    assert await other.letters(2) == ()
+    (left,) = await other.letters(2)
+    assert left.id != letter.id
 
 
 @pytest.mark.parametrize("away, forgotten", [(60, 0), (3, 50)], ids=["away for long", "far behind"])
@@ -33,12 +44,7 @@ async def test_others_are_waited_for_though_their_heartbeats_are_old(
     for daemon in (one, other):
         daemon.replay_log._used_at -= away
         daemon.meets_another()
-    for _ in range(3):
-        assert await other.letters(2) == ()
-    assert len(await one.ready(0)) == 0
-    assert await other.letters(2) == ()
-    (left,) = await other.letters(2)
-    assert left.id != letter.id
+    await waits_until_told(other, one, letter)
 
 
 async def test_a_daemon_that_claims_nothing_tells_by_its_heartbeat(database: Database, one: Daemon) -> None:
@@ -96,12 +102,7 @@ async def test_others_have_their_time_from_when_a_new_server_takes_writes(
         with pytest.raises(DatabaseAwayError):
             await other.letters(2)
     await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 120 SECOND")
-    assert await other.letters(2) == ()
-    assert await other.letters(2) == ()
-    assert len(await one.ready(0)) == 0
-    assert await other.letters(2) == ()
-    (left,) = await other.letters(2)
-    assert left.id != letter.id
+    await waits_until_told(other, one, letter)
 
 
 async def test_others_have_their_time_also_where_the_server_was_met_and_left_before(
@@ -118,12 +119,7 @@ async def test_others_have_their_time_also_where_the_server_was_met_and_left_bef
     await forget(database)
     one.meets_another()
     monkeypatch.setattr(failover, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 3600))
-    for _ in range(3):
-        assert await other.letters(2) == ()
-    assert len(await one.ready(0)) == 0
-    assert await other.letters(2) == ()
-    (left,) = await other.letters(2)
-    assert left.id != letter.id
+    await waits_until_told(other, one, letter)
 
 
 async def test_a_server_that_was_used_before_another_one_is_told_again(
@@ -148,9 +144,4 @@ async def test_a_server_that_was_used_before_another_one_is_told_again(
     assert await other.letters(0) == ()
     await forget(database)
     moved_to(replica)
-    for _ in range(3):
-        assert await other.letters(2) == ()
-    assert await one.letters(0) == ()
-    assert await other.letters(2) == ()
-    (left,) = await other.letters(2)
-    assert left.id != letter.id
+    await waits_until_told(other, one, letter)
