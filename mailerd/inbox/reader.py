@@ -148,10 +148,7 @@ class InboxReader:
         seen = self._seen.setdefault(lease.email, SeenMessages())
         seen.prune()
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen)
-        return ReadingRound(
-            lease, examiner, lease.cursor, keys.address, gmail=self.gmail, mailboxes=self.mailboxes,
-            writer=self.writer, log=self.log, interval=self.interval, wake=self.wake, progress=progress,
-        )  # fmt: skip
+        return ReadingRound(examiner, self.writer, self.log, self.interval, wake=self.wake, progress=progress)
 
     def _bug(self, email: str, error: Exception) -> str:
         """Log a bug that ended a round, and the cause that is kept of it."""

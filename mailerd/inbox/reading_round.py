@@ -24,8 +24,7 @@ from mailerd.inbox.examine import (
     trouble,
 )
 from mailerd.inbox.inbox_log import InboxLog
-from mailerd.rate_limited_gmail import RateLimitedGmail
-from mailerd.store.inbox.mailboxes import READ_FOR, Mailboxes
+from mailerd.store.inbox.mailboxes import READ_FOR
 from mailerd.store.inbox.record_findings import FindingsWriter
 
 MAX_FAILURES: Final = 3
@@ -51,12 +50,7 @@ _MARGIN_MS: Final = 5 * 60_000
 class ReadingRound:
     """One turn at a mailbox. `interval`: seconds between two of them."""
 
-    lease: InboxLease
     examiner: Examiner
-    cursor: InboxCursor
-    address_key: bytes
-    gmail: RateLimitedGmail
-    mailboxes: Mailboxes
     writer: FindingsWriter
     log: InboxLog
     interval: float
@@ -66,8 +60,13 @@ class ReadingRound:
     left: bool = False
     """Something was left for the next round."""
     retry_in: timedelta | None = None
+    lease: InboxLease = field(init=False)
+    cursor: InboxCursor = field(init=False)
     _committed: float = field(default_factory=time.monotonic, init=False)
     """When the lease was taken or last renewed, in monotonic seconds."""
+
+    def __post_init__(self) -> None:
+        self.lease, self.cursor = self.examiner.lease, self.examiner.lease.cursor
 
     async def read(self) -> None:
         """Read what there is, as far as the budget goes.
@@ -113,7 +112,7 @@ class ReadingRound:
         The profile is asked for first: what comes back of a letter that is sent from then on is behind it.
         """
         history_id = await self._profile()
-        since = await self.mailboxes.first_sent(self.lease.email, within=READ_FOR)
+        since = await self.examiner.mailboxes.first_sent(self.lease.email, within=READ_FOR)
         if since is not None:
             self.cursor = InboxCursor(None, int(since.timestamp() * 1000))
             await self._walk(history_id)
@@ -123,7 +122,7 @@ class ReadingRound:
 
     async def _profile(self) -> int:
         self.examiner.budget.spend(Call.GET_PROFILE)
-        body = _body(Call.GET_PROFILE, await self.gmail.get_profile(self.lease.email))
+        body = _body(Call.GET_PROFILE, await self.examiner.gmail.get_profile(self.lease.email))
         return _number(body.get("historyId"))
 
     async def _history(self) -> None:
@@ -131,7 +130,7 @@ class ReadingRound:
         page, start = "", self.cursor.history_id or 0
         while True:
             self.examiner.budget.spend(Call.HISTORY_LIST)
-            reply = await self.gmail.list_history(self.lease.email, start=start, page_token=page)
+            reply = await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
             self.progress()
             if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
                 await self._forgotten()
@@ -192,7 +191,7 @@ class ReadingRound:
             since = max(since, walk.began_ms - _DAY_MS)
         while True:
             self.examiner.budget.spend(Call.MESSAGES_LIST)
-            reply = await self.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
+            reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
             body = _body(Call.MESSAGES_LIST, reply)
             self.progress()
             items = [item for item in _items(body, "messages") if item.get("id")]
@@ -236,8 +235,10 @@ class ReadingRound:
         """
         found, failing, spent = list[Found](), None, False
         messages = [message for _, part in records for message in part]
-        known = await self.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
-        letters = await self.mailboxes.letters_in(self.lease.email, {message.thread_id for message in messages})
+        known = await self.examiner.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
+        letters = await self.examiner.mailboxes.letters_in(
+            self.lease.email, {message.thread_id for message in messages}
+        )
         try:
             for history_id, part in records:
                 behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
@@ -282,7 +283,7 @@ class ReadingRound:
     async def _one(self, message: Arrived, letters: Sequence[Any]) -> list[Found]:
         """What one message is, if it is anything; one that fails for the third time is passed over by name."""
         limited = self.examiner.budget.left is not None
-        if limited and self.lease.idle and not await self.mailboxes.is_idle(self.lease.email):
+        if limited and self.lease.idle and not await self.examiner.mailboxes.is_idle(self.lease.email):
             raise BudgetSpentError  # letters wait now for what this round might use
         try:
             found = await self._carefully(message, self.examiner.examine(message, letters))
@@ -324,7 +325,7 @@ class ReadingRound:
             failing = (self.lease.failing_id, self.lease.failures)
         seen.written = None
         done = await self.writer.write(
-            self.lease, found, cursor, address_key=self.address_key, failing=failing, on_retry=self.progress
+            self.lease, found, cursor, address_key=self.examiner.keys.address, failing=failing, on_retry=self.progress
         )
         seen.written, self._committed = cursor, time.monotonic()
         self.log.written(self.lease.email, done)
