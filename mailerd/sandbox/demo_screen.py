@@ -71,16 +71,7 @@ class Screen:
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
         """A bar on a terminal; elsewhere a line for every few percent. What holds the letters up is said beside it."""
-        say_wait = self._waits()
-        if not self._console.is_terminal:
-            lines = self._lines()
-
-            def show_line(job: Job) -> None:
-                say_wait(job)
-                lines(job)
-
-            yield show_line
-            return
+        said, shown, bars = "", -1, self._console.is_terminal
         columns = (
             TextColumn("  " + heading("sending")),
             BarColumn(),
@@ -88,14 +79,22 @@ class Screen:
             TextColumn("{task.fields[rate]:.0f} " + heading("letters/s")),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console) as bar:
+        with Progress(*columns, console=self._console, disable=not bars) as bar:
             task = bar.add_task("", total=total, rate=0.0)
 
-            def show_bar(job: Job) -> None:
-                say_wait(job)
+            def show(job: Job) -> None:
+                nonlocal said, shown
+                if job.cause_of_wait != said:
+                    said = job.cause_of_wait
+                    if said:
+                        self.say(tr(f"  it waits: {said}"), style="yellow")
                 bar.update(task, completed=job.done, rate=job.rate)
+                share = job.done * 100 // max(job.total, 1)
+                if not bars and share // _STEP_PERCENT > shown:
+                    shown = share // _STEP_PERCENT
+                    self.say(tr(f"  {share:3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"))
 
-            yield show_bar
+            yield show
 
     def summary(self, summary: Summary) -> None:
         """How the job went, where to look, and what to do next."""
@@ -121,8 +120,8 @@ class Screen:
         self.step("read the letters", summary.outbox)
         self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
         self.step("the daemon's log", str(sandbox_dir.log))
-        self.step("what came back", _command(summary.program, "bounces", sandbox_dir))
-        self.step("do the counts agree", _command(summary.program, "audit", sandbox_dir))
+        self.step("what came back", _command(summary.program, sandbox_dir, "bounces"))
+        self.step("do the counts agree", _command(summary.program, sandbox_dir, "audit"))
         self.say(tr("Post the next job (this line works as it stands):"))
         # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
         words = [
@@ -144,36 +143,9 @@ class Screen:
         self.step("sent letters", outbox)
         self.say(tr("Point a daemon at it, in another terminal:"))
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
-            self.say("  " + _command(program, *words, sandbox_dir))
+            self.say("  " + _command(program, sandbox_dir, *words))
         self.say(tr("Ctrl-C ends the sandbox."))
 
-    def _waits(self) -> Callable[[Job], None]:
-        said = ""
 
-        def show(job: Job) -> None:
-            nonlocal said
-            if job.cause_of_wait != said:
-                said = job.cause_of_wait
-                if said:
-                    self.say(tr(f"  it waits: {said}"), style="yellow")
-
-        return show
-
-    def _lines(self) -> Callable[[Job], None]:
-        shown = -1
-
-        def show(job: Job) -> None:
-            nonlocal shown
-            step = job.done * 100 // max(job.total, 1) // _STEP_PERCENT
-            if step > shown:
-                shown = step
-                share = job.done * 100 // max(job.total, 1)
-                self.say(tr(f"  {share:3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"))
-
-        return show
-
-
-def _command(program: Sequence[str], *words: str | SandboxDir) -> str:
-    line = [word for word in words if isinstance(word, str)]
-    sandbox_dir = next(word for word in words if isinstance(word, SandboxDir))
-    return shlex.join([*program, *line, "--config", str(sandbox_dir.configuration)])
+def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> str:
+    return shlex.join([*program, *words, "--config", str(sandbox_dir.configuration)])
