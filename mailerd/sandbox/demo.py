@@ -12,8 +12,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -243,37 +243,21 @@ async def _until_cancelled() -> NoReturn:
 
 
 def _ports(wanted: int | None) -> tuple[int, int]:
-    """Ports for the daemon's API and for its site of unsubscribe links, which are never the same."""
-    with _bound(_port(wanted)) as intake, _bound(0) as public:
-        return intake, public
-
-
-@contextmanager
-def _bound(port: int) -> Iterator[int]:
-    """A port while it is taken; port 0 takes a free one."""
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", port))
-        yield taken.getsockname()[1] or port
-
-
-def _port(wanted: int | None) -> int:
-    """A port for the daemon; the usual one only while no process listens there.
+    """Ports for the daemon's API, the usual one only while no process has it, and for its site of unsubscribe links.
 
     Raises:
         ProcessError: another process has the port that is wanted. Were it another daemon, it would be taken for ours.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar no new one
+    with socket.socket() as intake, socket.socket() as public:
+        intake.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar no new one
         try:
-            probe.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else wanted))
+            intake.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else wanted))
         except OSError as error:
             if wanted:
                 raise ProcessError(
                     f"port {wanted} cannot be used ({error.strerror}): end the process that has it, "
                     "or name another port with --intake-port"
                 ) from None
-            return _port(0)
-        port: int = probe.getsockname()[1]
-        return port
+            intake.bind(("127.0.0.1", 0))
+        public.bind(("127.0.0.1", 0))  # while the other one is held: they are never the same
+        return intake.getsockname()[1], public.getsockname()[1]
