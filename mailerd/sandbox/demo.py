@@ -120,7 +120,6 @@ class _Sandbox:
                 auth_uri=google.accounts.auth_uri,
                 intake_port=intake_port,
                 public_port=public_port,
-                outbox=running.url,
                 drain_s=DRAIN_S,
                 limits=not self._job,
             )

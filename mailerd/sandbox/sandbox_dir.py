@@ -81,7 +81,6 @@ class SandboxDir:
         auth_uri: str,
         intake_port: int,
         public_port: int,
-        outbox: str,
         drain_s: int,
         limits: bool,
     ) -> None:
@@ -99,7 +98,7 @@ class SandboxDir:
             },
             "webhooks": {"allow_http": True, "ports": [], "allow_networks": _LOOPBACK},
             "inbox": {"interval": _INBOX_INTERVAL_S},
-            "web": {"outbox": outbox},
+            "web": {"outbox": google},
             "templates": {"folder": str(_EXAMPLES)} if _EXAMPLES.is_dir() else {},
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},

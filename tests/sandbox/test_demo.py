@@ -376,7 +376,7 @@ def test_pace_and_quota_are_off_in_the_demonstration_whatever_the_mailbox(tmp_pa
     place.write_configuration(
         database="mysql://me@127.0.0.1/mailerd", google="http://127.0.0.1:1/", token_uri="http://127.0.0.1:1/token",
         auth_uri="http://127.0.0.1:1/auth",
-        intake_port=5000, public_port=5001, outbox="http://127.0.0.1:2/", drain_s=1, limits=False,
+        intake_port=5000, public_port=5001, drain_s=1, limits=False,
     )  # fmt: skip
     pace = load(place.configuration).pace
     assert {name: value for name, value in pace.model_dump().items() if value} == {}
