@@ -5,13 +5,13 @@ import importlib
 import json
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any, Final, Protocol
 
 from mailerd.core.network_rules import NetworkRules
 from mailerd.errors import ConfigurationError
 from mailerd.ops.alert_state import Message
+from mailerd.ops.daemon_thread import in_thread
 from mailerd.ops.outbound_http import OutboundHttp
 
 SEND_TIMEOUT: Final = 15.0
@@ -67,47 +67,36 @@ class Apprise:
     """One address of apprise: Slack, e-mail, Feishu, DingTalk, WeCom, Telegram and many more.
 
     It blocks, so it has a thread of its own: a target that hangs holds up neither the loop, nor the other addresses,
-    nor a stop, which would wait for a thread of the loop's executor. While it hangs nothing more is given to it.
+    nor a stop. While it hangs nothing more is given to it.
     """
 
     def __init__(self, url: str, *, number: int) -> None:
         self._apprise, self._it = _load(url, number=number)
         self._name = f"alerts.urls, number {number}"  # the address itself may hold a token
-        self._thread: threading.Thread | None = None
+        self._busy = False
 
     async def send(self, message: Message) -> None:
         """Send it."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._busy:
             raise OSError(f"{self._name} still hangs on an alert before this one")
-        loop = asyncio.get_running_loop()
-        trouble: asyncio.Future[str | None] = loop.create_future()
-
-        def done(said: str | None) -> None:
-            if not trouble.done():
-                trouble.set_result(said)
-
-        def work() -> None:
-            said = self._notify(message)
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(done, said)
-
-        self._thread = threading.Thread(target=work, name="apprise", daemon=True)
-        self._thread.start()
         async with asyncio.timeout(SEND_TIMEOUT):
-            said = await trouble
-        if said is not None:
-            raise OSError(f"{self._name}: {said or 'it was not delivered, and apprise does not say why'}")
+            await in_thread(lambda: self._notify(message))
 
-    def _notify(self, message: Message) -> str | None:
-        """Hand it to apprise; what went wrong, in its words, or None."""
+    def _notify(self, message: Message) -> None:
+        """Hand it to apprise; an error has what went wrong in its words."""
         mine = f"{threading.get_ident()} "  # all threads share apprise's log
+        self._busy = True
         try:
             with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(thread)d %(message)s") as log:
                 taken = self._it.notify(title=message.subject, body=message.text)
                 said = [line.removeprefix(mine) for line in log.getvalue().splitlines() if line.startswith(mine)]
-                return None if taken else "".join(said[:1])
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in of apprise's raises, it must not end the alerts
-            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # whatever a plug-in of apprise's raises, it must not end the alerts
+            raise OSError(f"{self._name}: {type(error).__name__}: {error}") from error
+        finally:
+            self._busy = False
+        if not taken:
+            why = "".join(said[:1])
+            raise OSError(f"{self._name}: {why or 'it was not delivered, and apprise does not say why'}")
 
 
 def _load(url: str, *, number: int) -> tuple[Any, Any]:
