@@ -139,27 +139,28 @@ class Accounts:
             return None
         return grant
 
-    def revoke(self, owner: str) -> int:
-        """Make the owner's refresh tokens worthless and end its access tokens; how many credentials were hit."""
-        hit = self.of(owner)
+    def known(self, owner: str) -> list[Credential]:
+        """The credentials of a mailbox or domain, in any spelling; raises KeyError where there is none."""
+        if not (found := self.of(owner.lower())):
+            raise KeyError(f"no credential for {owner}")
+        return found
+
+    def revoke(self, owner: str) -> None:
+        """Make the owner's refresh tokens worthless and end its access tokens. Raises KeyError for an unknown one."""
+        hit = self.known(owner)
         for credential in hit:
             credential.revoked = True
         self._grants = {t: g for t, g in self._grants.items() if g.credential not in hit}
-        return len(hit)
 
-    def restore(self, owner: str) -> int:
-        """Undo a revocation, as if the person had signed in again and got the same file."""
-        hit = self.of(owner)
-        for credential in hit:
+    def restore(self, owner: str) -> None:
+        """Undo a revocation, as if the person had signed in again and got the same file. KeyError: it has none."""
+        for credential in self.known(owner):
             credential.revoked = False
-        return len(hit)
 
-    def set_scopes(self, owner: str, scopes: frozenset[str]) -> int:
-        """Change what the owner's credentials allow, tokens that are out included."""
-        hit = self.of(owner)
-        for credential in hit:
+    def set_scopes(self, owner: str, scopes: frozenset[str]) -> None:
+        """Change what the owner's credentials allow, tokens that are out included. KeyError: it has none."""
+        for credential in self.known(owner):
             credential.scopes = scopes
-        return len(hit)
 
     def expire_tokens(self) -> None:
         """End every access token that is out; refresh tokens stay good."""

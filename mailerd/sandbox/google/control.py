@@ -84,10 +84,7 @@ class Control:
         return self._google.add_mailbox(body["email"], **options)
 
     def _show_mailbox(self, ident: str, _query: Query, _body: dict[str, Any]) -> Any:
-        found = self._google.accounts.of(ident.lower())
-        if not found:
-            raise KeyError(f"no credential for {ident}")
-        return found[-1].blob
+        return self._google.accounts.known(ident)[-1].blob
 
     def _change_mailbox(self, ident: str, _query: Query, body: dict[str, Any]) -> Any:
         unknown = body.keys() - {"revoked", "scopes"}
