@@ -16,7 +16,7 @@ from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.letters import Letter, decoded
-from mailerd.sandbox.google.resources import bodies
+from mailerd.sandbox.google.resources import bodies, content
 from mailerd.sandbox.google.unsubscribe import ONE_CLICK, offer, press
 from mailerd.texts import heading, language, speak, tr
 
@@ -136,7 +136,7 @@ class Pages:
             {
                 "name": part.get_filename() or heading("unnamed"),
                 "kind": part.get_content_type(),
-                "size": len(_data(part)),
+                "size": len(content(part)),
             }
             for part in cast("list[EmailMessage]", list(letter.message.iter_attachments()))
         ]
@@ -170,16 +170,11 @@ def _inert_html(mail: EmailMessage) -> str:
     pictures = {
         part["Content-ID"].strip(
             "<> "
-        ): f"data:{part.get_content_type()};base64,{base64.b64encode(_data(part)).decode()}"
+        ): f"data:{part.get_content_type()};base64,{base64.b64encode(content(part)).decode()}"
         for part in cast("list[EmailMessage]", list(mail.walk()))
         if part["Content-ID"] and part.get_content_maintype() == "image"
     }
     return re.sub(r"cid:([^\"'\s>)]+)", lambda m: pictures.get(m[1], m[0]), bodies(mail)[1])
-
-
-def _data(part: EmailMessage) -> bytes:
-    payload = part.get_payload(decode=True)
-    return payload if isinstance(payload, bytes) else b""
 
 
 def _moment(at: float) -> str:

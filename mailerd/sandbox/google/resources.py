@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from email.message import EmailMessage
 from email.message import Message as Mail
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from mailerd.mail.hostile_mail import UNREADABLE, decoded, parse
 from mailerd.sandbox.google.answers import Refused, invalid_argument
@@ -64,17 +64,8 @@ def bodies(mail: EmailMessage) -> tuple[str, str]:
     texts = []
     for kind in ("plain", "html"):
         part = mail.get_body((kind,))
-        texts.append("" if part is None else _text(cast("EmailMessage", part)))
+        texts.append("" if part is None else _decoded(part))
     return texts[0], texts[1]
-
-
-def _text(part: EmailMessage) -> str:
-    payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
-    try:
-        return data.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
-        return data.decode("utf-8", "replace")
 
 
 def _parsed(letter: Letter, *, whole: bool = False) -> Mail:
@@ -102,7 +93,7 @@ def _snippet(letter: Letter) -> str:
 
 def _decoded(part: Mail) -> str:
     try:
-        return decoded(_bytes(part), part.get_content_charset())
+        return decoded(content(part), part.get_content_charset())
     except UNREADABLE:
         return ""
 
@@ -114,7 +105,8 @@ def _filename(part: Mail) -> str:
         return ""
 
 
-def _bytes(part: Mail) -> bytes:
+def content(part: Mail) -> bytes:
+    """The bytes of a part, decoded from how they were sent."""
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 
@@ -136,5 +128,5 @@ def _part(part: Mail, *, ident: str) -> dict[str, Any]:
         children = [it for it in payload if isinstance(it, Mail)]
         shown["parts"] = [_part(child, ident=f"{dot}{n}") for n, child in enumerate(children)]
         return shown | {"body": {"size": 0}}
-    data = _bytes(part)
+    data = content(part)
     return shown | {"body": {"size": len(data), "data": encode(data)}}
