@@ -1,7 +1,6 @@
 """What comes into the mailboxes: notices and answers on demand and by rule, and what the person sends by hand."""
 
 import random
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from mailerd.sandbox.google import notices
@@ -22,8 +21,7 @@ class _Due(NamedTuple):
 class Arrivals:
     """Messages on their way. There is no timer: a mailbox gets what is due whenever a client looks into it."""
 
-    def __init__(self, rules: Callable[[], FakeLimits]) -> None:
-        self._rules = rules
+    def __init__(self) -> None:
         self._due: dict[str, list[_Due]] = {}
         self._bounced = self._answered = 0
 
@@ -32,9 +30,8 @@ class Arrivals:
         notices.write(shape, letter)
         self._due.setdefault(letter.sender, []).append(_Due(due, shape, letter))
 
-    def by_rule(self, letter: Letter, *, now: float) -> None:
+    def by_rule(self, letter: Letter, rules: FakeLimits, *, now: float) -> None:
         """Draw what becomes of a letter that was just sent: by its addresses, since jobs have other keys each time."""
-        rules = self._rules()
         if not (rules.bounces or rules.replies):
             return
         drawn = random.Random(f"{rules.seed} {letter.to}").random()  # noqa: S311 -- to be repeatable

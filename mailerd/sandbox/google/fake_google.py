@@ -69,16 +69,15 @@ class FakeGoogle:
         """Every sent letter, oldest first."""
         self.undelivered: list[Letter] = []
         """Letters that were taken with a 200 and that reach no recipient, oldest first."""
-        self.arrivals = Arrivals(lambda: self.rules)
+        self.arrivals = Arrivals()
         self.log: deque[Entry] = deque(maxlen=self.rules.log_size)
         """The newest requests, oldest first."""
         self.mailboxes: dict[str, Mailbox] = {}
         self.oauth = OAuth(
             self.accounts,
             now=lambda: self.now(),  # noqa: PLW0108 -- a test may put another clock in later
-            wall=time.time,
             lifetime_s=lambda: self.rules.token_lifetime_s,
-            mailboxes=lambda: list(self.mailboxes),
+            mailboxes=self.mailboxes,
         )
         self._folder = OutboxFolder(Path(outbox_dir)) if outbox_dir else None
         self._numbers = IdSequence(started_at=time.time())
@@ -220,7 +219,7 @@ class FakeGoogle:
             self.not_delivered(letter)
             return
         box.usage.delivered.add(1, now=self.now())
-        self.arrivals.by_rule(letter, now=self.now())
+        self.arrivals.by_rule(letter, self.rules, now=self.now())
         self.sent.append(letter)
         self.mailboxes[letter.sender].usage.sent += 1
         if letter.key:
