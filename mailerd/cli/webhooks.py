@@ -149,9 +149,10 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
     ms = attempt.took // timedelta(milliseconds=1)
     if as_json:
         print(json.dumps({"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}))
+    elif attempt.succeeded:
+        print(tr(f"{which} answered {attempt.http} in {ms} ms."))
     else:
-        print(tr(f"{which} answered {attempt.http} in {ms} ms.") if attempt.succeeded else f"{which}: {attempt.error}")
-    if not attempt.succeeded and not as_json:
+        print(f"{which}: {attempt.error}")
         where = tr(str(file))  # the daemon may have another one, or an older state of it
         print(
             tr(f"This command posts itself; a running daemon goes by the settings it began with. {where}"),
