@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from mailerd.cli.common import PATIENCE, ConfigOption, no_log, open_database, run_async, settings
+from mailerd.cli.keys import sender_option
 from mailerd.cli.output import JsonOption, print_json, print_list
 from mailerd.config import GmailSettings, Settings
 from mailerd.core.replies import Call, Reply
@@ -21,7 +22,6 @@ from mailerd.gmail.mailbox import COMPOSE, METADATA, READONLY, SEND, mailbox_wit
 from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
-from mailerd.mail.addresses import mailbox
 from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.senders import Senders, default_limits
 from mailerd.texts import label, tr
@@ -58,10 +58,7 @@ def login(
 ) -> None:
     """Sign a mailbox in: prints an address to open in any browser, and writes the credential file."""
     known = settings(config).gmail
-    try:
-        sender = mailbox(sender)
-    except ValueError as error:
-        raise MailerdError(f"--sender {sender}: {error}") from None
+    sender = sender_option(sender)
     if sender in known.aliases:
         raise SignInError(f"{sender} is an alias of {known.aliases[sender]} (gmail.aliases): sign that mailbox in")
     if metadata and readonly:

@@ -8,10 +8,8 @@ from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
 from mailerd.cli.output import print_whole, table
-from mailerd.cli.suppress import suppression_line
-from mailerd.errors import MailerdError
+from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.intake.read_recipients import PersonOut
-from mailerd.mail.addresses import Addresses
 from mailerd.store.db.database import Database
 from mailerd.store.recipients import PersonsLetter, Recipients
 from mailerd.store.secrets import Secrets
@@ -28,10 +26,7 @@ def recipients(
     config: ConfigOption = None,
 ) -> None:
     """Show one person's letters over all jobs, and what keeps letters from that person."""
-    try:
-        email = Addresses().check(address)
-    except ValueError as error:
-        raise MailerdError(f"{address}: {error}") from None
+    email = checked_address(address)
 
     async def work(database: Database) -> tuple[list[PersonsLetter], list[Suppression]]:
         letters = await Recipients(database, timeout=PATIENCE).of_person(

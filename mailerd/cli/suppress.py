@@ -57,7 +57,7 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Send no more letters to an address; what is being sent at this moment may still go."""
-    clean = _checked(Addresses(), address)
+    clean = checked_address(address)
 
     async def work(suppressions: Suppressions) -> list[NewSuppression]:
         list_id = await _list_id(suppressions, mailing_list, make=new_list)
@@ -75,7 +75,7 @@ def add(
 @app.command("remove")
 def remove(address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None) -> None:
     """End a suppression; the person gets letters again."""
-    address = _checked(Addresses(), address)
+    address = checked_address(address)
 
     async def work(suppressions: Suppressions) -> bool:
         list_id = await _list_id(suppressions, mailing_list)
@@ -95,7 +95,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 @app.command("why")
 def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Say what keeps letters from an address; exit code 1 when nothing does."""
-    address = _checked(Addresses(), address)
+    address = checked_address(address)
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
         print_json([_as_json(it) for it in found])
@@ -301,9 +301,14 @@ def _cells(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
             yield number, (address, its_list, why or Reason.IMPORTED.value)
 
 
-def _checked(addresses: Addresses, given: str) -> str:
+def checked_address(given: str) -> str:
+    """An address in the spelling by which it is known.
+
+    Raises:
+        MailerdError: it is none.
+    """
     try:
-        return addresses.check(given)
+        return Addresses().check(given)
     except ValueError as error:
         raise MailerdError(f"{given}: {tr(str(error))}") from None
 
