@@ -19,7 +19,6 @@ ADDRESS: Final = "/run/systemd/journal/socket"
 MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
 """What is kept while journald does not read: some 10,000 records."""
 _NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
-_TOO_LARGE: Final = frozenset({errno.EMSGSIZE})
 
 
 def under_systemd(environment: Mapping[str, str]) -> bool:
@@ -34,21 +33,14 @@ def under_systemd(environment: Mapping[str, str]) -> bool:
 
 def encode(fields: Mapping[str, str]) -> bytes:
     """A record: NAME=value, or with a length where the value has line breaks."""
-    plain = "".join([f"{name}={value}\n" for name, value in fields.items()])
-    if plain.count("\n") == len(fields):
-        return _bytes(plain)
     parts = []
     for name, value in fields.items():
-        data = _bytes(value)
+        data = value.encode("utf-8", "surrogateescape")
         if b"\n" in data:
             parts.append(name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
         else:
             parts.append(name.encode() + b"=" + data + b"\n")
     return b"".join(parts)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 class JournaldTransport:
@@ -123,7 +115,7 @@ class JournaldTransport:
         try:
             self._socket.sendto(record, self._address)
         except OSError as error:
-            if error.errno in _TOO_LARGE:
+            if error.errno == errno.EMSGSIZE:
                 return self._send_by_file(record)
             if error.errno in _NOT_NOW:
                 return False
