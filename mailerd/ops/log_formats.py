@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 from mailerd.events.base import Event
@@ -74,9 +73,4 @@ def _now(between: str) -> str:
 def _moment(at: int, between: str) -> str:
     """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and time."""
     second, rest = divmod(at, 1_000_000_000)
-    return f"{_second(second, between)}.{rest // 1_000_000:03d}Z"
-
-
-@lru_cache(maxsize=1)
-def _second(since_1970: int, between: str) -> str:
-    return time.strftime(f"%Y-%m-%d{between}%H:%M:%S", time.gmtime(since_1970))
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d{between}%H:%M:%S}.{rest // 1_000_000:03d}Z"
