@@ -4,17 +4,18 @@ import asyncio
 import hashlib
 import json
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
-from mailerd.cli.send_http import by_line, by_name, faults, send_over_http, unsent
+from mailerd.cli.send_http import by_line, faults, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
@@ -66,7 +67,7 @@ def send(
     The exit code is 1 when letters failed, or when none of them can be sent. With --url the template is one of the
     daemon's, by its name.
     """
-    table = _read(file)
+    table, by_path = _read(file), "/" in template or template == "."
     job = {
         "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
         "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
@@ -74,18 +75,18 @@ def send(
         "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
         "recipients": table.recipients,
     }  # fmt: skip
+    work: Coroutine[Any, Any, bool]
     if url:
-        by_name(template)
-        if not run_async(send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)):
-            raise typer.Exit(1)
-        return
-    known = settings(config)
-    posting = _JobPoster(known, _library(known, template), table, file=file, again=again)
-    raw = json.dumps({key: value for key, value in job.items() if value is not None}).encode()
-    if dry_run:
-        if not run_async(_show(posting, raw)):
-            raise typer.Exit(1)
-    elif not run_async(_post(posting, raw, wait=wait)):
+        if by_path:
+            raise MailerdError("with --url the template is one of the daemon's: give its name, not a path")
+        work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
+    else:
+        known = settings(config)
+        library = TemplateLibrary(Path(template).resolve().parent) if by_path else _library(known)
+        posting = _JobPoster(known, library, table, file=file, again=again)
+        raw = json.dumps({key: value for key, value in job.items() if value is not None}).encode()
+        work = _show(posting, raw) if dry_run else _post(posting, raw, wait=wait)
+    if not run_async(work):
         raise typer.Exit(1)
 
 
@@ -191,9 +192,7 @@ def _read(file: Path) -> RecipientTable:
         raise MailerdError(f"{name} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
 
 
-def _library(known: Settings, template: str) -> TemplateLibrary:
-    if "/" in template or template == ".":
-        return TemplateLibrary(Path(template).resolve().parent)
+def _library(known: Settings) -> TemplateLibrary:
     if not known.templates.folder:
         raise MailerdError(
             "there is no folder of templates: set templates.folder, or give a path as --template ./welcome"
@@ -201,8 +200,8 @@ def _library(known: Settings, template: str) -> TemplateLibrary:
     return TemplateLibrary(Path(known.templates.folder))
 
 
-async def _show(posting: _JobPoster, raw: bytes) -> int:
-    """Tell what would become of the table; how many of its letters can be sent: none, where a post is refused."""
+async def _show(posting: _JobPoster, raw: bytes) -> bool:
+    """Tell what would become of the table; whether any of its letters can be sent: none, where a post is refused."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
         async with open_database(posting.known) as database:
@@ -219,7 +218,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
             print(tr("mend what is bad, or leave it out with --skip-invalid; nothing was stored"))
         else:
             print(tr("mend what is bad; nothing was stored"))
-        return 0
+        return False
     left = order.accepted - len(found.rejected)
     print(
         tr(
@@ -227,4 +226,4 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
             "nothing was stored"
         )
     )
-    return left
+    return left > 0

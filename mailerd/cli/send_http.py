@@ -54,12 +54,6 @@ def by_line(text: str, line: Line) -> str:
     return _OTHER.sub(lambda found: line(int(found[1])), text)
 
 
-def by_name(template: str) -> None:
-    """Raise MailerdError where a template is named by a path: the daemon's own are named by their names."""
-    if "/" in template or template == ".":
-        raise MailerdError("with --url the template is one of the daemon's: give its name, not a path")
-
-
 async def send_over_http(
     fields: dict[str, Any], *, url: str, key: str | None, line: Line, again: bool, wait: bool
 ) -> bool:
