@@ -12,6 +12,7 @@ from yarl import URL
 from mailerd.cli.common import ConfigOption, settings
 from mailerd.cli.output import print_json
 from mailerd.cli.packaged import packaged
+from mailerd.core.network_rules import is_loopback
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.texts import tr
@@ -19,7 +20,6 @@ from mailerd.texts import tr
 DEMO: Final = "examples/welcome.json"
 """The job of the demonstration, as it lies in a checkout and in the wheel."""
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _TIMEOUT: Final = 5.0
 """Seconds for the stand-in, which is on this machine."""
 _OK: Final = 200
@@ -175,7 +175,7 @@ class _Control:
 
     def __init__(self, api_root: str) -> None:
         self._url = URL(api_root)
-        if self._url.host not in _LOOPBACK:
+        if not is_loopback(self._url.host or ""):
             raise MailerdError(
                 f"gmail.api_root is {api_root}, which is no sandbox: call this in the folder of one that runs"
             )

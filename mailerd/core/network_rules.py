@@ -42,6 +42,14 @@ _NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}
 """What the C library takes for an IPv4 address: decimal, octal and hexadecimal parts, one to four of them."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine and no other."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class NetworkRules:
     """What is allowed beside https to the public Internet."""

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from mailerd.core.network_rules import is_loopback
+
 COOKIE: Final = "mailerd"
 """The cookie of the session's secret over http, which is for this machine alone."""
 SECURE_COOKIE: Final = "__Host-mailerd"
@@ -35,14 +37,6 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 def host_of(request: web.Request) -> str:
     """The name by which the browser called, without its port."""
     return (urlsplit(f"//{request.host}").hostname or "").lower()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name can only be this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_plain(request: web.Request) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
+from mailerd.core.network_rules import is_loopback
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
@@ -23,7 +24,6 @@ from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.job_content import attachments, job_content
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle
-from mailerd.web import guards
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
 from mailerd.web.services import ConsoleRequest, row_number
@@ -90,7 +90,7 @@ def _proof(it: ConsoleRequest, story: RecipientHistory) -> str:
 def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
     """Where a person sees what the mailbox has sent to this address: Gmail's search, or the outbox of the sandbox."""
     settings = it.services.settings
-    if guards.is_loopback(urlsplit(settings.gmail.api_root).hostname or ""):
+    if is_loopback(urlsplit(settings.gmail.api_root).hostname or ""):
         return f"{settings.web.outbox or settings.gmail.api_root}?{urlencode({'q': story.to_email})}"
     query = urlencode({"authuser": story.sender})
     return f"https://mail.google.com/mail/?{query}#search/{urlencode({'q': f'in:sent to:{story.to_email}'})[2:]}"

@@ -11,13 +11,13 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from mailerd.core.network_rules import is_loopback
 from mailerd.sandbox.google.answers import Answer, too_large, unknown_path
 from mailerd.sandbox.google.control import PREFIX, Control
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.methods import API, UPLOAD
 from mailerd.sandbox.google.pages import LETTERS, PAGES, Pages
 from mailerd.sandbox.google.request_handler import GoogleRequestHandler, response
-from mailerd.sandbox.google.unsubscribe import is_loopback
 
 _GRACE_S = 0.05
 """How long requests in flight may go on at the end; aiohttp waits that long twice."""

@@ -3,13 +3,13 @@
 The stand-in posts to loopback addresses alone, since nothing leaves this machine.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 from yarl import URL
 
+from mailerd.core.network_rules import is_loopback
 from mailerd.sandbox.google.letters import Letter
 
 ONE_CLICK = "List-Unsubscribe=One-Click"
@@ -83,16 +83,6 @@ async def press(it: UnsubscribeOffer) -> UnsubscribeOutcome:
     if answer.status // 100 == 3:  # noqa: PLR2004 -- HTTP's redirects
         line += f" to {answer.headers.get('Location', 'nowhere')}, which Gmail does not follow"
     return UnsubscribeOutcome(answer.status // 100 == 2, line, _readable(body))  # noqa: PLR2004 -- HTTP's successes
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine and no other."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host(url: str) -> str:
