@@ -60,7 +60,6 @@ class MessageFailedError(Exception):
     def __init__(self, gmail_id: str, cause: str) -> None:
         super().__init__(cause)
         self.gmail_id = gmail_id
-        self.cause = cause
 
 
 class LetterUndecidedError(MessageFailedError):

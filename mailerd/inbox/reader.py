@@ -112,7 +112,7 @@ class InboxReader:
         box = await self.gmail.authenticate(email)
         progress()
         if not isinstance(box, Mailbox):
-            await self._give_back(lease, judge(Call.TOKEN, box).reason)
+            await self._give_back(lease, judge(Call.TOKEN, box).reason, scope=lease.scope)
             return
         scope = "readonly" if box.can_read_bodies else "metadata" if box.can_read_metadata else ""
         if not scope:
@@ -160,10 +160,9 @@ class InboxReader:
     def _refused(self) -> timedelta:
         return min(_WAIT_AFTER_REFUSAL, timedelta(seconds=5 * self.interval))
 
-    async def _give_back(self, lease: InboxLease, cause: str, *, scope: str | None = None, units: int = 0) -> None:
+    async def _give_back(self, lease: InboxLease, cause: str, *, scope: str, units: int = 0) -> None:
         wait = self._refused
-        kept = lease.scope if scope is None else scope
-        await self.mailboxes.release(lease, state="refused", scope=kept, detail=cause, wait=wait, units=units)
+        await self.mailboxes.release(lease, state="refused", scope=scope, detail=cause, wait=wait, units=units)
         self.log.unreadable(lease.email, cause, again_in=wait.total_seconds())
 
 

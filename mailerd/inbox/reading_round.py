@@ -291,7 +291,7 @@ class ReadingRound:
             if isinstance(error, LetterUndecidedError) and self.lease.now - error.at < UNDECIDED_WAIT:
                 raise
             if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
-                return [PassedOver(message.gmail_id, message.thread_id, error.cause, self.lease.now)]
+                return [PassedOver(message.gmail_id, message.thread_id, str(error), self.lease.now)]
             raise
         self.progress()
         return [] if found is None else [found]
