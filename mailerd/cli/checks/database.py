@@ -16,6 +16,7 @@ from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import NoWriterError
+from mailerd.store.describe import SILENT
 from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import ServerInfo
@@ -24,8 +25,6 @@ CONNECT_TIMEOUT: Final = 4.0
 """Seconds for a connection, at most."""
 ANSWER_TIMEOUT: Final = 3.0
 """Seconds for each further question."""
-SILENT: Final = 30.0
-"""Seconds without a beat after which a daemon counts as gone; it beats every 10 s."""
 TRY_BOUND: Final = 0.5
 """Seconds after which the statement that tries the time-out is to be cut off."""
 _TRY_SLACK: Final = 1.0
