@@ -38,8 +38,7 @@ class Alerter:
     _away_since: float | None = None
 
     def __post_init__(self) -> None:
-        settings = self.state.settings
-        self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
+        self.configure(self.state.settings, language=self.state.language)
 
     def configure(self, settings: AlertSettings, *, language: Language) -> None:
         """Take other settings; what is wrong now is remembered.

@@ -197,9 +197,6 @@ class Metrics:
         def request_answered(fields: Mapping[str, object]) -> None:
             self._requests(_method(fields["method"]), str(fields["status"])).inc()
 
-        def google_call_failed(fields: Mapping[str, object]) -> None:
-            self._google_call(fields, outcome=str(fields["outcome"]))
-
         def suppression_added(fields: Mapping[str, object]) -> None:
             self._suppressions(str(fields["reason"]), str(fields["source"])).inc(_number(fields.get("added", 1)))
 
@@ -213,7 +210,7 @@ class Metrics:
             "letter_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
             "letter_answered": lambda fields: self._fates(str(fields["fate"]), "").inc(),
             "letter_given_back": lambda _: self._given_back.inc(),
-            "google_call_failed": google_call_failed,
+            "google_call_failed": lambda fields: self._google_call(fields, outcome=str(fields["outcome"])),
             "google_call_succeeded": self._google_call,
             "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),
             "letter_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
