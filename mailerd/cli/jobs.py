@@ -3,13 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -139,12 +138,10 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(known, no_log) as database:  # a line of the log would tear the bar
         await job_named(database, id_)  # an unknown one is an error before a bar is drawn
-        progress = Progress(*columns)
-        bar = progress.add_task(id_)
         # A file or a pipe gets no bar: it would stand there without the end of its line.
-        with Live(progress, refresh_per_second=4) if sys.stdout.isatty() else nullcontext():
+        with Progress(*columns, refresh_per_second=4, disable=not sys.stdout.isatty()) as progress:
             async with following(database):
-                job = await _ended(database, id_, progress, bar)
+                job = await _ended(database, id_, progress, progress.add_task(id_))
         await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)
 

@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, Final, cast
 
 from rich.progress import Progress
@@ -150,9 +149,9 @@ async def _once(client: AsyncClient, job: NewJob) -> str:
 
 
 async def _watch(client: AsyncClient, id_: str) -> Job:
-    progress, said = Progress(console=console()), ""
-    bar = progress.add_task(id_)
-    with progress if sys.stdout.isatty() else nullcontext():
+    said = ""
+    with Progress(console=console(), disable=not sys.stdout.isatty()) as progress:
+        bar = progress.add_task(id_)
         while True:
             job = await client.get_job(id_)
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
