@@ -64,17 +64,13 @@ def sandbox(
         raise typer.BadParameter("it says what --demo sends", param_hint="--job")
     if config is not None:
         print(tr(f"{config} is not read: the sandbox has a configuration of its own in {folder}"), file=sys.stderr)
-    ports: dict[str, Any] = {
-        "intake_port": intake_port, "google_port": google_port, "database_port": database_port,
-    }  # fmt: skip
-    sample = (job or packaged(DEMO)) if demo else None
-    _run(demo=sample, then_exit=then_exit, folder=folder, mailboxes=tuple(mailboxes), latency_s=latency, **ports)
-
-
-def _run(**options: Any) -> None:
     from mailerd.sandbox.demo import Options, run  # noqa: PLC0415 # a daemon never loads the stand-in
 
-    raise typer.Exit(run(Options(**options)))
+    options = Options(
+        demo=(job or packaged(DEMO)) if demo else None, then_exit=then_exit, folder=folder, mailboxes=tuple(mailboxes),
+        latency_s=latency, intake_port=intake_port, google_port=google_port, database_port=database_port,
+    )  # fmt: skip
+    raise typer.Exit(run(options))
 
 
 @app.command()
