@@ -97,7 +97,9 @@ class Accounts:
 
     def issue(self, owner: str, *, scopes: frozenset[str], kind: Kind) -> Credential:
         """A new credential; the owner's former one of the same kind is worthless from now on."""
-        self.credentials = [c for c in self.credentials if (c.owner, c.kind) != (owner, kind) or _retire(c)]
+        for former in [c for c in self.credentials if (c.owner, c.kind) == (owner, kind)]:
+            former.revoked = True
+            self.credentials.remove(former)
         if kind == "authorized_user":
             blob: dict[str, Any] = {
                 "type": "authorized_user",
@@ -184,8 +186,3 @@ class Accounts:
             "client_x509_cert_url": f"https://www.googleapis.com/robot/v1/metadata/x509/{quote(name, safe='')}",
             "universe_domain": "googleapis.com",
         }
-
-
-def _retire(credential: Credential) -> bool:
-    credential.revoked = True
-    return False
