@@ -82,6 +82,7 @@ class OutboundHttp:
         if why := self.refusal(url):
             raise AddressRefusedError(why)
         refused: list[str] = []
+        sent = {"User-Agent": f"mailerd/{__version__}", "Accept-Encoding": "identity", **headers}
         connector = _BoundedConnector(
             resolver=_CheckedResolver(self._rules, self._look_up, refused), use_dns_cache=False, force_close=True,
             socket_factory=partial(self._socket, refused),
@@ -93,7 +94,7 @@ class OutboundHttp:
                     connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
                     read_bufsize=MAX_ANSWER, timeout=aiohttp.ClientTimeout(total=None),
                 ) as session,
-                session.post(URL(url), data=body, headers=_headers(headers), allow_redirects=False) as response,
+                session.post(URL(url), data=body, headers=sent, allow_redirects=False) as response,
             ):  # fmt: skip
                 return await _answer(response)
         except TimeoutError:
@@ -198,10 +199,6 @@ def _look_up(host: str, port: int, family: int) -> list[AddressInfo]:
             host, port, family=family, type=socket.SOCK_STREAM
         )
     ]
-
-
-def _headers(given: Mapping[str, str]) -> dict[str, str]:
-    return {"User-Agent": f"mailerd/{__version__}", "Accept-Encoding": "identity", **given}
 
 
 async def _answer(response: aiohttp.ClientResponse) -> HttpAnswer:
