@@ -111,11 +111,10 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 def run_async[T](work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop where there is one."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+        from uvloop import new_event_loop  # noqa: PLC0415 - not on every platform
     except ImportError:
         return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    return asyncio.run(work, loop_factory=new_event_loop)
 
 
 def with_database[T](settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
