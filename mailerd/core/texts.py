@@ -12,7 +12,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Final, Literal
 
-from mailerd.core.quantities import in_words, to_chinese
+from mailerd.core.quantities import to_chinese
 
 type Language = Literal["en", "zh"]
 
@@ -43,26 +43,10 @@ _NO_SPACE: Final = re.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """One sentence in both languages, as templates over the same fields; `{seconds:span}` shows a duration."""
+    """One sentence in both languages, as templates over the same fields."""
 
     en: str
     zh: str
-
-    def words(self, language: Language, /, **fields: object) -> str:
-        """The sentence in one language.
-
-        Raises:
-            KeyError: a field is missing.
-        """
-        template = self.zh if language == "zh" else self.en
-        found = []
-        for literal, name, kind, _ in Formatter().parse(template):
-            value = fields[name] if name else ""
-            said = (
-                in_words(float(str(value)), chinese=language == "zh") if kind == "span" else format(value, kind or "")
-            )
-            found.append(literal + said)
-        return "".join(found)
 
     @cached_property
     def _pieces(self) -> tuple[str, tuple[tuple[str, str, str], ...]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.texts import Catalogue, Text, accepted_language
+from mailerd.core.texts import Catalogue, accepted_language
 
 BOOK = Catalogue(
     {
@@ -61,11 +61,3 @@ def test_what_is_quoted_is_not_changed(quoted: str) -> None:
 )
 def test_the_language_of_a_request(header: str, language: str) -> None:
     assert accepted_language(header) == language
-
-
-def test_a_text_has_its_words_in_both_languages() -> None:
-    text = Text("{n:,} letters in {wait:span}", "{wait:span}内 {n:,} 封邮件")
-    assert text.words("en", n=1200, wait=90) == "1,200 letters in 90 s"
-    assert text.words("zh", n=1200, wait=90) == "90 秒内 1,200 封邮件"
-    with pytest.raises(KeyError):
-        text.words("en", n=3)
