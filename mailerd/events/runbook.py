@@ -52,13 +52,16 @@ _READ_ONLY: Final = LikelyCause(
     "the server is read-only", "服务器只读", "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
 )
 _DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _CONNECTIONS)
-_LOG: Final = LikelyCause(
+LOG: Final = LikelyCause(
     "the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"
 )
-_BUG: Final = LikelyCause(
+BUG: Final = LikelyCause(
     "a bug in mailerd or in a library: the stack says where; report it",
     "mailerd 或某个库的缺陷：堆栈指明位置；请报告",
     "journalctl -u mailerd -p err -n 100 -o cat",
+)
+OWN_BUG: Final = LikelyCause(
+    "a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", BUG.command
 )
 _NETWORK: Final = LikelyCause(
     "no way out to the Internet, or DNS does not work",
@@ -74,21 +77,6 @@ _EXPLAIN: Final = LikelyCause(
 _SIGN_IN: Final = LikelyCause(
     "the sign-in was revoked, or the password was changed (token_refused)",
     "授权已被撤销或密码已更改（token_refused）",
-    "mailerd auth login --sender @MAILERD_SENDER@",
-)
-_CREDENTIALS: Final = LikelyCause(
-    "the credential file is missing, unreadable or broken (no_credentials, client_refused)",
-    "凭据文件缺失、不可读或已损坏（no_credentials、client_refused）",
-    "ls -l /etc/mailerd/credentials",
-)
-_QUOTA: Final = LikelyCause(
-    "Google's daily limit for this mailbox is reached (daily_limit); mailerd goes on by itself",
-    "该邮箱已达 Google 每日上限（daily_limit）；mailerd 会自行恢复",
-    "mailerd top",
-)
-_SCOPE: Final = LikelyCause(
-    "the sign-in lacks a scope, or Gmail is off for this mailbox (scope_missing, mailbox_refused)",
-    "授权缺少权限范围，或该邮箱未启用 Gmail（scope_missing、mailbox_refused）",
     "mailerd auth login --sender @MAILERD_SENDER@",
 )
 
@@ -149,14 +137,14 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
             *_DATABASE[:2],
         ),
     ),
-    "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已应答 500。", (_BUG,)),
-    "connection_failed": Runbook("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (_BUG,)),
+    "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已应答 500。", (BUG,)),
+    "connection_failed": Runbook("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (BUG,)),
     "forecast_failed": Runbook(
         "A job is stored, but it could not be forecast when it will be sent. The letters go as usual.",
         "任务已存储，但无法预测发送时间。邮件照常发送。",
         (_SLOW, *_DATABASE[:1]),
     ),
-    "forecast_broke": Runbook("A job is stored; its forecast met a bug.", "任务已存储，预测触发缺陷。", (_BUG,)),
+    "forecast_broke": Runbook("A job is stored; its forecast met a bug.", "任务已存储，预测触发缺陷。", (BUG,)),
     "key_use_unwritten": Runbook(
         "When an API key was last used could not be written. Nothing else is touched by it.",
         "未能写入 API 密钥的最近使用时间，其他不受影响。",
@@ -194,7 +182,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "google_call_crashed": Runbook(
         "A call to Google ended in an unforeseen error; the letter is kept safe.",
         "对 Google 的调用出现意外错误；邮件状态安全。",
-        (_BUG,),
+        (BUG,),
     ),
     "google_unreachable": Runbook(
         "Google cannot be reached from this machine. Letters wait, no attempt is lost, and mailerd tries by itself.",
@@ -209,11 +197,23 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "sign-in is tried again every minute, so a repaired one goes on by itself.",
         "Google 暂不接受此邮箱的邮件；其余邮件等待，其他邮箱不受影响。授权失效时每分钟重试一次，修复后自动恢复。",
         (
-            _QUOTA,
+            LikelyCause(
+                "Google's daily limit for this mailbox is reached (daily_limit); mailerd goes on by itself",
+                "该邮箱已达 Google 每日上限（daily_limit）；mailerd 会自行恢复",
+                "mailerd top",
+            ),
             LikelyCause("too fast (throttled); mailerd goes on by itself", "发送过快（throttled）；自动恢复", "lower pace.per_minute"),
             _SIGN_IN,
-            _CREDENTIALS,
-            _SCOPE,
+            LikelyCause(
+                "the credential file is missing, unreadable or broken (no_credentials, client_refused)",
+                "凭据文件缺失、不可读或已损坏（no_credentials、client_refused）",
+                "ls -l /etc/mailerd/credentials",
+            ),
+            LikelyCause(
+                "the sign-in lacks a scope, or Gmail is off for this mailbox (scope_missing, mailbox_refused)",
+                "授权缺少权限范围，或该邮箱未启用 Gmail（scope_missing、mailbox_refused）",
+                "mailerd auth login --sender @MAILERD_SENDER@",
+            ),
             LikelyCause("the Cloud project's quota (project_limit)", "Cloud 项目配额（project_limit）", "https://console.cloud.google.com/iam-admin/quotas"),
         ),
     ),
@@ -270,7 +270,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_broke": Runbook(
         "A bug was met with this one letter, which is failed or looked for; the others go on.",
         "处理此邮件时遇到缺陷，该邮件失败或待查证；其他邮件继续。",
-        (_BUG, _EXPLAIN),
+        (BUG, _EXPLAIN),
     ),
     "letter_still_unsure": Runbook(
         "Google was asked for a letter in doubt and gave no clear answer; it is asked again later.",
@@ -307,7 +307,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "step_failed": Runbook(
         "A step of one of the loops failed and is repeated; the error says which and why.",
         "某个循环的一步失败并将重试；错误信息说明原因。",
-        (_SLOW, *_DATABASE[:2], _BUG),
+        (_SLOW, *_DATABASE[:2], BUG),
     ),
     "orphans_not_searched": Runbook(
         "Drafts that are no longer needed could not be searched for in this mailbox. Nothing else is touched by it.",
@@ -317,7 +317,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "runner_already_running": Runbook(
         "A second runner was started in one process and ended at once. This is a bug; nothing was sent twice.",
         "同一进程中启动了第二个发送器并立即结束。这是缺陷；没有重复发送。",
-        (_BUG,),
+        (BUG,),
     ),
     "process_refused": Runbook(
         "mailerd cannot run as it is configured; the message names the reason.",
@@ -335,7 +335,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。端口被占用也显示于此（address already in use）。",
         (
             LikelyCause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
-            _BUG,
+            BUG,
         ),
     ),
     "settings_refused": Runbook(
@@ -347,7 +347,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "A reload met an unforeseen error. Sending goes on; which settings were taken up by then is not sure, so "
         "restart mailerd when it suits.",
         "重新加载时遇到意外错误。发送继续；哪些设置已生效并不确定，请在合适时重启 mailerd。",
-        (_BUG, LikelyCause("the settings as they would be read", "将要读取的设置", "mailerd config --config /etc/mailerd/mailerd.toml")),
+        (BUG, LikelyCause("the settings as they would be read", "将要读取的设置", "mailerd config --config /etc/mailerd/mailerd.toml")),
     ),
     "log_records_lost": Runbook(
         "journald did not read for so long that lines of this log were given up. Letters were sent all the same; the "
@@ -362,7 +362,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "A part of mailerd made no progress for too long; systemd's watchdog ends and restarts the process, and the "
         "recovery finds out what became of the letters in flight. All stacks are in this record.",
         "mailerd 的某个部分长时间没有进展；systemd 看门狗会终止并重启进程，救援流程处理未完成的邮件。本记录含全部堆栈。",
-        (_BUG,),
+        (BUG,),
     ),
     "loop_blocked": Runbook(
         "The event loop stood still: something blocked it. If it does not turn again, systemd's watchdog restarts the "
@@ -370,7 +370,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "事件循环停止运转：有代码将其阻塞。若未恢复，systemd 看门狗会重启进程。MainThread 的堆栈指明位置。",
         (
             LikelyCause("the machine was suspended, or has no CPU or memory left", "机器曾挂起，或 CPU、内存耗尽", "uptime; free -h; vmstat 1 5"),
-            _BUG,
+            BUG,
         ),
     ),
     "clock_off": Runbook(
@@ -394,7 +394,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (
             LikelyCause("the address or its token is wrong", "地址或令牌有误", "look at alerts.webhook and alerts.urls in /etc/mailerd/mailerd.toml"),
             _NETWORK,
-            _LOG,
+            LOG,
         ),
     ),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import LikelyCause, Runbook
+from mailerd.events.runbook import OWN_BUG, LikelyCause, Runbook
 
 INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "inbox_unreadable": Runbook(
@@ -61,17 +61,13 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "notice_crashed": Runbook(
         "A message met an error that mailerd does not know. It is tried twice more, and then passed over by name.",
         "处理该邮件时遇到未知错误。将再试两次，然后跳过并记录。",
-        (
-            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
-        ),
+        (OWN_BUG,),
     ),
     "inbox_crashed": Runbook(
         "Reading inboxes met an error that mailerd does not know. Letters are sent all the same; the reader tries again from "
         "its last commit.",
         "读取收件箱时遇到未知错误。邮件照常发送；读取将从上次提交处重试。",
-        (
-            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
-        ),
+        (OWN_BUG,),
     ),
     "inbox_step_failed": Runbook(
         "The database refused a step of reading inboxes. Nothing of it was written; it is read again.",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import LikelyCause, Runbook
+from mailerd.events.runbook import LOG, OWN_BUG, LikelyCause, Runbook
 
 INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "renderer_ended": Runbook(
@@ -23,7 +23,7 @@ INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (
             LikelyCause("a client posts templates that are too costly, by mistake or on purpose: the line names its key or sender", "客户端有意或无意提交了开销过大的模板：日志行给出其密钥或发件人", "mailerd keys list"),
             LikelyCause("it was killed or got no CPU, as the line says: memory or CPU are short", "如日志行所述，进程被终止或得不到 CPU：内存或 CPU 不足", "journalctl -k -g 'out of memory' -n 20; cat /proc/pressure/cpu /proc/pressure/memory"),
-            LikelyCause("the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"),
+            LOG,
         ),
     ),
     "renderer_not_started": Runbook(
@@ -37,9 +37,7 @@ INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "renderer_broke": Runbook(
         "The part of mailerd that asks the renderer met an error that it does not know. The letters wait and lose no attempt.",
         "mailerd 中调用渲染进程的部分遇到未知错误。邮件等待，且不计尝试次数。",
-        (
-            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
-        ),
+        (OWN_BUG,),
     ),
     "unsubscribe_unserved": Runbook(
         "A person or a mail program wanted to unsubscribe and was answered 503, since the database could not store it. Mail "
@@ -53,8 +51,6 @@ INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "unsubscribe_failed": Runbook(
         "The public site met an error that it does not know and answered 500. Nothing was changed by that request.",
         "退订站点遇到未知错误，已应答 500。该请求未改变任何数据。",
-        (
-            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
-        ),
+        (OWN_BUG,),
     ),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import LikelyCause, Runbook
+from mailerd.events.runbook import OWN_BUG, LikelyCause, Runbook
 
 _DELIVERIES: Final = LikelyCause(
     "what each attempt was answered stands in the list of deliveries",
@@ -75,6 +75,6 @@ WEBHOOK_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "webhook_broke": Runbook(
         "An attempt met an error that mailerd does not know. The event is free again when its lease is over.",
         "某次尝试遇到 mailerd 未知的错误。租约到期后该事件会再次投递。",
-        (LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),),
+        (OWN_BUG,),
     ),
 }  # fmt: skip

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import LikelyCause, Runbook
+from mailerd.events.runbook import BUG, LikelyCause, Runbook
+
+_OLD_PRIMARY: Final = LikelyCause(
+    "an old primary came back after a failover, and is not read-only",
+    "故障切换后旧的主服务器恢复，且不是只读",
+    "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
+)
 
 WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_tried_alone": Runbook(
@@ -92,11 +98,7 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "database.url 中有不止一台服务器接受写入。两个守护进程可能写入两台不同的服务器，邮件就会重复发送；因此在只剩一台之前不写入任何内容，"
         "请求以 503 应答。",
         (
-            LikelyCause(
-                "an old primary came back after a failover, and is not read-only",
-                "故障切换后旧的主服务器恢复，且不是只读",
-                "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
-            ),
+            _OLD_PRIMARY,
             LikelyCause(
                 "a replica is not read-only, or the cluster has several writers (Galera, multi-primary mode): put a router in front of it",
                 "副本不是只读，或集群有多个写入节点（Galera、多主模式）：请在其前面放置路由",
@@ -115,11 +117,7 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "were accepted, letters that were sent. It is not used, whatever it says of itself.",
         "写入已转移到另一台服务器，因此该服务器缺少此后写入的内容：已接受的任务、已发送的邮件。无论它如何声明，mailerd 都不会使用它。",
         (
-            LikelyCause(
-                "an old primary came back after a failover, and is not read-only",
-                "故障切换后旧的主服务器恢复，且不是只读",
-                "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
-            ),
+            _OLD_PRIMARY,
             LikelyCause(
                 "it was promoted on purpose, and its last commits are gone for good: take the servers with the higher term "
                 "out of database.url, and restart every daemon",
@@ -132,13 +130,7 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "A look at the servers of database.url met a bug. The daemon goes on with the server that it uses, and looks again "
         "2 s later.",
         "查看 database.url 中各服务器时遇到程序缺陷。守护进程继续使用当前服务器，2 秒后再次查看。",
-        (
-            LikelyCause(
-                "a bug in mailerd or in a library: the stack says where; report it",
-                "mailerd 或某个库的缺陷：堆栈指明位置；请报告",
-                "journalctl -u mailerd -p err -n 100 -o cat",
-            ),
-        ),
+        (BUG,),
     ),
     "connection_cut": Runbook(
         "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",
