@@ -36,14 +36,14 @@ class Entry(NamedTuple):
     at: float
     method: str
     user: str
-    key: str
-    draft_id: str
     status: int
     """What was answered; 0 when no answer went out."""
-    units: int
     accepted: bool
     """Whether Google did what was asked, whatever it answered."""
-    fault: str
+    key: str = ""
+    draft_id: str = ""
+    units: int = 0
+    fault: str = ""
     """The kind of the fault that struck, or empty."""
 
 
@@ -248,32 +248,9 @@ class FakeGoogle:
         self.undelivered.append(letter)
         self.arrivals.add(letter, "limit", due=self.now() + self.rules.notice_delay_s)
 
-    def note(
-        self,
-        method: str,
-        *,
-        user: str,
-        status: int,
-        accepted: bool,
-        key: str = "",
-        draft_id: str = "",
-        units: int = 0,
-        fault: str = "",
-    ) -> None:
-        """Write a request into the log."""
-        entry = Entry(
-            seq=next(self._seq),
-            at=self.now(),
-            method=method,
-            user=user,
-            key=key,
-            draft_id=draft_id,
-            status=status,
-            units=units,
-            accepted=accepted,
-            fault=fault,
-        )
-        self.log.append(entry)
+    def note(self, method: str, *, user: str, status: int, accepted: bool, **known: Any) -> None:
+        """Write a request into the log; `known`: what else there is to say of it, as `Entry` names it."""
+        self.log.append(Entry(next(self._seq), self.now(), method, user, status, accepted, **known))
 
     def _forget_body(self, index: int) -> None:
         old = self.sent[index]
