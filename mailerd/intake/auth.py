@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import math
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final
 
@@ -28,6 +29,8 @@ MAX_FAILURES_PER_MINUTE: Final = 60
 looked up all the same: many clients may share one address."""
 FAILURE_RETRY_AFTER: Final = 10.0
 """Seconds until such an address may try again."""
+KeyHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
+"""An endpoint that gets the key of its request, too."""
 CALLER: Final = ContextVar[str]("caller", default="")
 """Name of the key that authenticated the current request."""
 

@@ -16,7 +16,6 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
@@ -25,12 +24,11 @@ from mailerd.intake.http_responses import REQUEST, in_language, json_response, j
 from mailerd.intake.key_shares import LARGE_BODY, KeyShares
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
-from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs
@@ -51,7 +49,6 @@ class CreateJobEndpoint:
     """The endpoint; `executor` runs what would block the event loop."""
 
     settings: IntakeSettings
-    auth: ApiKeyAuth
     bodies: BodyReader
     shares: KeyShares
     jobs: Jobs
@@ -66,11 +63,9 @@ class CreateJobEndpoint:
     opt_out: OptOut
     senders: SenderResolver | None = None
 
-    async def create(self, request: web.Request) -> web.Response:
+    async def create(self, request: web.Request, key: ApiKey) -> web.Response:
         """Store a job, or repeat the first answer to its idempotency key."""
         started = self.clock.monotonic()
-        key = await self.auth.authenticate(request, Permission.SEND)
-        refuse_parameters(request)
         idempotency_key = _idempotency_key(request)
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
             stored = await self._check_and_store(raw, key, idempotency_key)
@@ -145,10 +140,8 @@ class CreateJobEndpoint:
             )
         return await self._accepted(parsed, send_at)
 
-    async def dry_run(self, request: web.Request) -> web.Response:
+    async def dry_run(self, request: web.Request, key: ApiKey) -> web.Response:
         """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
-        key = await self.auth.authenticate(request, Permission.SEND)
-        refuse_parameters(request)
         async with (
             self.shares.posts.place(key),
             self.bodies.read(request, key) as raw,

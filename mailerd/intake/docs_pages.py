@@ -13,15 +13,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.core.texts import Language
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import CODES, cut
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
-from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.texts import heading, language, tr
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,8 +29,7 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class DocsEndpoints:
     """The endpoints."""
 
-    def __init__(self, *, auth: ApiKeyAuth, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
-        self._auth = auth
+    def __init__(self, *, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
         self._library = library
         self._renderer = renderer
         self._executor = executor
@@ -71,10 +68,8 @@ class DocsEndpoints:
         text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
         return web.Response(text=text, content_type="text/css", headers=_SAFE)
 
-    async def templates(self, request: web.Request) -> web.Response:
+    async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The named templates."""
-        await self._auth.authenticate(request, Permission.READ)
-        refuse_parameters(request)
         loop = asyncio.get_running_loop()
         found = TemplatesOut(templates=[], broken=[])
         for name in await loop.run_in_executor(self._executor, self._library.names):

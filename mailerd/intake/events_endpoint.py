@@ -49,9 +49,8 @@ class EventFeedEndpoint:
         self._streams = streams
         self._reads = reads
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def events(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """A page, or a stream where the client accepts one."""
-        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("after", "types", "limit")) as given:
             reader = _FeedQuery(
                 given.read("after", _position) or 0,

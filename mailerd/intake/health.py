@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
@@ -95,10 +94,6 @@ class MetricsEndpoint:
         """The page that is to be made for each key, and for all who have none."""
         self._turn = asyncio.Lock()
         self._rests_until = -math.inf
-
-    def paths(self) -> dict[str, Handler]:
-        """The page by its path."""
-        return {"/metrics": self.metrics}
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The next page, which all requests of a key get that have come by then: nothing in it is stale."""

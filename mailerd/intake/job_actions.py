@@ -4,20 +4,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.auth import KeyHandler
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShare
-from mailerd.intake.query_params import JobLookup, refuse_parameters
+from mailerd.intake.query_params import job_of
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import ActionOut, ActionResultOut, ActionsOut, JobOut
 from mailerd.intake.strict_json import parse
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
@@ -40,8 +39,6 @@ class JobActionEndpoints:
     def __init__(
         self,
         *,
-        auth: ApiKeyAuth,
-        lookup: JobLookup,
         jobs: Jobs,
         controls: JobActions,
         wake: Callable[[], None],
@@ -49,25 +46,23 @@ class JobActionEndpoints:
         timeout: float,
         reads: KeyShare,
     ) -> None:
-        self._auth, self._reads = auth, reads
-        self._lookup = lookup
+        self._reads = reads
         self._jobs = jobs
         self._controls = controls
         self._wake = wake
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY, within=timeout)
 
-    def endpoint(self, change: JobChange) -> Handler:
+    def endpoint(self, change: JobChange) -> KeyHandler:
         """The endpoint of one change."""
 
-        async def apply(request: web.Request) -> web.Response:
-            return await self._apply(request, change)
+        async def apply(request: web.Request, key: ApiKey) -> web.Response:
+            return await self._apply(request, key, change)
 
         return apply
 
-    async def _apply(self, request: web.Request, change: JobChange) -> web.Response:
-        key, job = await self._lookup.job(request, Permission.CONTROL)
-        refuse_parameters(request)
+    async def _apply(self, request: web.Request, key: ApiKey, change: JobChange) -> web.Response:
+        job = await job_of(request, key, self._jobs)
         options = await self._options(request, change, key)
         actor = f"key {key.name}"
         try:
@@ -100,11 +95,9 @@ class JobActionEndpoints:
                 read_model(NothingIn, fields)
                 return {}
 
-    async def list_actions(self, request: web.Request) -> web.Response:
+    async def list_actions(self, request: web.Request, key: ApiKey) -> web.Response:
         """What was asked of a job, by whom and when."""
-        key = await self._auth.authenticate(request, Permission.READ)
-        refuse_parameters(request)
         async with self._reads.place(key):
-            job = await self._lookup.of(request, key)
+            job = await job_of(request, key, self._jobs)
             found = await self._controls.actions(job.id)
             return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))

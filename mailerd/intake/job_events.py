@@ -12,9 +12,9 @@ from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.http_responses import to_json
-from mailerd.intake.query_params import JobLookup, refuse_parameters
+from mailerd.intake.query_params import job_of
 from mailerd.intake.response_models import JobOut
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.jobs import Job, Jobs
 
 POLL_INTERVAL: Final = 1.0
@@ -29,9 +29,8 @@ class JobEventsEndpoint:
     Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: EventStreams, clock: Clock) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs, streams: EventStreams, clock: Clock) -> None:
         self._auth = auth
-        self._lookup = lookup
         self._jobs = jobs
         self._clock = clock
         self._streams = streams
@@ -39,10 +38,9 @@ class JobEventsEndpoint:
         self._seen: dict[str, tuple[Job, float]] = {}
         self._reading = asyncio.Lock()
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def events(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """Stream until the job is finished."""
-        key, job = await self._lookup.job(request, Permission.READ)
-        refuse_parameters(request)
+        job = await job_of(request, key, self._jobs)
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
             return web.Response(status=204)  # a browser's EventSource then stops reconnecting

@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from aiohttp.typedefs import Handler
-
 from mailerd.config import PublicSettings, UnsubscribeSettings
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.events.base import EventSink
 from mailerd.events.suppression import SuppressionEvents
-from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.auth import KeyHandler
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
 from mailerd.intake.key_shares import KeyShares
@@ -44,10 +42,10 @@ class OptOut:
         self._events = SuppressionEvents(sink)
         self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
 
-    def endpoints(self, auth: ApiKeyAuth, shares: KeyShares, body_timeout: float) -> dict[str, Handler]:
+    def endpoints(self, shares: KeyShares, body_timeout: float) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
         it = SuppressionEndpoints(
-            auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
+            database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
             shares=shares,
         )  # fmt: skip
         return {

@@ -9,10 +9,9 @@ from typing import Final, Self
 from aiohttp import web
 
 from mailerd.clock import ULID
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.request_models import read_moment
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.jobs import Job, Jobs
 
 MAX_TEXT: Final = 320
@@ -130,27 +129,15 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" or character in "\0\ufffd" for character in value)
 
 
-class JobLookup:
-    """Finds the job of a path, for a key that may see it."""
+async def job_of(request: web.Request, key: ApiKey, jobs: Jobs) -> Job:
+    """The job of a path, for a key that may see it.
 
-    def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs) -> None:
-        self._auth = auth
-        self._jobs = jobs
-
-    async def job(self, request: web.Request, call: Permission) -> tuple[ApiKey, Job]:
-        """The key and the job.
-
-        Raises:
-            ApiError: 401; 403, the key may not make this call; 404; 429.
-        """
-        key = await self._auth.authenticate(request, call)
-        return key, await self.of(request, key)
-
-    async def of(self, request: web.Request, key: ApiKey) -> Job:
-        """The job, for a key that is authenticated already."""
-        job_id = request.match_info["id"]
-        job = await self._jobs.job(job_id) if ULID.fullmatch(job_id) else None
-        # A job of another sender is as good as none: the answer must not show that the id exists.
-        if job is None or not key.may_send(job.sender_email):
-            raise not_found("there is no job with this id")
-        return job
+    Raises:
+        ApiError: 404, there is none.
+    """
+    job_id = request.match_info["id"]
+    job = await jobs.job(job_id) if ULID.fullmatch(job_id) else None
+    # A job of another sender is as good as none: the answer must not show that the id exists.
+    if job is None or not key.may_send(job.sender_email):
+        raise not_found("there is no job with this id")
+    return job

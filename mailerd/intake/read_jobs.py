@@ -10,16 +10,15 @@ from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
-from mailerd.intake.query_params import JobLookup, Query, refuse_parameters
+from mailerd.intake.query_params import Query, job_of
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
 from mailerd.intake.response_models import JobOut, JobsOut
 from mailerd.mail.addresses import Addresses, mailbox
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.recipients import Recipient
@@ -41,26 +40,20 @@ class ReadEndpoints:
     def __init__(
         self,
         *,
-        auth: ApiKeyAuth,
-        lookup: JobLookup,
         jobs: Jobs,
         forecast: ForecastService,
         events: IntakeEvents,
         shares: KeyShares,
     ) -> None:
-        self._auth = auth
-        self._lookup = lookup
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
         self._downloads, self._reads = shares.downloads, shares.reads
 
-    async def job(self, request: web.Request) -> web.Response:
+    async def job(self, request: web.Request, key: ApiKey) -> web.Response:
         """One job."""
-        key = await self._auth.authenticate(request, Permission.READ)
-        refuse_parameters(request)
         async with self._reads.place(key):
-            job = await self._lookup.of(request, key)
+            job = await job_of(request, key, self._jobs)
             forecasts = await self._try_forecasts([job])
             return json_response(JobOut.of(job, forecasts.get(job.id)))
 
@@ -78,9 +71,8 @@ class ReadEndpoints:
             self._events.forecast_broke(job=named, error=error)
         return {}
 
-    async def jobs(self, request: web.Request) -> web.Response:
+    async def jobs(self, request: web.Request, key: ApiKey) -> web.Response:
         """Jobs, the newest first."""
-        key = await self._auth.authenticate(request, Permission.READ)
         with Query(
             request,
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
@@ -105,15 +97,14 @@ class ReadEndpoints:
                 )
             )
 
-    async def recipients(self, request: web.Request) -> web.Response:
+    async def recipients(self, request: web.Request, key: ApiKey) -> web.Response:
         """A job's recipients, in the order of the request."""
-        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("cursor", "limit", "status", "email", "fate")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
             fate, after = given.choice("fate", Fate), given.cursor()
         async with self._reads.place(key):
-            job = await self._lookup.of(request, key)
+            job = await job_of(request, key, self._jobs)
             found = await self._jobs.recipients(
                 job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
             )
@@ -125,12 +116,11 @@ class ReadEndpoints:
                 )
             )
 
-    async def results(self, request: web.Request) -> web.StreamResponse:
+    async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
-        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("status",)) as given:
             status = given.choice("status", State)
-        job = await self._lookup.of(request, key)
+        job = await job_of(request, key, self._jobs)
         async with self._downloads.place(key):
             return await self.write_csv(request, job.id, status)
 

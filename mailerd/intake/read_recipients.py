@@ -7,7 +7,6 @@ from typing import Annotated, Final, Self
 from aiohttp import web
 from pydantic import Field
 
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import Query
@@ -16,7 +15,7 @@ from mailerd.intake.recipient_models import RecipientOut
 from mailerd.intake.response_models import ResponseModel
 from mailerd.intake.suppression_models import SuppressionOut
 from mailerd.mail.addresses import Addresses
-from mailerd.store.api_keys import Permission
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.recipients import PersonsLetter, Recipients
 from mailerd.store.secrets import Secrets
@@ -62,15 +61,13 @@ class PersonOut(ResponseModel):
 class PersonEndpoint:
     """The handler. `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(self, *, auth: ApiKeyAuth, database: Database, timeout: float, reads: KeyShare) -> None:
-        self._auth = auth
+    def __init__(self, *, database: Database, timeout: float, reads: KeyShare) -> None:
         self._reads = reads
         self._database = database
         self._timeout = timeout
 
-    async def letters(self, request: web.Request) -> web.Response:
+    async def letters(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of letters, the newest first; those of the key's senders only."""
-        key = await self._auth.authenticate(request, Permission.READ)
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)

@@ -21,7 +21,7 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.renderer import RendererEvents
-from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.auth import ApiKeyAuth, KeyHandler
 from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.docs_pages import DocsEndpoints
@@ -37,11 +37,11 @@ from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.port_owner import cannot_listen, refuse_taken_socket
-from mailerd.intake.query_params import JobLookup
+from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
 from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
-from mailerd.intake.routes import OPERATIONS, id_of
+from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.server_log import StrangerLog, server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
 from mailerd.intake.webhooks import WebhookEndpoints
@@ -49,7 +49,7 @@ from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
 from mailerd.ops.periodic import every
-from mailerd.store.api_keys import ApiKeys
+from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.event_feed import EventFeed
@@ -130,7 +130,6 @@ class Intake:
         self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
         self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._lookup = JobLookup(auth=self.auth, jobs=self._jobs)
         self._slow_clients = SlowClientReaper(
             timeout=first_request_timeout, strangers=strangers, events=events, clock=clock
         )
@@ -241,24 +240,21 @@ class Intake:
         application.on_response_prepare.append(self._middleware.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        job_events = JobEventsEndpoint(
-            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=streams, clock=self._clock
-        )
-        feed = EventFeedEndpoint(
-            auth=self.auth,
-            feed=EventFeed(self._database, timeout=self._patience),
-            streams=streams,
-            reads=self.shares.reads,
-        )
-        endpoints = self._endpoints(executor, renderer, job_events) | {"listEvents": feed.events}
+        docs = DocsEndpoints(library=self._library, renderer=renderer, executor=executor)
+        endpoints = self._endpoints(executor, renderer, streams) | {"listTemplates": docs.templates}
+        open_to_all = self._health(renderer)
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
-            self._add_route(application, it.method, path, endpoints.pop(it.id))
+            endpoint = self._for_key(it, it.call, endpoints[it.id]) if it.call else open_to_all[it.id]
+            self._add_route(application, it.method, path, endpoint)
+        pages = docs.pages()
+        if self._page:
+            pages["/metrics"] = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).metrics
         if self._console:
-            del endpoints["/"]  # the way to the API's page, where there is no console
-        for path, endpoint in endpoints.items():
-            self._add_route(application, "GET", path, endpoint)
+            del pages["/"]  # the way to the API's page, where there is no console
+        for path, page in pages.items():
+            self._add_route(application, "GET", path, page)
         for method, path, handler in self._console:
             self._add_route(application, method, path, handler)
         application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
@@ -270,6 +266,18 @@ class Intake:
         else:
             application.router.add_route(method, path, endpoint, expect_handler=self._middleware.on_expect)
 
+    def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
+        """An operation's endpoint behind the check of the key, and of a query where the operation takes none."""
+        takes_query = any(each.where == "query" for each in it.params)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            key = await self.auth.authenticate(request, call)
+            if not takes_query:
+                refuse_parameters(request)
+            return await endpoint(request, key)
+
+        return answer
+
     async def _check_ready(self, renderer: Renderer) -> None:
         """Check whether a job could be rendered and stored now.
 
@@ -280,48 +288,47 @@ class Intake:
         if trouble := renderer.start_error:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
+    def _health(self, renderer: Renderer) -> dict[str, Handler]:
+        """The operations that need no key, by their ids."""
+        check, writer = partial(self._check_ready, renderer), self._database.pool.writer
+        health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
+        return {"getLiveness": health.live, "getReadiness": health.ready}
+
     def _endpoints(
-        self, executor: ThreadPoolExecutor, renderer: Renderer, job_events: JobEventsEndpoint
-    ) -> dict[str, Handler]:
-        """The endpoints by the ids of their operations; pages for people by their paths."""
+        self, executor: ThreadPoolExecutor, renderer: Renderer, streams: EventStreams
+    ) -> dict[str, KeyHandler]:
+        """The endpoints that need a key, by the ids of their operations."""
+        reads = self.shares.reads
         self.create = create = CreateJobEndpoint(
-            self._settings, auth=self.auth, bodies=self._bodies, shares=self.shares, jobs=self._jobs,
+            self._settings, bodies=self._bodies, shares=self.shares, jobs=self._jobs,
             answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
             executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(
-            auth=self.auth, lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake,
-            events=self._events, timeout=self._body_timeout, reads=self.shares.reads,
+            jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
+            timeout=self._body_timeout, reads=reads,
         )  # fmt: skip
         self.read = read = ReadEndpoints(
-            auth=self.auth, lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events,
-            shares=self.shares,
-        )  # fmt: skip
-        check, writer = partial(self._check_ready, renderer), self._database.pool.writer
-        health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
+            jobs=self._jobs, forecast=self._forecast, events=self._events, shares=self.shares
+        )
+        job_events = JobEventsEndpoint(auth=self.auth, jobs=self._jobs, streams=streams, clock=self._clock)
+        feed = EventFeed(self._database, timeout=self._patience)
         self.webhooks = webhooks = WebhookEndpoints(
-            self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
-            body_timeout=self._body_timeout, clock=self._clock, reads=self.shares.reads,
+            self._webhooks, database=self._database, timeout=self._patience,
+            body_timeout=self._body_timeout, clock=self._clock, reads=reads,
         )  # fmt: skip
-        docs = DocsEndpoints(auth=self.auth, library=self._library, renderer=renderer, executor=executor)
-        metrics = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).paths() if self._page else {}
         return {
             "createJob": create.create,
             "dryRunJob": create.dry_run,
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
-            "findRecipients": PersonEndpoint(
-                auth=self.auth, database=self._database, timeout=self._patience, reads=self.shares.reads
-            ).letters,
+            "findRecipients": PersonEndpoint(database=self._database, timeout=self._patience, reads=reads).letters,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
+            "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=reads).events,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **webhooks.handlers(),
-            "listTemplates": docs.templates,
-            "getLiveness": health.live,
-            "getReadiness": health.ready,
-            **docs.pages(),
-            **(self._opt_out.endpoints(self.auth, self.shares, self._body_timeout) | metrics),
+            **self._opt_out.endpoints(self.shares, self._body_timeout),
         }

@@ -11,12 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
-from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
-from mailerd.intake.query_params import Query, refuse_parameters
+from mailerd.intake.query_params import Query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
 from mailerd.intake.strict_json import parse
@@ -29,7 +28,7 @@ from mailerd.intake.suppression_models import (
     SuppressionsOut,
 )
 from mailerd.mail.addresses import Addresses
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
 from mailerd.store.mailing_lists import (
@@ -99,23 +98,20 @@ class SuppressionEndpoints:
     def __init__(
         self,
         *,
-        auth: ApiKeyAuth,
         database: Database,
         timeout: float,
         events: SuppressionEvents,
         body_timeout: float,
         shares: KeyShares,
     ) -> None:
-        self._auth = auth
         self._database = database
         self._timeout = timeout
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=shares.large_bodies)
         self._checks, self._downloads, self._reads = shares.checks, shares.downloads, shares.reads
 
-    async def index(self, request: web.Request) -> web.Response:
+    async def index(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
         async with self._reads.place(key):
             return await self._index(request)
 
@@ -139,9 +135,8 @@ class SuppressionEndpoints:
             SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
         )
 
-    async def results(self, request: web.Request) -> web.StreamResponse:
+    async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """All of them as CSV, page by page."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
         async with self._downloads.place(key):
             return await self._write_csv(request)
 
@@ -160,10 +155,8 @@ class SuppressionEndpoints:
 
         return await write_csv(request, pages(), columns=CSV_COLUMNS, filename="suppressions.csv")
 
-    async def add(self, request: web.Request) -> web.Response:
+    async def add(self, request: web.Request, key: ApiKey) -> web.Response:
         """Make suppressions; all of them or none. Again, it changes nothing."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        refuse_parameters(request)
         # Thousands of addresses take seconds, here and of the database: a key has few such requests under way at once,
         # or the statements of all others would wait behind them. In a thread they hold up no other request.
         async with self._bodies.read(request, key) as raw, self._checks.place(key):
@@ -214,9 +207,8 @@ class SuppressionEndpoints:
                     source=Channel.API.value,
                 )  # fmt: skip
 
-    async def remove(self, request: web.Request) -> web.Response:
+    async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
         """End one; the person gets letters again."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
         with Query(request, allowed=("list",)) as given:
             name = given.read("list", str)
         try:
@@ -237,18 +229,14 @@ class SuppressionEndpoints:
         )  # fmt: skip
         return json_response(RemovedOut(removed=True))
 
-    async def lists(self, request: web.Request) -> web.Response:
+    async def lists(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """Every list."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        refuse_parameters(request)
         async with self._reads.place(key):
             found = await (await self._suppressions()).lists()
             return json_response(ListsOut(lists=[ListOut.model_validate(it) for it in found]))
 
-    async def make_list(self, request: web.Request) -> web.Response:
+    async def make_list(self, request: web.Request, key: ApiKey) -> web.Response:
         """Make a list, or give one another title."""
-        key = await self._auth.authenticate(request, Permission.SUPPRESS)
-        refuse_parameters(request)
         async with self._bodies.read(request, key) as raw:
             given = read_model(ListIn, parse(raw))
         try:

@@ -10,16 +10,15 @@ from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from mailerd.clock import ULID, Clock
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
-from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.auth import KeyHandler
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShare
-from mailerd.intake.query_params import Query, refuse_parameters
+from mailerd.intake.query_params import Query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import read_model
 from mailerd.intake.strict_json import parse
@@ -40,7 +39,7 @@ from mailerd.intake.webhook_models import (
 )
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.ops.webhook_request import post_test
-from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import MAX_PAGE, WebhookDeliveries
 from mailerd.store.webhooks import NewEndpoint, UnknownWebhookError, WebhookEndpoint, WebhookError, Webhooks
@@ -56,11 +55,10 @@ class WebhookEndpoints:
     """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
 
     def __init__(
-        self, settings: WebhookSettings, *, auth: ApiKeyAuth, database: Database, timeout: float, body_timeout: float,
+        self, settings: WebhookSettings, *, database: Database, timeout: float, body_timeout: float,
         clock: Clock, reads: KeyShare,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._auth = auth
         self._reads = reads
         self._http = OutboundHttp(settings.network_rules)
         self._webhooks = Webhooks(database, timeout=timeout)
@@ -75,9 +73,9 @@ class WebhookEndpoints:
             setting="one at a time",
         )
 
-    def handlers(self) -> dict[str, Handler]:
+    def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
-        handlers: dict[str, Handler] = {
+        handlers: dict[str, KeyHandler] = {
             "listWebhooks": self.index, "createWebhook": self.add, "getWebhook": self.show,
             "changeWebhook": self.change, "deleteWebhook": self.remove, "listWebhookDeliveries": self.deliveries,
             "rotateWebhookSecret": self.rotate,
@@ -85,17 +83,15 @@ class WebhookEndpoints:
         }  # fmt: skip
         return {id_: _or_404(handler) for id_, handler in handlers.items()}
 
-    async def index(self, request: web.Request) -> web.Response:
+    async def index(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """Every endpoint."""
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        refuse_parameters(request)
         async with self._reads.place(key):
             found = await self._webhooks.all(senders=key.senders)
             return json_response(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
 
-    async def add(self, request: web.Request) -> web.Response:
+    async def add(self, request: web.Request, key: ApiKey) -> web.Response:
         """Make an endpoint; the answer has its secret, once."""
-        key, given = await self._body(request, WebhookIn)
+        given = await self._body(request, key, WebhookIn)
         new = NewEndpoint(given.name, given.url, given.types, _senders(key, given.senders), key.id)
         try:
             made, secret = await self._webhooks.create(new)
@@ -103,16 +99,14 @@ class WebhookEndpoints:
             raise ApiError(409, "conflict", f"{error}; nothing was stored") from None
         return json_response(NewWebhookOut.of(made, secret=secret))
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request, key: ApiKey) -> web.Response:
         """One endpoint."""
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        refuse_parameters(request)
         async with self._reads.place(key):
             return json_response(WebhookOut.of(await self._of(request, key)))
 
-    async def change(self, request: web.Request) -> web.Response:
+    async def change(self, request: web.Request, key: ApiKey) -> web.Response:
         """Change what is given."""
-        key, body = await self._body(request, WebhookChangeIn)
+        body = await self._body(request, key, WebhookChangeIn)
         it = await self._of(request, key)
         given: dict[str, Any] = body.model_dump(exclude_unset=True)
         if "senders" in given:
@@ -126,17 +120,14 @@ class WebhookEndpoints:
         except WebhookError as error:
             raise ApiError(409, "conflict", f"{error}; nothing was changed") from None
 
-    async def remove(self, request: web.Request) -> web.Response:
+    async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
         """Remove an endpoint, with what waits for it."""
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        refuse_parameters(request)
         it = await self._of(request, key)
         await self._webhooks.remove(it.id)
         return json_response(RemovedWebhookOut(removed=True))
 
-    async def deliveries(self, request: web.Request) -> web.Response:
+    async def deliveries(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of deliveries, the newest event first."""
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
         with Query(request, allowed=("status", "cursor", "limit")) as given:
             status, most = given.choice("status", DeliveryStatus), given.limit(default=100, most=MAX_PAGE)
             before = given.cursor(shape=_CURSOR)
@@ -147,18 +138,16 @@ class WebhookEndpoints:
             found = [DeliveryOut.of(each) for each in page]
             return json_response(DeliveriesOut(deliveries=found, next_cursor=following))
 
-    async def rotate(self, request: web.Request) -> web.Response:
+    async def rotate(self, request: web.Request, key: ApiKey) -> web.Response:
         """Give it a new secret; the old one signs as well for a while."""
-        key, given = await self._body(request, RotateIn)
+        given = await self._body(request, key, RotateIn)
         it = await self._of(request, key)
         secret = await self._webhooks.rotate(it.id, overlap=timedelta(seconds=given.overlap))
         now = await self._webhooks.find(it.id)
         return json_response(RotatedOut(secret=secret, old_secret_until=now.old_until))
 
-    async def test(self, request: web.Request) -> web.Response:
+    async def test(self, request: web.Request, key: ApiKey) -> web.Response:
         """Post a test event now; the answer says what came of it."""
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        refuse_parameters(request)
         it = await self._of(request, key)
         async with self.place(key):
             attempt = await post_test(
@@ -168,9 +157,9 @@ class WebhookEndpoints:
         ms = attempt.took // timedelta(milliseconds=1)
         return json_response(TestedOut(delivered=attempt.succeeded, http=attempt.http, error=attempt.error, took_ms=ms))
 
-    async def replay(self, request: web.Request) -> web.Response:
+    async def replay(self, request: web.Request, key: ApiKey) -> web.Response:
         """Deliver events once more."""
-        key, given = await self._body(request, ReplayIn)
+        given = await self._body(request, key, ReplayIn)
         it = await self._of(request, key)
         async with self.place(key):
             events = await self._deliveries.replay(it, since=given.since, only_failed=given.only == "failed")
@@ -181,13 +170,11 @@ class WebhookEndpoints:
         return self._costly.place(key)
 
     async def _body[M: (WebhookIn, WebhookChangeIn, RotateIn, ReplayIn)](
-        self, request: web.Request, model: type[M]
-    ) -> tuple[ApiKey, M]:
-        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
-        refuse_parameters(request)
+        self, request: web.Request, key: ApiKey, model: type[M]
+    ) -> M:
         async with self._bodies.read(request, key) as raw:
             body = parse(raw) if raw or model is not RotateIn else {}
-            return key, read_model(model, body, context=self._http.refusal)
+            return read_model(model, body, context=self._http.refusal)
 
     async def _of(self, request: web.Request, key: ApiKey) -> WebhookEndpoint:
         """The endpoint of a path, for a key that may see it."""
@@ -196,12 +183,12 @@ class WebhookEndpoints:
         return await self._webhooks.find(request.match_info["id"], senders=key.senders)
 
 
-def _or_404(handler: Handler) -> Handler:
+def _or_404(handler: KeyHandler) -> KeyHandler:
     """Answer 404 where there is no such endpoint, or where it was removed while the request was carried out."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request, key: ApiKey) -> web.StreamResponse:
         try:
-            return await handler(request)
+            return await handler(request, key)
         except UnknownWebhookError:
             raise not_found("there is no webhook with this id") from None
 
