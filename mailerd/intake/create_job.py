@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
-from mailerd.intake.forecast import ForecastService
+from mailerd.intake.forecast import ForecastService, try_forecast
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
 from mailerd.intake.key_shares import LARGE_BODY, KeyShares
 from mailerd.intake.opted_out import OptOut
@@ -109,7 +109,7 @@ class CreateJobEndpoint:
         if idempotency_key:
             once = IdempotencyKey(
                 key.id, idempotency_key, body, self.answers.keep,
-                make_response=lambda send_at: to_json(_accepted(parsed, send_at, {})),
+                make_response=lambda send_at: to_json(_accepted(parsed, send_at, None)),
             )  # fmt: skip
             parsed = replace(parsed, job=replace(parsed.job, once=once))
         try:
@@ -173,14 +173,15 @@ class CreateJobEndpoint:
 
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
-        once, forecast = job.once, await self._try_forecast(job.id, self.forecast.forecast(job.id))
+        once = job.once
+        forecast = await try_forecast(self.forecast.forecast(job.id), job=job.id, events=self.events)
         if once is not None and forecast:
             try:
                 whole = to_json(_accepted(parsed, send_at, forecast))
                 await self.answers.complete(once.api_key_id, once.key, answer=whole)
             except DatabaseError as error:  # no forecast then: a repetition must get the same answer
                 self.events.forecast_failed(job=parsed.job.id, cause=str(error))
-                forecast = {}
+                forecast = None
         return json_response(_accepted(parsed, send_at, forecast))
 
     async def _compute[T](self, work: Callable[[], T]) -> T:
@@ -208,9 +209,10 @@ class CreateJobEndpoint:
         found = await self._compute(lambda: dry_run(parsed, renderer=renderer))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected) - len(parsed.suppressed)
-        forecast = await self._try_forecast(
-            "of a dry run",
+        forecast = await try_forecast(
             self.forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            job="of a dry run",
+            events=self.events,
         )
         listed = _listed(rejected)
         return json_response(
@@ -227,7 +229,7 @@ class CreateJobEndpoint:
                 post_refused=bool(parsed.refusal),
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
-                forecast=ForecastOut.model_validate(forecast),
+                forecast=forecast or ForecastOut(),
                 template=TemplateVersionOut(name=job.template_name, version=job.template_version),
                 letter_bytes=found.sizes,
                 samples=found.samples,
@@ -247,15 +249,6 @@ class CreateJobEndpoint:
                 f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
 
-    async def _try_forecast(self, job: str, asked: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
-        try:
-            return await asked
-        except DatabaseError as error:  # the job is durable: the answer stays 200
-            self.events.forecast_failed(job=job, cause=str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a bug does to it, the job is there: a 500 would be posted again
-            self.events.forecast_broke(job=job, error=error)
-        return {}
-
 
 def _idempotency_key(request: web.Request) -> str | None:
     given = request.headers.getall(IDEMPOTENCY_KEY, [])
@@ -266,7 +259,7 @@ def _idempotency_key(request: web.Request) -> str | None:
     return given[0]
 
 
-def _accepted(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> AcceptedOut:
+def _accepted(parsed: ParsedJob, send_at: datetime, forecast: ForecastOut | None) -> AcceptedOut:
     return AcceptedOut(
         job_id=parsed.job.id,
         status="queued",
@@ -278,7 +271,7 @@ def _accepted(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, objec
         suppressed_total=len(parsed.suppressed),
         warnings=parsed.warnings,
         send_at=send_at,
-        forecast=ForecastOut.model_validate(forecast),
+        forecast=forecast or ForecastOut(),
     )
 
 

@@ -8,15 +8,14 @@ from aiohttp import web
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
-from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.csv_response import Rows, write_csv
-from mailerd.intake.forecast import ForecastService
+from mailerd.intake.forecast import ForecastService, try_forecast
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query, job_of
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
-from mailerd.intake.response_models import JobOut, JobsOut
+from mailerd.intake.response_models import ForecastOut, JobOut, JobsOut
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
@@ -57,19 +56,13 @@ class ReadEndpoints:
             forecasts = await self._try_forecasts([job])
             return json_response(JobOut.of(job, forecasts.get(job.id)))
 
-    async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+    async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut | None]:
         """Forecasts of those jobs that wait for something; none when they cannot be had."""
         waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
         if not waiting:
             return {}
         named = f"{waiting[0].id}{f' and {len(waiting) - 1} more' if len(waiting) > 1 else ''}"
-        try:
-            return await self._forecast.forecasts(waiting)
-        except DatabaseError as error:  # the jobs are shown without forecasts
-            self._events.forecast_failed(job=named, cause=str(error))
-        except Exception as error:  # noqa: BLE001 - a bug in the forecast of one job would hide them all
-            self._events.forecast_broke(job=named, error=error)
-        return {}
+        return await try_forecast(self._forecast.forecasts(waiting), job=named, events=self._events) or {}
 
     async def jobs(self, request: web.Request, key: ApiKey) -> web.Response:
         """Jobs, the newest first."""

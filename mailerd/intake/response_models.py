@@ -3,7 +3,6 @@
 Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts with the standard library's encoder.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -62,7 +61,7 @@ class RejectedOut(ResponseModel):
 class SendWindowOut(ResponseModel):
     """Letters that go without a stop."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     begins: Annotated[Moment, Field(alias="from", description="when the first of them goes")]
     until: Annotated[Moment, Field(description="when the last of them goes")]
@@ -178,7 +177,7 @@ class JobOut(ResponseModel):
     ]
 
     @classmethod
-    def of(cls, job: Job, forecast: Mapping[str, Any] | None = None) -> Self:
+    def of(cls, job: Job, forecast: ForecastOut | None = None) -> Self:
         """A job as it is stored; without a forecast there is nothing to say, or it was not asked for."""
         ended = sum(number for state, number in job.counts.items() if state not in OPEN)
         return cls(
@@ -201,8 +200,8 @@ class JobOut(ResponseModel):
             send_at=job.send_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            cause_of_wait=_cause_of_wait(job) or (forecast or {}).get("cause_of_wait"),
-            forecast=ForecastOut.model_validate(forecast or {}),
+            cause_of_wait=_cause_of_wait(job) or (forecast.cause_of_wait if forecast else None),
+            forecast=forecast or ForecastOut(),
         )
 
 

@@ -74,5 +74,6 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
         await heard.wait_for("letter_released")
         foresight = ForecastService(ForecastReader(database, lambda: daemon.claims.defaults, 5.0))
         found = await foresight.forecast(job)
-    assert str(found["cause_of_wait"]).startswith("the last attempt said: ")
-    assert "no access token could be had" in str(found["cause_of_wait"])
+    assert found is not None
+    assert str(found.cause_of_wait).startswith("the last attempt said: ")
+    assert "no access token could be had" in str(found.cause_of_wait)
