@@ -12,7 +12,6 @@ from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.store.db.database import Database
 from mailerd.store.recipients import PersonsLetter, Recipients
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppression, Suppressions
 from mailerd.texts import label, tr
 
@@ -32,8 +31,7 @@ def recipients(
         letters = await Recipients(database, timeout=PATIENCE).of_person(
             email, before=before, limit=limit + 1, senders=None
         )
-        keys = await Secrets(database, timeout=PATIENCE).keys()
-        return letters, await Suppressions(database, key=keys.address, timeout=PATIENCE).of(email)
+        return letters, await (await Suppressions.open(database, timeout=PATIENCE)).of(email)
 
     found, suppressions = with_database(settings(config), work)
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)

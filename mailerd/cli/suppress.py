@@ -216,9 +216,7 @@ def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -
     known = settings(config)
 
     async def ask(database: Database) -> T:
-        timeout = known.database.connect_timeout
-        keys = await Secrets(database, timeout=timeout).keys()
-        return await work(Suppressions(database, key=keys.address, timeout=timeout))
+        return await work(await Suppressions.open(database, timeout=known.database.connect_timeout))
 
     return with_database(known, ask)
 

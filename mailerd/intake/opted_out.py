@@ -19,7 +19,6 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError, MailingList
 from mailerd.store.new_job import NewRecipient
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 
 
@@ -89,8 +88,7 @@ async def mark_opted_out(
         raise ApiError(
             403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
         )
-    keys = await Secrets(database, timeout=answer_timeout).keys()
-    suppressions = Suppressions(database, key=keys.address, timeout=answer_timeout)
+    suppressions = await Suppressions.open(database, timeout=answer_timeout)
     found = await _list_of(parsed, key, suppressions)
     list_id = found.id if found else None
     reasons = await suppressions.binding([each.email for each in job.recipients if each.error is None], list_id=list_id)

@@ -18,7 +18,6 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.recipients import PersonsLetter, Recipients
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppression, Suppressions
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -75,9 +74,7 @@ class PersonEndpoint:
             found = await Recipients(self._database, timeout=self._timeout).of_person(
                 email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
             )
-            suppressions = await self._suppressions(email) if key.may(Permission.SUPPRESS) else None
+            suppressions = None
+            if key.may(Permission.SUPPRESS):
+                suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
             return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
-
-    async def _suppressions(self, email: str) -> list[Suppression]:
-        keys = await Secrets(self._database, timeout=self._timeout).keys()
-        return await Suppressions(self._database, key=keys.address, timeout=self._timeout).of(email)

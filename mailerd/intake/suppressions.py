@@ -39,7 +39,6 @@ from mailerd.store.mailing_lists import (
     check_list,
     check_list_title,
 )
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 
 MAX_AT_ONCE: Final = 10_000
@@ -246,8 +245,7 @@ class SuppressionEndpoints:
             raise invalid([FieldError("name", str(error))]) from None
 
     async def _suppressions(self) -> Suppressions:
-        keys = await Secrets(self._database, timeout=self._timeout).keys()
-        return Suppressions(self._database, key=keys.address, timeout=self._timeout)
+        return await Suppressions.open(self._database, timeout=self._timeout)
 
 
 def _row(it: Suppression) -> tuple[object, ...]:

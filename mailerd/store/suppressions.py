@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
 
@@ -26,6 +26,7 @@ from mailerd.store.mailing_lists import (
     write_list,
 )
 from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.secrets import Secrets
 
 MAX_PAGE: Final = 1000
 """The most suppressions of one page."""
@@ -118,6 +119,16 @@ class Suppressions:
         self._database = database
         self._key = key
         self._timeout = timeout
+
+    @classmethod
+    async def open(cls, database: Database, *, timeout: float) -> Self:  # noqa: ASYNC109 - as in __init__
+        """With the key that all daemons share.
+
+        Raises:
+            LostKeysError, DatabaseError: it cannot be had.
+        """
+        keys = await Secrets(database, timeout=timeout).keys()
+        return cls(database, key=keys.address, timeout=timeout)
 
     def digest(self, address: str) -> bytes:
         """What stands for the address in the table."""

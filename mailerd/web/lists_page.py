@@ -10,7 +10,6 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.mailing_lists import ListNameError
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
 from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
@@ -20,8 +19,7 @@ TIMEOUT: Final = 2.0
 
 
 async def _suppressions(it: ConsoleRequest) -> Suppressions:
-    keys = await Secrets(it.services.database, timeout=TIMEOUT).keys()
-    return Suppressions(it.services.database, key=keys.address, timeout=TIMEOUT)
+    return await Suppressions.open(it.services.database, timeout=TIMEOUT)
 
 
 async def show(it: ConsoleRequest) -> web.Response:

@@ -7,7 +7,6 @@ from aiohttp import web
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.recipients import Recipients
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
@@ -32,8 +31,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     )
     kept = []
     if it.may(Permission.SUPPRESS):
-        keys = await Secrets(database, timeout=TIMEOUT).keys()
-        kept = await Suppressions(database, key=keys.address, timeout=TIMEOUT).of(email)
+        kept = await (await Suppressions.open(database, timeout=TIMEOUT)).of(email)
     return it.page(
         "person.html", active="people", email=email, wrong=wrong, letters=found[:MAX_LISTED],
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None, kept=kept, live=False,

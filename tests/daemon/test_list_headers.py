@@ -21,8 +21,7 @@ TEXT = "Dear {{ name }}, leave: {{ unsubscribe_url or 'no link' }}"
 
 
 async def with_list(database: Database, title: str | None) -> tuple[str, int]:
-    keys = await Secrets(database, timeout=5).keys()
-    made = await Suppressions(database, key=keys.address, timeout=5).make_list("autumn_news", title=title)
+    made = await (await Suppressions.open(database, timeout=5)).make_list("autumn_news", title=title)
     job = await post(database, recipients=[ADA], text=TEXT, list_id=made.id)
     return job, made.id
 

@@ -18,7 +18,6 @@ from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.job_actions import JobActions
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running, sign_in
@@ -228,8 +227,7 @@ async def test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_
 async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    keys = await Secrets(database, timeout=5).keys()
-    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=2, list_id=news.id)
         await heard.wait_for("job_finished")
@@ -250,8 +248,7 @@ async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list
 async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    keys = await Secrets(database, timeout=5).keys()
-    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1, list_id=news.id)
         await heard.wait_for("job_finished")
@@ -268,8 +265,7 @@ async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
 async def test_an_unsubscribe_from_a_list_that_a_restore_has_lost_does_not_hold_up_the_mailbox(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    keys = await Secrets(database, timeout=5).keys()
-    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1, list_id=news.id)
         await heard.wait_for("job_finished")
@@ -285,8 +281,7 @@ async def test_what_google_shows_under_primary_is_examined(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     """Each message there has the label CATEGORY_PERSONAL, in the history at least."""
-    keys = await Secrets(database, timeout=5).keys()
-    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=2, list_id=news.id)
         await heard.wait_for("job_finished")
@@ -304,8 +299,7 @@ async def test_what_google_shows_under_primary_is_examined(
 async def test_an_unsubscribe_that_another_sender_gets_first_names_who_has_left(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    keys = await Secrets(database, timeout=5).keys()
-    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     known, other = reading(database_url, served, google, tmp_path / "c"), "boss@example.com"
     sign_in(google, tmp_path / "c", other, scopes=(COMPOSE, READONLY))
     async with running(known, heard):

@@ -7,7 +7,6 @@ import aiohttp
 import pytest
 
 from mailerd.core.suppression import DEAD_TOKEN
-from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.rows import post, query, states
@@ -289,8 +288,7 @@ async def test_a_letter_of_a_list_is_shown_with_a_link_that_does_nothing(site: C
     services, text = site.daemon.console.services, "{{ 'Leave: ' ~ unsubscribe_url if unsubscribe_url else 'no link' }}"
     public = services.settings.public.model_copy(update={"base_url": "https://mail.example.com"})
     services.settings = services.settings.model_copy(update={"public": public})
-    keys = await Secrets(site.database, timeout=5).keys()
-    made = await Suppressions(site.database, key=keys.address, timeout=5).make_list("news")
+    made = await (await Suppressions.open(site.database, timeout=5)).make_list("news")
     for list_id in (made.id, None):
         await post(site.database, recipients=["a@example.com"], text=text, list_id=list_id)
     browser, shown = await site.signed_in(), list[str]()
