@@ -4,7 +4,6 @@ import csv
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from difflib import get_close_matches
 from itertools import batched, groupby
 from operator import itemgetter
@@ -25,7 +24,7 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
 from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000
@@ -186,7 +185,7 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
 
     async def work(suppressions: Suppressions) -> None:
         list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
-        after: tuple[datetime, bytes, int] | None = None
+        after: Place | None = None
         while page := await suppressions.page(list_id=list_id, after=after):
             for it in page:
                 address, since = it.address or it.digest.hex(), in_utc(it.created_at)

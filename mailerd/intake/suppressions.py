@@ -1,9 +1,7 @@
 """`/api/suppressions` and `/api/lists`: who gets no letters, for applications that keep such lists themselves."""
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
@@ -39,16 +37,14 @@ from mailerd.store.mailing_lists import (
     check_list,
     check_list_title,
 )
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import CURSOR, MAX_PAGE, NewSuppression, Suppression, Suppressions, place_of
 
 MAX_AT_ONCE: Final = 10_000
 """Suppressions that one request may have."""
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
 CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
-_CURSOR: Final = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,10})", re.ASCII)
 _MAX_FAULTS: Final = 100
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SuppressionIn(RequestModel):
@@ -118,7 +114,7 @@ class SuppressionEndpoints:
         with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
             email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)
-            after = _after(given.cursor(shape=_CURSOR))
+            after = place_of(given.cursor(shape=CURSOR) or "")
         suppressions = await self._suppressions()
         mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
@@ -129,7 +125,7 @@ class SuppressionEndpoints:
                 SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in wanted], next_cursor=None)
             )
         page = await suppressions.page(list_id=list_id, reason=reason, after=after, limit=most)
-        following = _cursor(page[-1]) if len(page) == most else None
+        following = page[-1].cursor if len(page) == most else None
         return json_response(
             SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
         )
@@ -278,14 +274,3 @@ async def _list_of(suppressions: Suppressions, name: str | None) -> MailingList 
     if found is None:
         raise invalid([FieldError("list", "there is no list of this name; GET /api/lists shows which there are")])
     return found
-
-
-def _cursor(it: Suppression) -> str:
-    return f"{(it.created_at - _EPOCH) // timedelta(microseconds=1)}-{it.digest.hex()}-{it.list_id}"
-
-
-def _after(text: str | None) -> tuple[datetime, bytes, int] | None:
-    if text is None:
-        return None
-    micros, digest, list_id = text.split("-")
-    return _EPOCH + timedelta(microseconds=int(micros)), bytes.fromhex(digest), int(list_id)

@@ -1,9 +1,10 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
@@ -32,6 +33,12 @@ MAX_PAGE: Final = 1000
 """The most suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
 """Rows of one INSERT: small enough for any packet, large enough that the round trip is nothing."""
+
+Place = tuple[datetime, bytes, int]
+"""Where a suppression stands in the order of all: when it was made, its digest and its list."""
+CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})")
+"""What `Suppression.cursor` looks like."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _COLUMNS: Final = (
     "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
@@ -78,9 +85,22 @@ class Suppression:
     created_at: datetime
 
     @property
-    def place(self) -> tuple[datetime, bytes, int]:
+    def place(self) -> Place:
         """Its place in the order of all suppressions."""
         return self.created_at, self.digest, self.list_id
+
+    @property
+    def cursor(self) -> str:
+        """Its place as a text."""
+        return f"{(self.created_at - _EPOCH) // timedelta(microseconds=1)}-{self.digest.hex()}-{self.list_id}"
+
+
+def place_of(cursor: str) -> Place | None:
+    """The place that a cursor names; None: it is no cursor."""
+    found = CURSOR.fullmatch(cursor)
+    if found is None:
+        return None
+    return _EPOCH + timedelta(microseconds=int(found[1])), bytes.fromhex(found[2]), int(found[3])
 
 
 @dataclass(frozen=True)
@@ -205,7 +225,7 @@ class Suppressions:
         *,
         list_id: int | None = None,
         reason: Reason | None = None,
-        after: tuple[datetime, bytes, int] | None = None,
+        after: Place | None = None,
         limit: int = MAX_PAGE,
     ) -> list[Suppression]:
         """Suppressions by age, the oldest first; those behind `after`, which is the last one's `place`."""
@@ -291,9 +311,7 @@ class Suppressions:
         return rows[0][0] if rows else None
 
 
-def page_statement(
-    *, list_id: int | None, reason: Reason | None, after: tuple[datetime, bytes, int] | None, limit: int
-) -> Statement:
+def page_statement(*, list_id: int | None, reason: Reason | None, after: Place | None, limit: int) -> Statement:
     """One page of suppressions, as `Suppressions.page` describes it."""
     wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
     where = [condition for condition, value in wanted.items() if value is not None]

@@ -1,6 +1,5 @@
 """Suppressions and lists: who gets no letters, why, and since when; adding and ending them."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
@@ -10,7 +9,7 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.mailing_lists import ListNameError
-from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
@@ -42,7 +41,7 @@ async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str 
         ]  # fmt: skip
     elif chosen or not named:
         found = await suppressions.page(
-            list_id=chosen.id if chosen else None, reason=reason, after=_place(query.get("after", "")),
+            list_id=chosen.id if chosen else None, reason=reason, after=place_of(query.get("after", "")),
             limit=MAX_LISTED + 1,
         )  # fmt: skip
     shown = found[:MAX_LISTED]
@@ -50,7 +49,7 @@ async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str 
         "lists.html", status=422 if trouble else 200, active="suppressions", trouble=trouble,
         suppressions=shown, lists=lists[:MAX_LISTED], named=named, chosen=chosen,
         reason=reason, reasons=list(Reason), email=email, live=False,
-        more=_cursor(shown[-1]) if len(found) > MAX_LISTED else "",
+        more=shown[-1].cursor if len(found) > MAX_LISTED else "",
         more_lists=lists[MAX_LISTED - 1].name if len(lists) > MAX_LISTED else "",
     )  # fmt: skip
 
@@ -113,16 +112,3 @@ async def _list_id(suppressions: Suppressions, name: str) -> int | None:
         return EVERYTHING
     found = await suppressions.list_named(name)
     return found.id if found else None
-
-
-def _cursor(last: Suppression) -> str:
-    at, digest, list_id = last.place
-    return f"{at.timestamp():.6f}-{digest.hex()}-{list_id}"
-
-
-def _place(text: str) -> tuple[datetime, bytes, int] | None:
-    try:
-        at, digest, list_id = text.split("-")
-        return datetime.fromtimestamp(float(at), tz=UTC), bytes.fromhex(digest), int(list_id)
-    except (ValueError, OverflowError, OSError):
-        return None
