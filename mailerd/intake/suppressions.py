@@ -124,8 +124,9 @@ class SuppressionEndpoints:
             return json_response(
                 SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in wanted], next_cursor=None)
             )
-        page = await suppressions.page(list_id=list_id, reason=reason, after=after, limit=most)
-        following = page[-1].cursor if len(page) == most else None
+        found = await suppressions.page(list_id=list_id, reason=reason, after=after, limit=most + 1)
+        page = found[:most]
+        following = page[-1].cursor if len(found) > most else None
         return json_response(
             SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
         )

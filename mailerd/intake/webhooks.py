@@ -133,10 +133,14 @@ class WebhookEndpoints:
             before = given.cursor(shape=_CURSOR)
         async with self._reads.place(key):
             it = await self._of(request, key)
-            page = await self._deliveries.page(it, before=int(before) if before else None, status=status, limit=most)
-            following = str(page[-1].position) if len(page) == most else None
-            found = [DeliveryOut.of(each) for each in page]
-            return json_response(DeliveriesOut(deliveries=found, next_cursor=following))
+            found = await self._deliveries.page(
+                it, before=int(before) if before else None, status=status, limit=most + 1
+            )
+            page = found[:most]
+            following = str(page[-1].position) if len(found) > most else None
+            return json_response(
+                DeliveriesOut(deliveries=[DeliveryOut.of(each) for each in page], next_cursor=following)
+            )
 
     async def rotate(self, request: web.Request, key: ApiKey) -> web.Response:
         """Give it a new secret; the old one signs as well for a while."""

@@ -67,6 +67,8 @@ async def test_pages_and_csv_go_through_all_of_them(site: Site) -> None:
             break
         params["cursor"] = page["next_cursor"]
     assert sorted(seen) == sorted(emails)
+    _, page = await ask(site, "GET", "/api/suppressions", params={"limit": "25"})
+    assert (len(page["suppressions"]), page["next_cursor"]) == (25, None), "the last page is full"
     async with site.client.get(f"{site.url}/api/suppressions.csv") as response:
         rows = (await response.text()).splitlines()
     assert rows[0] == "email,list,reason,source,detail,created_at"

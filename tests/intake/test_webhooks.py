@@ -76,6 +76,8 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
     models.DeliveryOut.model_validate(page["deliveries"][0], strict=False)
     _, page = await ask(open_site, "GET", f"{path}/deliveries?limit=3&cursor=3&status=waiting")
     assert ([it["id"] for it in page["deliveries"]], page["next_cursor"]) == ([2, 1], None)
+    _, page = await ask(open_site, "GET", f"{path}/deliveries?limit=2&cursor=3")
+    assert ([it["id"] for it in page["deliveries"]], page["next_cursor"]) == ([2, 1], None), "the last one is full"
     for state in ("gone", "paused", "on"):
         await open_site.rows("UPDATE webhooks SET state = %s", state)
         _, page = await ask(open_site, "GET", f"{path}/deliveries")
