@@ -16,7 +16,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
 from mailerd.core.texts import Language
 from mailerd.texts import in_chinese
-from mailerd.web.charts import chart_svg, progress_svg
+from mailerd.web.charts import chart_svg, gauge_svg, progress_svg
 from mailerd.web.words import translate
 
 _CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))
@@ -58,7 +58,8 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units, story=line_of_story)
-    made.globals.update(State=State, JobStatus=JobStatus, progress=progress_svg, chart=chart_svg, FOREVER=FOREVER)
+    made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER)
+    made.globals.update(progress=progress_svg, chart=chart_svg, gauge=gauge_svg)
     made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
 

@@ -10,10 +10,8 @@ from aiohttp import web
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.store.console_queries import UndoneLetter
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 SPAN: Final = timedelta(days=14)
 MAX_SUMS: Final = 20
 MAX_NOTICES: Final = 4_000

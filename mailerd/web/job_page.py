@@ -18,10 +18,8 @@ from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.jobs_page import apply
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""
 _TEMPLATE_MARKS: Final = re.compile(r"\{\{.{0,300}?\}\}|\{%.{0,300}?%\}")

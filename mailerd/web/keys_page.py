@@ -10,10 +10,8 @@ from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 OVERLAP: Final = timedelta(days=1)
 """For how long a rotated key's old secret is good."""
 

@@ -26,11 +26,9 @@ from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
-from mailerd.web.services import ConsoleRequest, row_number
+from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number
 
 MAX_DOUBTS: Final = 200
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
 """What an inline image is called in a letter (RFC 2392)."""
 
@@ -66,7 +64,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     return it.page(
         "letter.html", active="jobs", story=story, notices=notices, lines=lines[1:],
         proof=_proof(it, story), mailbox=sent_mail(it, story),
-        may_settle=it.may(Permission.CONTROL, story.sender), State=State, live=story.status is not State.UNSURE,
+        may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
     )  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """Suppressions and lists: who gets no letters, why, and since when; adding and ending them."""
 
-from typing import Final
-
 from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
@@ -11,10 +9,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
-
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 
 async def _suppressions(it: ConsoleRequest) -> Suppressions:

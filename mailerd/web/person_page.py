@@ -1,17 +1,12 @@
 """One person: every letter over all jobs, and what keeps letters from that person."""
 
-from typing import Final
-
 from aiohttp import web
 
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.recipients import Recipients
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
-
-TIMEOUT: Final = 2.0
-"""Seconds for the query."""
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 
 async def show(it: ConsoleRequest) -> web.Response:

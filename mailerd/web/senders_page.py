@@ -12,11 +12,11 @@ from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
-from mailerd.web.charts import SHOWN, gauge_svg
+from mailerd.web.charts import SHOWN
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.html import label
 from mailerd.web.inbox_page import bounces_by_domain
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 from mailerd.web.status_page import SPANS, chart_of
 
 PAUSES: Final[Mapping[str, timedelta | None]] = {
@@ -24,8 +24,6 @@ PAUSES: Final[Mapping[str, timedelta | None]] = {
 }  # fmt: skip
 MAX_REASON: Final = 200
 MAX_SENDERS: Final = 200
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 
 
 async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[SenderSummary]:
@@ -40,7 +38,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     minutes = {each.email: each.used_minute for each in stats.senders} if stats else {}
     return it.page(
         "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
-        gauge=gauge_svg, live=True, repair=repair, counted=MAX_COUNTED,
+        live=True, repair=repair, counted=MAX_COUNTED,
     )  # fmt: skip
 
 
@@ -65,7 +63,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     book = PAUSE_RUNBOOKS.get(state.pause_cause or "", RUNBOOKS["sender_paused"]) if state.paused else None
     return it.page(
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
-        span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
+        span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), book=book,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
         domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
     )  # fmt: skip

@@ -35,6 +35,8 @@ from mailerd.web.words import translate
 
 MAX_LISTED: Final = 50
 """Lines of one page of a list."""
+TIMEOUT: Final = 2.0
+"""Seconds that the database gets for one question of a page."""
 
 
 class NotAllowedError(MailerdError):

@@ -16,7 +16,7 @@ from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.read_notices import InboxState
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.store.tallies import Tally, TallyPoint
-from mailerd.web.charts import SHOWN, Chart, bars_of, gauge_svg
+from mailerd.web.charts import SHOWN, Chart, bars_of
 from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.troubles import PutOff, find_troubles, worst
@@ -81,7 +81,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
         kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs,
-        senders=_senders(it, stats)[:MAX_SENDERS], silent_after=SILENT, gauge=gauge_svg, live=True,
+        senders=_senders(it, stats)[:MAX_SENDERS], silent_after=SILENT, live=True,
         alive=sum(one.silent <= SILENT for one in daemons),
     )  # fmt: skip
 

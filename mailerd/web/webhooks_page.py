@@ -31,10 +31,8 @@ from mailerd.store.webhooks import (
     check_url,
 )
 from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, ConsoleRequest, NotAllowedError
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, NotAllowedError
 
-TIMEOUT: Final = 2.0
-"""Seconds for one query."""
 OVERLAP: Final = timedelta(days=1)
 """For how long the secret before a rotation signs too."""
 _BOOKS: Final = {"failing": "webhook_failing", "paused": "webhook_paused", "gone": "webhook_gone"}
