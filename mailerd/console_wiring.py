@@ -17,6 +17,8 @@ from mailerd.events.web import WebEvents
 from mailerd.intake.auth import CALLER
 from mailerd.intake.errors import RETRY_AFTER, ApiError, cannot_render
 from mailerd.intake.http_responses import REQUEST, error_response
+from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.read_jobs import write_results
 from mailerd.intake.server import Intake
 from mailerd.mail.renderer import Rendered
 from mailerd.mail.template_library import TemplateLibrary
@@ -34,11 +36,8 @@ from mailerd.store.tallies import Tallies
 from mailerd.web.console import Console, Route
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
-from mailerd.web.services import Lent, PostBody, RefusedError, Services
+from mailerd.web.services import TIMEOUT, Lent, PostBody, RefusedError, Services
 from mailerd.web.shared_reads import SharedReads
-
-STATEMENT_TIMEOUT = 2.0
-"""Seconds that the database gets for one question of a page."""
 
 
 def _services(
@@ -55,7 +54,7 @@ def _services(
     def limits() -> DefaultLimits:
         return claims.defaults  # a reload changes them
 
-    timeout = min(STATEMENT_TIMEOUT, settings.database.connect_timeout)
+    timeout = min(TIMEOUT, settings.database.connect_timeout)
     folder = settings.templates.folder
     return Services(
         settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
@@ -113,7 +112,7 @@ def _lend(services: Services, intake: Intake) -> None:
             return await _there(intake.renderer).render(template, readers, origin=origin)
 
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
-        return await _there(intake.read).write_csv(request, job_id)
+        return await write_results(request, job_id, intake.jobs)
 
     def count_request(key: ApiKey, *, refresh: bool = False) -> None:
         with _plainly():
@@ -131,9 +130,8 @@ def _lend(services: Services, intake: Intake) -> None:
         check_key=check_key, count_request=count_request,
         count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
         address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
-        stream_place=_place(intake.shares.streams.place), download_place=_place(intake.shares.downloads.place),
-        read_place=_place(intake.shares.reads.place),
-        webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
+        stream_place=_place(intake.shares.streams), download_place=_place(intake.shares.downloads),
+        read_place=_place(intake.shares.reads), webhook_place=_place(intake.shares.webhook_calls),
     )  # fmt: skip
 
 
@@ -151,15 +149,13 @@ def _answered(send: PostBody) -> PostBody:
     return post
 
 
-def _place(
-    of: Callable[[ApiKey], AbstractAsyncContextManager[None]],
-) -> Callable[[ApiKey], AbstractAsyncContextManager[None]]:
+def _place(share: KeyShare) -> Callable[[ApiKey], AbstractAsyncContextManager[None]]:
     """A key's place in a share of the intake's."""
 
     @asynccontextmanager
     async def place(key: ApiKey) -> AsyncIterator[None]:
         with _plainly():
-            async with of(key):
+            async with share.place(key):
                 yield
 
     return place

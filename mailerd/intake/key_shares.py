@@ -115,6 +115,9 @@ class KeyShares:
         self.downloads = share("downloads of CSV", "downloads_per_key", keys=2, within=within)
         self.reads = share("reads", "reads_per_key", keys=5, within=within)
         self.streams = share("event streams", "streams_per_key", keys=5, within=0)
+        self.webhook_calls = KeyShare(  # these take seconds
+            "tests or replays of webhooks", per_key=1, keys=4, within=0, setting="one at a time"
+        )
 
     @property
     def threads(self) -> int:

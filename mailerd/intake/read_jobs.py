@@ -115,18 +115,21 @@ class ReadEndpoints:
             status = given.choice("status", State)
         job = await job_of(request, key, self._jobs)
         async with self._downloads.place(key):
-            return await self.write_csv(request, job.id, status)
+            return await write_results(request, job.id, self._jobs, status=status)
 
-    async def write_csv(self, request: web.Request, job_id: str, status: State | None = None) -> web.StreamResponse:
-        """The answer itself, once it is known that the caller may see the job."""
 
-        async def pages() -> AsyncGenerator[Rows]:
-            after = -1
-            while page := await self._jobs.recipients(job_id, status=status, after=after, limit=MAX_RECIPIENTS_LIMIT):
-                yield [_row(each) for each in page]
-                after = page[-1].seq
+async def write_results(
+    request: web.Request, job_id: str, jobs: Jobs, *, status: State | None = None
+) -> web.StreamResponse:
+    """Answer with the results of a job that the caller may see."""
 
-        return await write_csv(request, pages(), columns=CSV_COLUMNS, filename=f"{job_id}.csv")
+    async def pages() -> AsyncGenerator[Rows]:
+        after = -1
+        while page := await jobs.recipients(job_id, status=status, after=after, limit=MAX_RECIPIENTS_LIMIT):
+            yield [_row(each) for each in page]
+            after = page[-1].seq
+
+    return await write_csv(request, pages(), columns=CSV_COLUMNS, filename=f"{job_id}.csv")
 
 
 def _row(row: Recipient) -> tuple[object, ...]:

@@ -83,9 +83,7 @@ class Intake:
 
     renderer: Renderer | None = None
     create: CreateJobEndpoint | None = None
-    read: ReadEndpoints | None = None
-    webhooks: WebhookEndpoints | None = None
-    """These three while it serves; the console uses them."""
+    """These two while it serves; the console uses them."""
 
     def __init__(
         self,
@@ -120,7 +118,7 @@ class Intake:
         self._bodies = BodyReader(
             max_body=settings.max_body, setting="intake.max_body", within=body_timeout, large=self.shares.large_bodies
         )
-        self._jobs = Jobs(database, timeout=patience)
+        self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self._library = TemplateLibrary(templates)
@@ -300,22 +298,20 @@ class Intake:
         """The endpoints that need a key, by the ids of their operations."""
         reads = self.shares.reads
         self.create = create = CreateJobEndpoint(
-            self._settings, bodies=self._bodies, shares=self.shares, jobs=self._jobs,
+            self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
             answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
             executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(
-            jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
+            jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events,
             timeout=self._body_timeout, reads=reads,
         )  # fmt: skip
-        self.read = read = ReadEndpoints(
-            jobs=self._jobs, forecast=self._forecast, events=self._events, shares=self.shares
-        )
-        job_events = JobEventsEndpoint(auth=self.auth, jobs=self._jobs, streams=streams, clock=self._clock)
+        read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
+        job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
-        self.webhooks = webhooks = WebhookEndpoints(
+        webhooks = WebhookEndpoints(
             self._webhooks, database=self._database, timeout=self._patience,
-            body_timeout=self._body_timeout, clock=self._clock, reads=reads,
+            body_timeout=self._body_timeout, clock=self._clock, shares=self.shares,
         )  # fmt: skip
         return {
             "createJob": create.create,

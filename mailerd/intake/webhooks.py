@@ -5,7 +5,6 @@ A key for certain senders sees and changes only endpoints that are limited to so
 
 import re
 from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
 from mailerd.intake.auth import KeyHandler
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import KeyShare
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import read_model
@@ -47,8 +46,6 @@ from mailerd.store.webhooks import NewEndpoint, UnknownWebhookError, WebhookEndp
 MAX_BODY: Final = 64 * 1024
 """Bytes: a hundred senders with long addresses."""
 _CURSOR: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-_COSTLY_PER_KEY: Final = 1
-_COSTLY_KEYS: Final = 4
 
 
 class WebhookEndpoints:
@@ -56,22 +53,15 @@ class WebhookEndpoints:
 
     def __init__(
         self, settings: WebhookSettings, *, database: Database, timeout: float, body_timeout: float,
-        clock: Clock, reads: KeyShare,
+        clock: Clock, shares: KeyShares,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._reads = reads
+        self._reads, self._calls = shares.reads, shares.webhook_calls
         self._http = OutboundHttp(settings.network_rules)
         self._webhooks = Webhooks(database, timeout=timeout)
         self._deliveries = WebhookDeliveries(database, timeout=timeout)
         self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
         self._clock = clock
-        self._costly = KeyShare(
-            "tests or replays of webhooks",
-            per_key=_COSTLY_PER_KEY,
-            keys=_COSTLY_KEYS,
-            within=0,
-            setting="one at a time",
-        )
 
     def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
@@ -153,7 +143,7 @@ class WebhookEndpoints:
     async def test(self, request: web.Request, key: ApiKey) -> web.Response:
         """Post a test event now; the answer says what came of it."""
         it = await self._of(request, key)
-        async with self.place(key):
+        async with self._calls.place(key):
             attempt = await post_test(
                 self._http, it.url, name=it.name, secrets=await self._webhooks.secrets(it.id),
                 now=self._clock.now(), within=self._settings.timeout,
@@ -165,13 +155,9 @@ class WebhookEndpoints:
         """Deliver events once more."""
         given = await self._body(request, key, ReplayIn)
         it = await self._of(request, key)
-        async with self.place(key):
+        async with self._calls.place(key):
             events = await self._deliveries.replay(it, since=given.since, only_failed=given.only == "failed")
         return json_response(ReplayedOut(events=events))
-
-    def place(self, key: ApiKey) -> AbstractAsyncContextManager[None]:
-        """One at a time for each key: these take seconds."""
-        return self._costly.place(key)
 
     async def _body[M: (WebhookIn, WebhookChangeIn, RotateIn, ReplayIn)](
         self, request: web.Request, key: ApiKey, model: type[M]

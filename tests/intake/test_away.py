@@ -110,14 +110,14 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
 
 def _at_the_jobs_commit(site: Site, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Any], Awaitable[None]]) -> None:
     """Put `trap` in the place of the COMMIT of the transaction that stores a job, and of no other."""
-    store = site.intake._jobs._store
+    store = site.intake.jobs._store
 
     async def set_trap(cursor: Any, new: NewJob) -> Any:
         stored = await store(cursor, new)
         monkeypatch.setattr(aiomysql.Connection, "commit", trap)
         return stored
 
-    monkeypatch.setattr(site.intake._jobs, "_store", set_trap)
+    monkeypatch.setattr(site.intake.jobs, "_store", set_trap)
 
 
 @pytest.mark.parametrize("arrived", [True, False])

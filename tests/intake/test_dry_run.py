@@ -84,14 +84,14 @@ async def test_results_that_break_half_way_are_a_broken_transfer_and_hold_no_sec
     site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:
     _, posted = await site.post(job(*({"email": f"r{n}@example.com", "name": "R"} for n in range(1500))))
-    read = site.intake._jobs.recipients
+    read = site.intake.jobs.recipients
 
     async def recipients(*args: Any, after: int, **options: Any) -> Any:
         if after >= 0:
             raise error
         return await read(*args, after=after, **options)
 
-    monkeypatch.setattr(site.intake._jobs, "recipients", recipients)
+    monkeypatch.setattr(site.intake.jobs, "recipients", recipients)
     async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
         with pytest.raises(aiohttp.ClientPayloadError):  # another head in the body would be a ClientResponseError
             await response.read()

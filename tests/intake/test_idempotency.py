@@ -96,7 +96,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
         ),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))
-    other._jobs._database = other._answers._database = second
+    other.jobs._database = other._answers._database = second
     async with other.serve() as [(host, port)]:
         urls = [site.url, f"http://{host}:{port}"]
 

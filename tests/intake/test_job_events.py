@@ -132,7 +132,7 @@ async def test_many_who_watch_a_job_ask_the_database_once(site: Site, monkeypatc
     monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.3)
     job_id = await posted(site)
     asked = 0
-    read = site.intake._jobs.job
+    read = site.intake.jobs.job
 
     async def count(one: str) -> Any:
         nonlocal asked
@@ -143,7 +143,7 @@ async def test_many_who_watch_a_job_ask_the_database_once(site: Site, monkeypatc
     responses = [await each.__aenter__() for each in streams]
     for each in responses:
         await event(each)
-    monkeypatch.setattr(site.intake._jobs, "job", count)
+    monkeypatch.setattr(site.intake.jobs, "job", count)
     await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
     for each in responses:
         await event(each)
