@@ -4,7 +4,7 @@ What has to be found for each sender or each job apart is one UNION ALL of SELEC
 end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,27 +16,25 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue.sender_turns import Turn
 
-JOB: Final = """
-(SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
-        started_at IS NOT NULL, list_id, override_suppression
-  FROM jobs FORCE INDEX (next_claim)
+_JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
+       started_at IS NOT NULL, list_id, override_suppression"""
+_SELECT_LETTERS: Final = """
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
+  FROM job_recipients"""
+JOB: Final = f"""
+(SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email = %s AND claimable = 1 AND next_claim_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
 ROWS: Final = f"""
-(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
-   FROM job_recipients FORCE INDEX (claim)
+({_SELECT_LETTERS} FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
-_SELECT_ALONE: Final = f"""
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
-  FROM job_recipients FORCE INDEX (PRIMARY)
+_SELECT_ALONE: Final = f"""{_SELECT_LETTERS} FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
-_LOCK_JOB: Final = """
-SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL,
-       list_id, override_suppression
-  FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
+_LOCK_JOB: Final = f"""
+SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
 
 # Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
 _TAKE_LETTERS: Final = """
@@ -141,14 +139,12 @@ async def take_alone(cursor: Cursor, selection: JobSelection, owner: ClaimOwner,
 async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
     """Take the rows that were found, and end the turns of their jobs."""
     rows = await cursor.fetchall()
-    attempts = await _mark(cursor, [row[1] for row in rows], owner)
+    attempts = await _mark(cursor, {row[1]: row[6] for row in rows}, owner)
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
     for row in rows:
         found[row[0]] += 1
-        if attempts is None:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=row[6] + 1))
-        elif row[1] in attempts:
+        if row[1] in attempts:
             by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=attempts[row[1]]))
     await _end_jobs(
         cursor,
@@ -157,17 +153,17 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
     )
 
 
-async def _mark(cursor: Cursor, ids: Sequence[int], owner: ClaimOwner) -> dict[int, int] | None:
-    """Make the rows ours; None when all are, else the attempts of those that are."""
-    if not ids:
-        return None
-    lease = micros(owner.lease)
+async def _mark(cursor: Cursor, attempts: Mapping[int, int], owner: ClaimOwner) -> dict[int, int]:
+    """Make the rows ours, given their attempts until now by id; the attempts, this one included, of those that are."""
+    if not attempts:
+        return {}
+    ids, lease = tuple(attempts), micros(owner.lease)
     taken = after(State.WAITING, Transition.CLAIMED).value
-    await cursor.execute(_TAKE_LETTERS, (taken, owner.token, owner.daemon_id, lease, tuple(ids), State.WAITING.value))
+    await cursor.execute(_TAKE_LETTERS, (taken, owner.token, owner.daemon_id, lease, ids, State.WAITING.value))
     if cursor.rowcount == len(ids):
-        return None
+        return {id_: number + 1 for id_, number in attempts.items()}
     # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
-    await cursor.execute(_TAKEN, (tuple(ids), owner.token))
+    await cursor.execute(_TAKEN, (ids, owner.token))
     return dict(await cursor.fetchall())
 
 
@@ -182,7 +178,7 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
         for job, due_at, id_, crashes in await cursor.fetchall():
             next_at[job] = due_at
             now = naive(by_job[job].turn.now)
-            if crashes >= ALONE_AFTER and now is not None and due_at <= now:
+            if crashes >= ALONE_AFTER and due_at <= now:
                 by_job[job].alone = id_
                 next_at[job] = now + _ALONE_DELAY
     for selection in selections:
