@@ -254,8 +254,8 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
-    rescues = RecoveryQueries(database, daemon_id, policy.late_arrival, check_lease=lease, replay_log=replay_log)
-    claims = Claims(database, daemon_id, lease, default_limits(settings), gmail.credentials_version, replay_log)
+    rescues = RecoveryQueries(database, daemon_id, lease, replay_log)
+    claims = Claims(database, daemon_id, lease, default_limits(settings), replay_log, gmail.credentials_version)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
@@ -382,11 +382,11 @@ def _recovery(
     settings: Settings, sink: EventSink, rescues: RecoveryQueries, *, limited_gmail: RateLimitedGmail,
     recorder: Recorder, runner: Runner, heartbeats: Heartbeats,
 ) -> Recovery:  # fmt: skip
-    events = RecoveryEvents(sink)
+    events, late_arrival = RecoveryEvents(sink), timedelta(seconds=settings.gmail.late_arrival)
     return Recovery(
-        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.late_arrival, rescues.replay_log),
+        expired=ExpiredClaims(rescues.database, rescues.daemon_id, late_arrival, rescues.replay_log),
         rows=rescues,
-        reconciler=Reconciler(limited_gmail, rescues.late_arrival),
+        reconciler=Reconciler(limited_gmail, late_arrival),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),
         clock=Clock(),
         events=events,

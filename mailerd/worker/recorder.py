@@ -59,8 +59,8 @@ class Recorder:
         *,
         clock: Clock,
         events: RunnerEvents,
+        memory: ReplayLog,
         heartbeats: Heartbeats | None = None,
-        memory: ReplayLog | None = None,
     ) -> None:
         """`memory` gets every record before it is written, and its result before the COMMIT and after it."""
         self._rows = rows
@@ -81,8 +81,7 @@ class Recorder:
             DatabaseError: the database refused this record for a reason that no repetition can cure.
         """
         future: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
-        if self._memory is not None:
-            self._memory.remember(record)
+        self._memory.remember(record)
         self._queue.put_nowait(_Entry(record, future))
         return await future
 
@@ -163,8 +162,7 @@ class Recorder:
         self._rows.database.log_retry(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
-        if self._memory is not None:
-            self._memory.acknowledge(record, what)
+        self._memory.acknowledge(record, what)
         ends = isinstance(record, Outcome) and record.decision.transition in _MAY_END_A_JOB
         if ends or what is WriteResult.RESOLVED:
             self.job_changed(record.letter.job_id)
@@ -174,9 +172,8 @@ class Recorder:
     def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
         async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - as it is called
             written = await self._rows.record(cursor, records, repeated=repeated)
-            if self._memory is not None:
-                for record, what in zip(records, written, strict=True):
-                    self._memory.before_commit(record, what)
+            for record, what in zip(records, written, strict=True):
+                self._memory.before_commit(record, what)
             return written
 
         return work

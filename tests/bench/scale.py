@@ -29,6 +29,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.worker.runner import poll_delay
 from tests.bench.place import Place, Usage, place
 from tests.bench.storing import fill
+from tests.support.replayed import replayed
 
 SENDERS = 400
 PACE = SenderLimits(units_per_minute=6000, per_minute=0, per_day=0)
@@ -70,7 +71,7 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
 
     async def one() -> None:
         database = Database(DatabaseSettings(url=url), events=StoreEvents(no_log))
-        claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(PACE))
+        claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(PACE), replayed(database))
         idle, beaten = False, 0
         await asyncio.sleep(random.uniform(0, poll_delay(lost_races=0)))  # so that they do not march in step
         while time.monotonic() < end:

@@ -178,10 +178,11 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.db.database import Database
+from tests.support.replayed import replayed
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))
-    claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)))
+    claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)), replayed(database))
     took = []
     for _ in range({times}):
         started = time.monotonic()

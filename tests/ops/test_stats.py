@@ -17,6 +17,7 @@ from mailerd.store.senders import Senders, default_limits
 from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 TERMS = default_limits(Settings())
@@ -51,7 +52,7 @@ async def held_up(database: Database) -> float:
 async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) -> None:
     await old_job(database)
     assert await held_up(database) == about(960), "nobody has claimed since"
-    claims = Claims(database, new_id(), timedelta(seconds=120), TERMS)
+    claims = Claims(database, new_id(), timedelta(seconds=120), TERMS, replayed(database))
     assert (await claims.claim(20)).letters
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
     assert await held_up(database) == 0

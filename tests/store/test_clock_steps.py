@@ -18,6 +18,7 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.eventually import eventually
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
@@ -25,7 +26,7 @@ AHEAD = "+ INTERVAL 8 HOUR"
 
 
 def claimer(database: Database) -> Claims:
-    return Claims(database, "D1", timedelta(seconds=60), PACE)
+    return Claims(database, "D1", timedelta(seconds=60), PACE, replayed(database))
 
 
 async def seconds_ahead(database: Database, *columns: str, table: str = "senders") -> list[float]:

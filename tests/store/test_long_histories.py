@@ -30,6 +30,7 @@ from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.store.queue.restored import RestoredQueue
 from tests.store.queue.test_claim import FREE, claims
 from tests.store.queue.test_record import write
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 MINUTE = timedelta(minutes=1)
@@ -48,7 +49,7 @@ class History:
         self.jobs: list[str] = []
         self.late: list[Outcome] = []
         self.actions = JobActions(database, timeout=10, late_arrival=timedelta(0))
-        self.rows = RecoveryQueries(database, "D1", timedelta(0), check_lease=MINUTE)
+        self.rows = RecoveryQueries(database, "D1", MINUTE, replayed(database))
         self.mailboxes = Mailboxes(database, lambda: DefaultLimits(FREE), MINUTE, MINUTE)
         self.writer = FindingsWriter(
             database, lambda: DefaultLimits(FREE), "D1", MINUTE, min_pause=timedelta(0), undo=True
@@ -96,7 +97,7 @@ class History:
             "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'sending' AND id IN %s",
             tuple(it.letter.id for it in self.late) or (0,),
         )
-        await ExpiredClaims(self.database, "D2", timedelta(0)).recover()
+        await ExpiredClaims(self.database, "D2", timedelta(0), replayed(self.database, "D2")).recover()
         for one in self.late:
             if one.decision.transition is Transition.SENT:
                 await write(self.database, one)

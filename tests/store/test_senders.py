@@ -9,6 +9,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import SenderError, Senders
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 ME = "me@example.com"
@@ -21,7 +22,7 @@ def senders(database: Database) -> Senders:
 
 
 async def taken(database: Database, want: int = 100) -> int:
-    claim = await Claims(database, "D1", timedelta(seconds=60), DefaultLimits(DEFAULT)).claim(want)
+    claim = await Claims(database, "D1", timedelta(seconds=60), DefaultLimits(DEFAULT), replayed(database)).claim(want)
     return len(claim.letters)
 
 

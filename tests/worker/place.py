@@ -21,6 +21,7 @@ from mailerd.worker.recovery import Recovery
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 from tests.support.ticking import Ticking
 
@@ -90,11 +91,11 @@ class Place:
         self.google = Google(self.clock, self.heartbeats, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RecoveryEvents(heard)
-        rows = RecoveryQueries(database, "D2", late_arrival=minute, check_lease=minute)
+        rows = RecoveryQueries(database, "D2", minute, replayed(database, "D2"))
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(
-            expired=ExpiredClaims(database, "D2", late_arrival=minute),
+            expired=ExpiredClaims(database, "D2", minute, rows.replay_log),
             rows=rows, reconciler=Reconciler(google, minute),
             orphan_drafts=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), job_changed=self.touched.append, wake=lambda: None, interval=5.0,

@@ -21,6 +21,7 @@ from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.support.heard import Heard
 from tests.support.holding import holding
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 SENT = Decision(Transition.SENT, message_id="m")
@@ -61,7 +62,9 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 
 @pytest.fixture
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
-    recorder = Recorder(RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard))
+    recorder = Recorder(
+        RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database)
+    )
     running = asyncio.create_task(recorder.run())
     yield recorder
     running.cancel()
@@ -136,7 +139,9 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
-    recorder = Recorder(RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard))
+    recorder = Recorder(
+        RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database)
+    )
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)
     async with holding(database_url, SENDER_OF_A):

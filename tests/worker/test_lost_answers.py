@@ -23,6 +23,7 @@ from tests.store.queue.test_stuck_jobs import ask
 from tests.support.doubtful import FATES, Disposition, Doubtful
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
+from tests.support.replayed import replayed
 from tests.support.rows import post, query, states
 from tests.support.ticking import Ticking
 from tests.worker.place import GONE, THERE, Place
@@ -40,7 +41,7 @@ async def far(mariadb: Server, database: Database, database_url: str) -> AsyncIt
 
 
 def somebody_else(database: Database) -> RecoveryQueries:
-    return RecoveryQueries(database, "D3", late_arrival=MINUTE, check_lease=MINUTE)
+    return RecoveryQueries(database, "D3", MINUTE, replayed(database, "D3"))
 
 
 async def rounds(place: Place) -> None:
@@ -199,7 +200,7 @@ async def ended(database: Database) -> str:
 async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
-    recorder = Recorder(RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far))
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
         recorder.job_changed(job)

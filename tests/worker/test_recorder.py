@@ -8,6 +8,7 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.store.queue.complete_jobs import CompletedJob
 from mailerd.worker.recorder import Recorder
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.ticking import Ticking
 
 
@@ -28,7 +29,7 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     """What is said while a job is finished by a store that fails three times first."""
     heard, clock = Heard(), Ticking()
     writes: Any = Store(kind, times=3)
-    recorder = Recorder(writes, clock=clock, events=RunnerEvents(heard))
+    recorder = Recorder(writes, clock=clock, events=RunnerEvents(heard), memory=replayed(writes))
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     recorder.job_changed("J")
     for _ in range(4):

@@ -88,10 +88,10 @@ class Claims:
     lease: timedelta
     defaults: DefaultLimits
     """The limits of senders that have none of their own; a reload may change them."""
+    replay_log: ReplayLog = field(repr=False)
+    """The sends of this daemon, replayed to a database that may have lost commits before anything is claimed."""
     credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
     """Returns a value that changes when a credential file comes or goes; see `StaleTurns`."""
-    replay_log: ReplayLog | None = field(default=None, repr=False)
-    """The sends of this daemon, replayed to a database that may have lost commits before anything is claimed."""
     _digests: AddressDigests = field(init=False, repr=False)
     _stale_turns: StaleTurns = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
@@ -128,18 +128,15 @@ class Claims:
         token = new_id()
 
         async def work(cursor: Cursor) -> Claim:
-            if self.replay_log is not None:
-                self.replay_log.require_replayed(cursor)
+            self.replay_log.require_replayed(cursor)
             claim = await take(cursor, token)
-            if self.replay_log is not None:
-                await self.replay_log.check_claimed(cursor, claim.letters)
+            await self.replay_log.check_claimed(cursor, claim.letters)
             return claim
 
         try:
             claim = await self.database.transaction(work, what=what)
         except NotReplayedError as error:
-            if self.replay_log is not None:
-                await self.replay_log.meet(error.server)
+            await self.replay_log.meet(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
         return self._remember_drafts(claim)
 
@@ -183,7 +180,7 @@ class Claims:
     def _remember_drafts(self, claim: Claim) -> Claim:
         """Remember the letters that own a draft: they are sent again without a further hand-over."""
         for letter in claim.letters:
-            if self.replay_log is not None and letter.draft_id is not None:
+            if letter.draft_id is not None:
                 self.replay_log.remember(
                     Handover(letter, "draft", letter.draft_id, letter.thread_id, unanswered=letter.unanswered)
                 )
@@ -251,7 +248,7 @@ class Claims:
             turn.wait_for_job(due.get(turn.sender.email))
 
     async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
-        if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
+        if not self.replay_log.is_replayed(cursor):
             return 0.0  # the claim that follows replays the sends, whether or not a letter is due
         return await self._next_turn(cursor, full)
 

@@ -54,7 +54,7 @@ class ExpiredClaims:
     daemon_id: str
     late_arrival: timedelta
     """The longest time for which a request without an answer may still reach Google."""
-    replay_log: ReplayLog | None = None
+    replay_log: ReplayLog
     """The sends of a daemon: a database that has lost commits gets them before its claims are recovered."""
 
     async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
@@ -81,7 +81,7 @@ class ExpiredClaims:
         It recovers none on a server to which not all was replayed: after a failover that took longer than a lease, a
         row that looks abandoned may be in flight, with a draft that only its daemon knows.
         """
-        if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
+        if not self.replay_log.is_replayed(cursor):
             return []
         found = [one for row in await _due(cursor, limit) if (one := await self._expire(cursor, row))]
         again = [one for one in found if one.status is State.WAITING]

@@ -125,9 +125,8 @@ class RecoveryQueries:
 
     database: Database
     daemon_id: str
-    late_arrival: timedelta
     check_lease: timedelta
-    replay_log: ReplayLog | None = None
+    replay_log: ReplayLog
     """The sends of a daemon, which a database that has taken over may have lost."""
 
     async def take_unresolved(
@@ -287,8 +286,7 @@ class RecoveryQueries:
         """
 
         async def work(cursor: Cursor) -> bool | None:
-            if self.replay_log is not None:
-                self.replay_log.require_replayed(cursor)
+            self.replay_log.require_replayed(cursor)
             await cursor.execute(
                 "SELECT status, draft_id, proof FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
             )

@@ -17,6 +17,7 @@ from mailerd.store.queue.rate_limits import BUSY, DefaultLimits, RateLimits
 from mailerd.store.queue.side_effects import find_locked
 from tests.support.eventually import eventually
 from tests.support.holding import holding
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 FROZEN, SAME, OTHER = "frozen@example.com", "same@example.com", "other@example.com"
@@ -30,7 +31,7 @@ FROZEN_CLAIM = (
 def claimer(database: Database) -> Claims:
     # 1 % of the project's units at once: 100 letters
     defaults = DefaultLimits(SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000)
-    return Claims(database, "D2", timedelta(seconds=60), defaults)
+    return Claims(database, "D2", timedelta(seconds=60), defaults, replayed(database, "D2"))
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.dialect import plan
+from tests.support.replayed import replayed
 from tests.support.rows import post, query, states
 
 FREE = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
 
 
 def claims(database: Database, *, daemon: str = "D1", allowance: SenderLimits = FREE) -> Claims:
-    return Claims(database, daemon, timedelta(seconds=60), DefaultLimits(allowance))
+    return Claims(database, daemon, timedelta(seconds=60), DefaultLimits(allowance), replayed(database, daemon))
 
 
 async def test_a_claim_counts_the_attempt_and_sets_token_lease_and_owner(database: Database) -> None:

@@ -22,6 +22,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.store.queue.test_rate_limits import Shifted
 from tests.support.dialect import plan
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -92,7 +93,7 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     """What a few claims took from a database filled by this seed, and what they left."""
     chance = random.Random(seed)
     await fill(database, chance)
-    claimer = Claims(shifted, "D1", timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)))
+    claimer = Claims(shifted, "D1", timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)), replayed(shifted))
     seen: list[Any] = []
     for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
         claim = await claimer.claim(200)
@@ -132,7 +133,7 @@ async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
 
     monkeypatch.setattr(sender_turns, "lock_due", counted)
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=1_000_000)
-    claimer = Claims(database, "D1", timedelta(seconds=60), defaults)
+    claimer = Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
 
     async def beside(cursor: Cursor) -> Claim:
         await cursor.execute("SELECT name FROM projects FOR UPDATE")
@@ -164,7 +165,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
 
     async def drain(daemon: str) -> None:
-        claimer = Claims(database, daemon, timedelta(seconds=60), defaults)
+        claimer = Claims(database, daemon, timedelta(seconds=60), defaults, replayed(database, daemon))
         while not enough():  # who is passed by has its turn a moment later
             letters = (await claimer.claim(23)).letters
             assert len(letters) <= 23
@@ -189,7 +190,7 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
         await post(database, sender=f"s{number}@example.com", recipients=60)
     await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
     defaults = DefaultLimits(SenderLimits(0, 0, 0), project_units_per_minute=110_000)
-    claimers = [Claims(database, f"D{n}", timedelta(seconds=60), defaults) for n in range(4)]
+    claimers = [Claims(database, f"D{n}", timedelta(seconds=60), defaults, replayed(database)) for n in range(4)]
     taken: list[int] = []
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(60):
@@ -211,7 +212,7 @@ async def test_the_senders_of_a_project_that_is_used_up_take_turns(
     await query(database, "UPDATE senders SET project = '1', next_claim_at = %s", naive(0))
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)  # one may use it all
-    claimer, count = Claims(shifted, "D1", timedelta(seconds=60), defaults), Counter[str]()
+    claimer, count = Claims(shifted, "D1", timedelta(seconds=60), defaults, replayed(shifted)), Counter[str]()
     while sum(count.values()) < 60:
         claim = await claimer.claim(want)
         count.update(letter.sender for letter in claim.letters)
@@ -231,7 +232,7 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
     for number in range(60):
         await post(database, sender=f"s{number}@example.com", recipients=3)
     limits = SenderLimits(units_per_minute=6000, per_minute=0, per_day=100)
-    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits))
+    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits), replayed(database))
     asked = []
     for want in (2, 50):
         before = await statements(database)

@@ -155,7 +155,7 @@ async def test_what_looks_abandoned_after_a_failover_is_left_alone_until_all_is_
     await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     one.meets_another()
     expired = ExpiredClaims(database, "D1", timedelta(seconds=1), one.replay_log)
-    rows = RecoveryQueries(database, "D1", timedelta(seconds=1), check_lease=LEASE, replay_log=one.replay_log)
+    rows = RecoveryQueries(database, "D1", LEASE, one.replay_log)
     assert await expired.recover() == []
     with pytest.raises(NotReplayedError):
         await rows.is_orphan(job=job, seq=letter.seq, draft="d1")

@@ -17,6 +17,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.rows import post, query, states
 
 MINUTE = timedelta(minutes=1)
@@ -106,7 +107,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     records: list[Record] = [Handover(letter, "draft", "d", "t") for letter in letters[20:]]
     records += [Outcome(letter, Decision(Transition.SENT, message_id="m")) for letter in letters[:20]]
     records.reverse()
-    rescues = RecoveryQueries(database, "D1", MINUTE, check_lease=MINUTE)
+    rescues = RecoveryQueries(database, "D1", MINUTE, replayed(database))
     held = [(letter.id, letter.token) for letter in letters]
     async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
         for number in range(ROUNDS):

@@ -21,13 +21,15 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
 from mailerd.store.queue.record import RecordWriter
 from tests.support.heard import Heard
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 
 
 def claims(database: Database, allowance: SenderLimits, *, project: int = 0, consumer: int | None = None) -> Claims:
-    return Claims(database, "D1", timedelta(seconds=60), DefaultLimits(allowance, consumer, project))
+    defaults = DefaultLimits(allowance, consumer, project)
+    return Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
 
 
 async def write(database: Database, *records: Handover | Outcome) -> None:

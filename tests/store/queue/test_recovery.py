@@ -12,6 +12,7 @@ from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
+from tests.support.replayed import replayed
 from tests.support.rows import post, query, rows_read
 
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
@@ -19,11 +20,11 @@ LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 S
 
 def rescues(database: Database) -> RecoveryQueries:
     minute = timedelta(minutes=1)
-    return RecoveryQueries(database, "D2", late_arrival=minute, check_lease=minute)
+    return RecoveryQueries(database, "D2", minute, replayed(database, "D2"))
 
 
 def lapses(database: Database, *, by: str = "D2") -> ExpiredClaims:
-    return ExpiredClaims(database, by, late_arrival=timedelta(minutes=1))
+    return ExpiredClaims(database, by, timedelta(minutes=1), replayed(database, by))
 
 
 async def due(it: RecoveryQueries) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:

@@ -11,6 +11,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue import stale_turns
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
+from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 FEW, MANY = DefaultLimits(SenderLimits(0, 0, 4)), DefaultLimits(SenderLimits(0, 0, 2000))
@@ -18,7 +19,7 @@ PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, p
 
 
 def claimer(database: Database, defaults: DefaultLimits) -> Claims:
-    return Claims(database, "D1", timedelta(seconds=60), defaults)
+    return Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
 
 
 async def taken(claims: Claims) -> int:

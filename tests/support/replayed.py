@@ -1,0 +1,28 @@
+"""A replay log for tests in which the database has lost nothing: claims need not replay anything to it first."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import override
+
+from mailerd.core.models import ClaimedRecipient
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.failover import ReplayLog
+
+
+class Replayed(ReplayLog):
+    """Takes every server for one to which all was replayed."""
+
+    @override
+    def is_replayed(self, cursor: Cursor) -> bool:
+        return True
+
+    @override
+    async def check_claimed(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
+        pass
+
+
+def replayed(database: Database, daemon: str = "D1") -> ReplayLog:
+    """The log of a daemon whose records are all known to the database."""
+    return Replayed(database, daemon, timedelta(seconds=60), StoreEvents(lambda *_: None))
