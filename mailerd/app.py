@@ -283,17 +283,10 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     console.attach(intake, sink)
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
-        daemons=_daemons(database, daemon_id, replay_log, store_events), runner=runner,
+        daemons=Daemons(database, daemon_id, replay_log, store_events), runner=runner,
         recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
         heartbeats=heartbeats, claims=claims, renderer=renderer, console=console,
         webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
-    )  # fmt: skip
-
-
-def _daemons(database: Database, daemon_id: str, replay_log: ReplayLog, events: StoreEvents) -> Daemons:
-    return Daemons(
-        database, daemon_id, on_lost_commits=replay_log.replay_again, on_server=replay_log.meet,
-        on_clock_back=lambda seconds: events.database_clock_back(where=database.where, seconds=seconds),
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,9 +10,11 @@ from typing import Final
 
 from mailerd import __version__
 from mailerd.errors import DatabaseError
+from mailerd.events.store import StoreEvents
 from mailerd.store import clock_steps
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.queue.failover import ReplayLog
 
 _SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
 _STOP_TIMEOUT: Final = 2.0
@@ -22,22 +23,15 @@ CLOCK_STEP: Final = timedelta(minutes=1)
 """By how much the database's clock may go back without a word: all that waits comes late by no more than that."""
 
 
-async def _nothing(_: str) -> None:
-    """There is nothing to replay."""
-
-
 @dataclass
 class Daemons:
     """The table of daemons, as one daemon uses it."""
 
     database: Database
     daemon_id: str
-    on_lost_commits: Callable[[], None] = lambda: None
-    """Called when the database has forgotten heartbeats that it had acknowledged, and so perhaps other commits."""
-    on_clock_back: Callable[[float], None] = lambda _: None
-    """Called with the seconds by which the database's clock has gone back, once what waited for it is put right."""
-    on_server: Callable[[str], Awaitable[None]] = _nothing
-    """Called with the server that has taken a heartbeat: a daemon that claims nothing meets a new one there."""
+    replay_log: ReplayLog
+    """It meets each server that takes a heartbeat: so a daemon that claims nothing replays its sends to a new one."""
+    events: StoreEvents
     _heartbeats: int = field(default=0, init=False)
     """How many heartbeats the database has acknowledged."""
     _clock: tuple[datetime, float] | None = field(default=None, init=False)
@@ -47,10 +41,10 @@ class Daemons:
         """Write a heartbeat; daemons without one for a week are deleted."""
         asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
         heartbeats, now, last, server = await self.database.transaction(self._write_heartbeat, what="beat")
-        if heartbeats <= self._heartbeats:
-            self.on_lost_commits()
+        if heartbeats <= self._heartbeats:  # some were forgotten, and so perhaps other commits
+            self.replay_log.replay_again()
         self._heartbeats = heartbeats
-        await self.on_server(server)  # first: others wait for it, and a new server's clock may be an older one
+        await self.replay_log.meet(server)  # first: others wait for it, and a new server's clock may be an older one
         await self._follow_clock(now, last, asked_at=asked_at)
 
     async def _follow_clock(self, now: datetime, last: datetime | None, *, asked_at: float) -> None:
@@ -62,7 +56,7 @@ class Daemons:
         back = expected - now if expected is not None else timedelta(0)
         if back >= CLOCK_STEP:
             await clock_steps.repair(self.database)
-            self.on_clock_back(back.total_seconds())
+            self.events.database_clock_back(where=self.database.where, seconds=back.total_seconds())
         self._clock = now, time.monotonic()
 
     async def mark_stopped(self) -> None:

@@ -10,7 +10,6 @@ import pytest
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reading_budget import MIN_ROUND, RoundBudget
 from mailerd.store import clock_steps
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -18,11 +17,13 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.eventually import eventually
-from tests.support.replayed import replayed
+from tests.support.heard import Heard
+from tests.support.replayed import daemons, replayed
 from tests.support.rows import post, query
 
 PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
 AHEAD = "+ INTERVAL 8 HOUR"
+TOLD = "database_clock_back"
 
 
 def claimer(database: Database) -> Claims:
@@ -51,10 +52,9 @@ async def clock_goes_back(database: Database) -> None:
 
 @pytest.mark.parametrize("daemon_that_sees_it", ["the same", "a new one"])
 async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
-    database: Database, daemon_that_sees_it: str
+    database: Database, heard: Heard, daemon_that_sees_it: str
 ) -> None:
-    told: list[float] = []
-    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    daemon = daemons(database, "D1", heard)
     await daemon.heartbeat()
     await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"))
     await post(database, recipients=3)
@@ -62,12 +62,12 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     await clock_goes_back(database)
     assert await claimer(database).due_in() > 7 * 3600
     if daemon_that_sees_it == "a new one":
-        daemon = Daemons(database, "D1", on_clock_back=told.append)
+        daemon = daemons(database, "D1", heard)
     else:
         assert daemon._clock is not None
         daemon._clock = (daemon._clock[0] + timedelta(hours=8), daemon._clock[1])
     await daemon.heartbeat()
-    assert told == [pytest.approx(8 * 3600, abs=60)]
+    assert [it["seconds"] for it in heard.of(TOLD)] == [pytest.approx(8 * 3600, abs=60)]
     assert await claimer(database).due_in() == 0
     await claimer(database).claim(1)  # the minute's allowance is used up
     assert await claimer(database).due_in() < 70
@@ -76,7 +76,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert (await seconds_ahead(database, "due_at", table="webhook_deliveries"))[0] <= 0
     assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
     await daemon.heartbeat()
-    assert len(told) == 1
+    assert len(heard.of(TOLD)) == 1
 
 
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:
@@ -100,24 +100,22 @@ async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(dat
     assert lease.today == 5
 
 
-async def test_a_clock_that_goes_on_changes_nothing(database: Database) -> None:
-    told: list[float] = []
-    daemon = Daemons(database, "D1", on_clock_back=told.append)
+async def test_a_clock_that_goes_on_changes_nothing(database: Database, heard: Heard) -> None:
+    daemon = daemons(database, "D1", heard)
     await post(database, recipients=3)
     await claimer(database).claim(1)
     before = await query(database, "SELECT next_claim_at, tat FROM senders")
-    await Daemons(database, "D2").heartbeat()
+    await daemons(database, "D2").heartbeat()
     await daemon.heartbeat()
     await daemon.heartbeat()
-    assert told == []
+    assert heard.of(TOLD) == []
     assert await query(database, "SELECT next_claim_at, tat FROM senders") == before
 
 
 async def test_a_daemon_that_was_stopped_behind_the_answer_takes_it_for_no_step(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
-    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    daemon = daemons(database, "D1", heard)
     await daemon.heartbeat()
     stopped, monotonic, transaction = 0.0, time.monotonic, database.transaction
 
@@ -131,7 +129,7 @@ async def test_a_daemon_that_was_stopped_behind_the_answer_takes_it_for_no_step(
     monkeypatch.setattr(database, "transaction", stops)
     await daemon.heartbeat()
     await daemon.heartbeat()
-    assert told == []
+    assert heard.of(TOLD) == []
 
 
 async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: Database) -> None:
@@ -160,10 +158,9 @@ async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: D
 
 
 async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
-    daemon = Daemons(database, "D1", on_clock_back=told.append)
+    daemon = daemons(database, "D1", heard)
     await daemon.heartbeat()
     assert daemon._clock is not None
     daemon._clock = (daemon._clock[0] + timedelta(hours=1), daemon._clock[1])
@@ -176,7 +173,7 @@ async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
         during.setattr("mailerd.store.clock_steps.repair", refused)
         with pytest.raises(RuntimeError):
             await daemon.heartbeat()
-    assert told == []
+    assert heard.of(TOLD) == []
     await daemon.heartbeat()
-    assert len(told) == 1
+    assert len(heard.of(TOLD)) == 1
     assert daemon._clock[0] < ahead

@@ -1,11 +1,13 @@
-"""A replay log for tests in which the database has lost nothing: claims need not replay anything to it first."""
+"""A replay log for tests in which the database has lost nothing: nothing has to be replayed before a claim."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import override
 
 from mailerd.core.models import ClaimedRecipient
+from mailerd.events.base import EventSink
 from mailerd.events.store import StoreEvents
+from mailerd.store.daemons import Daemons
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
@@ -19,6 +21,10 @@ class Replayed(ReplayLog):
         return True
 
     @override
+    async def meet(self, server: str) -> None:
+        pass
+
+    @override
     async def check_claimed(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
         pass
 
@@ -26,3 +32,8 @@ class Replayed(ReplayLog):
 def replayed(database: Database, daemon: str = "D1") -> ReplayLog:
     """The log of a daemon whose records are all known to the database."""
     return Replayed(database, daemon, timedelta(seconds=60), StoreEvents(lambda *_: None))
+
+
+def daemons(database: Database, daemon: str, sink: EventSink = lambda *_: None) -> Daemons:
+    """The table of daemons for such a one."""
+    return Daemons(database, daemon, replayed(database, daemon), StoreEvents(sink))

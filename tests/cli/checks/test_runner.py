@@ -24,13 +24,13 @@ from mailerd.events.store import StoreEvents
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.db.pool import Pool
 from tests.support.daemon import settings, sign_in
 from tests.support.heard import Heard
 from tests.support.read_only import read_only
+from tests.support.replayed import daemons
 from tests.support.rows import post, query
 
 ME = "me@example.com"
@@ -81,7 +81,7 @@ async def patient(database_url: str, tmp_path: Path) -> AsyncIterator[Patient]:
 
 
 async def test_a_healthy_system_passes_in_every_point(patient: Patient) -> None:
-    await Daemons(patient.database, "here").heartbeat()
+    await daemons(patient.database, "here").heartbeat()
     found = await patient.examined()
     # The private server does not flush at each commit, as is told; everything else is as it must be.
     assert {each.check: each.level for each in found.values() if each.level is not Level.PASS} in (
@@ -219,7 +219,7 @@ async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) 
 
     async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
         number = server.sockets[0].getsockname()[1]
-        await Daemons(patient.database, "here").heartbeat()
+        await daemons(patient.database, "here").heartbeat()
         found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     assert found.level is Level.PASS
     assert "a mailerd listens" in found.what
@@ -260,7 +260,7 @@ async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Pati
         Level.FAIL,
         f"{tmp_path}/no/s cannot be listened on: No such file or directory",
     )
-    await Daemons(patient.database, "here").heartbeat()
+    await daemons(patient.database, "here").heartbeat()
     async with await asyncio.start_unix_server(say, path):
         assert await found(path) == (Level.PASS, f"a mailerd listens on {path}")
         answer = b"220 smtp.example.com\r\n"

@@ -5,12 +5,12 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome
 from mailerd.core.states import JobChange, State, Transition
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.store.queue.test_recovery import LAPSE, lapses
 from tests.store.queue.test_stuck_jobs import ask
+from tests.support.replayed import daemons
 from tests.support.rows import post, query, states
 
 SUSPECT = f"UPDATE job_recipients SET crashes = {ALONE_AFTER}"
@@ -91,7 +91,7 @@ async def test_a_daemon_that_was_stopped_or_lives_has_not_crashed(database: Data
     job = await post(database, recipients=1)
     await query(database, CRASHED_ALONE)
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
-    owner = Daemons(database, "D1")
+    owner = daemons(database, "D1")
     await owner.heartbeat()
     await query(database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
     assert len((await claims(database).claim_alone(recipient)).letters) == 1

@@ -23,6 +23,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write
 from tests.support.heard import Heard
+from tests.support.replayed import daemons
 from tests.support.rows import post, query, states
 
 LEASE = timedelta(minutes=1)
@@ -36,7 +37,7 @@ class Daemon:
         self.replay_log = ReplayLog(database, name, LEASE, StoreEvents(heard))
         self.claims: Claims = claims(database)
         self.claims.replay_log = self.replay_log
-        self.daemons = Daemons(database, name, on_lost_commits=self.replay_log.replay_again)
+        self.daemons = daemons(database, name)
 
     async def letters(self, want: int) -> tuple[ClaimedRecipient, ...]:
         """What a claim gets; one that has to tell first gets nothing."""
@@ -346,13 +347,15 @@ async def test_others_are_not_waited_for_without_end(
     assert len(await other.ready(1)) == 1
 
 
-async def test_a_database_that_has_forgotten_beats_is_told_again(database: Database, one: Daemon) -> None:
+async def test_a_database_that_has_forgotten_beats_is_told_again(database: Database, one: Daemon, heard: Heard) -> None:
     assert len(await one.ready(0)) == 0
-    await one.daemons.heartbeat()
-    assert one.replay_log._servers
+    alive = Daemons(database, one.name, one.replay_log, one.replay_log.events)
+    await alive.heartbeat()
+    await alive.heartbeat()
+    assert heard.of("database_told_again") == []
     await query(database, "UPDATE daemons SET heartbeats = heartbeats - 2")
-    await one.daemons.heartbeat()
-    assert not one.replay_log._servers
+    await alive.heartbeat()
+    assert len(heard.of("database_told_again")) == 1
 
 
 async def test_only_the_last_minute_before_the_last_letter_is_remembered(

@@ -54,7 +54,7 @@ async def test_a_daemon_that_claims_nothing_tells_by_its_heartbeat(database: Dat
     await one.sends(letter)
     await forget(database)
     one.meets_another()
-    await Daemons(database, one.name, on_server=one.replay_log.meet).heartbeat()
+    await Daemons(database, one.name, one.replay_log, one.replay_log.events).heartbeat()
     assert await states(database, job) == {"sent": 1, "waiting": 1}
     (left,) = await one.letters(2)  # nothing is left to be told
     assert left.id != letter.id
@@ -76,7 +76,7 @@ async def test_a_new_server_whose_clock_is_behind_is_told_before_its_moments_are
     await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at + INTERVAL 1 HOUR")
     monkeypatch.setattr(clock_steps, "repair", locked)
     with pytest.raises(DatabaseError):
-        await Daemons(database, one.name, on_server=one.replay_log.meet).heartbeat()
+        await Daemons(database, one.name, one.replay_log, one.replay_log.events).heartbeat()
     assert await states(database, job) == {"sent": 1, "waiting": 1}
 
 
