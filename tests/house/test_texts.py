@@ -78,7 +78,6 @@ NO_WORDS: Final = frozenset(
         "of the command",
         "{check}: {what}: a remedy is missing",
         "{path} is {partition}",
-        "{row} since {row2}",
         "{kind} is {absolute}",
         " and {it} more",
         "'is sent, and nothing says why'",

@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pymysql.err import MySQLError
-
-from mailerd.store.db import error_codes
-from mailerd.store.db.writer_term import SINCE, WriterTerm, read_term
+from mailerd.store.db.writer_term import SINCE, WriterTerm, read_term, rows_if_allowed
 
 _READ_ONLY: Final = ("read_only", "super_read_only", "innodb_read_only")
 _GROUP_NAME: Final = "group_replication_group_name"
@@ -151,13 +148,8 @@ def choose(roles: Sequence[ServerRole]) -> list[ServerRole]:
 
 async def _members(cursor: Any) -> tuple[GroupMember, ...] | None:
     """The group as this member sees it; None where that may not be read."""
-    try:
-        await cursor.execute(_READ_MEMBERS)
-        return tuple(GroupMember(*(str(value or "") for value in row)) for row in await cursor.fetchall())
-    except MySQLError as error:
-        if error_codes.from_server(error_codes.number(error)):
-            return None
-        raise
+    rows = await rows_if_allowed(cursor, _READ_MEMBERS)
+    return None if rows is None else tuple(GroupMember(*(str(value or "") for value in row)) for row in rows)
 
 
 async def _replicas(cursor: Any) -> int:
@@ -187,11 +179,5 @@ SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id), {_STARTED_AT}
 
 async def server_behind(cursor: Any, version: str) -> str:
     """A name of the server and of when it was started; "" where it may not be asked."""
-    try:
-        await cursor.execute(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL)
-        row = await cursor.fetchone()
-    except MySQLError as error:
-        if error_codes.from_server(error_codes.number(error)):
-            return ""
-        raise
-    return f"{row[0]} since {row[1]}" if row else ""
+    rows = await rows_if_allowed(cursor, _SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL)
+    return f"{rows[0][0]}{SINCE}{rows[0][1]}" if rows else ""

@@ -5,6 +5,7 @@ else. The row is replicated like all others. So a server whose term is lower tha
 former primary, and lacks whatever was written since.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,20 +34,27 @@ class WriterTerm:
     """The identity of the server that took the writes when the number was raised last."""
 
 
-async def read_term(cursor: Any) -> WriterTerm | None:
-    """The term, 0 where none was written yet; None where the table is missing or may not be read.
+async def rows_if_allowed(cursor: Any, sql: str) -> Sequence[Any] | None:
+    """The rows of a SELECT; None where the server refuses it: a table is missing, or may not be read.
 
     Raises:
         MySQLError: there was no answer.
     """
     try:
-        await cursor.execute(_READ_TERM)
-        row = await cursor.fetchone()
+        await cursor.execute(sql)
+        rows: Sequence[Any] = await cursor.fetchall()
     except MySQLError as error:
         if error_codes.from_server(error_codes.number(error)):
             return None
         raise
-    return WriterTerm(int(row[0]), str(row[1])) if row else WriterTerm(0, "")
+    return rows
+
+
+async def read_term(cursor: Any) -> WriterTerm | None:
+    """The term, 0 where none was written yet; None where the table is missing or may not be read."""
+    if (rows := await rows_if_allowed(cursor, _READ_TERM)) is None:
+        return None
+    return WriterTerm(int(rows[0][0]), str(rows[0][1])) if rows else WriterTerm(0, "")
 
 
 async def raise_term(connection: Connection, *, server: str, known: int) -> WriterTerm:
