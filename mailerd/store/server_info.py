@@ -11,7 +11,7 @@ from mailerd.clock import Clock
 from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrations
+from mailerd.store.db.migrate import applied_migration, migrations
 from mailerd.store.db.times import utc
 from mailerd.store.queue.complete_jobs import UNFINISHED
 
@@ -158,15 +158,7 @@ async def supports_skip_locked(database: Database, *, bound: float) -> bool | No
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:
     """The migration that the database is at (0: none), and the one that this code needs."""
-
-    async def work(cursor: Cursor) -> int:
-        await cursor.execute("SHOW TABLES LIKE 'schema\\_version'")
-        if not await cursor.fetchall():
-            return 0
-        await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
-        return int((await cursor.fetchone())[0])
-
-    applied = await database.read(work, what="read the schema's version", bound=bound)
+    applied = await database.read(applied_migration, what="read the schema's version", bound=bound)
     return applied, migrations()[-1].number
 
 

@@ -42,7 +42,8 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-async def _applied(cursor: Cursor) -> int:
+async def applied_migration(cursor: Cursor) -> int:
+    """The number of the last migration that the database has had; 0: none."""
     await cursor.execute(
         "SELECT COUNT(*) FROM information_schema.tables "
         "WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
@@ -67,7 +68,7 @@ async def check(database: Database) -> None:
     Raises:
         SchemaError: it is older or newer.
     """
-    _require_current(await database.read(_applied, what="read the schema's version"))
+    _require_current(await database.read(applied_migration, what="read the schema's version"))
 
 
 async def check_writable(database: Database) -> None:
@@ -79,7 +80,7 @@ async def check_writable(database: Database) -> None:
     """
 
     async def work(cursor: Cursor) -> int:
-        applied = await _applied(cursor)
+        applied = await applied_migration(cursor)
         if applied == migrations()[-1].number:
             await cursor.execute(_WRITE_NOTHING)
         return applied
@@ -174,7 +175,7 @@ async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) ->
         "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
         "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
     )
-    applied = await _applied(cursor)
+    applied = await applied_migration(cursor)
     _refuse_newer(applied, known[-1].number)
     for migration in known:
         if migration.number > applied:
