@@ -17,6 +17,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
+from mailerd.store.queue.select_letters import union_all
 
 MAX_COUNTED_LETTERS: Final = 100_000
 """The most letters of one job that are counted."""
@@ -201,7 +202,7 @@ async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequen
     errors: dict[str, str | None] = {}
     if begun:
         values = [value for it in begun for value in (it.id, it.sender, it.id, it.id)]
-        await cursor.execute(_all(_READ_ERROR, len(begun)), values)
+        await cursor.execute(union_all(_READ_ERROR, len(begun)), values)
         errors = dict(await cursor.fetchall())
     return [
         _counted(
@@ -258,7 +259,7 @@ def _queue_of(asked: Sequence[_Asked]) -> Statement:
         for sender, (precedence, from_) in least.items()
         for value in (*(sender, precedence, _MAX_JOBS + 1) * 2, naive(from_))
     ]
-    return _all(_READ_QUEUE, len(least)), values
+    return union_all(_READ_QUEUE, len(least)), values
 
 
 def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
@@ -282,7 +283,8 @@ async def _counts(
     chosen = list(most.items())[:_MAX_COUNTED_JOBS]
     if not chosen:
         return {}
-    await cursor.execute(_all(_WAITING, len(chosen)), [value for id_, limit in chosen for value in (id_, id_, limit)])
+    values = [value for id_, limit in chosen for value in (id_, id_, limit)]
+    await cursor.execute(union_all(_WAITING, len(chosen)), values)
     return dict(await cursor.fetchall())
 
 
@@ -313,7 +315,3 @@ def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int], now
                 due=other.due,
                 last=other.precedence > one.precedence,
             )
-
-
-def _all(select: str, number: int) -> str:
-    return " UNION ALL ".join([select] * number)

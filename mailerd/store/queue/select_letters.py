@@ -92,7 +92,7 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
     """For each sender the due job whose turn it is, locked."""
     if not senders:
         return {}
-    await cursor.execute(_all(JOB, len(senders)), senders)
+    await cursor.execute(union_all(JOB, len(senders)), senders)
     return {row[0]: _job(row) for row in await cursor.fetchall()}
 
 
@@ -126,7 +126,7 @@ async def take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimO
     asked = [
         value for selection in selections for value in (selection.job.id, State.WAITING.value, selection.turn.share)
     ]
-    await cursor.execute(_all(ROWS, len(selections)), asked)
+    await cursor.execute(union_all(ROWS, len(selections)), asked)
     await _take(cursor, selections, owner)
 
 
@@ -172,7 +172,7 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
     next_at: dict[str, datetime | None] = {selection.job.id: naive(selection.turn.now) for selection in selections}
     if short:
         asked = [value for job in short for value in (job, State.WAITING.value)]
-        await cursor.execute(_all(NEXT_ROW, len(short)), asked)
+        await cursor.execute(union_all(NEXT_ROW, len(short)), asked)
         next_at |= dict.fromkeys(short)
         by_job = {selection.job.id: selection for selection in selections}
         for job, due_at, id_, crashes in await cursor.fetchall():
@@ -202,5 +202,6 @@ def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, a
     )  # fmt: skip
 
 
-def _all(select: str, number: int) -> str:
+def union_all(select: str, number: int) -> str:
+    """So many of one SELECT, which stands in brackets, as one statement."""
     return " UNION ALL ".join([select] * number)
