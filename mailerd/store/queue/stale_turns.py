@@ -79,17 +79,13 @@ async def find_stale_turns(
     found: list[StaleTurn] = []
     last = ""
     while True:
-        rows = await _page(database, last, beyond)
+        rows = await database.read_rows(
+            _SELECT_STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
+        )
         found += [it for row in rows if (it := _stale_turn(row, defaults))]
         if len(rows) < _PAGE:
             return found
         last = rows[-1][0]
-
-
-async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
-    return await database.read_rows(
-        _SELECT_STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
-    )
 
 
 def _stale_turn(row: Sequence[Any], defaults: DefaultLimits) -> StaleTurn | None:
