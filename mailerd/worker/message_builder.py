@@ -93,16 +93,11 @@ class MessageBuilder:
         """Whether letters of its sender wait for one another at the renderer."""
         return self._renderer.is_slow(letter.sender)
 
-    def memory_slot(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
-        """A slot in memory for a letter, from its building until Google has it: large ones wait for one another."""
-        known = self._jobs.get(letter.job_id)
-        return self._attachments.memory_slot(known.content.attached_bytes) if known else self._room_once_read(letter)
-
     @asynccontextmanager
-    async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """A slot in memory for a letter whose job is not read yet: the size of its attachments is not known.
+    async def memory_slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
+        """A slot in memory for a letter, from its building until Google has it: large ones wait for one another.
 
-        An error here is ignored: `build` meets it again and raises it.
+        The job is read where it is not known yet. An error is ignored: `build` meets it again and raises it.
         """
         try:
             size = (await self._job(letter.job_id)).content.attached_bytes
