@@ -9,13 +9,21 @@ _MAX_LETTERS: Final = 1000
 
 
 @dataclass
+class _Letter:
+    """The refusals of a letter, in monotonic seconds."""
+
+    began: float
+    """When the attempt in which it was first refused began."""
+    first: float
+    last: float
+
+
+@dataclass
 class _Sender:
     """What this daemon remembers of one sender; all times are monotonic seconds."""
 
-    refused: "OrderedDict[int, tuple[float, float]]" = field(default_factory=OrderedDict)
-    """For each letter: when the attempt in which it was first refused began, and when it was refused."""
-    refused_last: "OrderedDict[int, float]" = field(default_factory=OrderedDict)
-    """For each letter: when it was last refused."""
+    refused: "OrderedDict[int, _Letter]" = field(default_factory=OrderedDict)
+    """By the letter's id, the first to be refused first."""
     accepted: float = float("-inf")
     """When Google last accepted a letter."""
     accepted_began: float = float("-inf")
@@ -34,24 +42,20 @@ class Refusals:
 
     def accepted(self, sender: str, *, began: float, now: float) -> None:
         """Google took a letter of this sender, in an attempt that had begun then."""
-        it = self._senders.get(sender)
-        if it is None:
-            it = self._senders[sender] = _Sender()
+        it = self._senders.setdefault(sender, _Sender())
         it.accepted, it.accepted_began = now, max(began, it.accepted_began)
 
     def concerns(self, letter: int, sender: str, *, began: float, now: float) -> bool:
         """Whether this refusal concerns the letter alone, which is then forgotten here; else it is remembered."""
         it = self._senders.setdefault(sender, _Sender())
         if (before := it.refused.get(letter)) is None:
-            it.refused[letter] = (began, now)
-            it.refused_last[letter] = now
+            it.refused[letter] = _Letter(began, now, now)
             if len(it.refused) > _MAX_LETTERS:
-                it.refused_last.pop(it.refused.popitem(last=False)[0], None)
+                it.refused.popitem(last=False)
             return False
-        first_began, first = before
-        others = any(at >= first_began for other, at in it.refused_last.items() if other != letter)
-        if it.accepted_began > first or (it.accepted > first_began and not others):
-            del it.refused[letter], it.refused_last[letter]
+        others = any(one.last >= before.began for other, one in it.refused.items() if other != letter)
+        if it.accepted_began > before.first or (it.accepted > before.began and not others):
+            del it.refused[letter]
             return True
-        it.refused_last[letter] = now
+        before.last = now
         return False

@@ -185,8 +185,8 @@ OF_PROOF: Final = (
     Mutation(
         "letters that were in flight when their mailbox was closed are failed",
         "mailerd/worker/refusals.py",
-        "(it.accepted > first_began and not others)",
-        "it.accepted > first_began",
+        "(it.accepted > before.began and not others)",
+        "it.accepted > before.began",
         "tests/worker/test_refusals.py::"
         "test_a_mailbox_that_is_closed_while_its_letters_are_in_flight_fails_none_of_them",
     ),
