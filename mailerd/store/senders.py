@@ -30,7 +30,6 @@ _PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM
 _ADD_SENDER: Final = (
     "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
 )
-_LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _RESTART_WARM_UP: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
 # The gap after its last letter is no longer than the new one, from now on.
 _SHORTEN_GAP: Final = """
@@ -108,16 +107,18 @@ class Senders:
 
         async def work(cursor: Cursor) -> list[SenderSummary]:
             await cursor.execute(*some_statement(only, limit))
-            return await self._summaries(cursor, await cursor.fetchall(), most=MAX_COUNTED)
+            return await self._summaries(cursor, self._states(await cursor.fetchall()), most=MAX_COUNTED)
 
         return await self.database.request(work, what="list senders", bound=within, read_only=True)
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_READ_ALL)
-        return await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND)
+        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
 
-    async def _summaries(self, cursor: Cursor, rows: Sequence[Any], *, most: int) -> list[SenderSummary]:
-        states = [rate_limits.sender_state(row, self.defaults) for row in rows]
+    def _states(self, rows: Sequence[Any]) -> list[SenderState]:
+        return [rate_limits.sender_state(row, self.defaults) for row in rows]
+
+    async def _summaries(self, cursor: Cursor, states: Sequence[SenderState], *, most: int) -> list[SenderSummary]:
         if not states:
             return []
         now = states[0].now
@@ -163,14 +164,12 @@ class Senders:
         if after.limits.min_gap < before.limits.min_gap:
             await cursor.execute(_SHORTEN_GAP, (micros(timedelta(seconds=after.limits.min_gap)), email))
         await cursor.execute(_CLAIM_NOW, (email,))
-        await cursor.execute(_LOCK_SENDER, (email,))
-        return (await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND))[0]
+        return (await self._summaries(cursor, [await self._read(cursor, email)], most=_NO_BOUND))[0]
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
-        await cursor.execute(_LOCK_SENDER, (email,))
-        if (row := await cursor.fetchone()) is None:
+        if (state := await rate_limits.lock_sender(cursor, email, self.defaults)) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
-        return rate_limits.sender_state(row, self.defaults)
+        return state
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name."""

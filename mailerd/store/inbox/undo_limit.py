@@ -19,7 +19,7 @@ from mailerd.store.db.times import naive
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import GIVEN_BACK
-from mailerd.store.queue.rate_limits import DefaultLimits, read_sender, sent_by_hour
+from mailerd.store.queue.rate_limits import DefaultLimits, lock_sender, sent_by_hour
 from mailerd.store.queue.reschedule import NOT_FORGOTTEN, reschedule
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
@@ -100,7 +100,7 @@ async def rest_sender(
     `full`: Google said so. Then letters that our counts lack were sent by a person or by another program, at an
     unknown time: they count from now.
     """
-    if (it := await read_sender(cursor, sender, defaults)) is None:
+    if (it := await lock_sender(cursor, sender, defaults)) is None:
         return None
     hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
     wait = at_least

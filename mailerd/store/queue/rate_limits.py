@@ -146,16 +146,9 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     )
 
 
-async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
-    """A sender's row, locked; None if there is none, or another transaction holds it."""
-    await cursor.execute(_LOCK_SENDER_IF_FREE, (email,))
-    row = await cursor.fetchone()
-    return sender_state(row, defaults) if row else None
-
-
-async def read_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
-    """A sender's row, locked, once it is free; None if there is none."""
-    await cursor.execute(_LOCK_SENDER, (email,))
+async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits, *, wait: bool = True) -> SenderState | None:
+    """A sender's row, locked; None if there is none or, unless it may `wait`, another transaction holds it."""
+    await cursor.execute(_LOCK_SENDER if wait else _LOCK_SENDER_IF_FREE, (email,))
     row = await cursor.fetchone()
     return sender_state(row, defaults) if row else None
 
@@ -266,7 +259,7 @@ class RateLimits:
         return wait
 
     async def _acquire(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
-        if (it := await read_sender(cursor, sender, self.defaults())) is None:
+        if (it := await lock_sender(cursor, sender, self.defaults())) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
         if it.paused and it.pause_cause in _CAUSES_FOR_ALL_CALLS and it.paused_until:
             return it.paused_until - it.now

@@ -163,7 +163,7 @@ async def lock_due(cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: 
 
 async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn | None:
     """The turn of this sender, due or not, locked; None if another transaction holds it."""
-    it = await rate_limits.lock_sender(cursor, sender, defaults)
+    it = await rate_limits.lock_sender(cursor, sender, defaults, wait=False)
     return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
 
 
