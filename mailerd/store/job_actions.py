@@ -19,7 +19,7 @@ from mailerd.store.db.migrate import without_limit
 from mailerd.store.db.times import micros, utc
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.complete_jobs import COUNTS, write_finished
-from mailerd.store.queue.reschedule import NOT_FORGOTTEN
+from mailerd.store.queue.reschedule import NEVER_HANDED_OVER, NOT_FORGOTTEN
 
 LETTERS_PER_SECOND: Final = 5_000
 """How many letters the slowest acceptable database changes in a second; it gives a big job its time."""
@@ -71,10 +71,7 @@ UPDATE (SELECT id AS recipient FROM job_recipients FORCE INDEX (claim) WHERE {_W
    SET a.message_id = NULL WHERE a.event = 'sent'"""
 _RETRY_BOUNCED: Final = f"""
 UPDATE job_recipients FORCE INDEX (claim)
-   SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
-       message_id = NULL, proof = NULL, sent_at = NULL, handed_over_at = NULL, unanswered = 0, discarding = 0,
-       nothing_found_at = NULL, fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
-       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+   SET status = %s, attempts = 0, error = NULL, {NEVER_HANDED_OVER}
  WHERE {_WHERE_BOUNCED}"""
 _SUBTRACT_BOUNCED: Final = "UPDATE jobs SET bounced = bounced - LEAST(bounced, %s) WHERE id = %s"
 # Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found

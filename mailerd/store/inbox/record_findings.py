@@ -15,6 +15,7 @@ from mailerd.core.findings import (
     InboxLease,
     PassedOver,
     SentElsewhere,
+    SentLetter,
     Written,
 )
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
@@ -25,7 +26,7 @@ from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_t
 from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
 from mailerd.store.mailing_lists import list_names
 from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere
 from mailerd.store.queue.reschedule import short
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.suppressions import NewSuppression, add
@@ -50,9 +51,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'sending', 'unsure') AND fate <=> %s AND fate_kind <=> %s"""
 _COUNT_FATES: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET bounced = bounced + %s - %s, replied = replied + %s - %s WHERE id = %s"""
-_COUNT_ELSEWHERE: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
-VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, 1) ON DUPLICATE KEY UPDATE elsewhere = elsewhere + 1"""
 _BLOCKED_PAUSE: Final = timedelta(hours=24)
 
 
@@ -120,6 +118,8 @@ class _FindingsBatch:
     """How much the counts of each job change."""
     _bounced: int = 0
     """The letters that bounced, and had not before."""
+    _undone: list[SentLetter] = field(default_factory=list)
+    """The letters that a limit notice lets wait again."""
     _news: list[NewEvent] = field(default_factory=list)
     _suppress: list[NewSuppression] = field(default_factory=list)
 
@@ -140,9 +140,10 @@ class _FindingsBatch:
             await self._decide(it, known)
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
         if undoing and self.writer.undo:
-            self.done.undone, fates = await undo_letters(self.cursor, undoing, by=self.writer.daemon_id)
-            for place, fate in fates.items():
-                self._count(place.partition(" ")[0], Fate(fate), -1)
+            for letter, fate in await undo_letters(self.cursor, undoing, by=self.writer.daemon_id):
+                self._undone.append(letter)
+                if fate is not None:
+                    self._count(letter.job_id, fate, -1)
         await self._write_jobs()
         await self._write_sender(undoing)
         if self._suppress:
@@ -267,13 +268,13 @@ class _FindingsBatch:
             bounced, replied = more["bounced"], more["replied"]
             values = (max(bounced, 0), max(-bounced, 0), max(replied, 0), max(-replied, 0))
             await self.cursor.execute(_COUNT_FATES, (*values, job))
-        if self.done.undone:
-            self.done.undone = await requeue(self.cursor, self.done.undone, self.lease.email)
+        if self._undone:
+            self.done.undone = await requeue(self.cursor, self._undone, self.lease.email)
 
     async def _write_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
             if isinstance(it, SentElsewhere):
-                await self.cursor.execute(_COUNT_ELSEWHERE, (self.lease.email, naive(it.at)))
+                await add_elsewhere(self.cursor, self.lease.email, at=it.at, letters=1)
         believed = [it for it in undoing if it.consequence.believed]
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self._is_recent(it.at)]:

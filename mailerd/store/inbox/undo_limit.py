@@ -11,16 +11,16 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
 from mailerd.core.event_types import EventType
-from mailerd.core.findings import Finding, UndoneByLimit
+from mailerd.core.fates import Fate
+from mailerd.core.findings import Finding, SentLetter, UndoneByLimit
 from mailerd.core.states import State, Transition, after
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.times import naive
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import GIVEN_BACK
-from mailerd.store.queue.rate_limits import DefaultLimits, lock_sender, sent_by_hour
-from mailerd.store.queue.reschedule import NOT_FORGOTTEN, reschedule
+from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere, lock_sender, sent_by_hour
+from mailerd.store.queue.reschedule import NEVER_HANDED_OVER, NOT_FORGOTTEN, reschedule
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.queue.undo_sent import reopen
 
@@ -31,29 +31,20 @@ _READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipie
 # gone, and call it sent.
 _LET_WAIT_AGAIN: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, proof = NULL, sent_at = NULL, message_id = NULL, thread_id = NULL, draft_id = NULL, mode = NULL,
-       handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
-       fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
-       attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+   SET status = %s, attempts = GREATEST(attempts, 1) - 1, error = %s, {NEVER_HANDED_OVER}
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
    AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
 _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
-_ADD_ELSEWHERE: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
-VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
-    ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
 
 
-async def undo_letters(
-    cursor: Cursor, notices: Sequence[Finding], *, by: str
-) -> tuple[list[UndoneByLimit], dict[str, str]]:
-    """Let these letters wait again, whose rows are locked; those that did, and the fate that each had.
+async def undo_letters(cursor: Cursor, notices: Sequence[Finding], *, by: str) -> list[tuple[SentLetter, Fate | None]]:
+    """Let these letters wait again, whose rows are locked; those that did, each with the fate that it had.
 
     Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. A
     message that was not known when the notice was read may be known by now; then the thread alone tells.
     """
-    undone, fates = list[UndoneByLimit](), dict[str, str]()
+    undone = list[tuple[SentLetter, Fate | None]]()
     for it in notices:
         if (letter := it.letter) is None:
             continue
@@ -76,20 +67,18 @@ async def undo_letters(
         }  # fmt: skip
         what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
         await cursor.execute(*insert_events([what]))
-        undone.append(UndoneByLimit(letter, cancelled=False))
-        if fate:
-            fates[f"{letter.job_id} {letter.id}"] = fate
-    return undone, fates
+        undone.append((letter, Fate(fate) if fate else None))
+    return undone
 
 
-async def requeue(cursor: Cursor, undone: Sequence[UndoneByLimit], sender: str) -> list[UndoneByLimit]:
-    """Let their jobs go on; those of a cancelled job are cancelled."""
-    jobs = sorted({it.letter.job_id for it in undone})
+async def requeue(cursor: Cursor, letters: Sequence[SentLetter], sender: str) -> list[UndoneByLimit]:
+    """Let the jobs of letters that wait again go on; those of a cancelled job are cancelled."""
+    jobs = sorted({it.job_id for it in letters})
     for job in jobs:
         await reopen(cursor, job)
-    back = [it.letter.id for it in undone]
+    back = [it.id for it in letters]
     cancelled = await reschedule(cursor, jobs=dict.fromkeys(jobs, 0), senders={sender: 0}, back=back)
-    return [UndoneByLimit(it.letter, cancelled=it.letter.job_id in cancelled) for it in undone]
+    return [UndoneByLimit(it, cancelled=it.job_id in cancelled) for it in letters]
 
 
 async def rest_sender(
@@ -107,7 +96,7 @@ async def rest_sender(
     if limit := it.limits.per_day:
         missing = limit - sum(hours.values())
         if full and missing > 0:
-            await cursor.execute(_ADD_ELSEWHERE, (sender, naive(it.now), missing))
+            await add_elsewhere(cursor, sender, at=it.now, letters=missing)
             hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
         free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
         wait = max(wait, free_at - it.now) if free_at else wait

@@ -28,6 +28,10 @@ _DEBIT_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_c
 _READ_HOURS: Final = """
 SELECT sender_email, hour, letters + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s"""
+_ADD_ELSEWHERE: Final = """
+INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
+VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
+    ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _LOCK_PROJECTS: Final = """
 SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
@@ -166,6 +170,11 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
     for sender, hour, letters in await cursor.fetchall():
         found[sender][utc(hour)] = letters
     return found
+
+
+async def add_elsewhere(cursor: Cursor, sender: str, *, at: datetime, letters: int) -> None:
+    """Count letters that the mailbox has sent at that time without mailerd."""
+    await cursor.execute(_ADD_ELSEWHERE, (sender, naive(at), letters))
 
 
 async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:

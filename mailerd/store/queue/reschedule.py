@@ -27,6 +27,12 @@ UPDATE senders FORCE INDEX (PRIMARY)
 NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
 """The statement of docs/privacy.md has not taken the row's person out. What it leaves as an address gets no letter."""
 
+NEVER_HANDED_OVER: Final = """due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6), mode = NULL,
+       draft_id = NULL, thread_id = NULL, message_id = NULL, proof = NULL, sent_at = NULL, handed_over_at = NULL,
+       unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL, fate = NULL, fate_kind = NULL,
+       fate_code = NULL, fate_reason = NULL, fate_at = NULL"""
+"""What is set where a letter that came back waits again, as if Google had never been asked to send it."""
+
 MAX_FOUND: Final = 200
 """The most stuck or unfinished jobs of one search; usually there are none."""
 # The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps

@@ -61,8 +61,8 @@ async def give_back(database: Database, letter: SentLetter) -> int:
     notice = Finding("n1", "t1", datetime.now(UTC), letter, LIMIT, Consequence(None, Step.UNDO))
 
     async def work(cursor: Cursor) -> int:
-        undone, _ = await undo_letters(cursor, [notice], by="D2")
-        return len(await requeue(cursor, undone, letter.sender))
+        undone = await undo_letters(cursor, [notice], by="D2")
+        return len(await requeue(cursor, [it for it, _ in undone], letter.sender))
 
     return await database.transaction(work, what="give back")
 
