@@ -6,17 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.config import Settings
-from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, rfc3339, utc
-from mailerd.store.outbox import insert_events
+from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.change_events import sender_event
+from mailerd.store.queue.change_events import write_paused, write_resumed
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 LIMITS: Final[Mapping[str, int | float]] = {
@@ -192,8 +190,8 @@ class Senders:
                 return it.paused_until, it.pause_reason or reason
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
             if (it.paused_until, it.pause_cause) != (until, MANUAL):
-                data = {"cause": MANUAL, "reason": reason, "until": None if until == FOREVER else rfc3339(until)}
-                await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, email, data)]))
+                end = None if until == FOREVER else until
+                await write_paused(cursor, email, cause=MANUAL, reason=reason, until=end)
             return until, reason
 
         return await self.database.transaction(work, what="pause a sender")
@@ -210,9 +208,7 @@ class Senders:
             await cursor.execute(_RESUME, (email,))
             await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
             await cursor.execute(_CLAIM_NOW, (email,))
-            if before.pause_cause is not None:
-                data = {"cause": before.pause_cause}
-                await cursor.execute(*insert_events([sender_event(EventType.SENDER_RESUMED, email, data)]))
+            await write_resumed(cursor, email, cause=before.pause_cause)
             return before
 
         return await self.database.transaction(work, what="resume a sender")

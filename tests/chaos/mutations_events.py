@@ -95,9 +95,9 @@ OF_EVENTS: Final = (
     ),
     Mutation(
         "each prolongation of a pause has an event",
-        "mailerd/store/queue/change_events.py",
-        "before is not None and before.cause != cause",
-        "before is not None",
+        "mailerd/store/queue/side_effects.py",
+        "if was != cause and now is not None:",
+        "if now is not None:",
         _FEED + "test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none",
     ),
     Mutation(

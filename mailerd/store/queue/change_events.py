@@ -1,8 +1,7 @@
 """The events of what the queue changes: letters that have failed, and pauses of senders."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from mailerd.clock import new_id
@@ -16,15 +15,6 @@ from mailerd.store.outbox import NewEvent, insert_events
 
 _PAUSE_BEFORE: Final = """
 SELECT pause_cause, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"""
-
-
-@dataclass(frozen=True)
-class SenderPause:
-    """The cause of a sender's pause before a change; None where it has none. The row is locked."""
-
-    email: str
-    cause: str | None
-    now: datetime
 
 
 def failed_events(outcomes: Iterable[Outcome]) -> list[NewEvent]:
@@ -50,33 +40,26 @@ def failed_event(
     return NewEvent(EventType.RECIPIENT_FAILED, f"{recipient}:{token}", data, job, sender)
 
 
-async def sender_pause(cursor: Cursor, email: str) -> SenderPause | None:
-    """The pause of a sender as it is now, whose row is locked; None: there is no such sender."""
+async def last_pause(cursor: Cursor, email: str) -> tuple[str | None, datetime | None]:
+    """The cause of a sender's pause, None where it has none, and the time of this answer; the row is locked."""
     await cursor.execute(_PAUSE_BEFORE, (email,))
-    row = await cursor.fetchone()
-    return SenderPause(email, *row) if row else None
+    cause, now = await cursor.fetchone() or (None, None)
+    return cause, utc(now)
 
 
-async def write_paused(
-    cursor: Cursor, before: SenderPause | None, *, cause: str, reason: str, lasts: timedelta
-) -> None:
-    """Write the event of a pause, unless the sender has one of this cause, which is only prolonged.
-
-    The cause stays until a letter has gone well: a sign-in that is refused at each try is one pause.
-    """
-    if before is not None and before.cause != cause:
-        reason = with_remedy(reason, cause, sender=before.email)
-        data = {"cause": cause, "reason": reason, "until": rfc3339(utc(before.now) + lasts)}
-        await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, before.email, data)]))
+async def write_paused(cursor: Cursor, email: str, *, cause: str, reason: str, until: datetime | None) -> None:
+    """Write the event of a pause; `until` None: until it is resumed."""
+    reason = with_remedy(reason, cause, sender=email)
+    data = {"sender_email": email, "cause": cause, "reason": reason, "until": until and rfc3339(until)}
+    await _write(cursor, EventType.SENDER_PAUSED, email, data)
 
 
-async def write_resumed(cursor: Cursor, before: SenderPause | None, *, ended: bool) -> None:
-    """Write the event of a pause that has `ended`."""
-    if ended and before is not None and before.cause is not None:
-        data = {"cause": before.cause}
-        await cursor.execute(*insert_events([sender_event(EventType.SENDER_RESUMED, before.email, data)]))
+async def write_resumed(cursor: Cursor, email: str, *, cause: str | None) -> None:
+    """Write the event of the end of a pause; `cause` None: there was none."""
+    if cause is not None:
+        await _write(cursor, EventType.SENDER_RESUMED, email, {"sender_email": email, "cause": cause})
 
 
-def sender_event(type_: EventType, email: str, data: Mapping[str, object]) -> NewEvent:
-    """An event of a sender whose row is locked, so that each change has one."""
-    return NewEvent(type_, new_id(), {"sender_email": email, **data}, sender=email)
+async def _write(cursor: Cursor, type_: EventType, email: str, data: Mapping[str, object]) -> None:
+    """Write the event of a sender whose row is locked, so that each change has one."""
+    await cursor.execute(*insert_events([NewEvent(type_, new_id(), data, sender=email)]))

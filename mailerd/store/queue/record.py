@@ -21,7 +21,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive
 from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, insert_attempts, was_applied
-from mailerd.store.queue.change_events import failed_events, sender_pause, write_resumed
+from mailerd.store.queue.change_events import failed_events, last_pause, write_resumed
 from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
 from mailerd.store.queue.forgotten_sends import (
     NONE_UNRESOLVED,
@@ -208,9 +208,10 @@ class RecordWriter:
         )
         recovered = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
         for sender in sorted(recovered):
-            was = await sender_pause(cursor, sender)
+            cause, _ = await last_pause(cursor, sender)
             await cursor.execute(_END_PAUSE, (sender,))
-            await write_resumed(cursor, was, ended=bool(cursor.rowcount))
+            if cursor.rowcount:
+                await write_resumed(cursor, sender, cause=cause)
         pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
         for sender, (pause, before) in sorted(pauses.items()):
             await self._pause(cursor, sender, pause, before)

@@ -15,7 +15,7 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
-from mailerd.store.queue.change_events import sender_pause, write_paused
+from mailerd.store.queue.change_events import last_pause, write_paused
 from mailerd.store.queue.reschedule import short
 
 # A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
@@ -69,13 +69,18 @@ UPDATE senders FORCE INDEX (PRIMARY)
 
 
 async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, wait: timedelta, pauses: int) -> bool:
-    """Let nothing of the sender be claimed for `wait`; whether that is longer than before. The event is written too."""
-    was = await sender_pause(cursor, email)
+    """Let nothing of the sender be claimed for `wait`; whether that is longer than before.
+
+    Its event is written too, unless a pause of this cause is only prolonged. The cause stays until a letter has gone
+    well: a sign-in that is refused at each try is one pause.
+    """
+    was, now = await last_pause(cursor, email)
     lasts = micros(wait)
     await cursor.execute(_PAUSE_SENDER, (lasts, cause, short(reason, 500), pauses, email, lasts))
     if cursor.rowcount != 1:
         return False
-    await write_paused(cursor, was, cause=cause, reason=reason, lasts=wait)
+    if was != cause and now is not None:
+        await write_paused(cursor, email, cause=cause, reason=reason, until=now + wait)
     return True
 
 
