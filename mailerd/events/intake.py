@@ -139,15 +139,15 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job} has no forecast: {cause}; the job itself is stored",
-        zh="无法预测任务 {job}：{cause}；任务本身已存储",
+        en="job {job} has no forecast: {cause}; the answer was given without it",
+        zh="无法预测任务 {job}：{cause}；应答不含预测",
     )
     def forecast_failed(self, *, job: str, cause: str) -> None: ...
 
     @event(
         "error",
-        en="the forecast of job {job} met a bug in mailerd; the job itself is stored; please report the stack",
-        zh="任务 {job} 的预测触发了 mailerd 的缺陷；任务本身已存储；请报告堆栈",
+        en="the forecast of job {job} met a bug in mailerd; the answer was given without it; please report the stack",
+        zh="任务 {job} 的预测触发了 mailerd 的缺陷；应答不含预测；请报告堆栈",
     )
     def forecast_broke(self, *, job: str, error: BaseException) -> None: ...
 

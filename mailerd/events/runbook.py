@@ -140,11 +140,11 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已应答 500。", (BUG,)),
     "connection_failed": Runbook("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (BUG,)),
     "forecast_failed": Runbook(
-        "A job is stored, but it could not be forecast when it will be sent. The letters go as usual.",
-        "任务已存储，但无法预测发送时间。邮件照常发送。",
+        "It could not be forecast when a job will be sent; the answer was given without it. The letters go as usual.",
+        "无法预测任务的发送时间；应答不含预测。邮件照常发送。",
         (_SLOW, *_DATABASE[:1]),
     ),
-    "forecast_broke": Runbook("A job is stored; its forecast met a bug.", "任务已存储，预测触发缺陷。", (BUG,)),
+    "forecast_broke": Runbook("A forecast met a bug; the letters go as usual.", "预测触发缺陷；邮件照常发送。", (BUG,)),
     "key_use_unwritten": Runbook(
         "When an API key was last used could not be written. Nothing else is touched by it.",
         "未能写入 API 密钥的最近使用时间，其他不受影响。",

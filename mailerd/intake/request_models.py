@@ -125,8 +125,8 @@ def few_fields(number: int, known: Collection[str], *, objects: int = 1) -> None
     if number > objects * len(known) + MAX_DETAILS:
         raise PydanticCustomError(
             _TOO_MANY,
-            "has {number} fields, and only {known} are known",
-            {"number": f"{number:,}", "known": ", ".join(known)},
+            "has {number} fields; those that are known: {known}",
+            {"number": f"{number:,}", "known": ", ".join(known) or "-"},
         )
 
 

@@ -98,7 +98,7 @@ TEXTS: Final = {
     'must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"': '必须带时区，如 "2026-12-01T09:00:00Z" 或 "…+01:00"',
     "is not a time: {error}": "不是时间：{error}",
     "is more than a year ahead": "晚于一年之后",
-    "has {number} fields, and only {known} are known": "有 {number} 个字段，其中只有 {known} 个已知",
+    "has {number} fields; those that are known: {known}": "有 {number} 个字段；已知的字段：{known}",
     "needs html or text": "需要 html 或 text",
     "is required, or template_name": "必填，或给出 template_name",
     "cannot be given together with template": "不能与 template 同时给出",
