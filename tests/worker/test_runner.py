@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -67,6 +68,7 @@ class Place:
             end.set()
 
     async def claim(self, want: int, **_: object) -> Claim:
+        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
         self.wants.put_nowait(want)
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
@@ -81,34 +83,38 @@ class Place:
         self.in_flight.remove(it)
 
 
-async def wants_after(ended: int) -> Sequence[int]:
-    """What the first claim asks for, and the second, when so many letters end one after another."""
+async def wants_after(ended: int) -> tuple[int, int, float]:
+    """What the first claim asks for, and the second, when so many letters end one after another; their seconds."""
     place = Place()
     async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
         first = await place.wants.get()
         await place.started(CONCURRENCY)
+        began = time.monotonic()
         for end in place.ends[:ended]:
             end.set()
             await asyncio.sleep(0)
+        took = time.monotonic() - began
         second = await place.wants.get()
         running.cancel()
         await place.finish()
-    return first, second
+    return first, second, took
 
 
 async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
-    first, _ = await wants_after(1)
+    first, _, _ = await wants_after(1)
     assert first == CONCURRENCY + AHEAD
 
 
 async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
-    _, second = await wants_after(4)
+    second, took = 0, 1.0
+    while took > 0.01:  # other processes had the processor meanwhile
+        _, second, took = await wants_after(4)
     assert second == 4
 
 
 async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None:
-    _, second = await wants_after(1)
+    _, second, _ = await wants_after(1)
     assert second == 1
 
 
@@ -192,6 +198,7 @@ class Failing(Place):
         self.runner._wait = self.wait  # type: ignore[method-assign]
 
     async def claim(self, want: int, **_: object) -> Claim:
+        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
         self.wants.put_nowait(want)
         raise DatabaseError("claim", phase="work", cause=OSError("no"), errno=1054, retry=False, in_doubt=False)
 
@@ -223,6 +230,7 @@ class Quiet(Place):
         self.looks: asyncio.Queue[None] = asyncio.Queue()
 
     async def claim(self, want: int, **_: object) -> Claim:
+        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
         self.wants.put_nowait(want)
         return Claim("T", (next(self.letters),) if self.due else (), ())
 
