@@ -132,6 +132,11 @@ class GmailSettings(Section):
     auth_uri: Annotated[str, AfterValidator(values.web)] = Field(
         "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
     )
+    proxy: Annotated[str, AfterValidator(values.proxy_or_none)] = Field(
+        "",
+        repr=False,
+        description="the HTTP proxy by which Google is reached, if any: http://user:password@proxy.example.com:3128",
+    )
     request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
     credentials_dir: Path = Field(
         Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"

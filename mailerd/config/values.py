@@ -58,6 +58,18 @@ def https_or_none(url: str) -> str:
     return url.rstrip("/")
 
 
+def proxy_or_none(url: str) -> str:
+    """An HTTP proxy, or empty; what is wrong is said without the URL, which may hold a password."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme == "http" and parts.hostname and parts.port and not parts.path.strip("/")
+    except ValueError:
+        good = False
+    if url and not good:
+        raise ValueError("must be an HTTP proxy with its port, such as http://proxy.example.com:3128")
+    return url
+
+
 def host(name: str) -> str:
     """A name or an address to listen on."""
     # To the system an empty name is every address there is.

@@ -187,7 +187,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "google_unreachable": Runbook(
         "Google cannot be reached from this machine. Letters wait, no attempt is lost, and mailerd tries by itself.",
         "本机无法连接 Google。邮件等待，不消耗尝试次数，mailerd 会自动重试。",
-        (_NETWORK, LikelyCause("a proxy or firewall in between", "中间的代理或防火墙", "curl -v https://oauth2.googleapis.com/"), _GOOGLE),
+        (_NETWORK, LikelyCause("a firewall in between; where only a proxy leads out, name it in gmail.proxy", "中间有防火墙；若只能经代理访问外网，请设置 gmail.proxy", "curl -v https://oauth2.googleapis.com/"), _GOOGLE),
     ),
     "google_still_away": Runbook(
         "Google is still out of reach. Letters wait.", "仍无法连接 Google。邮件等待中。", (_NETWORK, _GOOGLE)

@@ -60,7 +60,7 @@ class Gmail(GmailCalls):
         self._clock = clock or Clock()
         self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
         connections = self.semaphore.max_at_google + _OTHER_CALLS
-        self._session = GmailSession(events=events, limit=connections, request_timeout=self._time_s)
+        self._session = GmailSession(settings, events=events, limit=connections)
         self._tokens = Tokens(self._session, token_uri=settings.token_uri, events=events, clock=self._clock)
         self._credential_dirs = CredentialDirs.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}

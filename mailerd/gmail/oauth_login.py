@@ -120,7 +120,7 @@ class SignIn:
         self._token_uri = settings.token_uri
         self._time_s = settings.request_timeout
         self._profile = Endpoints(settings.api_root).profile()
-        self._session = GmailSession(events=events, limit=2, request_timeout=self._time_s)
+        self._session = GmailSession(settings, events=events, limit=2)
 
     async def __aenter__(self) -> Self:
         await self._session.__aenter__()

@@ -24,8 +24,10 @@ import aiohttp
 from aiogoogle.models import Request, Response
 from aiogoogle.sessions.abc import AbstractSession
 from aiohttp.tracing import Trace
+from yarl import URL
 
 from mailerd import __version__
+from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, NoResponse, NotSent, TooLate
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.responses import MAX_BODY, Answer
@@ -151,10 +153,10 @@ class GmailSession(AbstractSession):
     got. Only the calls of letters share connections, and there it is noticed: see `_OF_LETTERS` and `_Connector`.
     """
 
-    def __init__(self, *, events: GmailEvents, limit: int, request_timeout: float) -> None:
+    def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
+        self._settings = settings
         self._events = events
         self._limit = limit
-        self._request_timeout = request_timeout
         self._kept: aiohttp.ClientSession | None = None
         self._single: aiohttp.ClientSession | None = None
 
@@ -163,16 +165,19 @@ class GmailSession(AbstractSession):
         return self
 
     def _connections(self, *, force_close: bool) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
+        trace, proxy = aiohttp.TraceConfig(), URL(self._settings.proxy)
         trace.on_request_headers_sent.append(_before_first_byte)
         return aiohttp.ClientSession(
             connector=_Connector(limit=self._limit, socket_factory=_socket, force_close=force_close),
             cookie_jar=aiohttp.DummyCookieJar(),
             # There is no bound here but that for connecting: `request` has one for everything together.
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._request_timeout, sock_connect=self._request_timeout
+                total=None, connect=self._settings.request_timeout, sock_connect=self._settings.request_timeout
             ),
             trace_configs=[trace],
+            # No proxy of the environment is used: the stand-in on this machine would be asked for there, too.
+            proxy=proxy.with_user(None) if proxy else None,  # its URL is in the words of errors, so no password is
+            proxy_auth=aiohttp.BasicAuth.from_url(proxy) if proxy else None,
         )
 
     async def __aexit__(self, *_: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.responses import Answer
@@ -24,7 +25,7 @@ OK = http(b"{}")
 
 @pytest.fixture
 async def session(events: GmailEvents) -> AsyncIterator[GmailSession]:
-    async with GmailSession(events=events, limit=2, request_timeout=5) as it:
+    async with GmailSession(GmailSettings(request_timeout=5), events=events, limit=2) as it:
         yield it
 
 
@@ -184,7 +185,7 @@ LARGE = b"x" * 4_000_000
 
 
 async def give_up(port: int) -> None:
-    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+    async with GmailSession(GmailSettings(request_timeout=5), events=GmailEvents(lambda *_: None), limit=2) as session:
         assert isinstance(await send(session, port, body=LARGE, within=1.0), NoResponse)
         await asyncio.sleep(0)  # the transport closes in the loop's next turn
 
@@ -203,12 +204,13 @@ def test_what_is_given_up_does_not_arrive_later(run: Callable[[Coroutine[None, N
 
 _GIVES_UP_OVER_TLS = """
 import asyncio, sys, uvloop
+from mailerd.config import GmailSettings
 from mailerd.core.replies import Call
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.session import GmailRequest, GmailSession
 async def main():
     url, loop = f"https://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()
-    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+    async with GmailSession(GmailSettings(request_timeout=5), events=GmailEvents(lambda *_: None), limit=2) as session:
         request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url=url, body=b"x" * 4_000_000)
         answer = await session.request(request, deadline=loop.time() + 5)
         print(type(answer).__name__, flush=True)
@@ -243,12 +245,13 @@ async def test_what_is_given_up_over_tls_does_not_arrive_later_either(tmp_path: 
 
 _DIES = """
 import asyncio, sys
+from mailerd.config import GmailSettings
 from mailerd.core.replies import Call
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.session import GmailRequest, GmailSession
 async def main():
     url, loop = f"http://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()
-    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+    async with GmailSession(GmailSettings(request_timeout=5), events=GmailEvents(lambda *_: None), limit=2) as session:
         request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url=url, body=b"x" * 200_000)
         sending = asyncio.ensure_future(session.request(request, deadline=loop.time() + 20))
         while not request.maybe_sent:

@@ -124,7 +124,10 @@ async def test_a_refusal_costs_no_other_request_its_connection(events: GmailEven
 
     raw = Raw()
     raw.script = in_two_pieces
-    async with listening(raw) as port, GmailSession(events=events, limit=20, request_timeout=30) as session:
+    async with (
+        listening(raw) as port,
+        GmailSession(GmailSettings(request_timeout=30), events=events, limit=20) as session,
+    ):
         url = f"http://127.0.0.1:{port}/x"
         found = await asyncio.gather(*[thirty(session, url) for _ in range(30)])
     assert [it for each in found for it in each if not isinstance(it, Answer)] == []

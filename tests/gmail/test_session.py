@@ -252,7 +252,10 @@ async def test_waiting_for_a_connection_is_unreachable_and_not_lost(raw: Raw, ev
     def request() -> GmailRequest:
         return GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=f"http://127.0.0.1:{port}/x", body=b"{}")
 
-    async with GmailSession(events=events, limit=1, request_timeout=5) as session, asyncio.TaskGroup() as group:
+    async with (
+        GmailSession(GmailSettings(request_timeout=5), events=events, limit=1) as session,
+        asyncio.TaskGroup() as group,
+    ):
         hog = group.create_task(session.request(request(), deadline=loop.time() + 5))
         await raw.asked.wait()
         waits = request()
@@ -356,7 +359,10 @@ async def test_many_tasks_share_a_few_connections(raw: Raw, events: GmailEvents,
     raw.script = raw.gives_ids()
     deadline = asyncio.get_running_loop().time() + 5
     url = f"http://127.0.0.1:{port}/x"
-    async with GmailSession(events=events, limit=3, request_timeout=5) as session, asyncio.TaskGroup() as group:
+    async with (
+        GmailSession(GmailSettings(request_timeout=5), events=events, limit=3) as session,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(40):
             request = GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=url, body=b"{}")
             group.create_task(session.request(request, deadline=deadline))

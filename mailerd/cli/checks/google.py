@@ -65,7 +65,7 @@ async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> lis
     answer = await google.ping()
     ours = clock.now()
     if isinstance(answer, NotSent | NoResponse):
-        remedy = "check this machine's way out: DNS, firewall, proxy, and gmail.api_root"
+        remedy = "check this machine's way out: DNS, firewall, gmail.proxy and gmail.api_root"
         return [fail("google", f"{settings.api_root} cannot be reached: {answer.cause}", remedy=remedy)]
     found = [ok("google", f"{settings.api_root} answers")]
     try:
@@ -189,7 +189,7 @@ def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -
     if isinstance(reply, Refused) and reply.reason in API_DISABLED:
         return "enable the Gmail API in the Cloud project (APIs & Services, Library)"
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
-        return "check this machine's way out: DNS, firewall, proxy, gmail.token_uri and gmail.api_root"
+        return "check this machine's way out: DNS, firewall, gmail.proxy, gmail.token_uri and gmail.api_root"
     if cause is PauseCause.MAILBOX_REFUSED:
         return f"see whether Gmail is switched on for {sender} (Admin console), and what is allowed to apps there"
     if kind == "service_account":

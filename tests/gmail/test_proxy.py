@@ -1,0 +1,137 @@
+"""Where Google is reached by a proxy alone: every call goes through it, and one that fails costs no letter anything."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from mailerd.sandbox.google.faults import Fault
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from tests.support.daemon import sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.ports import free_port
+from tests.support.rows import post, query
+from tests.support.tunnel import TlsFront, Tunnel, tls_front, tunnel
+
+PASSWORD = "not-for-the-log"
+SENT = "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"
+
+
+@dataclass
+class Office:
+    """A network whose only way out is a proxy; the certificates of what is outside are good."""
+
+    folder: Path
+    google: FakeGoogle
+    proxy: Tunnel
+    outside: TlsFront
+    database: Database
+
+    @property
+    def way(self) -> str:
+        return f"http://mailerd:{PASSWORD}@127.0.0.1:{self.proxy.port}"
+
+    async def start(self, *words: str, proxy: str = "") -> asyncio.subprocess.Process:
+        """Start a command; what it says goes to a file."""
+        environment = {"SSL_CERT_FILE": str(self.outside.authority), "MAILERD_GMAIL__PROXY": proxy or self.way}
+        with (self.folder / "said").open("wb") as said:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mailerd", *words, "--config", str(self.folder / "config.toml"), cwd=self.folder,
+                env={**os.environ, **environment}, stdout=said, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text("utf-8")
+
+    @asynccontextmanager
+    async def sending(self, *, proxy: str = "") -> AsyncIterator[None]:
+        """A daemon meanwhile."""
+        daemon = await self.start("run", proxy=proxy)
+        try:
+            yield
+        finally:
+            daemon.terminate()
+            await daemon.wait()
+
+    async def until_sent(self, letters: int = 1) -> None:
+        async def sent() -> bool:
+            return await query(self.database, SENT) == [(letters,)]
+
+        await eventually(sent)
+
+
+@pytest.fixture
+async def office(database_url: str, tmp_path: Path) -> AsyncIterator[Office]:
+    google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
+    sign_in(google, tmp_path / "credentials")
+    database = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    await migrate(database, events=StoreEvents(Heard()))
+    async with (
+        serve(google) as served,
+        tls_front(int(served.url.rstrip("/").rpartition(":")[2]), tmp_path) as outside,
+        tunnel(password=PASSWORD) as proxy,
+    ):
+        config = tmp_path / "config.toml"
+        config.touch(mode=0o600)
+        config.write_text(
+            f'[database]\nurl = "{database_url}"\n[intake]\nport = 0\n[runner]\npoll_interval = 0.1\n'
+            f'[gmail]\napi_root = "https://127.0.0.1:{outside.port}/"\n'
+            f'token_uri = "https://127.0.0.1:{outside.port}/token"\nrequest_timeout = 2\n'
+            "[pace]\nunits_per_minute = 0\nper_day = 0\n[retry]\nbase = 0.1\ncap = 0.5\n"
+        )
+        yield Office(tmp_path, google, proxy, outside, database)
+    await database.close()
+
+
+async def test_every_call_to_google_goes_through_the_proxy(office: Office) -> None:
+    await post(office.database, recipients=3)
+    async with office.sending():
+        await office.until_sent(3)
+    assert set(office.proxy.targets) == {f"127.0.0.1:{office.outside.port}"}
+    assert len(office.proxy.targets) == office.outside.connections, "none came past the proxy"
+
+
+async def test_the_check_names_a_proxy_that_refuses_us_and_shows_no_password(office: Office) -> None:
+    office.proxy.password = "another"
+    await (await office.start("check")).wait()
+    assert "407" in office.said
+    assert "gmail.proxy" in office.said
+    assert PASSWORD not in office.said
+
+
+@pytest.mark.parametrize("trouble", ["away", "refusing"])
+async def test_a_proxy_that_fails_costs_a_letter_no_attempt(office: Office, trouble: str) -> None:
+    await post(office.database, recipients=1)
+    if trouble == "refusing":
+        office.proxy.password = "another"
+
+    async def known() -> bool:
+        row = await query(office.database, "SELECT status, attempts FROM job_recipients")
+        return "has no access token" in office.said and row == [("waiting", 0)]
+
+    async with office.sending(proxy=f"http://127.0.0.1:{free_port()}" if trouble == "away" else ""):
+        await eventually(known)
+        if trouble == "refusing":
+            office.proxy.password = PASSWORD
+            await office.until_sent()
+    assert PASSWORD not in office.said
+
+
+async def test_a_send_whose_answer_the_proxy_loses_is_looked_for_and_not_sent_again(office: Office) -> None:
+    office.google.fault(Fault(kind="hang_after", method="drafts.send"))
+    await post(office.database, recipients=1)
+    async with office.sending():
+        await office.until_sent()
+    assert len(office.google.sent) == 1
+    assert "was unsure and was found" in office.said
