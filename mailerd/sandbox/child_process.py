@@ -4,8 +4,6 @@ Linux keeps the promise (PR_SET_PDEATHSIG, prctl(2)): however this process ends,
 child.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

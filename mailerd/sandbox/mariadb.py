@@ -4,8 +4,6 @@ A throw-away server (the default) is a copy of a template that is made once, so 
 With `data` the directory stays, and the next start finds what the last one left, however that ended.
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Where a private database server keeps its files: templates, kept directories, locks, and what killed owners left."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

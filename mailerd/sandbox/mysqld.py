@@ -3,8 +3,6 @@
 It starts nothing that stays; `mariadb.py` does. MariaDB is preferred, MySQL is taken when it is what there is.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
