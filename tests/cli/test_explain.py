@@ -20,10 +20,6 @@ DEFERRED = (
     "due_at = UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE"
 )
 UNSURE = "UPDATE job_recipients SET status = 'unsure', attempts = 1, mode = 'direct', lease_until = {until}"
-HEARD = (
-    "REPLACE INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) VALUES ('d', 'h', 1, '1',"
-    " UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL {ago} SECOND, '[]')"
-)
 AT = r"(\w+ )?\d\d:\d\d UTC"
 
 
