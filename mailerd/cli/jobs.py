@@ -80,8 +80,8 @@ def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
         "reference": job.reference,
         "total": job.total,
         "counts": {state.value: number for state, number in job.counts.items()},
-        "created_at": job.created_at.isoformat(),
-        "finished_at": job.finished_at.isoformat() if job.finished_at else None,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
     }
 
 

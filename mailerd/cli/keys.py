@@ -142,7 +142,6 @@ def _row(key: ApiKey) -> tuple[str, ...]:
 
 
 def _as_json(key: ApiKey) -> dict[str, object]:
-    moments = {name: getattr(key, name) for name in ("created_at", "last_used_at", "revoked_at", "old_until")}
     return {
         "id": key.id,
         "name": key.name,
@@ -150,5 +149,5 @@ def _as_json(key: ApiKey) -> dict[str, object]:
         "senders": None if key.senders is None else sorted(key.senders),
         "permissions": None if key.permissions is None else sorted(key.permissions),
         "per_minute": key.per_minute,
-        **{name: moment and moment.isoformat() for name, moment in moments.items()},
+        **{name: getattr(key, name) for name in ("created_at", "last_used_at", "revoked_at", "old_until")},
     }

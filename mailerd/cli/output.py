@@ -64,9 +64,9 @@ def print_list(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def as_text(found: object) -> str:
-    """JSON for programs and people; where standard output cannot write a text, by JSON's own escapes."""
+    """JSON for programs and people, moments as ISO 8601 has them; what standard output cannot write is escaped."""
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(found, ensure_ascii=not speaks_unicode, indent=2, default=str)
+    return json.dumps(found, ensure_ascii=not speaks_unicode, indent=2, default=datetime.isoformat)
 
 
 def print_json(found: object) -> None:

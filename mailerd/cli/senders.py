@@ -192,7 +192,7 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
     return {
         "email": it.email,
         "paused": it.paused,
-        "paused_until": end.isoformat() if end and end != FOREVER else None,
+        "paused_until": None if end == FOREVER else end,
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
         "repair": _repair(each),

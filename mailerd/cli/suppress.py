@@ -133,7 +133,7 @@ def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every list that a person can leave."""
     found = _ask(config, lambda suppressions: suppressions.lists())
     if as_json:
-        shown = [{"name": it.name, "title": it.title, "created_at": it.created_at.isoformat()} for it in found]
+        shown = [{"name": it.name, "title": it.title, "created_at": it.created_at} for it in found]
         print_json(shown)
         return
     print_list(("name", "title", "since"), ((it.name, it.title or "", in_utc(it.created_at)) for it in found))
@@ -335,5 +335,5 @@ def _as_json(it: Suppression) -> dict[str, object]:
         "source": it.source.value,
         "detail": it.detail,
         "actor": it.actor,
-        "created_at": it.created_at.isoformat(),
+        "created_at": it.created_at,
     }

@@ -226,7 +226,6 @@ def _delivery_row(it: WebhookDelivery) -> tuple[str, ...]:
 
 
 def _as_json(it: WebhookEndpoint) -> dict[str, object]:
-    moments = ("failing_since", "retry_at", "old_until", "created_at")
     return {
         "id": it.id,
         "name": it.name,
@@ -236,15 +235,10 @@ def _as_json(it: WebhookEndpoint) -> dict[str, object]:
         "state": it.state.value,
         "pause_cause": it.pause_cause and it.pause_cause.value,
         "failures": it.failures,
-        **{name: getattr(it, name) and getattr(it, name).isoformat() for name in moments},
+        **{name: getattr(it, name) for name in ("failing_since", "retry_at", "old_until", "created_at")},
     }
 
 
 def _delivery_as_json(it: WebhookDelivery) -> dict[str, object]:
-    moments = ("created_at", "tried_at", "due_at")
-    plain = ("event", "type", "status", "attempts", "http", "error", "took_ms")
-    return {
-        "id": it.position,
-        **{name: getattr(it, name) for name in plain},
-        **{name: getattr(it, name) and getattr(it, name).isoformat() for name in moments},
-    }
+    names = ("event", "type", "status", "attempts", "http", "error", "took_ms", "created_at", "tried_at", "due_at")
+    return {"id": it.position, **{name: getattr(it, name) for name in names}}
