@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from mailerd.core.labels import in_chinese
 from mailerd.core.quantities import counted, in_words
@@ -73,11 +73,9 @@ class Event:
         return uuid.uuid5(NAMESPACE, f"{self.name} {value}").hex
 
 
-class EventSink(Protocol):
-    """Where events go: the journal in a daemon, a recording in a test."""
-
-    def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
-        """Take one event with its fields; a field named `error` that holds an exception is written with its stack."""
+EventSink = Callable[[Event, Mapping[str, object]], None]
+"""Where events go, each with its fields: the journal in a daemon, a recording in a test. A field named `error` that holds
+an exception is written with its stack."""
 
 
 class FanOut:
