@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
-from mailerd.cli.output import print_whole, table
+from mailerd.cli.output import print_json, print_whole, table
 from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.store.db.database import Database
@@ -36,7 +36,7 @@ def recipients(
     found, suppressions = with_database(settings(config), work)
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
     if as_json:
-        print(page.model_dump_json(indent=2))
+        print_json(page.model_dump(mode="json"))
         return
     if not found and not suppressions:
         raise UnknownError(f"no letter to {email} is known, and nothing keeps letters from it")

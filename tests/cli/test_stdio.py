@@ -77,6 +77,10 @@ async def test_what_a_terminal_cannot_show_is_escaped(shop: Shop, encoding: str)
     await _typed(shop, "M keys list --json >keys", PYTHONIOENCODING=encoding)
     (key,) = json.loads((shop.folder / "keys").read_bytes())
     assert key["name"] == name
+    await _typed(shop, f"M suppress add ada@example.org --detail '{name}'")
+    await _typed(shop, "M recipients ada@example.org --json >person", PYTHONIOENCODING=encoding)
+    (suppression,) = json.loads((shop.folder / "person").read_bytes())["suppressions"]
+    assert suppression["detail"] == name
 
 
 async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop) -> None:
