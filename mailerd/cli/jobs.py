@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -26,7 +26,7 @@ from mailerd.cli.common import (
     with_database,
 )
 from mailerd.cli.job_actions import JobArgument, job_named
-from mailerd.cli.output import JsonOption, console, narrow, print_json, table
+from mailerd.cli.output import JsonOption, narrow, print_fitting, print_json, table
 from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, JobStatus, Proof, State
@@ -44,8 +44,6 @@ from mailerd.texts import tr
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
     app.command()(command)
-_PIPE_WIDTH: Final = 300
-"""Columns of a list that goes to a file or a pipe."""
 
 
 @app.command("list")
@@ -67,8 +65,10 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
     if as_json:
         print_json([_as_json(job, daemon=daemon) for job in found])
         return
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    console(width).print(jobs_table(found, daemon=daemon) if found else tr("there are no jobs"))
+    if found:
+        print_fitting(jobs_table(found, daemon=daemon))
+    else:
+        print(tr("there are no jobs"))
 
 
 def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:

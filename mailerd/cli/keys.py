@@ -12,9 +12,9 @@ from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.cli.output import (
     JsonOption,
     WideOption,
-    console,
     in_utc,
     narrow,
+    print_fitting,
     print_json,
     print_list,
     print_once,
@@ -94,7 +94,7 @@ def list_keys(
         rows = [
             [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
         ]
-        console().print(table(["id", "name", tr("last used"), "may", "senders"], rows, soft={1, 3, 4}))
+        print_fitting(table(["id", "name", tr("last used"), "may", "senders"], rows, soft={1, 3, 4}))
         return
     columns = ("id", "name", "key", "senders", "may", "a minute", "created", tr("last used"), "revoked")
     print_list((*columns, tr("old one until")), map(_row, found))

@@ -50,6 +50,11 @@ def _one_line(cell: str | Text) -> Text:
     return text
 
 
+def print_fitting(shown: Table) -> None:
+    """Show a table that fits into the window of a terminal, and is whole in a pipe."""
+    console(None if sys.stdout.isatty() else _ONE_LINE).print(shown)
+
+
 def print_whole(shown: Table) -> None:
     """Show a table of which each row is one line, however narrow the terminal or the pipe."""
     console(_ONE_LINE).print(shown)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
-from mailerd.cli.output import JsonOption, WideOption, console, narrow, print_json, print_list, table
+from mailerd.cli.output import JsonOption, WideOption, narrow, print_fitting, print_json, print_list, table
 from mailerd.config import Settings
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
@@ -42,7 +42,7 @@ def list_senders(
         return
     if narrow(wide=wide):
         rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]
-        console().print(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft={0, 4}))
+        print_fitting(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft={0, 4}))
         _legend(found)
         return
     columns = ("sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode")

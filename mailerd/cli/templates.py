@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
-from mailerd.cli.output import JsonOption, console, print_json, table
+from mailerd.cli.output import JsonOption, print_fitting, print_json, table
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.events.renderer import RendererEvents
@@ -61,7 +61,7 @@ def list_templates(
         print_json(found)
     else:
         rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
-        console().print(table(["template", "version", tr("also in"), "variables"], rows, soft={2, 3}))
+        print_fitting(table(["template", "version", tr("also in"), "variables"], rows, soft={2, 3}))
     for each in broken:
         print(each, file=sys.stderr)
     if broken:

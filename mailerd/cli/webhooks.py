@@ -11,7 +11,17 @@ import typer
 
 from mailerd.cli.common import ConfigOption, configured, settings, with_database
 from mailerd.cli.keys import sender_option
-from mailerd.cli.output import WideOption, as_text, console, in_utc, narrow, print_json, print_list, print_once, table
+from mailerd.cli.output import (
+    WideOption,
+    as_text,
+    in_utc,
+    narrow,
+    print_fitting,
+    print_json,
+    print_list,
+    print_once,
+    table,
+)
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.event_types import EventType
@@ -71,7 +81,7 @@ def list_webhooks(*, as_json: _JsonOption = False, wide: WideOption = False, con
         return
     headings = ["name", "state", "since", "types", "senders", "url"]
     if narrow(wide=wide):
-        console().print(table(headings, map(_row, found), soft={3, 4, 5}))
+        print_fitting(table(headings, map(_row, found), soft={3, 4, 5}))
         return
     print_list(["id", *headings], [(it.id, *_row(it)) for it in found])
 

@@ -333,6 +333,10 @@ async def test_the_templates_are_listed(shop: Shop) -> None:
     (it,) = json.loads(await shop.say("templates", "list", "--json"))
     assert (it["name"], it["languages"], it["variables"]) == ("welcome", ["zh"], ["product"])
     assert "welcome" in await shop.say("templates", "list")
+    names = [f"variable_{number}" for number in range(20)]
+    (template / "template.toml").write_text("[variables]\n" + "".join(f'{name} = "x"\n' for name in names))
+    told = await shop.say("templates", "list")
+    assert all(name in told for name in names), "a pipe gets all of it"
     (template / "template.toml").write_text("[")
     assert "welcome: " in await shop.say("templates", "list", code=1)
 
