@@ -1,7 +1,6 @@
 """Sent letters as .eml files in a folder, written by a thread of their own so that sending never waits for a disk."""
 
-import queue
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mailerd.sandbox.google.letters import Letter
@@ -13,31 +12,23 @@ class OutboxFolder:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._letters: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
         self._failure: OSError | None = None
 
     def put(self, letter: Letter) -> None:
         """Have a letter written soon."""
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._write, name="outbox", daemon=True)
-            self._writer.start()
-        self._letters.put(letter)
+        self._writer.submit(self._write, letter)
 
     def close(self) -> None:
         """Wait until everything is on disk. Raises OSError when something could not be written."""
-        if self._writer is not None:
-            self._letters.put(None)
-            self._writer.join()
-            self._writer = None
+        self._writer.submit(lambda: None).result()  # its one thread takes what came before first
         if self._failure is not None:
             raise self._failure
 
-    def _write(self) -> None:
-        while (letter := self._letters.get()) is not None:
-            try:
-                # The name is Google's id and nothing of the letter's, so that no letter chooses where it is written.
-                (self._folder / f"{letter.id}.eml").write_bytes(letter.raw)
-            except OSError as failure:
-                # Kept for close(), which the server always calls: a full disk must not go unnoticed.
-                self._failure = failure
+    def _write(self, letter: Letter) -> None:
+        try:
+            # The name is Google's id and nothing of the letter's, so that no letter chooses where it is written.
+            (self._folder / f"{letter.id}.eml").write_bytes(letter.raw)
+        except OSError as failure:
+            # Kept for close(), which the server always calls: a full disk must not go unnoticed.
+            self._failure = failure
