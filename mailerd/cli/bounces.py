@@ -31,6 +31,8 @@ def bounces(
     """Show the letters that came back, the newest first, with the reason of each."""
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
+    if domains and (kind is not None or before is not None):
+        raise typer.BadParameter("it counts every kind, and goes without --kind and --before", param_hint="--domains")
     known = settings(config)
     sender = mailbox_of(known, sender) if sender is not None else None
     if domains:
