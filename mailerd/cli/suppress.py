@@ -24,7 +24,8 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
+from mailerd.store.suppression_pages import Place
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000

@@ -37,7 +37,8 @@ from mailerd.store.mailing_lists import (
     check_list,
     check_list_title,
 )
-from mailerd.store.suppressions import CURSOR, MAX_PAGE, NewSuppression, Suppression, Suppressions, place_of
+from mailerd.store.suppression_pages import CURSOR, place_of
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 
 MAX_AT_ONCE: Final = 10_000
 """Suppressions that one request may have."""

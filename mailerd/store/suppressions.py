@@ -1,10 +1,9 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
 import asyncio
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
@@ -14,7 +13,7 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, dig
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, utc
+from mailerd.store.db.times import utc
 from mailerd.store.mailing_lists import (
     FIND_LIST,
     FIND_LIST_BY_ID,
@@ -28,21 +27,13 @@ from mailerd.store.mailing_lists import (
 )
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.secrets import Secrets
+from mailerd.store.suppression_pages import COLUMNS, Place, cursor_of, page_statement
 
 MAX_PAGE: Final = 1000
 """The most suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
 """Rows of one INSERT: small enough for any packet, large enough that the round trip is nothing."""
 
-Place = tuple[datetime, bytes, int]
-"""Where a suppression stands in the order of all: when it was made, its digest and its list."""
-CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})")
-"""What `Suppression.cursor` looks like."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-_COLUMNS: Final = (
-    "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
-)
 _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
 _INSERT_NEW: Final = (
     "INSERT IGNORE INTO suppressions"  # it counts what it inserts, and not what was there
@@ -59,7 +50,7 @@ _INSERT_LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at)"
     " VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
 )
-_OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
+_OF: Final = f"SELECT {COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _READ_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
 _LETTERS: Final = """
@@ -92,15 +83,7 @@ class Suppression:
     @property
     def cursor(self) -> str:
         """Its place as a text."""
-        return f"{(self.created_at - _EPOCH) // timedelta(microseconds=1)}-{self.digest.hex()}-{self.list_id}"
-
-
-def place_of(cursor: str) -> Place | None:
-    """The place that a cursor names; None: it is no cursor."""
-    found = CURSOR.fullmatch(cursor)
-    if found is None:
-        return None
-    return _EPOCH + timedelta(microseconds=int(found[1])), bytes.fromhex(found[2]), int(found[3])
+        return cursor_of(self.place)
 
 
 @dataclass(frozen=True)
@@ -309,24 +292,6 @@ class Suppressions:
             _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
         )
         return rows[0][0] if rows else None
-
-
-def page_statement(*, list_id: int | None, reason: Reason | None, after: Place | None, limit: int) -> Statement:
-    """One page of suppressions, as `Suppressions.page` describes it."""
-    wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
-    where = [condition for condition, value in wanted.items() if value is not None]
-    values: list[object] = [value for value in wanted.values() if value is not None]
-    if after is not None:
-        where.append("(s.created_at, s.digest, s.list_id) > (%s, %s, %s) AND s.created_at >= %s")
-        at, digest, its_list = after
-        values += [moment := naive(at), digest, its_list, moment]
-    condition = f"WHERE {' AND '.join(where)}" if where else ""
-    # MySQL sorts the whole table where it is small enough to seem worth it.
-    index = "by_list" if list_id is not None else "by_reason" if reason is not None else "age"
-    return (
-        f"SELECT {_COLUMNS} FROM suppressions s FORCE INDEX ({index}) LEFT JOIN lists l ON l.id = s.list_id {condition}"
-        " ORDER BY s.created_at, s.digest, s.list_id LIMIT %s"
-    ), [*values, limit]
 
 
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppressions:

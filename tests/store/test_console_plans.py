@@ -19,7 +19,7 @@ from mailerd.store.mailing_lists import LISTS
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.recipients import letters_statement, recipients_statement
 from mailerd.store.senders import Senders, some_statement
-from mailerd.store.suppressions import page_statement
+from mailerd.store.suppression_pages import page_statement
 from mailerd.store.webhook_deliveries import deliveries_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
