@@ -43,7 +43,6 @@ class JobActionEndpoints:
         controls: JobActions,
         wake: Callable[[], None],
         events: IntakeEvents,
-        timeout: float,
         reads: KeyShare,
     ) -> None:
         self._reads = reads
@@ -51,7 +50,7 @@ class JobActionEndpoints:
         self._controls = controls
         self._wake = wake
         self._events = events
-        self._bodies = BodyReader(max_body=MAX_BODY, within=timeout)
+        self._bodies = BodyReader(max_body=MAX_BODY)
 
     def endpoint(self, change: JobChange) -> KeyHandler:
         """The endpoint of one change."""

@@ -101,19 +101,19 @@ class KeyShare:
 
 
 class KeyShares:
-    """All shares of one daemon; `within` bounds the waits, in seconds."""
+    """All shares of one daemon."""
 
-    def __init__(self, settings: IntakeSettings, *, within: float) -> None:
-        def share(what: str, setting: str, *, keys: int, within: float) -> KeyShare:
+    def __init__(self, settings: IntakeSettings) -> None:
+        def share(what: str, setting: str, *, keys: int, within: float = SHARE_TIMEOUT) -> KeyShare:
             per_key: int = getattr(settings, setting)
             return KeyShare(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
 
         self.posts = share("posts", "posts_per_key", keys=5, within=0)
-        self.checks = share("checks of recipients", "checks_per_key", keys=2, within=within)
-        self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2, within=within)
-        self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2, within=within)
-        self.downloads = share("downloads of CSV", "downloads_per_key", keys=2, within=within)
-        self.reads = share("reads", "reads_per_key", keys=5, within=within)
+        self.checks = share("checks of recipients", "checks_per_key", keys=2)
+        self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2)
+        self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2)
+        self.downloads = share("downloads of CSV", "downloads_per_key", keys=2)
+        self.reads = share("reads", "reads_per_key", keys=5)
         self.streams = share("event streams", "streams_per_key", keys=5, within=0)
         self.webhook_calls = KeyShare(  # these take seconds
             "tests or replays of webhooks", per_key=1, keys=4, within=0, setting="one at a time"

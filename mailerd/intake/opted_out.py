@@ -41,10 +41,10 @@ class OptOut:
         self._events = SuppressionEvents(sink)
         self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
 
-    def endpoints(self, shares: KeyShares, body_timeout: float) -> dict[str, KeyHandler]:
+    def endpoints(self, shares: KeyShares) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
         it = SuppressionEndpoints(
-            database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
+            database=self._database, timeout=self._timeout, events=self._events,
             shares=shares,
         )  # fmt: skip
         return {

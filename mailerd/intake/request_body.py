@@ -22,12 +22,9 @@ class BodyReader:
     LARGE_BODY, which take up to eight times their size while they become rows. Such a body is read once it has a place.
     """
 
-    def __init__(
-        self, *, max_body: int, setting: str = "", within: float = BODY_TIMEOUT, large: KeyShare | None = None
-    ) -> None:
+    def __init__(self, *, max_body: int, setting: str = "", large: KeyShare | None = None) -> None:
         self._max_body = max_body
         self._setting = setting
-        self._within = within
         self._large = large
 
     @asynccontextmanager
@@ -54,7 +51,7 @@ class BodyReader:
     async def _read(self, request: web.Request, body: bytearray, *, most: int) -> bool:
         """Read until the end, or until there are more than `most` bytes; returns whether the end has come."""
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(BODY_TIMEOUT):
                 if not body:
                     _continue(request)
                 async for chunk in request.content.iter_any():
@@ -65,7 +62,7 @@ class BodyReader:
                         return False
         except TimeoutError:
             raise ApiError(
-                408, "timeout", f"the body did not come within {self._within:g} s; nothing was stored"
+                408, "timeout", f"the body did not come within {BODY_TIMEOUT:g} s; nothing was stored"
             ) from None
         except (web.RequestPayloadError, ConnectionError) as error:
             raise ApiError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error

@@ -32,7 +32,7 @@ from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
-from mailerd.intake.key_shares import SHARE_TIMEOUT, KeyShares
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import SenderResolver
@@ -40,10 +40,10 @@ from mailerd.intake.port_owner import cannot_listen, refuse_taken_socket
 from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
-from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.server_log import StrangerLog, server_log
-from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
+from mailerd.intake.slow_clients import SlowClientReaper
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -61,6 +61,8 @@ KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds that an idle connection stays open: longer than the usual proxy keeps its end of it (60 s)."""
 PURGE_INTERVAL: Final = 600.0
 """Seconds between two deletions of old answers to idempotency keys."""
+GRACE: Final = 10.0
+"""Seconds that requests under way get at a stop."""
 SOCKET_UMASK: Final = 0o117
 """Owner and group may use the socket file, others may not."""
 _LINGER_SECONDS: Final = 0.3
@@ -74,7 +76,7 @@ class Intake:
     """The HTTP API.
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
-    for work now. `grace`: seconds that requests under way get at a stop. `senders` None: every address has a mailbox.
+    for work now. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
     `console`: method, path and handler of each page for people.
     `templates`: the folder of the named templates. `opt_out`: the site of unsubscribe links, and when a job
@@ -96,10 +98,6 @@ class Intake:
         forecast: ForecastService,
         senders: SenderResolver | None = None,
         clock: Clock | None = None,
-        grace: float = 10.0,
-        body_timeout: float = BODY_TIMEOUT,
-        share_timeout: float = SHARE_TIMEOUT,
-        first_request_timeout: float = FIRST_REQUEST_TIMEOUT,
         late_arrival: float = 60.0,
         templates: Path | None = None,
         opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
@@ -112,12 +110,8 @@ class Intake:
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self._clock = clock = clock or Clock()
-        self._grace = grace
-        self._body_timeout = body_timeout
-        self.shares: Final = KeyShares(settings, within=share_timeout)
-        self._bodies = BodyReader(
-            max_body=settings.max_body, setting="intake.max_body", within=body_timeout, large=self.shares.large_bodies
-        )
+        self.shares: Final = KeyShares(settings)
+        self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
@@ -128,9 +122,7 @@ class Intake:
         self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
         self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._slow_clients = SlowClientReaper(
-            timeout=first_request_timeout, strangers=strangers, events=events, clock=clock
-        )
+        self._slow_clients = SlowClientReaper(strangers=strangers, events=events, clock=clock)
         self._middleware = ErrorMiddleware(client_address=address, strangers=strangers, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
@@ -168,7 +160,7 @@ class Intake:
     async def serve(self, *, sockets: Sequence[socket.socket] = ()) -> AsyncIterator[list[Address]]:
         """Listen on the given sockets, or on the settings' host and port; yields the addresses.
 
-        At the end no new connection is accepted, and requests under way get `grace` seconds. Only `run` notes the use
+        At the end no new connection is accepted, and requests under way get GRACE seconds. Only `run` notes the use
         of keys.
         """
         executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
@@ -181,7 +173,7 @@ class Intake:
                     access_log=None,
                     logger=logger,
                     keepalive_timeout=KEEPALIVE_TIMEOUT,
-                    shutdown_timeout=max(self._grace, 0.01),  # aiohttp takes 0 for "no bound"
+                    shutdown_timeout=GRACE,
                     auto_decompress=False,
                 )
                 await runner.setup()
@@ -304,14 +296,14 @@ class Intake:
         )  # fmt: skip
         actions = JobActionEndpoints(
             jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events,
-            timeout=self._body_timeout, reads=reads,
+            reads=reads,
         )  # fmt: skip
         read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
         webhooks = WebhookEndpoints(
             self._webhooks, database=self._database, timeout=self._patience,
-            body_timeout=self._body_timeout, clock=self._clock, shares=self.shares,
+            clock=self._clock, shares=self.shares,
         )  # fmt: skip
         return {
             "createJob": create.create,
@@ -326,5 +318,5 @@ class Intake:
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **webhooks.handlers(),
-            **self._opt_out.endpoints(self.shares, self._body_timeout),
+            **self._opt_out.endpoints(self.shares),
         }

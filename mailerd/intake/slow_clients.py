@@ -27,10 +27,9 @@ _Connection = web.RequestHandler
 
 
 class SlowClientReaper:
-    """Closes connections without a first request after `timeout` seconds, and idle ones beyond `MAX_CONNECTIONS`."""
+    """Closes connections without a first request in time, and idle ones beyond `MAX_CONNECTIONS`."""
 
-    def __init__(self, *, timeout: float, strangers: StrangerLog, events: IntakeEvents, clock: Clock) -> None:
-        self._timeout = timeout
+    def __init__(self, *, strangers: StrangerLog, events: IntakeEvents, clock: Clock) -> None:
         self._strangers = strangers
         self._events = events
         self._clock = clock
@@ -54,7 +53,7 @@ class SlowClientReaper:
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""
-        interval = min(self._timeout / 4, _INTERVAL)
+        interval = min(FIRST_REQUEST_TIMEOUT / 4, _INTERVAL)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 8)
 
@@ -65,8 +64,8 @@ class SlowClientReaper:
             now = self._clock.monotonic()
             self._first_seen = {each: self._first_seen.get(each, now) for each in silent}
             for each in silent:
-                if now - self._first_seen[each] > self._timeout - interval:
-                    self._close(each, f"no whole request came within {self._timeout:g} s")
+                if now - self._first_seen[each] > FIRST_REQUEST_TIMEOUT - interval:
+                    self._close(each, f"no whole request came within {FIRST_REQUEST_TIMEOUT:g} s")
             idle = [each for each in there if each in self._have_asked and each not in self._being_served]
             for each in [*silent, *idle][: max(len(there) - most, 0)]:  # the oldest first
                 self._close(each, f"there are more than {most:,} connections, and it asked nothing")

@@ -89,7 +89,7 @@ class ListIn(RequestModel):
 
 
 class SuppressionEndpoints:
-    """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
+    """The handlers. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(
         self,
@@ -97,13 +97,12 @@ class SuppressionEndpoints:
         database: Database,
         timeout: float,
         events: SuppressionEvents,
-        body_timeout: float,
         shares: KeyShares,
     ) -> None:
         self._database = database
         self._timeout = timeout
         self._events = events
-        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=shares.large_bodies)
+        self._bodies = BodyReader(max_body=MAX_BODY, large=shares.large_bodies)
         self._checks, self._downloads, self._reads = shares.checks, shares.downloads, shares.reads
 
     async def index(self, request: web.Request, key: ApiKey) -> web.Response:

@@ -35,7 +35,7 @@ from mailerd.intake.client_address import TokenBuckets
 from mailerd.intake.errors import no_such_path
 from mailerd.intake.port_owner import cannot_listen
 from mailerd.intake.server_log import StrangerLog, server_log
-from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
+from mailerd.intake.slow_clients import SlowClientReaper
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
@@ -87,9 +87,7 @@ class UnsubscribeSite:
         self._clock = clock or Clock()
         self._http_events = IntakeEvents(events.sink)
         self._strangers = strangers or StrangerLog(events=self._http_events, clock=self._clock)
-        self._slow_clients = SlowClientReaper(
-            timeout=FIRST_REQUEST_TIMEOUT, strangers=self._strangers, events=self._http_events, clock=self._clock
-        )
+        self._slow_clients = SlowClientReaper(strangers=self._strangers, events=self._http_events, clock=self._clock)
         self._secrets = Secrets(database, timeout=timeout)
         self._undos = TokenBuckets()
         self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)

@@ -49,10 +49,10 @@ _CURSOR: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class WebhookEndpoints:
-    """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
+    """The handlers. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(
-        self, settings: WebhookSettings, *, database: Database, timeout: float, body_timeout: float,
+        self, settings: WebhookSettings, *, database: Database, timeout: float,
         clock: Clock, shares: KeyShares,
     ) -> None:  # fmt: skip
         self._settings = settings
@@ -60,7 +60,7 @@ class WebhookEndpoints:
         self._http = OutboundHttp(settings.network_rules)
         self._webhooks = Webhooks(database, timeout=timeout)
         self._deliveries = WebhookDeliveries(database, timeout=timeout)
-        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
+        self._bodies = BodyReader(max_body=MAX_BODY)
         self._clock = clock
 
     def handlers(self) -> dict[str, KeyHandler]:

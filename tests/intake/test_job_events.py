@@ -161,8 +161,9 @@ async def test_a_revoked_key_ends_its_streams(build: Build) -> None:
         assert await asyncio.wait_for(response.content.read(), 60) == b""
 
 
-async def test_a_stop_does_not_wait_for_streams(build: Build) -> None:
-    site = await build(grace=60.0)
+async def test_a_stop_does_not_wait_for_streams(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.server.GRACE", 60.0)
+    site = await build()
     job_id = await posted(site)
     addresses: asyncio.Queue[Any] = asyncio.Queue()
     serving = asyncio.create_task(site.intake.run(started=addresses.put_nowait))

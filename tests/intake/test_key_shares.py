@@ -171,7 +171,8 @@ async def test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another(
 async def test_a_post_that_waits_too_long_for_its_keys_share_is_told_so(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = await build(settings=IntakeSettings(port=0, checks_per_key=1), share_timeout=0.2)
+    monkeypatch.setattr("mailerd.intake.key_shares.SHARE_TIMEOUT", 0.2)
+    site = await build(settings=IntakeSettings(port=0, checks_per_key=1))
     slow = Slow("test")
     monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     first = asyncio.create_task(site.post(job()))
@@ -208,8 +209,11 @@ READS = [
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(build: Build, path: str) -> None:
-    site = await build(settings=IntakeSettings(port=0, reads_per_key=1), share_timeout=0.3)
+async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(
+    build: Build, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("mailerd.intake.key_shares.SHARE_TIMEOUT", 0.3)
+    site = await build(settings=IntakeSettings(port=0, reads_per_key=1))
     other = {"X-API-Key": await site.keys.create("other")}
     _, posted = await site.post(job())
     async with site.client.post(f"{site.url}/api/webhooks", json={"name": "a", "url": "https://a.example/"}) as made:
@@ -236,8 +240,9 @@ async def test_more_posts_than_a_keys_share_are_refused_at_once_and_another_keys
         assert (await site.post(job(), headers=other))[0] == 200
 
 
-async def test_large_bodies_of_one_key_leave_a_place_for_another(build: Build) -> None:
-    site = await build(share_timeout=0.3)
+async def test_large_bodies_of_one_key_leave_a_place_for_another(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.key_shares.SHARE_TIMEOUT", 0.3)
+    site = await build()
     other = {"X-API-Key": await site.keys.create("other")}
     whole = json.dumps(job(variables={"product": "x", "note": "x" * 1_200_000})).encode()
     async with body_that_never_comes(site, len(whole)):

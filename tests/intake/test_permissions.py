@@ -226,8 +226,9 @@ async def is_cut(reader: asyncio.StreamReader) -> None:
         await asyncio.wait_for(reader.readexactly(1), 60)
 
 
-async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
-    site = await build(first_request_timeout=0.2)
+async def test_a_connection_that_never_asks_is_closed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 0.2)
+    site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -244,7 +245,8 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     """A thousand of them took all files of a daemon, and it reached Google no more."""
     monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", most)
     monkeypatch.setattr("mailerd.intake.slow_clients.resource.getrlimit", lambda _: (files, files))
-    site = await build(first_request_timeout=60.0)
+    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
 
@@ -262,7 +264,8 @@ async def test_what_is_being_served_goes_on_beside_too_many_connections(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 4)
-    site = await build(first_request_timeout=60.0)
+    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    site = await build()
     _, posted = await site.post(job(), headers={"Connection": "close"})  # or this one, which is idle, were closed
     host, _, port = site.url.removeprefix("http://").partition(":")
     ask = f"GET /api/jobs/{posted['job_id']}/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n\r\n"
@@ -283,7 +286,8 @@ async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_clos
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 2)
-    site = await build(first_request_timeout=60.0)
+    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     head = f"Host: x\r\nX-API-Key: {site.key}\r\nContent-Length: 9\r\n\r\n"
     begun = []

@@ -34,8 +34,9 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.fixture
-async def small(build: Build) -> Site:
-    return await build(settings=IntakeSettings(port=0, max_body=1000), body_timeout=1.5)
+async def small(build: Build, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr("mailerd.intake.request_body.BODY_TIMEOUT", 1.5)
+    return await build(settings=IntakeSettings(port=0, max_body=1000))
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(small: Site) -> None:
@@ -207,7 +208,8 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
 
 
 async def test_a_stop_ends_by_its_bound_whatever_is_in_hand(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = await build(grace=0.2)
+    monkeypatch.setattr("mailerd.intake.server.GRACE", 0.2)
+    site = await build()
     entered = asyncio.Event()
 
     async def hold(_: Any) -> Any:

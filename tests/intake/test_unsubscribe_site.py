@@ -366,7 +366,7 @@ async def test_pipelined_requests_leave_others_their_turn(public: Public) -> Non
 
 
 async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unsubscribe_site, "FIRST_REQUEST_TIMEOUT", 0.4)
+    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 0.4)
     site = UnsubscribeSite(
         PublicSettings(), database=public.database, timeout=20, events=SuppressionEvents(public.heard)
     )
