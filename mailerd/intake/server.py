@@ -33,6 +33,7 @@ from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import KeyShares
+from mailerd.intake.listener import running
 from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import SenderResolver
@@ -42,7 +43,7 @@ from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
-from mailerd.intake.server_log import StrangerLog, server_log
+from mailerd.intake.server_log import StrangerLog
 from mailerd.intake.slow_clients import SlowClientReaper
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
@@ -57,16 +58,10 @@ from mailerd.store.idempotency import PURGE_BATCH, IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
-KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds that an idle connection stays open: longer than the usual proxy keeps its end of it (60 s)."""
 PURGE_INTERVAL: Final = 600.0
 """Seconds between two deletions of old answers to idempotency keys."""
-GRACE: Final = 10.0
-"""Seconds that requests under way get at a stop."""
 SOCKET_UMASK: Final = 0o117
 """Owner and group may use the socket file, others may not."""
-_LINGER_SECONDS: Final = 0.3
-"""Seconds between the end of listening and the closing of connections."""
 
 Address = tuple[str, int]
 """Host and port."""
@@ -122,7 +117,7 @@ class Intake:
         self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
         self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._slow_clients = SlowClientReaper(strangers=strangers, events=events, clock=clock)
+        self._slow_clients = SlowClientReaper(strangers=strangers, clock=clock)
         self._middleware = ErrorMiddleware(client_address=address, strangers=strangers, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
@@ -160,44 +155,25 @@ class Intake:
     async def serve(self, *, sockets: Sequence[socket.socket] = ()) -> AsyncIterator[list[Address]]:
         """Listen on the given sockets, or on the settings' host and port; yields the addresses.
 
-        At the end no new connection is accepted, and requests under way get GRACE seconds. Only `run` notes the use
-        of keys.
+        Only `run` notes the use of keys.
         """
         executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
             self.renderer = renderer
-            with server_log(self._events, self.strangers) as logger:
-                runner = web.AppRunner(
-                    self._application(executor, renderer),
-                    handle_signals=False,
-                    access_log=None,
-                    logger=logger,
-                    keepalive_timeout=KEEPALIVE_TIMEOUT,
-                    shutdown_timeout=GRACE,
-                    auto_decompress=False,
-                )
-                await runner.setup()
-                reaping = asyncio.create_task(
-                    self._slow_clients.run(lambda: runner.server.connections if runner.server else []),
-                    name="close slow clients",
-                )
-                try:
-                    yield await self._listen(runner, sockets)
-                finally:
-                    reaping.cancel()
-                    await self._stop(runner)
-                    executor.shutdown(wait=False, cancel_futures=True)
-
-    async def _stop(self, runner: web.AppRunner) -> None:
-        """Stop listening, then close: at once it would reset connections that the kernel has accepted a moment ago."""
-        listened = bool(runner.addresses)
-        for site in list(runner.sites):
-            await site.stop()
-        await asyncio.sleep(_LINGER_SECONDS)
-        await runner.cleanup()
-        self.strangers.log_summary()
-        if listened:
-            self._events.intake_stopped()
+            listened = False
+            try:
+                async with running(
+                    self._application(executor, renderer), name="mailerd.intake.server", strangers=self.strangers,
+                    reaper=self._slow_clients,
+                ) as runner:  # fmt: skip
+                    addresses = await self._listen(runner, sockets)
+                    listened = True
+                    yield addresses
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
+                self.strangers.log_summary()
+                if listened:
+                    self._events.intake_stopped()
 
     async def _listen(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> list[Address]:
         for sock in sockets:

@@ -32,7 +32,7 @@ class StrangerLog:
     """Decides what is logged, and counts the rest."""
 
     def __init__(self, *, events: IntakeEvents, clock: Clock) -> None:
-        self._events = events
+        self.events: Final = events
         self._clock = clock
         self._buckets = TokenBuckets()
         self._together = TokenBuckets()
@@ -70,7 +70,7 @@ class StrangerLog:
             self._telling = None
         if self._left_out:
             ((address, most),) = self._left_out.most_common(1)
-            self._events.requests_not_logged(
+            self.events.requests_not_logged(
                 count=self._left_out.total(), addresses=len(self._left_out), address=address, most=most
             )
             self._left_out.clear()
@@ -82,11 +82,9 @@ _WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
 
 
 @contextmanager
-def server_log(
-    events: IntakeEvents, strangers: StrangerLog, *, name: str = "mailerd.intake.server"
-) -> Iterator[logging.Logger]:
+def server_log(strangers: StrangerLog, *, name: str) -> Iterator[logging.Logger]:
     """The logger for aiohttp's server; while the context lasts, its records become events. `name`: one a listener."""
-    log, logger = _ServerLog(events, strangers), logging.getLogger(name)
+    log, logger = _ServerLog(strangers), logging.getLogger(name)
     logger.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
     logger.propagate = False
     logger.addHandler(log)
@@ -97,10 +95,9 @@ def server_log(
 
 
 class _ServerLog(logging.Handler):
-    def __init__(self, events: IntakeEvents, strangers: StrangerLog) -> None:
+    def __init__(self, strangers: StrangerLog) -> None:
         super().__init__()
         self._strangers = strangers
-        self._events = events
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -108,10 +105,10 @@ class _ServerLog(logging.Handler):
         if isinstance(error, HttpProcessingError):
             address = str((record.args[0] if isinstance(record.args, tuple) and record.args else None) or "unix")
             if self._strangers.logs(address):
-                self._events.request_malformed(address=address, reason=_reason(error))
+                self._strangers.events.request_malformed(address=address, reason=_reason(error))
         elif record.levelno >= logging.WARNING:
             what = record.getMessage()
-            self._events.connection_failed(what=what, error=error or RuntimeError(what))
+            self._strangers.events.connection_failed(what=what, error=error or RuntimeError(what))
 
 
 def _reason(error: HttpProcessingError) -> str:

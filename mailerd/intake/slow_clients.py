@@ -9,7 +9,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
-from mailerd.events.intake import IntakeEvents
 from mailerd.intake.server_log import StrangerLog
 from mailerd.ops.periodic import every
 
@@ -29,9 +28,8 @@ _Connection = web.RequestHandler
 class SlowClientReaper:
     """Closes connections without a first request in time, and idle ones beyond `MAX_CONNECTIONS`."""
 
-    def __init__(self, *, strangers: StrangerLog, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, *, strangers: StrangerLog, clock: Clock) -> None:
         self._strangers = strangers
-        self._events = events
         self._clock = clock
         self._first_seen: dict[_Connection, float] = {}
         self._have_asked: set[_Connection] = set()
@@ -80,5 +78,5 @@ class SlowClientReaper:
             peer = connection.transport.get_extra_info("peername")
             address = str(peer[0]) if isinstance(peer, tuple) else "unix"
             if self._strangers.logs(address):
-                self._events.connection_too_slow(address=address, reason=reason)
+                self._strangers.events.connection_too_slow(address=address, reason=reason)
             connection.transport.abort()

@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -33,8 +33,9 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
 from mailerd.intake.client_address import TokenBuckets
 from mailerd.intake.errors import no_such_path
+from mailerd.intake.listener import running
 from mailerd.intake.port_owner import cannot_listen
-from mailerd.intake.server_log import StrangerLog, server_log
+from mailerd.intake.server_log import StrangerLog
 from mailerd.intake.slow_clients import SlowClientReaper
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
@@ -46,8 +47,6 @@ BODY_TIMEOUT: Final = 10.0
 """Seconds for a body to come."""
 RETRY_AFTER: Final = 30
 """Seconds after which a client should try again while nothing can be stored."""
-KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds that an idle connection stays open, as the intake's."""
 UNDOS_PER_MINUTE: Final = 5
 """Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and tell applications
 anew. An unsubscribe itself is never refused."""
@@ -77,17 +76,14 @@ class UnsubscribeSite:
         database: Database,
         timeout: float,
         events: SuppressionEvents,
-        clock: Clock | None = None,
-        strangers: StrangerLog | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._timeout = timeout
         self._events = events
-        self._clock = clock or Clock()
-        self._http_events = IntakeEvents(events.sink)
-        self._strangers = strangers or StrangerLog(events=self._http_events, clock=self._clock)
-        self._slow_clients = SlowClientReaper(strangers=self._strangers, events=self._http_events, clock=self._clock)
+        self._clock = Clock()
+        self._strangers = StrangerLog(events=IntakeEvents(events.sink), clock=self._clock)
+        self._slow_clients = SlowClientReaper(strangers=self._strangers, clock=self._clock)
         self._secrets = Secrets(database, timeout=timeout)
         self._undos = TokenBuckets()
         self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)
@@ -112,27 +108,11 @@ class UnsubscribeSite:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[tuple[str, int]]:
         """Listen; yields host and port."""
-        with server_log(self._http_events, self._strangers, name="mailerd.intake.unsubscribe_site") as logger:
-            async with self._listening(logger) as address:
-                yield address
-
-    @asynccontextmanager
-    async def _listening(self, logger: Any) -> AsyncIterator[tuple[str, int]]:
-        runner = web.AppRunner(
-            self.application(),
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=KEEPALIVE_TIMEOUT,
-            logger=logger,
-            auto_decompress=False,  # whatever a body says of its encoding, a POST acts
-        )
-        await runner.setup()
-        reaping = asyncio.create_task(
-            self._slow_clients.run(lambda: runner.server.connections if runner.server else []),
-            name="close slow clients of the public site",
-        )
         host, port = self._settings.host, self._settings.port
-        try:
+        async with running(
+            self.application(), name="mailerd.intake.unsubscribe_site", strangers=self._strangers,
+            reaper=self._slow_clients,
+        ) as runner:  # fmt: skip
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
@@ -141,9 +121,6 @@ class UnsubscribeSite:
             host, port = runner.addresses[0][:2]
             self._events.public_site_listening(where=f"http://{host}:{port}")
             yield host, port
-        finally:
-            reaping.cancel()
-            await runner.cleanup()
 
     def application(self) -> web.Application:
         """Everything that is served here."""
