@@ -112,13 +112,18 @@ def may_be_too_large(attached: int) -> bool:
     return attached + _MAX_OWN_BYTES > MAX_LETTER_BYTES
 
 
-def letter_size(content: Content, envelope: Envelope, *, attached: int) -> int:
-    """Bytes of a letter whose attachments take up `attached` bytes at most.
+def letter_size(
+    content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int
+) -> int:
+    """Bytes of the letter to a recipient of a job, whose attachments take up `attached` bytes at most.
+
+    `envelope`: what the job's letters have in common; its key is as long as the job's id.
 
     Raises:
         ValueError: it cannot be made, or is larger than Google takes.
     """
     domain = envelope.sender_email.rpartition("@")[2]
-    envelope = replace(envelope, proof="0" * PROOF_LENGTH)
+    key = f"{envelope.key}-{index}"
+    envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
     letter = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
     return check_size(len(letter) + attached)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -199,9 +199,10 @@ class _SizeCheck:
         if not isinstance(content, Content):
             it.errors.append(("variables", _listed(content)))
             return
-        envelope = replace(self._envelope, to_email=it.email, to_name=it.name, key=f"{self._envelope.key}-{it.index}")
         try:
-            letter_size(content, envelope, attached=self._attached(it))
+            letter_size(
+                content, self._envelope, email=it.email, name=it.name, index=it.index, attached=self._attached(it)
+            )
         except ValueError as error:
             it.errors.append(("", str(error)))
 

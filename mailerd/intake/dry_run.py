@@ -1,17 +1,16 @@
 """A dry run: renders every letter as it would be sent, checks its size, and stores nothing."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailerd.intake.attachments import letter_size
+from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
 from mailerd.intake.check_time import CheckTime
 from mailerd.intake.errors import cut
 from mailerd.intake.http_responses import shortened
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.intake.response_models import SampleOut, SizesOut
-from mailerd.mail.attachments import encoded_size
-from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.new_job import NewRecipient
@@ -47,15 +46,17 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
     """
     within = CheckTime(DRY_RUN_TIMEOUT, renderer, total=parsed.total)
     found, sizes = DryRun(), list[int]()
-    sizes_of_attachments = _attachment_sizes(parsed)
-    good = [(seq, each) for seq, each in enumerate(parsed.job.recipients) if each.error is None]
+    attached = Counter[int | None]()
+    """Bytes that the attachments of single recipients, and of all (None), take up."""
+    for each in parsed.job.attachments:
+        attached[each.recipient] += encoded_sizes([each])
+    good = [(seq, it) for seq, it in enumerate(parsed.job.recipients) if it.error is None]
     for start in range(0, len(good), BATCH):
         batch = good[start : start + BATCH]
         made = _rendered(parsed, batch, renderer, within)
         for (seq, recipient), content in zip(batch, made, strict=True):
             try:
-                attached = sizes_of_attachments.get(None, 0) + sizes_of_attachments.get(seq, 0)
-                size = _size(parsed, recipient, seq, content, attached=attached)
+                size = _size(parsed, recipient, seq, content, attached=attached[None] + attached[seq])
             except ValueError as error:
                 found.rejected.append(RejectedRecipient(seq, recipient.email, cut(str(error))))
                 continue
@@ -71,7 +72,7 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
 def _rendered(
     parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, within: CheckTime
 ) -> list[Rendered]:
-    url = parsed.list_headers.url if parsed.list_headers else ""
+    url = parsed.envelope.unsubscribe_url
     readers = [RecipientData(each.email, each.name, each.variables, url) for _, each in batch]
     within.require(batch[0][0])
     made = within.wait_for(renderer.start(parsed.template, readers, content=True), done=batch[0][0])
@@ -79,15 +80,6 @@ def _rendered(
     if len(stopped) >= MAX_STOPPED:
         raise stopped_too_often(stopped[0])
     return made
-
-
-def _attachment_sizes(parsed: ParsedJob) -> dict[int | None, int]:
-    """Bytes that the attachments of single recipients, and of all (None), take up."""
-    sizes: dict[int | None, int] = {}
-    for each in parsed.job.attachments:
-        size = encoded_size(len(each.content), filename=each.filename)
-        sizes[each.recipient] = sizes.get(each.recipient, 0) + size
-    return sizes
 
 
 def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, attached: int) -> int:
@@ -98,17 +90,9 @@ def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendere
     """
     if not isinstance(content, Content):
         raise ValueError(str(content[0]))  # noqa: TRY004 - the letter is wrong, not the program
-    job = parsed.job
-    envelope = Envelope(
-        sender_email=job.from_email or job.sender_email,
-        sender_name=job.sender_name,
-        reply_to=job.reply_to,
-        to_email=recipient.email,
-        to_name=recipient.name,
-        key=f"{job.id}-{seq}",
-        list_headers=parsed.list_headers,
+    return letter_size(
+        content, parsed.envelope, email=recipient.email, name=recipient.name, index=seq, attached=attached
     )
-    return letter_size(content, envelope, attached=attached)
 
 
 def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> SampleOut:

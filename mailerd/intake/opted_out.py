@@ -106,13 +106,11 @@ async def mark_opted_out(
             "Name one in `list`, unless each of these letters was asked for"
         )
     job = replace(job, recipients=rows, list_id=list_id)
-    headers = parsed.list_headers
-    if headers and found:
-        headers = replace(headers, title=found.shown)
+    envelope = parsed.envelope
+    if found and envelope.list_headers:
+        envelope = replace(envelope, list_headers=replace(envelope.list_headers, title=found.shown))
     overridden = opted_out - len(reasons)
-    return replace(
-        parsed, job=job, list_headers=headers, suppressed=suppressed, overridden=overridden, warnings=warnings
-    )
+    return replace(parsed, job=job, envelope=envelope, suppressed=suppressed, overridden=overridden, warnings=warnings)
 
 
 def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:

@@ -67,9 +67,9 @@ class ParsedJob:
     """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
     dry_run: bool
     template: Template
+    envelope: Envelope
+    """What the envelopes of its letters have in common; a link in its list's headers does nothing."""
     list_name: str | None = None
-    list_headers: ListHeaders | None = None
-    """The headers by which its letters name the list, with a link that does nothing."""
     refusal: str = ""
     """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
@@ -139,7 +139,7 @@ def parse_job(
         raise invalid(checked.errors)
     checked.attached[:0] = attachments.shared
     job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named)
-    return ParsedJob(job, checked.rejected, fields.dry_run, template, fields.list, envelope.list_headers, refusal)
+    return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
 
 
 def _fields(
