@@ -34,31 +34,28 @@ class AttachmentSet:
 
     def for_all(self, given: Sequence[AttachmentIn], *, pictures: Sequence[StoredAttachment] = ()) -> list[FieldError]:
         """Take what every recipient gets, the pictures of the template among it; what is wrong."""
-        errors: list[FieldError] = []
-        found = [*pictures]
+        self.shared, errors = self._read(given, [*pictures], recipient=None)
+        return errors
+
+    def for_recipient(self, given: object, index: int) -> tuple[list[StoredAttachment], list[FieldError]]:
+        """What one recipient gets besides, and what is wrong with it."""
+        read, wrong = read_attachments(given)
+        found, errors = self._read(read, self.shared, recipient=index)
+        return found[len(self.shared) :], [*wrong, *errors]
+
+    def _read(
+        self, given: Sequence[AttachmentIn], others: Sequence[StoredAttachment], *, recipient: int | None
+    ) -> tuple[list[StoredAttachment], list[FieldError]]:
+        """What a letter carries together with the `others`, and what is wrong with it."""
+        found, errors = [*others], list[FieldError]()
         for index, each in enumerate(given):
-            one = self._decode(each, recipient=None)
+            one = self._decode(each, recipient=recipient)
             if isinstance(one, str):
                 errors.append(FieldError(f"attachments[{index}].content", one))
             else:
                 found.append(one)
         errors += [FieldError("attachments", why) for why in self._errors_together(found)]
-        self.shared = found
-        return errors
-
-    def for_recipient(self, given: object, index: int, errors: list[tuple[str, str]]) -> list[StoredAttachment]:
-        """What one recipient gets besides."""
-        read, wrong = read_attachments(given, field="attachments")
-        errors.extend((error.field, error.message) for error in wrong)
-        found = []
-        for number, each in enumerate(read):
-            one = self._decode(each, recipient=index)
-            if isinstance(one, str):
-                errors.append((f"attachments[{number}].content", one))
-            else:
-                found.append(one)
-        errors.extend(("attachments", why) for why in self._errors_together([*self.shared, *found]))
-        return found
+        return found, errors
 
     def _decode(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment | str:
         """An attachment, or why it is none."""

@@ -235,8 +235,10 @@ class _Checker:
         email = self._email(item.get("email"), errors)
         name = _name(item.get("name"), errors)
         stored = _own_variables(_with_language(item, errors), errors)
-        given = item.get("attachments")
-        attached = [] if given is None else self._attachments.for_recipient(given, index, errors)
+        attached = list[StoredAttachment]()
+        if (given := item.get("attachments")) is not None:
+            attached, wrong = self._attachments.for_recipient(given, index)
+            errors.extend((error.field, error.message) for error in wrong)
         return _Candidate(index, email, name, stored, attached, errors)
 
     def take(self, batch: _Batch, *, within: CheckTime) -> None:

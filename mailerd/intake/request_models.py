@@ -343,12 +343,12 @@ def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, n
     return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
-def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[FieldError]]:
+def read_attachments(given: object) -> tuple[list[AttachmentIn], list[FieldError]]:
     """A recipient's attachments, or the errors of the first invalid ones."""
     if not isinstance(given, list):
-        return [], [FieldError(field, _MESSAGES["list_type"])]
+        return [], [FieldError("attachments", _MESSAGES["list_type"])]
     if len(given) > MAX_ATTACHMENTS:
-        return [], [FieldError(field, f"has {len(given):,} entries, above the limit of {MAX_ATTACHMENTS}")]
+        return [], [FieldError("attachments", f"has {len(given):,} entries, above the limit of {MAX_ATTACHMENTS}")]
     read: list[AttachmentIn] = []
     errors: list[FieldError] = []
     for number, each in enumerate(given):
@@ -356,9 +356,7 @@ def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], 
             read.append(AttachmentIn.model_validate(each))
         except ValidationError as error:
             found = islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
-            errors += [
-                FieldError(f"{field}[{number}]{error.field and '.'}{error.field}", error.message) for error in found
-            ]
+            errors += [FieldError(f"attachments[{number}]{it.field and '.'}{it.field}", it.message) for it in found]
             if len(errors) >= MAX_REASONS_PER_RECIPIENT:
                 break
     return ([] if errors else read), errors[:MAX_REASONS_PER_RECIPIENT]
