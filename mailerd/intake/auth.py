@@ -68,7 +68,12 @@ class ApiKeyAuth:
         """
         key = await self.check_secret(request, request.headers.get(HEADER))
         CALLER.set(key.name)
-        self._check(key, call)
+        self.count_request(key)
+        if not key.may(call):
+            allowed = ", ".join(sorted(key.permissions)) if key.permissions else "certain senders"
+            raise ApiError(
+                403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
+            )
         self.note_use(key)
         return key
 
@@ -111,19 +116,6 @@ class ApiKeyAuth:
         now = self._clock.monotonic()
         if key.per_minute and (wait := self._rates.wait((key.id, refresh), per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
-
-    def _check(self, key: ApiKey, call: Permission) -> None:
-        self.count_request(key)
-        if not key.may(call):
-            allowed = ", ".join(sorted(key.permissions)) if key.permissions else "certain senders"
-            raise ApiError(
-                403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
-            )
-
-    async def is_still_valid(self, request: web.Request, call: Permission, *, sender: str) -> bool:
-        """Whether a long request about a job of this sender would still be authenticated."""
-        key = await self.key_now(request, call)
-        return key is not None and key.may_send(sender)
 
     async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
         """The key of a long request as it is now; None: it is revoked, or may not make the call any more."""

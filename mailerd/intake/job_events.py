@@ -66,7 +66,8 @@ class JobEventsEndpoint:
             if stream.over:
                 break
             try:
-                if not await self._auth.is_still_valid(request, Permission.READ, sender=job.sender_email):
+                known = await self._auth.key_now(request, Permission.READ)
+                if known is None or not known.may_send(job.sender_email):
                     break
                 job = await self._read(job)
             except DatabaseError:

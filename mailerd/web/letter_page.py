@@ -4,7 +4,6 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -152,7 +151,7 @@ async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
 async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:
     """A letter, made where the clients' templates are made, or why it cannot be."""
     try:
-        (made,) = await it.services.intake.render(replace(template), [reader], f"key {it.key.name}")
+        (made,) = await it.services.intake.render(template, [reader], f"key {it.key.name}")
     except MailerdError as error:
         return str(error)
     return made if isinstance(made, Content) else str(made[0])

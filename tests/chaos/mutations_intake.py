@@ -23,9 +23,9 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a stream goes on for a key that may not see its job any more",
-        "mailerd/intake/auth.py",
-        "key is not None and key.may_send(sender)",
-        "key is not None",
+        "mailerd/intake/job_events.py",
+        "known is None or not known.may_send(job.sender_email)",
+        "known is None",
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
     ),
     Mutation(
