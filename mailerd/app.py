@@ -353,20 +353,20 @@ def _intake(
     console: WiredConsole,
 ) -> Intake:
     timeout = settings.database.connect_timeout
-    inputs = ForecastReader(claims.database, lambda: claims.defaults, timeout)  # a reload changes the defaults
     return Intake(
         settings.intake,
         database=claims.database,
         patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecast=ForecastService(inputs),
+        forecast=ForecastService(ForecastReader(claims.database, lambda: claims.defaults, timeout)),  # as reloaded
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,
         console=console.routes,
         late_arrival=settings.gmail.late_arrival,
-        opt_out=(settings.public, settings.unsubscribe),
+        public=settings.public,
+        unsubscribe=settings.unsubscribe,
         templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
 

@@ -25,7 +25,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError
-from mailerd.intake.opted_out import mark_opted_out
+from mailerd.intake.opted_out import OptOutCheck
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import ThreadRenderer
@@ -125,10 +125,8 @@ class _JobPoster:
 
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
         """The job with what its suppressions say of each recipient, told to the person."""
-        order = await mark_opted_out(
-            order, key=None, database=database, answer_timeout=self.known.database.connect_timeout,
-            warn_above=self.known.unsubscribe.warn_above,
-        )  # fmt: skip
+        check = OptOutCheck(database, self.known.database.connect_timeout, self.known.unsubscribe.warn_above)
+        order = await check.mark(order, key=None)
         for each in order.suppressed:
             print(tr(f"gets no letter: {each.email}: {each.reason}"))
         for warning in order.warnings:

@@ -22,7 +22,7 @@ from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService, try_forecast
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
 from mailerd.intake.key_shares import LARGE_BODY, KeyShares
-from mailerd.intake.opted_out import OptOut
+from mailerd.intake.opted_out import OptOutCheck
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
@@ -60,7 +60,9 @@ class CreateJobEndpoint:
     executor: Executor
     events: IntakeEvents
     clock: Clock
-    opt_out: OptOut
+    opt_out: OptOutCheck
+    base_url: str
+    """Where people reach the public site; empty: nowhere."""
     senders: SenderResolver | None = None
 
     async def create(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -165,7 +167,7 @@ class CreateJobEndpoint:
                 renderer=renderer,
                 senders=self.senders,
                 library=self.library,
-                base_url=self.opt_out.base_url,
+                base_url=self.base_url,
                 dry_run=dry_run,
             )
         )

@@ -2,19 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from mailerd.config import PublicSettings, UnsubscribeSettings
 from mailerd.core.suppression import Reason, why_suppressed
-from mailerd.events.base import EventSink
-from mailerd.events.suppression import SuppressionEvents
-from mailerd.intake.auth import KeyHandler
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
-from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.parse_job import ParsedJob
-from mailerd.intake.suppressions import SuppressionEndpoints
-from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError, MailingList
@@ -22,95 +15,56 @@ from mailerd.store.new_job import NewRecipient
 from mailerd.store.suppressions import Suppressions
 
 
-class OptOut:
-    """Everything of the intake that is about opting out: the check of a post, the endpoints, and the public site."""
+@dataclass(frozen=True)
+class OptOutCheck:
+    """What suppressions and the lack of a list mean for a job that is posted."""
 
-    def __init__(
-        self,
-        database: Database,
-        settings: tuple[PublicSettings, UnsubscribeSettings],
-        *,
-        timeout: float,
-        sink: EventSink,
-    ) -> None:
-        """`timeout`: seconds that the database gets for an answer."""
-        self._database = database
-        public, self._unsubscribe = settings
-        self.base_url = public.base_url
-        self._timeout = timeout
-        self._events = SuppressionEvents(sink)
-        self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
-
-    def endpoints(self, shares: KeyShares) -> dict[str, KeyHandler]:
-        """The handlers by the ids of their operations."""
-        it = SuppressionEndpoints(
-            database=self._database, timeout=self._timeout, events=self._events,
-            shares=shares,
-        )  # fmt: skip
-        return {
-            "listSuppressions": it.index,
-            "downloadSuppressions": it.results,
-            "addSuppressions": it.add,
-            "removeSuppression": it.remove,
-            "listMailingLists": it.lists,
-            "saveMailingList": it.make_list,
-        }
+    database: Database
+    timeout: float
+    """Seconds that the database gets for an answer."""
+    warn_above: int
+    """Recipients of a job without a list that need no warning."""
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
-        """What `mark_opted_out` does, for the intake."""
-        return await mark_opted_out(
-            parsed,
-            key=key,
-            database=self._database,
-            answer_timeout=self._timeout,
-            warn_above=self._unsubscribe.warn_above,
+        """The job with its list, and with what its suppressions say of each recipient.
+
+        `key` None: a person at this machine's terminal, who may do everything. A dry run makes no list.
+
+        Raises:
+            ApiError: 422, the key may not make the list; 403, it may not override suppressions.
+        """
+        job = parsed.job
+        if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):
+            raise ApiError(
+                403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
+            )
+        suppressions = await Suppressions.open(self.database, timeout=self.timeout)
+        found = await _list_of(parsed, key, suppressions)
+        list_id = found.id if found else None
+        reasons = await suppressions.binding(
+            [each.email for each in job.recipients if each.error is None], list_id=list_id
         )
-
-
-async def mark_opted_out(
-    parsed: ParsedJob,
-    *,
-    key: ApiKey | None,
-    database: Database,
-    answer_timeout: float,
-    warn_above: int,
-) -> ParsedJob:
-    """The job with its list, and with what its suppressions say of each recipient.
-
-    `key` None: a person at this machine's terminal, who may do everything. A dry run makes no list. `answer_timeout`:
-    seconds that the database gets for an answer. `warn_above`: recipients of a job without a list that need no warning.
-
-    Raises:
-        ApiError: 422, the key may not make the list; 403, it may not override suppressions.
-    """
-    job = parsed.job
-    if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):
-        raise ApiError(
-            403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
+        opted_out = len(reasons)
+        if job.override_suppression:
+            reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
+        rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
+        suppressed = [
+            RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
+        ]
+        warnings = list[str]()
+        if parsed.list_name is None and self.warn_above and parsed.total > self.warn_above:
+            warnings.append(
+                f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from "
+                "it. Name one in `list`, unless each of these letters was asked for"
+            )
+        job = replace(job, recipients=rows, list_id=list_id)
+        envelope = parsed.envelope
+        if found and envelope.list_headers:
+            envelope = replace(envelope, list_headers=replace(envelope.list_headers, title=found.shown))
+        overridden = opted_out - len(reasons)
+        return replace(
+            parsed, job=job, envelope=envelope, suppressed=suppressed, overridden=overridden, warnings=warnings
         )
-    suppressions = await Suppressions.open(database, timeout=answer_timeout)
-    found = await _list_of(parsed, key, suppressions)
-    list_id = found.id if found else None
-    reasons = await suppressions.binding([each.email for each in job.recipients if each.error is None], list_id=list_id)
-    opted_out = len(reasons)
-    if job.override_suppression:
-        reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
-    rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
-    suppressed = [
-        RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
-    ]
-    warnings = list[str]()
-    if parsed.list_name is None and warn_above and parsed.total > warn_above:
-        warnings.append(
-            f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from it. "
-            "Name one in `list`, unless each of these letters was asked for"
-        )
-    job = replace(job, recipients=rows, list_id=list_id)
-    envelope = parsed.envelope
-    if found and envelope.list_headers:
-        envelope = replace(envelope, list_headers=replace(envelope.list_headers, title=found.shown))
-    overridden = opted_out - len(reasons)
-    return replace(parsed, job=job, envelope=envelope, suppressed=suppressed, overridden=overridden, warnings=warnings)
 
 
 def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:

@@ -21,6 +21,7 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.renderer import RendererEvents
+from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth, KeyHandler
 from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
@@ -35,7 +36,7 @@ from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.listener import running
 from mailerd.intake.middleware import ErrorMiddleware
-from mailerd.intake.opted_out import OptOut
+from mailerd.intake.opted_out import OptOutCheck
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.port_owner import cannot_listen, refuse_taken_socket
 from mailerd.intake.query_params import refuse_parameters
@@ -45,6 +46,8 @@ from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.server_log import StrangerLog
 from mailerd.intake.slow_clients import SlowClientReaper
+from mailerd.intake.suppressions import SuppressionEndpoints
+from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -74,8 +77,8 @@ class Intake:
     for work now. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
     `console`: method, path and handler of each page for people.
-    `templates`: the folder of the named templates. `opt_out`: the site of unsubscribe links, and when a job
-    without a list is warned of.
+    `templates`: the folder of the named templates. `public`: the site of unsubscribe links. `unsubscribe`: when a
+    job without a list is warned of.
     """
 
     renderer: Renderer | None = None
@@ -95,13 +98,16 @@ class Intake:
         clock: Clock | None = None,
         late_arrival: float = 60.0,
         templates: Path | None = None,
-        opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
+        public: PublicSettings | None = None,
+        unsubscribe: UnsubscribeSettings | None = None,
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
         console: Sequence[tuple[str, str, Handler]] = (),
     ) -> None:
         self._settings, self._page, self._console = settings, page, console
-        self._opt_out = OptOut(database, opt_out, timeout=patience, sink=events.sink)
+        self._public = public or PublicSettings()
+        self._opt_out = OptOutCheck(database, patience, (unsubscribe or UnsubscribeSettings()).warn_above)
+        self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self._clock = clock = clock or Clock()
@@ -132,7 +138,10 @@ class Intake:
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
             await self.listens.wait()  # of two ports that are taken, the daemon names the intake's
-            tasks.create_task(self._opt_out.site.run(), name="unsubscribe site")
+            site = UnsubscribeSite(
+                self._public, database=self._database, timeout=self._patience, events=self._suppression_events
+            )
+            tasks.create_task(site.run(), name="unsubscribe site")
 
     async def _purge(self) -> bool:
         """Delete a batch of old answers; whether there may be more."""
@@ -268,7 +277,8 @@ class Intake:
         self.create = create = CreateJobEndpoint(
             self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
             answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
-            executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out, senders=self._senders,
+            executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out,
+            base_url=self._public.base_url, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(
             jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events,
@@ -281,6 +291,9 @@ class Intake:
             self._webhooks, database=self._database, timeout=self._patience,
             clock=self._clock, shares=self.shares,
         )  # fmt: skip
+        suppressions = SuppressionEndpoints(
+            database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
+        )
         return {
             "createJob": create.create,
             "dryRunJob": create.dry_run,
@@ -294,5 +307,5 @@ class Intake:
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **webhooks.handlers(),
-            **self._opt_out.endpoints(self.shares),
+            **suppressions.handlers(),
         }

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
+from mailerd.intake.auth import KeyHandler
 from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response
@@ -91,19 +92,23 @@ class ListIn(RequestModel):
 class SuppressionEndpoints:
     """The handlers. `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        timeout: float,
-        events: SuppressionEvents,
-        shares: KeyShares,
-    ) -> None:
+    def __init__(self, *, database: Database, timeout: float, events: SuppressionEvents, shares: KeyShares) -> None:
         self._database = database
         self._timeout = timeout
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY, large=shares.large_bodies)
         self._checks, self._downloads, self._reads = shares.checks, shares.downloads, shares.reads
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """The handlers by the ids of their operations."""
+        return {
+            "listSuppressions": self.index,
+            "downloadSuppressions": self.results,
+            "addSuppressions": self.add,
+            "removeSuppression": self.remove,
+            "listMailingLists": self.lists,
+            "saveMailingList": self.make_list,
+        }
 
     async def index(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""

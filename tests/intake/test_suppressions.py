@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.config import PublicSettings, UnsubscribeSettings
+from mailerd.config import PublicSettings
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.intake.suppressions import MAX_BODY
 from mailerd.store import mailing_lists
@@ -292,7 +292,7 @@ async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site)
 
 async def test_a_template_may_use_the_link_and_a_dry_run_shows_one_that_does_nothing(build: Build) -> None:
     public = PublicSettings(base_url="https://mail.example.com")
-    site = await build(opt_out=(public, UnsubscribeSettings()))
+    site = await build(public=public)
     template = {"subject": "x", "text": "{{ unsubscribe_url }}"}
     _, found = await site.post(job(ADA, template=template, list="news", dry_run=True))
     assert found["samples"][0]["text"] == f"https://mail.example.com/u/{DEAD_TOKEN}"
