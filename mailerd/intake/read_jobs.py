@@ -47,14 +47,13 @@ class ReadEndpoints:
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
-        self._downloads, self._reads = shares.downloads, shares.reads
+        self._downloads = shares.downloads
 
     async def job(self, request: web.Request, key: ApiKey) -> web.Response:
         """One job."""
-        async with self._reads.place(key):
-            job = await job_of(request, key, self._jobs)
-            forecasts = await self._try_forecasts([job])
-            return json_response(JobOut.of(job, forecasts.get(job.id)))
+        job = await job_of(request, key, self._jobs)
+        forecasts = await self._try_forecasts([job])
+        return json_response(JobOut.of(job, forecasts.get(job.id)))
 
     async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut | None]:
         """Forecasts of those jobs that wait for something; none when they cannot be had."""
@@ -79,16 +78,15 @@ class ReadEndpoints:
                 until=given.moment("created_before"),
             )
             before = given.cursor(shape=ULID)
-        async with self._reads.place(key):
-            found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
-            page = found[:size]
-            forecasts = await self._try_forecasts(page)
-            return json_response(
-                JobsOut(
-                    jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
-                    next_cursor=page[-1].id if len(found) > size else None,
-                )
+        found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
+        page = found[:size]
+        forecasts = await self._try_forecasts(page)
+        return json_response(
+            JobsOut(
+                jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
+                next_cursor=page[-1].id if len(found) > size else None,
             )
+        )
 
     async def recipients(self, request: web.Request, key: ApiKey) -> web.Response:
         """A job's recipients, in the order of the request."""
@@ -96,18 +94,17 @@ class ReadEndpoints:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
             fate, after = given.choice("fate", Fate), given.cursor()
-        async with self._reads.place(key):
-            job = await job_of(request, key, self._jobs)
-            found = await self._jobs.recipients(
-                job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
+        job = await job_of(request, key, self._jobs)
+        found = await self._jobs.recipients(
+            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
+        )
+        page = found[:size]
+        return json_response(
+            RecipientsOut(
+                recipients=[RecipientOut.model_validate(each) for each in page],
+                next_cursor=str(page[-1].seq) if len(found) > size else None,
             )
-            page = found[:size]
-            return json_response(
-                RecipientsOut(
-                    recipients=[RecipientOut.model_validate(each) for each in page],
-                    next_cursor=str(page[-1].seq) if len(found) > size else None,
-                )
-            )
+        )
 
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""

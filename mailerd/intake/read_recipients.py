@@ -8,7 +8,6 @@ from aiohttp import web
 from pydantic import Field
 
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import Query
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
 from mailerd.intake.recipient_models import RecipientOut
@@ -60,8 +59,7 @@ class PersonOut(ResponseModel):
 class PersonEndpoint:
     """The handler. `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(self, *, database: Database, timeout: float, reads: KeyShare) -> None:
-        self._reads = reads
+    def __init__(self, *, database: Database, timeout: float) -> None:
         self._database = database
         self._timeout = timeout
 
@@ -70,11 +68,10 @@ class PersonEndpoint:
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
-        async with self._reads.place(key):
-            found = await Recipients(self._database, timeout=self._timeout).of_person(
-                email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
-            )
-            suppressions = None
-            if key.may(Permission.SUPPRESS):
-                suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
-            return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
+        found = await Recipients(self._database, timeout=self._timeout).of_person(
+            email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
+        )
+        suppressions = None
+        if key.may(Permission.SUPPRESS):
+            suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
+        return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -242,14 +242,19 @@ class Intake:
             application.router.add_route(method, path, endpoint, expect_handler=self._middleware.on_expect)
 
     def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
-        """An operation's endpoint behind the check of the key, and of a query where the operation takes none."""
+        """An operation's endpoint behind the check of the key, and of a query where the operation takes none.
+
+        What only reads holds one of the key's places for reads; a stream, a download and a post have others.
+        """
         takes_query = any(each.where == "query" for each in it.params)
+        only_reads = it.method == "GET" and it.kind == "application/json" and it.stream is None
 
         async def answer(request: web.Request) -> web.StreamResponse:
             key = await self.auth.authenticate(request, call)
             if not takes_query:
                 refuse_parameters(request)
-            return await endpoint(request, key)
+            async with self.shares.reads.place(key) if only_reads else nullcontext():
+                return await endpoint(request, key)
 
         return answer
 
@@ -273,24 +278,19 @@ class Intake:
         self, executor: ThreadPoolExecutor, renderer: Renderer, streams: EventStreams
     ) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
-        reads = self.shares.reads
         self.create = create = CreateJobEndpoint(
             self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
             answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
             executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out,
             base_url=self._public.base_url, senders=self._senders,
         )  # fmt: skip
-        actions = JobActionEndpoints(
-            jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events,
-            reads=reads,
-        )  # fmt: skip
+        actions = JobActionEndpoints(jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events)
         read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
         webhooks = WebhookEndpoints(
-            self._webhooks, database=self._database, timeout=self._patience,
-            clock=self._clock, shares=self.shares,
-        )  # fmt: skip
+            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares
+        )
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
@@ -300,10 +300,10 @@ class Intake:
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
-            "findRecipients": PersonEndpoint(database=self._database, timeout=self._patience, reads=reads).letters,
+            "findRecipients": PersonEndpoint(database=self._database, timeout=self._patience).letters,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
-            "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=reads).events,
+            "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=self.shares.reads).events,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **webhooks.handlers(),

@@ -204,7 +204,7 @@ async def test_the_streams_of_one_key_leave_those_of_another(build: Build) -> No
 READS = [
     "/api/jobs", "/api/jobs/{id}", "/api/jobs/{id}/recipients", "/api/recipients?email=ada@example.com", "/api/events",
     "/api/suppressions", "/api/lists", "/api/jobs/{id}/actions", "/api/webhooks", "/api/webhooks/{hook}",
-    "/api/webhooks/{hook}/deliveries",
+    "/api/webhooks/{hook}/deliveries", "/api/templates",
 ]  # fmt: skip
 
 
