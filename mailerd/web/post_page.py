@@ -11,7 +11,7 @@ from mailerd.mail.recipient_table import TableError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import MAX_TABLE, read_form
 from mailerd.web.services import ConsoleRequest, PostBody, Posted
-from mailerd.web.table_job import JobLimits, TableJob, make_job
+from mailerd.web.table_job import TableJob, make_job
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""
@@ -29,8 +29,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 
 def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Response:
-    stats = it.services.stats()
-    senders = [each.email for each in stats.senders if it.key.may_send(each.email)] if stats else []
+    senders = [each.email for each in it.senders(it.services.stats())]
     given: dict[str, object] = {"trouble": "", "faults": [], "tried": None, "form": {}}
     shared = {"active": "send", "names": it.services.library.names(), "senders": senders, "live": False}
     return it.page("send.html", status=status, **(shared | given | values))
@@ -85,10 +84,9 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
         "list": form.get("list", ""), "on_invalid": "skip" if form.get("skip") else "reject",
     }  # fmt: skip
     named = await asyncio.to_thread(it.services.library.find, fields["template_name"])
-    limits = it.services.settings.intake
     return await asyncio.to_thread(
         make_job, table, {name: value for name, value in fields.items() if value}, name=it.t("Table"), dry_run=dry_run,
-        version=named.version if named else "", limits=JobLimits(limits.max_body, limits.max_recipients),
+        version=named.version if named else "", limits=it.services.settings.intake,
     )  # fmt: skip
 
 

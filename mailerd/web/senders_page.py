@@ -34,8 +34,7 @@ async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[Sender
 async def show(it: ConsoleRequest) -> web.Response:
     """All that the key may see."""
     found = await _read(it, it.key.senders)
-    stats = it.services.stats()
-    minutes = {each.email: each.used_minute for each in stats.senders} if stats else {}
+    minutes = {each.email: each.used_minute for each in it.senders(it.services.stats())}
     return it.page(
         "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
         live=True, repair=repair, counted=MAX_COUNTED,
@@ -58,8 +57,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     span = it.http.query.get("span", "24h")
     drawn = await chart_of(it, span if span in SPANS else "24h", [email])
     state = summary.state
-    stats = it.services.stats()
-    pace = next((each for each in stats.senders if each.email == email), None) if stats else None
+    pace = next((each for each in it.senders(it.services.stats()) if each.email == email), None)
     book = PAUSE_RUNBOOKS.get(state.pause_cause or "", RUNBOOKS["sender_paused"]) if state.paused else None
     return it.page(
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),

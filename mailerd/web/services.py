@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.core.stats import QueueStats
+from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
 from mailerd.errors import MailerdError
 from mailerd.events.web import WebEvents
@@ -182,6 +182,10 @@ class ConsoleRequest:
     def may(self, permission: Permission, sender: str | None = None) -> bool:
         """Whether the key may do this, with letters of this sender."""
         return self.key.may(permission) and (sender is None or self.key.may_send(sender))
+
+    def senders(self, stats: QueueStats | None) -> list[SenderStats]:
+        """Of the senders in the daemon's numbers, those that the key may see; none while there are no numbers."""
+        return [each for each in stats.senders if self.key.may_send(each.email)] if stats else []
 
     def require(self, permission: Permission, sender: str | None = None) -> None:
         """End the request unless the key may do this.

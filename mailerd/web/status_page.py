@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
 from mailerd.store.console_queries import UnsureLetter
 from mailerd.store.describe import SILENT
@@ -81,7 +81,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
         kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs,
-        senders=_senders(it, stats)[:MAX_SENDERS], silent_after=SILENT, live=True,
+        senders=it.senders(stats)[:MAX_SENDERS], silent_after=SILENT, live=True,
         alive=sum(one.silent <= SILENT for one in daemons),
     )  # fmt: skip
 
@@ -90,9 +90,9 @@ async def _put_off(it: ConsoleRequest, stats: QueueStats) -> PutOff | None:
     """What holds the letters up of senders that are not paused; a pause says so itself."""
     if not stats.recipients.get(State.WAITING):
         return None
-    mine = [each.email for each in stats.senders if it.key.may_send(each.email)]
     paused = {each.email for each in stats.paused}
-    senders = frozenset(each for each in mine if each not in paused) if paused else it.key.senders
+    going = frozenset(each.email for each in it.senders(stats) if each.email not in paused)
+    senders = going if paused else it.key.senders
     points = sorted(await it.services.tallies.minutes(_TRIED, senders=senders), key=lambda point: point.at)
     found = next((tried for many in (1, 2) if (tried := _mostly_put_off(points[-many:]))), None)
     if found is None:
@@ -161,16 +161,12 @@ async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
     )
 
 
-def _senders(it: ConsoleRequest, stats: QueueStats | None) -> list[SenderStats]:
-    return [sender for sender in stats.senders if it.key.may_send(sender.email)] if stats else []
-
-
 def _for_key(it: ConsoleRequest, stats: QueueStats | None, doubts: Sequence[UnsureLetter]) -> QueueStats | None:
     """What the key may see of it."""
     if stats is None or it.key.senders is None:
         return stats
     since = min((one.since for one in doubts), default=stats.at)
     return QueueStats(
-        at=stats.at, senders=tuple(_senders(it, stats)), recipients={State.UNSURE: len(doubts)},
+        at=stats.at, senders=tuple(it.senders(stats)), recipients={State.UNSURE: len(doubts)},
         oldest_unsure=max(0.0, (stats.at - since).total_seconds()),
     )  # fmt: skip

@@ -6,19 +6,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from mailerd.config import IntakeSettings
 from mailerd.mail.recipient_table import TableError, read_rows
 
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 """Sorted, so that a table whose columns stand in another order is the same job, byte for byte."""
-
-
-@dataclass(frozen=True)
-class JobLimits:
-    """What a job may have, as the API has it."""
-
-    body: int
-    """Bytes of its JSON (intake.max_body)."""
-    recipients: int
 
 
 @dataclass(frozen=True)
@@ -34,11 +26,11 @@ class TableJob:
 
 
 def make_job(
-    table: bytes, fields: dict[str, str], *, name: str, dry_run: bool, version: str, limits: JobLimits
+    table: bytes, fields: dict[str, str], *, name: str, dry_run: bool, version: str, limits: IntakeSettings
 ) -> TableJob:
     """The job of a table that is called `name`; it takes seconds, so a thread does it.
 
-    `fields`: those of the job beside its recipients. `version`: the template's.
+    `fields`: those of the job beside its recipients. `version`: the template's. `limits`: what the API takes.
 
     Raises:
         TableError: the table cannot be used, or its job would be too large.
@@ -50,12 +42,12 @@ def make_job(
     for line, recipient in read_rows(opened_file, name):
         body += (b", " if lines else b"") + _ENCODE(recipient).encode()
         lines.append(line)
-        if len(lines) > limits.recipients:
+        if len(lines) > limits.max_recipients:
             raise TableError(
-                f"{name}: it has more than {limits.recipients:,} recipients, the limit of intake.max_recipients"
+                f"{name}: it has more than {limits.max_recipients:,} recipients, the limit of intake.max_recipients"
             )
-        if len(body) > limits.body:
-            raise TableError(f"{name}: its job has more than {limits.body:,} bytes, the limit of intake.max_body")
+        if len(body) > limits.max_body:
+            raise TableError(f"{name}: its job has more than {limits.max_body:,} bytes, the limit of intake.max_body")
     digest = sha256(body)
     digest.update(version.encode())
     body += b'], "dry_run": true}' if dry_run else b'], "dry_run": false}'

@@ -55,8 +55,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     """One, made with its own examples."""
     named = await _find(it)
     made = await _made(it, named)
-    stats = it.services.stats()
-    senders = [each.email for each in stats.senders if it.key.may_send(each.email)] if stats else []
+    senders = [each.email for each in it.senders(it.services.stats())]
     return it.page(
         "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
         trouble=made if isinstance(made, str) else "", chosen=_language(it, named), senders=senders,

@@ -14,16 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailerd.config import IntakeSettings
 from mailerd.intake.key_shares import LARGE_BODY
 from mailerd.mail.recipient_table import MAX_ROW, MAX_USELESS, TableError, read_rows, read_table
 from mailerd.web import post_page
 from mailerd.web.post_page import MAX_ECHO
-from mailerd.web.table_job import JobLimits, TableJob, make_job
+from mailerd.web.table_job import TableJob, make_job
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import FORM
 
-LIMITS = JobLimits(64 * 1024 * 1024, 100_000)
+LIMITS = IntakeSettings()
+FEW = IntakeSettings(max_body=5_000, max_recipients=10)
 ROW = "r{n}@example.com,Ada,Tea," + "x" * 10_000 + "\n"
 
 
@@ -167,7 +169,7 @@ async def test_a_table_whose_columns_stand_in_another_order_is_the_same_table(si
 ])  # fmt: skip
 def test_a_table_that_would_take_much_memory_is_refused_in_few_words(raw: bytes, said: str) -> None:
     with pytest.raises(TableError) as caught:
-        make_job(raw, {"on_invalid": "skip"}, name="Table", dry_run=False, version="", limits=JobLimits(5_000, 10))
+        make_job(raw, {"on_invalid": "skip"}, name="Table", dry_run=False, version="", limits=FEW)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 2000
 
