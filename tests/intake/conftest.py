@@ -7,13 +7,11 @@ import aiohttp
 import pytest
 
 from mailerd.config import DatabaseSettings, IntakeSettings
-from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
-from mailerd.intake.server import Intake
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from tests.intake.site import PATIENCE, Build, Site, Wakeups, forecast_service
+from tests.intake.site import PATIENCE, Build, Site, Wakeups, new_intake
 from tests.support.heard import Heard
 
 
@@ -31,14 +29,7 @@ async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         closing.append(database.close)
         await migrate(database, events=StoreEvents(heard))
         keys = ApiKeys(database, timeout=20)
-        intake = Intake(
-            settings or IntakeSettings(port=0),
-            database=database,
-            patience=patience,
-            wake=wakeups,
-            events=IntakeEvents(heard),
-            **{"forecast": forecast_service(database), **options},
-        )
+        intake = new_intake(database, heard, wakeups, settings, patience=patience, **options)
         serving = intake.serve()
         [(host, port)] = await serving.__aenter__()
         closing.append(lambda: serving.__aexit__(None, None, None))

@@ -8,27 +8,18 @@ from typing import Any
 
 import aiomysql
 
-from mailerd.config import DatabaseSettings, IntakeSettings
-from mailerd.events.intake import IntakeEvents
+from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.intake.server import Intake
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
-from tests.intake.site import Wakeups, forecast_service
+from tests.intake.site import Wakeups, new_intake
 from tests.support.heard import Heard
 
 
 async def main(url: str) -> None:
     heard = Heard()
     database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
-    intake = Intake(
-        IntakeSettings(port=0),
-        database=database,
-        patience=5,
-        wake=Wakeups(),
-        events=IntakeEvents(heard),
-        forecast=forecast_service(database),
-    )
+    intake = new_intake(database, heard, Wakeups(), patience=5)
     accept, commit = Jobs.accept, aiomysql.Connection.commit
 
     async def commit_and_die(connection: Any) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import aiohttp
 
+from mailerd.config import IntakeSettings
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.server import Intake
 from mailerd.store.api_keys import ApiKeys
@@ -34,6 +36,16 @@ class Wakeups:
 def forecast_service(database: Database) -> ForecastService:
     """The forecast of an intake whose senders have no limits."""
     return ForecastService(ForecastReader(database, lambda: DefaultLimits(SenderLimits(0, 0, 0)), PATIENCE))
+
+
+def new_intake(
+    database: Database, heard: Heard, wakeups: Wakeups, settings: IntakeSettings | None = None, **options: Any
+) -> Intake:
+    """An intake that does not serve yet; on any port where its settings are not given."""
+    options = {"patience": PATIENCE, "forecast": forecast_service(database), **options}
+    return Intake(
+        settings or IntakeSettings(port=0), database=database, wake=wakeups, events=IntakeEvents(heard), **options
+    )
 
 
 @dataclass

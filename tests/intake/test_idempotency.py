@@ -11,11 +11,9 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
-from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
-from mailerd.intake.server import Intake
 from mailerd.store.db.database import Database
-from tests.intake.site import Build, Site, Wakeups, forecast_service, job
+from tests.intake.site import Build, Site, Wakeups, job, new_intake
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -86,14 +84,7 @@ async def test_a_key_is_free_again_when_its_answer_is_kept_no_longer(build: Buil
 async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) -> None:
     body, other = (
         json.dumps(job(*_many(300))).encode(),
-        Intake(
-            IntakeSettings(port=0),
-            database=site.database,
-            patience=10,
-            wake=Wakeups(),
-            events=IntakeEvents(site.heard),
-            forecast=forecast_service(site.database),
-        ),
+        new_intake(site.database, site.heard, Wakeups(), patience=10),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))
     other.jobs._database = other._answers._database = second

@@ -12,8 +12,9 @@ from mailerd.config import IntakeSettings
 from mailerd.errors import ListenError
 from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
+from mailerd.intake.server import Intake
 from mailerd.store.api_keys import Permission
-from tests.intake.site import Build, Site, forecast_service, job
+from tests.intake.site import Build, Site, job, new_intake
 from tests.intake.test_auth import SteppedClock
 from tests.support.own_time import at_this_speed
 
@@ -190,18 +191,9 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
     path = tmp_path / "mailerd.sock"
     settings = IntakeSettings(unix_socket=str(path), trusted_proxies="127.0.0.1")
     site = await build()
-    from mailerd.events.intake import IntakeEvents  # noqa: PLC0415
-    from mailerd.intake.server import Intake  # noqa: PLC0415
 
     def intake() -> Intake:
-        return Intake(
-            settings,
-            database=site.database,
-            patience=5,
-            wake=site.wakeups,
-            events=IntakeEvents(site.heard),
-            forecast=forecast_service(site.database),
-        )
+        return new_intake(site.database, site.heard, site.wakeups, settings, patience=5)
 
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(path))

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.events.intake import IntakeEvents
-from mailerd.intake.server import Intake
-from tests.intake.site import Build, Site, Wakeups, forecast_service, job
+from tests.intake.site import Build, Site, Wakeups, job, new_intake
 from tests.intake.test_key_shares import Slow
 from tests.support.own_time import at_this_speed, longest_stall
 
@@ -235,14 +233,7 @@ async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
         bound.bind(("127.0.0.1", 0))
         bound.listen()
         port = bound.getsockname()[1]
-        intake = Intake(
-            IntakeSettings(port=0),
-            database=site.database,
-            patience=1,
-            wake=Wakeups(),
-            events=IntakeEvents(site.heard),
-            forecast=forecast_service(site.database),
-        )
+        intake = new_intake(site.database, site.heard, Wakeups(), patience=1)
         async with intake.serve(sockets=[bound]) as addresses:
             assert addresses == [("127.0.0.1", port)]
             async with site.client.get(f"http://127.0.0.1:{port}/health/live") as response:
