@@ -1,5 +1,6 @@
 """The intake under test as a client sees it, and a good job to post."""
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ class Site:
         async with self.client.post(f"{self.url}/api/jobs/send_template_emails", json=body, **options) as response:
             return response.status, await response.json()
 
+    async def posted(self, *recipients: Any, **fields: Any) -> str:
+        """The id of a good job that is posted, with changes."""
+        status, answer = await self.post(job(*recipients, **fields))
+        assert status == 200, answer
+        return str(answer["job_id"])
+
     async def post_bytes(self, body: bytes | io.BytesIO, **options: Any) -> tuple[int, Any]:
         async with self.client.post(f"{self.url}/api/jobs/send_template_emails", data=body, **options) as response:
             return response.status, await response.json()
@@ -83,6 +90,15 @@ class Site:
 
 
 Build = Callable[..., Awaitable[Site]]
+
+
+async def event(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The next event of a stream that is not a comment."""
+    while True:
+        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
+        found = dict(line.split(": ", 1) for line in block.decode().strip().splitlines())
+        if "event" in found:
+            return found
 
 
 def job(*recipients: Any, **fields: Any) -> dict[str, Any]:

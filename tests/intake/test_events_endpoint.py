@@ -13,7 +13,7 @@ from mailerd.core.event_types import EventType
 from mailerd.intake.response_models import FeedEventOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.outbox import NewEvent, insert_events
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Build, Site, event, job
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -36,14 +36,6 @@ async def stream(site: Site, query: str = "", **headers: str) -> AsyncIterator[a
     async with site.client.get(f"{site.url}/api/events{query}", headers=STREAM | headers) as response:
         assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream")
         yield response
-
-
-async def event(response: aiohttp.ClientResponse) -> dict[str, str]:
-    while True:
-        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
-        found = dict(line.split(": ", 1) for line in block.decode().strip().splitlines())
-        if "event" in found:
-            return found
 
 
 async def test_what_a_client_asks_of_a_job_is_there_at_its_next_look(site: Site) -> None:

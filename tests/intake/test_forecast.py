@@ -51,10 +51,7 @@ async def seen(site: Site, job_id: str) -> dict[str, Any]:
 
 
 async def posted(site: Site, **fields: Any) -> str:
-    status, answer = await site.post(job(*PEOPLE, **fields))
-    assert status == 200, answer
-    job_id: str = answer["job_id"]
-    return job_id
+    return await site.posted(*PEOPLE, **fields)
 
 
 async def test_a_letter_that_was_put_off_says_until_when_and_why(site: Site) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mailerd.intake.openapi import document
 from mailerd.intake.response_models import EventOut
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Build, Site, event
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
 
@@ -29,20 +29,8 @@ async def stream(site: Site, job_id: str, last: str = "") -> AsyncIterator[aioht
         yield response
 
 
-async def event(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The next event that is not a comment."""
-    while True:
-        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
-        found = dict(line.split(": ", 1) for line in block.decode().strip().splitlines())
-        if "event" in found:
-            return found
-
-
 async def posted(site: Site, *people: Any) -> str:
-    status, answer = await site.post(job(*(people or MANY)))
-    assert status == 200, answer
-    found: str = answer["job_id"]
-    return found
+    return await site.posted(*(people or MANY))
 
 
 async def finish(site: Site) -> None:

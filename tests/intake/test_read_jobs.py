@@ -2,24 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from yarl import URL
 
 from mailerd.errors import DatabaseError
-from tests.intake.site import Site, job
-
-
-async def posted(site: Site, *recipients: Any, **fields: Any) -> str:
-    status, answer = await site.post(job(*recipients, **fields))
-    assert status == 200, answer
-    job_id: str = answer["job_id"]
-    return job_id
+from tests.intake.site import Site
 
 
 async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
-    job_id = await posted(site, reference="r1", priority=3)
+    job_id = await site.posted(reference="r1", priority=3)
     status, shown = await site.get(f"/api/jobs/{job_id}")
 
     assert status == 200
@@ -48,7 +40,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
 
 
 async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
-    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(5)))
+    job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(5)))
     for seq, state in enumerate(["sent", "failed", "cancelled", "unsure"]):
         await site.rows("UPDATE job_recipients SET status = %s WHERE seq = %s", state, seq)
     _, shown = await site.get(f"/api/jobs/{job_id}")
@@ -58,7 +50,7 @@ async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
 
 
 async def test_the_rate_is_the_letters_sent_a_minute_since_the_first_one(site: Site) -> None:
-    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
+    job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
     await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq < 3")
     await site.rows("UPDATE jobs SET started_at = UTC_TIMESTAMP(6) - INTERVAL 30 SECOND")
     assert (await site.get(f"/api/jobs/{job_id}"))[1]["rate"] == pytest.approx(6, abs=0.5)
@@ -73,9 +65,9 @@ async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
         return found
 
     when = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    job_id = await posted(site, send_at=when)
+    job_id = await site.posted(send_at=when)
     assert await cause() == f"not due before {when}"
-    job_id = await posted(site)
+    job_id = await site.posted()
     assert await cause() is None
     await site.rows("UPDATE senders SET paused_until = '2099-01-01', pause_reason = 'Google said 429'")
     assert await cause() == "sender me@example.com is paused until 2099-01-01T00:00:00Z: Google said 429"
@@ -88,7 +80,7 @@ async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
 
 
 async def test_recipients_come_in_pages_in_the_order_of_the_request(site: Site) -> None:
-    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(250)))
+    job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(250)))
     path, found, cursor = f"/api/jobs/{job_id}/recipients", [], None
     sizes = []
     while True:
@@ -107,7 +99,7 @@ async def test_recipients_come_in_pages_in_the_order_of_the_request(site: Site) 
 
 
 async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
-    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
+    job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
     await site.rows(
         "UPDATE job_recipients SET status = 'sent', attempts = 1, message_id = 'm1', proof = 'answered', "
         "sent_at = '2026-01-02 03:04:05.5' WHERE seq = 2"
@@ -139,7 +131,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
 
 
 async def test_jobs_come_the_newest_first_in_pages(site: Site) -> None:
-    ids = sorted([await posted(site) for _ in range(5)], reverse=True)
+    ids = sorted([await site.posted() for _ in range(5)], reverse=True)
     status, page = await site.get("/api/jobs", params={"limit": "3"})
 
     assert status == 200
@@ -176,7 +168,7 @@ async def test_an_unknown_id_is_a_404(site: Site, job_id: str, rest: str) -> Non
     ],
 )
 async def test_a_bad_parameter_is_a_422_that_names_it(site: Site, parameters: dict[str, str]) -> None:
-    job_id = await posted(site)
+    job_id = await site.posted()
     status, answer = await site.get(f"/api/jobs/{job_id}/recipients", params=parameters)
 
     assert status == 422
@@ -185,7 +177,7 @@ async def test_a_bad_parameter_is_a_422_that_names_it(site: Site, parameters: di
 
 
 async def test_an_empty_parameter_is_as_good_as_none(site: Site) -> None:
-    job_id = await posted(site)
+    job_id = await site.posted()
     for path, names in (
         (f"/api/jobs/{job_id}/recipients", "status cursor email limit"),
         ("/api/jobs", "status cursor"),
@@ -207,7 +199,7 @@ async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch:
     async def forecasts(*_: object, **__: object) -> dict[str, object]:
         raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
-    job_id = await posted(site)
+    job_id = await site.posted()
     monkeypatch.setattr(site.intake._forecast, "forecasts", forecasts)
     status, shown = await site.get(f"/api/jobs/{job_id}")
     assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
@@ -217,7 +209,7 @@ async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch:
 
 @pytest.mark.parametrize("what", ["results.csv", "events"])
 async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, what: str) -> None:
-    job_id = await posted(site)
+    job_id = await site.posted()
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     for method, path in (("HEAD", f"/api/jobs/{job_id}/{what}"), ("GET", "/health/live")):
@@ -256,7 +248,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
     ],
 )
 async def test_every_parameter_that_is_wrong_is_named_at_once(site: Site, path: str, wrong: dict[str, str]) -> None:
-    status, answer = await site.get(path.format(await posted(site)), params=wrong)
+    status, answer = await site.get(path.format(await site.posted()), params=wrong)
 
     assert status == 422, answer
     assert {each["field"] for each in answer["error"]["details"]} == wrong.keys()

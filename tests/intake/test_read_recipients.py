@@ -10,9 +10,7 @@ ADA = {"email": "A.da@Gmail.com", "variables": {"name": "Ada"}}
 
 
 async def posted(site: Site, **fields: object) -> str:
-    status, answer = await site.post(job(ADA, **fields))
-    assert status == 200, answer
-    return str(answer["job_id"])
+    return await site.posted(ADA, **fields)
 
 
 async def test_a_persons_letters_are_shown_the_newest_first(site: Site) -> None:
