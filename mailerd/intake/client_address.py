@@ -11,6 +11,7 @@ _MAX_BUCKETS: Final = 10_000
 _MAPPED_PREFIX: Final = 96
 """Bits of ::ffff:0:0/96, behind which an IPv4 address stands."""
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -22,44 +23,30 @@ class ClientAddress:
 
     def address(self, request: web.Request) -> str:
         """The nearest address that is not a trusted proxy's; "unix" for a socket file without a proxy's header."""
-        peer = _plain(request.remote or "")
-        if peer and not self._is_trusted(peer):
-            return peer
-        if not peer and not self._trusted:
-            return "unix"
+        peer = _read(request.remote or "")
+        own = str(peer) if peer else "unix"
+        if not (self._is_trusted(peer) if peer else self._trusted):
+            return own
         # Each proxy adds its peer at the end: what is left of the first address that is not trusted may be forged.
-        hops = [
-            _plain(hop.strip()) for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")
-        ]
-        for hop in reversed(hops):
+        hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
+        for hop in map(_read, reversed(hops)):
+            if hop is None:
+                return own
             if not self._is_trusted(hop):
-                return hop if _is_address(hop) else peer or "unix"
-        return peer or "unix"
+                return str(hop)
+        return own
 
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self._trusted)
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
 
 
-def _plain(address: str) -> str:
-    """An IPv4 address that is mapped into IPv6 (RFC 4291, 2.5.5.2), as a socket for both shows it, in its own form."""
+def _read(text: str) -> Address | None:
+    """An address; one of IPv4 that is mapped into IPv6 (RFC 4291, 2.5.5.2), as a socket for both shows it, plainly."""
     try:
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(text)
     except ValueError:
-        return address
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped) if mapped else address
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        return None
+    return (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found
 
 
 def networks(listed: str) -> tuple[Network, ...]:
