@@ -25,6 +25,8 @@ from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
+from mailerd.mail.template_library import NAME
+from mailerd.mail.templates import CONTROL
 from mailerd.store.mailing_lists import check_list
 
 MAX_LINE: Final = 255
@@ -40,11 +42,7 @@ MAX_REASONS_PER_RECIPIENT: Final = 10
 """Missing variables, unknown fields or errors of attachments that are named for one recipient."""
 LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
 """A language tag, as they are in use (RFC 5646)."""
-NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
-"""A template's name: a folder's name that is safe everywhere, so that no path can be smuggled in."""
 
-# What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends.
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
 _RIGHT_TO_LEFT: Final = re.compile(
@@ -58,7 +56,7 @@ _RFC_3339: Final = re.compile(
 
 def one_line(value: str) -> str:
     """A value that goes into a header. Raises ValueError when it holds a control character."""
-    if found := _CONTROL.search(value):
+    if found := CONTROL.search(value):
         raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
     return value
 
@@ -207,7 +205,7 @@ class JobFields(RequestModel):
         TemplateIn | None, Field(description="Jinja2 sources; either this or template_name, not both")
     ] = None
     template_name: Annotated[
-        Annotated[str, Field(pattern=NAME.pattern)] | None,
+        Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
         Field(description="a template of this mailerd's folder; the job keeps the version that is there now"),
     ] = None
     variables: Annotated[

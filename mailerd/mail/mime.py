@@ -18,11 +18,10 @@ from typing import Final
 
 from mailerd.core.returned import PROOF_HEADER
 from mailerd.mail.attachments import MimePart, check_size
-from mailerd.mail.templates import Content
+from mailerd.mail.templates import CONTROL, Content
 
 MAX_LINE: Final = 78
 """The most characters of a line that RFC 5322, 2.1.1 recommends; it allows 998."""
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 """A display name that needs no quotes."""
@@ -178,7 +177,7 @@ def _check(value: str, *, header: str) -> str:
         ValueError: it has a line break, another control character, or half a character; the header is named.
     """
     line = value.replace("\t", " ").strip(" ")
-    if _CONTROL.search(line):
+    if CONTROL.search(line):
         raise ValueError(f"{header}: a line break or a control character in {value!r}")
     try:
         line.encode()

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +24,7 @@ from mailerd.mail.environment import (
 )
 from mailerd.mail.html_to_text import text_from_html
 from mailerd.mail.templates import (
+    CONTROL,
     Content,
     RecipientData,
     RenderError,
@@ -42,8 +42,6 @@ MAX_SUBJECT: Final = 1_000
 """Characters of a rendered subject at most; mail programs show about 70."""
 MAX_OUTPUT: Final = 1_000_000
 """Bytes of a rendered body, as UTF-8; Gmail clips a letter far below that, at about 102 KB."""
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""Characters that a header must not have: control characters, and those that some programs take for a line's end."""
 
 # Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
 _INLINER: Final = css_inline.CSSInliner(

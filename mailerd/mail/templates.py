@@ -1,5 +1,6 @@
 """A job's template, what a letter sees of its job and its recipient, and what can be wrong, in words for its author."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -52,6 +53,8 @@ class Content:
     text: str
 
 
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends."""
 MAX_REASON: Final = 300
 """The most characters of a reason; a value that a template fails with may be a million characters long."""
 

@@ -35,8 +35,6 @@ from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, NotAllowed
 
 OVERLAP: Final = timedelta(days=1)
 """For how long the secret before a rotation signs too."""
-_BOOKS: Final = {"failing": "webhook_failing", "paused": "webhook_paused", "gone": "webhook_gone"}
-"""The runbook by the standing of an endpoint."""
 
 
 def _webhooks(it: ConsoleRequest) -> Webhooks:
@@ -50,7 +48,7 @@ def _counted(it: ConsoleRequest) -> Mapping[str, WebhookStats]:
 
 
 def _book(one: WebhookEndpoint) -> Runbook | None:
-    return WEBHOOK_RUNBOOKS.get(_BOOKS.get(one.standing, ""))
+    return WEBHOOK_RUNBOOKS.get(f"webhook_{one.standing}")
 
 
 async def show(it: ConsoleRequest) -> web.Response:
