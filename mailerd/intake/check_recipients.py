@@ -71,13 +71,13 @@ def check(
     """
     within = CheckTime(CHECK_TIMEOUT, renderer, total=len(items))
     checker = _Checker(attachments, allow_duplicates=allow_duplicates)
-    size_check = _SizeCheck(template, renderer, envelope, attachments.shared)
+    letters = _Letters(template, renderer, envelope, attachments.shared) if template else None
     under_way: _Batch | None = None
     for start in range(0, len(items), BATCH):
         within.require(start)
         batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
         items[start : start + BATCH] = [None] * len(batch)
-        asked = _Batch(batch, template, renderer, size_check)
+        asked = _Batch(batch, letters)
         try:
             if under_way is not None:
                 checker.take(under_way, within=within)
@@ -122,24 +122,57 @@ class _Candidate:
     errors: _Errors = field(default_factory=list)
 
 
-class _Batch:
-    """Recipients whose letters are being rendered."""
+class _Letters:
+    """Renders letters, and weighs those whose attachments leave little room, as they are rendered."""
 
     def __init__(
-        self,
-        candidates: list[_Candidate],
-        template: Template | None,
-        renderer: ThreadRenderer,
-        size_check: "_SizeCheck",
+        self, template: Template, renderer: ThreadRenderer, envelope: Envelope, shared: Sequence[StoredAttachment]
     ) -> None:
+        self._template, self._renderer, self._envelope = template, renderer, envelope
+        self._shared = encoded_sizes(shared)
+
+    def start(self, candidates: list[_Candidate], *, content: bool = False) -> "Future[list[Rendered]]":
+        """Begin to render."""
+        url = self._envelope.unsubscribe_url
+        readers = [RecipientData(each.email, each.name, each.stored, url) for each in candidates]
+        return self._renderer.start(self._template, readers, content=content)
+
+    def weigh(self, candidates: list[_Candidate], *, within: CheckTime) -> None:
+        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
+
+        Raises:
+            ApiError, RendererError: the time is over.
+        """
+        heavy = [each for each in candidates if may_be_too_large(self._attached(each))]
+        for first in range(0, len(heavy), _SIZE_BATCH):
+            some = heavy[first : first + _SIZE_BATCH]
+            made = within.wait_for(self.start(some, content=True), done=some[0].index)
+            for each, content in zip(some, made, strict=True):
+                self._weigh_one(each, content)
+
+    def _weigh_one(self, it: _Candidate, content: Rendered) -> None:
+        if not isinstance(content, Content):
+            it.errors.append(("variables", _listed(content)))
+            return
+        try:
+            letter_size(
+                content, self._envelope, email=it.email, name=it.name, index=it.index, attached=self._attached(it)
+            )
+        except ValueError as error:
+            it.errors.append(("", str(error)))
+
+    def _attached(self, it: _Candidate) -> int:
+        return self._shared + encoded_sizes(it.attached)
+
+
+class _Batch:
+    """Recipients whose letters are being rendered; `letters` None: none is."""
+
+    def __init__(self, candidates: list[_Candidate], letters: _Letters | None) -> None:
         self.candidates = candidates
-        self._size_check = size_check
-        self._good = [] if template is None else [each for each in candidates if not each.errors]
-        self._results: Future[list[Rendered]] | None = None
-        if template is not None and self._good:
-            url = size_check.unsubscribe_url
-            readers = [RecipientData(each.email, each.name, each.stored, url) for each in self._good]
-            self._results = renderer.start(template, readers, content=False)
+        self._letters = letters
+        self._good = [each for each in candidates if not each.errors]
+        self._results = letters.start(self._good) if letters and self._good else None
 
     def cancel(self) -> None:
         """Render no more of them: the key's next request would wait for it."""
@@ -153,61 +186,15 @@ class _Batch:
             ApiError, RendererError: the time is over.
         """
         stopped: list[str] = []
-        for each, errors in zip(self._good, self._rendered(within), strict=True):
+        if self._letters is None or self._results is None:
+            return stopped
+        rendered = within.wait_for(self._results, done=self.candidates[0].index)
+        for each, errors in zip(self._good, rendered, strict=True):
             if isinstance(errors, list) and errors:
                 each.errors.append(("variables", _listed(errors)))
                 stopped += [str(error) for error in errors if error.bound]
-        self._size_check.check([each for each in self._good if not each.errors], within=within)
+        self._letters.weigh([each for each in self._good if not each.errors], within=within)
         return stopped
-
-    def _rendered(self, within: CheckTime) -> Sequence[Rendered]:
-        return () if self._results is None else within.wait_for(self._results, done=self.candidates[0].index)
-
-
-class _SizeCheck:
-    """Checks the size of letters whose attachments leave little room, as they are rendered."""
-
-    def __init__(
-        self,
-        template: Template | None,
-        renderer: ThreadRenderer,
-        envelope: Envelope,
-        shared: Sequence[StoredAttachment],
-    ) -> None:
-        self._template, self._renderer, self._envelope = template, renderer, envelope
-        self.unsubscribe_url = envelope.unsubscribe_url
-        self._shared = encoded_sizes(shared)
-
-    def check(self, candidates: list[_Candidate], *, within: CheckTime) -> None:
-        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
-
-        Raises:
-            ApiError, RendererError: the time is over.
-        """
-        if self._template is None:
-            return
-        heavy = [each for each in candidates if may_be_too_large(self._attached(each))]
-        for start in range(0, len(heavy), _SIZE_BATCH):
-            some = heavy[start : start + _SIZE_BATCH]
-            url = self.unsubscribe_url
-            readers = [RecipientData(each.email, each.name, each.stored, url) for each in some]
-            made = self._renderer.start(self._template, readers, content=True)
-            for each, content in zip(some, within.wait_for(made, done=some[0].index), strict=True):
-                self._check_one(each, content)
-
-    def _check_one(self, it: _Candidate, content: Rendered) -> None:
-        if not isinstance(content, Content):
-            it.errors.append(("variables", _listed(content)))
-            return
-        try:
-            letter_size(
-                content, self._envelope, email=it.email, name=it.name, index=it.index, attached=self._attached(it)
-            )
-        except ValueError as error:
-            it.errors.append(("", str(error)))
-
-    def _attached(self, it: _Candidate) -> int:
-        return self._shared + encoded_sizes(it.attached)
 
 
 class _Checker:
