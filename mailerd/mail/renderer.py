@@ -139,16 +139,6 @@ class Renderer:
             await asyncio.wait(self._tasks)
 
     @property
-    def pid(self) -> int | None:
-        """The number of the child for origins that are not slow; None while there is none."""
-        return self._worker.pid
-
-    @property
-    def slow_pid(self) -> int | None:
-        """The number of the child for slow origins; None while there is none."""
-        return self._slow_worker.pid
-
-    @property
     def start_error(self) -> str:
         """Why nothing can be rendered; "" while nothing is known to be wrong."""
         return self._worker.start_error or self._slow_worker.start_error

@@ -44,7 +44,7 @@ async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
         await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20))
         alone = await rate(google, seconds=4)
         job = await post(database, sender=BAD, recipients=200, text=template)
-        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None))
+        await eventually(lambda: asyncio.sleep(0, daemon.renderer._slow_worker.pid is not None))
         # It has more in flight than it may have by now, so no more are claimed.
         await eventually(lambda: asyncio.sleep(0, daemon.runner.semaphore.capacity_by_sender().get(BAD, 0) < 0))
         beside = await rate(google, seconds=6)

@@ -85,7 +85,7 @@ async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_l
 
     def and_stand_still(renderer: ThreadRenderer, template: Template) -> Mapping[str, frozenset[str]]:
         names = compile_(renderer, template)
-        stopped.append(renderer.renderer.pid or 0)
+        stopped.append(renderer.renderer._worker.pid or 0)
         os.kill(stopped[0], signal.SIGSTOP)
         return names
 

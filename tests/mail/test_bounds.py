@@ -226,8 +226,8 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
     async with rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         for _ in range(3):
-            assert it.renderer.pid is not None
-            os.kill(it.renderer.pid, signal.SIGKILL)
+            assert it.renderer._worker.pid is not None
+            os.kill(it.renderer._worker.pid, signal.SIGKILL)
             (made,) = await it.renderer.render(GOOD, [READER], origin="o")
             assert isinstance(made, Content)
 
@@ -236,8 +236,8 @@ async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monke
     monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 4.0)
     async with asyncio.timeout(60), rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
-        assert it.renderer.pid is not None
-        os.kill(it.renderer.pid, signal.SIGSTOP)
+        assert it.renderer._worker.pid is not None
+        os.kill(it.renderer._worker.pid, signal.SIGSTOP)
         (made,) = await it.renderer.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
 
@@ -247,8 +247,8 @@ async def test_ends_that_come_often_are_an_event_of_their_own() -> None:
     async with rendering(heard) as it:
         for _ in range(10):
             await it.renderer.render(GOOD, [READER], origin="o")
-            assert it.renderer.pid is not None
-            os.kill(it.renderer.pid, signal.SIGKILL)
+            assert it.renderer._worker.pid is not None
+            os.kill(it.renderer._worker.pid, signal.SIGKILL)
         await it.renderer.render(GOOD, [READER], origin="o")
     (often,) = heard.of("renderer_ends_often")
     assert often["count"] == 10
@@ -258,7 +258,7 @@ async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeyp
     monkeypatch.setenv("DATABASE_URL", "mysql://user:secret@db/mailerd")
     async with rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
-        process = Path(f"/proc/{it.renderer.pid}")
+        process = Path(f"/proc/{it.renderer._worker.pid}")
         assert (process / "environ").read_bytes() == b""
         descriptors = {each.name: str(each.readlink()).partition(":")[0] for each in (process / "fd").iterdir()}
         assert (process / "cwd").readlink() == Path("/")
@@ -375,7 +375,7 @@ async def test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_
 async def test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer() -> None:
     async with rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
-        limits = await asyncio.to_thread(Path(f"/proc/{it.renderer.pid}/limits").read_text)
+        limits = await asyncio.to_thread(Path(f"/proc/{it.renderer._worker.pid}/limits").read_text)
     (line,) = (each for each in limits.splitlines() if each.startswith("Max cpu time"))
     assert 2 <= int(line.split()[3]) <= 4
 

@@ -59,7 +59,7 @@ def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> N
         heard = Heard()
         async with rendering(heard) as it:
             await it.renderer.render(GOOD, [READER], origin="o")
-            pid = it.renderer.pid
+            pid = it.renderer._worker.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -132,12 +132,12 @@ async def test_a_child_without_work_is_ended_and_another_started_for_the_next(mo
     monkeypatch.setattr(render_worker, "IDLE_TIMEOUT", 0.05)
     heard = Heard()
     async with rendering(heard) as it:
-        assert it.renderer.pid is None, "none is started before there is work"
+        assert it.renderer._worker.pid is None, "none is started before there is work"
         for _ in range(2):
             await it.renderer.render(GOOD, [READER], origin="o")
 
             async def has_ended() -> bool:
-                return it.renderer.pid is None
+                return it.renderer._worker.pid is None
 
             await eventually(has_ended)
     assert heard.names() == []
@@ -147,7 +147,7 @@ async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
     async with Renderer("of the test", limits=CHECK_LIMITS, events=RendererEvents(Heard()), keep=True) as it:
 
         async def is_there() -> bool:
-            return it.pid is not None
+            return it._worker.pid is not None
 
         await eventually(is_there)
 

@@ -62,14 +62,14 @@ async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch
     async with rendering() as it:
         for _ in range(2):
             await it.renderer.render(slow, [READER], origin="a stranger")
-        assert it.renderer.slow_pid is not None
+        assert it.renderer._slow_worker.pid is not None
 
         async def the_child_of_the_slow_has_ended() -> bool:
-            return it.renderer.slow_pid is None
+            return it.renderer._slow_worker.pid is None
 
         await eventually(the_child_of_the_slow_has_ended)
         await it.renderer.render(GOOD, [READER], origin="a stranger")
-        assert it.renderer.slow_pid is None
+        assert it.renderer._slow_worker.pid is None
         assert not it.renderer.is_slow("a stranger")
 
 
@@ -81,7 +81,7 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
         async with rendering() as it:
             await it.renderer.render(GOOD, [READER], origin="o")
             for _ in range(3):
-                child = it.renderer.pid
+                child = it.renderer._worker.pid
                 assert child is not None
                 os.kill(child, signal.SIGKILL)
 
