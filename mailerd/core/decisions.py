@@ -6,7 +6,7 @@ from typing import Final, assert_never
 
 from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
-from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Verdict
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _retry(reason: str, *, attempt: int, policy: RetryPolicy, chance: float, ret
 
 def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, retry_after: timedelta) -> Decision:
     backoff = verdict.backoff
-    if backoff is None or backoff.scope is Scope.GLOBAL:
+    if backoff is None or backoff.everybody:
         return Decision(Transition.RELEASED, error=verdict.reason, global_backoff=verdict.reason)
     if backoff.cause is PauseCause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
         return Decision(Transition.RELEASED, error=verdict.reason, sender_backoff=verdict.reason)

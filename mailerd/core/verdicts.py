@@ -42,14 +42,6 @@ class Disposition(StrEnum):
     """The draft does not exist: it was sent before, or a person deleted it."""
 
 
-class Scope(StrEnum):
-    """Which letters the cause concerns, beyond this one."""
-
-    SENDER = "sender"
-    PROJECT = "project"
-    GLOBAL = "global"
-
-
 class PauseCause(StrEnum):
     """The cause of a pause; the same word in the table, the log and the metrics."""
 
@@ -68,12 +60,13 @@ class PauseCause(StrEnum):
 
 @dataclass(frozen=True)
 class Backoff:
-    """Other letters must wait as well."""
+    """Other letters of the sender must wait as well; by PROJECT_LIMIT those of all senders of its project."""
 
-    scope: Scope
     cause: PauseCause
     until: datetime | None = None
     """The time that Google's text names; it may be implausible."""
+    everybody: bool = False
+    """Google cannot be reached at all, for whichever sender."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,7 @@ def judge(call: Call, reply: Reply) -> Verdict:
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
             pause = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
-            return _not_counted(Scope.SENDER, pause, cause)
+            return _not_counted(pause, cause)
         case NotSent():
             return _unreachable(reply)
         case _:
@@ -137,14 +130,14 @@ def _unknown(call: Call, reason: str) -> Verdict:
     return Verdict(Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT, reason)
 
 
-def _not_counted(scope: Scope, cause: PauseCause, reason: str, *, until: datetime | None = None) -> Verdict:
-    return Verdict(Disposition.NOT_COUNTED, reason, Backoff(scope, cause, until))
+def _not_counted(cause: PauseCause, reason: str, *, until: datetime | None = None, everybody: bool = False) -> Verdict:
+    return Verdict(Disposition.NOT_COUNTED, reason, Backoff(cause, until, everybody))
 
 
 def _unreachable(reply: NotSent) -> Verdict:
     if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
-        return _not_counted(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
-    return _not_counted(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
+        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
+    return _not_counted(PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}", everybody=True)
 
 
 def _token(reply: TokenRefused) -> Verdict:
@@ -152,17 +145,11 @@ def _token(reply: TokenRefused) -> Verdict:
         f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-        return _not_counted(Scope.SENDER, PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
+        return _not_counted(PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
     if reply.error == "invalid_grant":
-        return _not_counted(
-            Scope.SENDER,
-            PauseCause.TOKEN_REFUSED,
-            f"Google no longer honours the sign-in ({said})",
-        )
+        return _not_counted(PauseCause.TOKEN_REFUSED, f"Google no longer honours the sign-in ({said})")
     return _not_counted(
-        Scope.SENDER,
-        PauseCause.CLIENT_REFUSED,
-        f"Google refused the OAuth client or service account ({said}): see its file",
+        PauseCause.CLIENT_REFUSED, f"Google refused the OAuth client or service account ({said}): see its file"
     )
 
 
@@ -174,7 +161,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
         case 400:
             return _bad_request(reply, said)
         case 401:
-            return _not_counted(Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
+            return _not_counted(PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
@@ -190,7 +177,6 @@ def _refused(call: Call, reply: Refused) -> Verdict:
 def _bad_request(reply: Refused, said: str) -> Verdict:
     if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
         return _not_counted(
-            Scope.SENDER,
             PauseCause.MAILBOX_REFUSED,
             f"this mailbox cannot send ({said}): is Gmail enabled for it, does the service account have a subject?",
         )
@@ -201,23 +187,14 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
-        return _not_counted(
-            Scope.PROJECT, PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})"
-        )
+        return _not_counted(PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
     if reply.reason in SCOPE_REFUSED:
-        return _not_counted(
-            Scope.SENDER,
-            PauseCause.SCOPE_MISSING,
-            f"the sign-in lacks the scope {_NEEDED[call]} ({said})",
-        )
+        return _not_counted(PauseCause.SCOPE_MISSING, f"the sign-in lacks the scope {_NEEDED[call]} ({said})")
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
     if reply.reason in API_DISABLED:
-        return _not_counted(
-            Scope.SENDER, PauseCause.MAILBOX_REFUSED, f"the Gmail API is not enabled in the Cloud project ({said})"
-        )
+        return _not_counted(PauseCause.MAILBOX_REFUSED, f"the Gmail API is not enabled in the Cloud project ({said})")
     return _not_counted(
-        Scope.SENDER,
         PauseCause.MAILBOX_REFUSED,
         f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",
     )
@@ -225,9 +202,9 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
 
 def _throttled(reply: Refused, said: str) -> Verdict:
     if "concurrent" in reply.message.lower():
-        return _not_counted(Scope.SENDER, PauseCause.TOO_MANY_CONCURRENT, said)
+        return _not_counted(PauseCause.TOO_MANY_CONCURRENT, said)
     cause = PauseCause.DAILY_LIMIT if "(Mail sending)" in reply.message else PauseCause.THROTTLED
-    return _not_counted(Scope.SENDER, cause, said, until=_stamp(reply.message))
+    return _not_counted(cause, said, until=_stamp(reply.message))
 
 
 def _stamp(message: str) -> datetime | None:

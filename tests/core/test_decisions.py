@@ -20,7 +20,7 @@ from mailerd.core.decisions import (
 )
 from mailerd.core.replies import Accepted, Call, NoCredentials, NoResponse, NotSent, Refused, Reply, TokenUnavailable
 from mailerd.core.states import State, Transition, after
-from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict, judge
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Verdict, judge
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
@@ -140,7 +140,7 @@ def test_the_back_off_grows_on_the_average_until_its_cap(base: timedelta, cap: t
 
 
 def backoff(cause: PauseCause, until: datetime | None = None) -> Backoff:
-    return Backoff(Scope.SENDER, cause, until)
+    return Backoff(cause, until)
 
 
 @given(chances, st.sampled_from([timedelta(microseconds=1), timedelta(minutes=16), timedelta(hours=24)]))

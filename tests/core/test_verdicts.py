@@ -19,7 +19,7 @@ from mailerd.core.replies import (
     TokenRefused,
     TokenUnavailable,
 )
-from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict, judge
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Verdict, judge
 
 SENDS = (Call.DRAFTS_SEND, Call.MESSAGES_SEND)
 AT = datetime(2026, 11, 24, 11, 16, 42, 247000, tzinfo=UTC)
@@ -36,11 +36,11 @@ UNAUTHENTICATED = (
 
 
 def sender(cause: PauseCause, until: datetime | None = None) -> Backoff:
-    return Backoff(Scope.SENDER, cause, until)
+    return Backoff(cause, until)
 
 
-PROJECT = Backoff(Scope.PROJECT, PauseCause.PROJECT_LIMIT)
-EVERYBODY = Backoff(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE)
+PROJECT = Backoff(PauseCause.PROJECT_LIMIT)
+EVERYBODY = Backoff(PauseCause.GOOGLE_UNREACHABLE, everybody=True)
 
 # What every call to Gmail has in common: status, reason, message -> fate and hold.
 ROWS: dict[str, tuple[Reply, Disposition, Backoff | None]] = {
@@ -159,7 +159,7 @@ ROWS: dict[str, tuple[Reply, Disposition, Backoff | None]] = {
     "no token": (
         TokenUnavailable("no answer"),
         Disposition.NOT_COUNTED,
-        Backoff(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE),
+        Backoff(PauseCause.GOOGLE_UNREACHABLE),
     ),
     "accepted": (Accepted("18c2"), Disposition.ACCEPTED, None),
 }
@@ -316,7 +316,7 @@ def test_a_throttle_by_403_never_costs_the_letter_anything(call: Call, reason: s
     verdict = judge(call, Refused(403, reason, message))
     assert verdict.disposition is Disposition.NOT_COUNTED
     assert verdict.backoff
-    assert verdict.backoff.scope is Scope.SENDER
+    assert not verdict.backoff.everybody
     assert verdict.backoff.cause in {PauseCause.THROTTLED, PauseCause.DAILY_LIMIT, PauseCause.TOO_MANY_CONCURRENT}
 
 

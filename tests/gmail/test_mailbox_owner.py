@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, WrongMailbox
-from mailerd.core.verdicts import Disposition, Scope, judge
+from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.mailbox_owner import same_mailbox
@@ -134,10 +134,7 @@ async def test_a_question_that_is_not_answered_is_the_trouble_of_the_sender_and_
     ):
         assert isinstance(reply, NotSent)
         verdict = judge(call, reply)
-        assert (verdict.disposition, verdict.backoff and verdict.backoff.scope) == (
-            Disposition.NOT_COUNTED,
-            Scope.SENDER,
-        )
+        assert (verdict.disposition, verdict.backoff and verdict.backoff.everybody) == (Disposition.NOT_COUNTED, False)
 
 
 async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(
