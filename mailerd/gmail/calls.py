@@ -5,10 +5,12 @@ import json
 from abc import ABC, abstractmethod
 
 from mailerd.core.replies import Call, Reply
-from mailerd.gmail import responses
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
+from mailerd.gmail.responses import MAX_BODY, MAX_RAW
 from mailerd.gmail.session import GmailRequest
 
+_JSON = "application/json"
+_LETTER = "message/rfc822"
 KEY_HEADERS = ("X-Mailerd-Key",)
 NOTICE_HEADERS = (
     "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
@@ -31,26 +33,22 @@ class GmailCalls(ABC):
         """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
             return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
-        return await self._upload(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, raw=raw)
+        return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, body=raw, content_type=_LETTER)
 
     async def send_draft(self, sender: str, *, draft_id: str, thread_id: str | None = None) -> Reply:
         """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own `thread_id`.
 
         https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id than the draft's.
         """
-        body = json.dumps({"id": draft_id}).encode()
-        url = self.endpoints.drafts_send
-        return await self.call(
-            GmailRequest(
-                Call.DRAFTS_SEND, sender=sender, method="POST", url=url, body=body, answer_thread=thread_id or ""
-            )
-        )
+        body, url = json.dumps({"id": draft_id}).encode(), self.endpoints.drafts_send
+        return await self._post(sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "")
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
         """Send a letter directly; Accepted holds the message's id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
             return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
-        return await self._upload(sender, Call.MESSAGES_SEND, self.endpoints.upload_message, raw=raw)
+        url = self.endpoints.upload_message
+        return await self._post(sender, Call.MESSAGES_SEND, url, body=raw, content_type=_LETTER)
 
     async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
@@ -101,31 +99,26 @@ class GmailCalls(ABC):
     async def get_raw(self, sender: str, *, message_id: str) -> Reply:
         """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
         url = self.endpoints.raw_message(message_id)
-        return await self.call(
-            GmailRequest(
-                Call.MESSAGES_GET,
-                sender=sender,
-                method="GET",
-                url=url,
-                max_body=responses.MAX_RAW,
-                answer_id=message_id,
-            )
-        )
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id, max_body=MAX_RAW)
 
     async def get_profile(self, sender: str) -> Reply:
         """The mailbox's own address and counts (`body["emailAddress"]`)."""
         return await self._get(sender, Call.GET_PROFILE, self.endpoints.profile())
 
-    async def _get(self, sender: str, call: Call, url: str, *, answer_id: str = "") -> Reply:
-        return await self.call(GmailRequest(call, sender=sender, method="GET", url=url, answer_id=answer_id))
-
-    async def _post(self, sender: str, call: Call, url: str, *, body: bytes) -> Reply:
-        return await self.call(GmailRequest(call, sender=sender, method="POST", url=url, body=body))
-
-    async def _upload(self, sender: str, call: Call, url: str, *, raw: bytes) -> Reply:
+    async def _get(self, sender: str, call: Call, url: str, *, answer_id: str = "", max_body: int = MAX_BODY) -> Reply:
         return await self.call(
-            GmailRequest(call, sender=sender, method="POST", url=url, body=raw, content_type="message/rfc822")
+            GmailRequest(call, sender=sender, method="GET", url=url, answer_id=answer_id, max_body=max_body)
         )
+
+    async def _post(
+        self, sender: str, call: Call, url: str, *, body: bytes, content_type: str = _JSON, answer_thread: str = ""
+    ) -> Reply:
+        return await self.call(
+            GmailRequest(
+                call, sender=sender, method="POST", url=url, body=body, content_type=content_type,
+                answer_thread=answer_thread,
+            )
+        )  # fmt: skip
 
 
 def message_json(raw: bytes) -> bytes:
