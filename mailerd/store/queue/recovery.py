@@ -31,10 +31,11 @@ _MAX_CANDIDATES: Final = 50
 """Unresolved sends that are read to find some of different senders."""
 
 _READ_UNRESOLVED: Final = """
-SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.checks, r.mode, r.draft_id,
-       r.thread_id, r.claim_token, COALESCE(r.handed_over_at, j.created_at), r.unanswered, r.discarding,
+SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.checks, r.mode, r.draft_id, r.thread_id,
+       COALESCE(r.handed_over_at, j.created_at), r.unanswered, r.discarding,
        TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
-  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
+ WHERE r.id IN %s AND r.claim_token = %s ORDER BY r.id"""
 
 _TAKE_FOR_CHECK: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -166,8 +167,7 @@ class RecoveryQueries:
         came_back = defaultdict[int, set[str]](set)
         for id_, message in await cursor.fetchall():
             came_back[id_].add(message)
-        await cursor.execute(_READ_UNRESOLVED, (ids,))
-        held_rows = [row for row in await cursor.fetchall() if row[11] == token]
+        await cursor.execute(_READ_UNRESOLVED, (ids, token))
         return [
             UnresolvedSend(
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
@@ -176,9 +176,9 @@ class RecoveryQueries:
                 known_message_id=known.get(id_), since=utc(since), came_back=frozenset(came_back[id_]),
             )
             for (
-                id_, job, seq, sender, to, attempts, _, checks, mode, draft, thread, _, since, unanswered, discarding,
+                id_, job, seq, sender, to, attempts, checks, mode, draft, thread, since, unanswered, discarding,
                 nothing,
-            ) in held_rows
+            ) in await cursor.fetchall()
         ]  # fmt: skip
 
     async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:

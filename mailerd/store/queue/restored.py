@@ -34,7 +34,7 @@ SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (c
 _SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
 # Job by job, and in no order: what is marked is not read again, however many letters there are, open or ended.
 _SELECT_OPEN: Final = """
-SELECT r.id, r.status, r.attempts, r.draft_id FROM job_recipients r FORCE INDEX (claim)
+SELECT r.id, r.attempts, r.draft_id FROM job_recipients r FORCE INDEX (claim)
  WHERE r.job_id IN %s AND {which} LIMIT %s"""
 # Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot be
 # read a person decides. `handed_over_at` NULL: the search goes back to the time when the job was accepted.
@@ -112,7 +112,7 @@ async def _mark_unsure(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> 
     await cursor.execute(_MARK_UNSURE, (unsure, NOTE, tuple(row[0] for row in rows)))
     lost = Transition.LOST.value
     sql, values = insert_attempts(
-        [AttemptRow(id_, attempts, token, token, lost, draft_id=draft, error=NOTE) for id_, _, attempts, draft in rows]
+        [AttemptRow(id_, attempts, token, token, lost, draft_id=draft, error=NOTE) for id_, attempts, draft in rows]
     )
     await cursor.execute(sql, values)
     return len(rows)
