@@ -108,22 +108,27 @@ class Claim:
     """Jobs of which no letter waits any more and none was taken: they may have ended, as where everybody opted out."""
 
 
+def mode_of(draft_id: str | None) -> Mode:
+    """How a letter is handed over, by its draft or without one."""
+    return "direct" if draft_id is None else "draft"
+
+
 @dataclass(frozen=True)
 class Handover:
-    """Is recorded before Google is asked to send a letter, or to delete its draft: how, and by which draft."""
+    """Is recorded before Google is asked to send a letter, or to delete its draft, which the letter names."""
 
     letter: ClaimedRecipient
-    mode: Mode
-    draft_id: str | None = None
-    thread_id: str | None = None
     project: str | None = None
     """The Cloud project whose quota the sender uses, as its credentials tell."""
-    unanswered: bool = False
-    """As in the letter: an earlier send of this draft had no answer. A new draft was never sent."""
     discarding: bool = False
     """Google refused the letter, and its draft is deleted next."""
     pause: Pause | None = None
     """The pause of the sender that this refusal causes: nothing more of it is claimed meanwhile."""
+
+    @property
+    def mode(self) -> Mode:
+        """How it is handed over."""
+        return mode_of(self.letter.draft_id)
 
 
 @dataclass(frozen=True)

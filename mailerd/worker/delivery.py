@@ -13,6 +13,7 @@ from typing import Final, Literal
 from mailerd.clock import Clock
 from mailerd.core.decisions import (
     Decision,
+    Pause,
     RetryPolicy,
     after_deletion,
     decide,
@@ -129,13 +130,7 @@ class Delivery:
         )
         if letter.draft_id is None:
             return await self._send_new(state, mailbox)
-        await self._record_handover(
-            state,
-            Handover(
-                letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
-                unanswered=letter.unanswered,
-            ),
-        )  # fmt: skip
+        await self._record_handover(state, mailbox)
         return None if state.claim_lost else await self._send_draft(state, mailbox)
 
     async def _send_new(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
@@ -180,9 +175,7 @@ class Delivery:
         self._note_reply(state, reply)
         state.letter = replace(state.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # After a crash before this commit, nothing is sent and the draft is an orphan, found by its key.
-        await self._record_handover(
-            state, Handover(state.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
-        )
+        await self._record_handover(state, mailbox)
         return None
 
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
@@ -206,13 +199,7 @@ class Delivery:
         state.refused = True
         if self._time_for_a_call(state):
             # After a crash from here on, the row says that Google refused the letter, and that we deleted the draft.
-            await self._record_handover(
-                state,
-                Handover(
-                    letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
-                    unanswered=letter.unanswered, discarding=True, pause=decision.pause,
-                ),
-            )  # fmt: skip
+            await self._record_handover(state, mailbox, discarding=True, pause=decision.pause)
             if state.claim_lost:
                 return None
             if self._time_for_a_call(state):  # the commit may have taken long, and a successor may send this very draft
@@ -228,7 +215,7 @@ class Delivery:
         return after_deletion(decision, deletion, late_arrival=self.policy.late_arrival, unanswered=letter.unanswered)
 
     async def _send_directly(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
-        await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))
+        await self._record_handover(state, mailbox)
         if state.claim_lost:
             return None
         if not self._time_for_a_call(state):
@@ -288,9 +275,11 @@ class Delivery:
             return await self.recorder.suppression(letter) or Reason.UNSUBSCRIBED
         return Reason.UNSUBSCRIBED
 
-    async def _record_handover(self, state: "_DeliveryState", record: Handover) -> None:
+    async def _record_handover(
+        self, state: "_DeliveryState", mailbox: Mailbox, *, discarding: bool = False, pause: Pause | None = None
+    ) -> None:
         state.checked = self.clock.monotonic()
-        match await self.recorder.record(record):
+        match await self.recorder.record(Handover(state.letter, mailbox.project or None, discarding, pause)):
             case WriteResult.APPLIED:
                 return
             case WriteResult.SUPPRESSED:

@@ -141,17 +141,15 @@ MUTATIONS: Final = (
     Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/worker/delivery.py",
-        "await self._record_handover(\n            state, "
-        'Handover(state.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)\n'
-        "        )",
-        "pass",
+        "await self._record_handover(state, mailbox)\n        return None\n",
+        "return None\n",
         _MUTANTS + "test_the_drafts_id_is_durable_before_google_is_asked_to_send_it",
     ),
     Mutation(
         "a direct send is not recorded before it is made",
         "mailerd/worker/delivery.py",
-        'await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))',
-        "pass",
+        "await self._record_handover(state, mailbox)\n        if state.claim_lost:",
+        "if state.claim_lost:",
         _MUTANTS + "test_a_direct_send_is_durable_before_google_is_asked",
     ),
     Mutation(

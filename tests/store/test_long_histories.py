@@ -13,7 +13,7 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Evidence, consequence
 from mailerd.core.findings import Finding, InboxCursor, SentElsewhere, SentLetter
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome
+from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.store.audit import audit
@@ -30,6 +30,7 @@ from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.store.queue.restored import RestoredQueue
 from tests.store.queue.test_claim import FREE, claims
 from tests.store.queue.test_record import write
+from tests.support.handover import handover
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
@@ -70,7 +71,7 @@ class History:
             letter = self.held[n]
             if letter.draft_id is None:
                 draft, thread = f"d{next(self.number)}", f"t{next(self.number)}"
-                await write(self.database, Handover(letter, "draft", draft, thread))
+                await write(self.database, handover(letter, draft, thread))
                 self.held[n] = replace(letter, draft_id=draft, thread_id=thread)
 
     async def outcome(self) -> None:

@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.states import JobChange, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, one_letter, row, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.handover import handover
 from tests.support.rows import query
 
 PRUNE = "DELETE FROM attempts"
@@ -21,7 +22,7 @@ PRUNE = "DELETE FROM attempts"
 async def late(database: Database, meanwhile: Callable[[ClaimedRecipient], Awaitable[None]]) -> ClaimedRecipient:
     """A letter that a worker sent whose claim had ended by then; its answer comes when `meanwhile` has happened."""
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await meanwhile(letter)
     await write(database, Outcome(letter, SENT))
     await query(database, PRUNE)
@@ -42,7 +43,7 @@ async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(data
 
     letter = await late(database, forgotten)
     (again,) = taken
-    record = Handover(again, "draft", "d2", "t2") if mode == "draft" else Handover(again, "direct")
+    record = handover(again, "d2", "t2") if mode == "draft" else handover(again)
     assert await write(database, record) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
 
@@ -60,7 +61,7 @@ async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Data
 
 async def test_a_look_knows_it(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "direct"))
+    await write(database, handover(letter))
     await write(database, Outcome(letter, LOST))
     await query(database, "UPDATE job_recipients SET message_id = 'm7'")
     await query(database, PRUNE)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
 from mailerd.core.stats import QueueStats
@@ -15,6 +15,7 @@ from mailerd.store.stats import StatsReader
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
+from tests.support.handover import handover
 from tests.support.rows import query
 
 AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
@@ -22,7 +23,7 @@ AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 
 
 async def a_doubt(database: Database) -> str:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     return letter.job_id
 

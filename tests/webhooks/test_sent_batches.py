@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.event_types import EventType
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
 from mailerd.store import sent_batches
 from mailerd.store.db.cursor import Cursor
@@ -22,6 +22,7 @@ from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import SENT, write
+from tests.support.handover import handover
 from tests.support.rows import post, query
 from tests.webhooks.conftest import Deliver, endpoint
 from tests.webhooks.receiver import Receiver
@@ -128,7 +129,7 @@ async def test_a_letter_that_came_back_is_told_again_when_it_is_sent_though_that
     await make(database)
     assert await give_back(database, await in_thread(database)) == 1
     (again,) = (await claims(database).claim(1)).letters
-    await write(database, Handover(again, "draft", "d2", "t2"))
+    await write(database, handover(again, "d2", "t2"))
     await query(
         database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, lease_until = UTC_TIMESTAMP(6)"
     )

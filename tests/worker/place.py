@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
@@ -20,6 +20,7 @@ from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recovery import Recovery
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
@@ -116,7 +117,7 @@ class Place:
         job = await post(self.database, recipients=number)
         for letter in (await claims(self.database).claim(number)).letters:
             lost = Decision(Transition.LOST, error="no answer", wait=timedelta(0))
-            draft = Handover(letter, "draft", f"d{letter.seq + 1}", None)
+            draft = handover(letter, f"d{letter.seq + 1}", None)
             await write(self.database, draft)
             await write(self.database, Outcome(letter, lost))
         await query(self.database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")

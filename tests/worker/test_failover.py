@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from mailerd.clock import Clock
-from mailerd.core.models import Handover, WriteResult
+from mailerd.core.models import WriteResult
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.store.db.cursor import Cursor
@@ -15,6 +15,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, row
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
@@ -52,7 +53,7 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     recorder = Recorder(rows, clock=Clock(), events=RunnerEvents(heard), memory=replay_log)
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(60):
-        assert await recorder.record(Handover(letter, "direct")) is WriteResult.STALE
+        assert await recorder.record(handover(letter)) is WriteResult.STALE
     running.cancel()
     await asyncio.wait([running])
     assert await row(database, letter, "status", "claim_token", "mode") == ("waiting", None, None)

@@ -9,7 +9,7 @@ import pytest
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
@@ -19,6 +19,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.worker import recorder as recorder_module
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.holding import holding
 from tests.support.replayed import replayed
@@ -91,7 +92,7 @@ async def test_a_sender_that_somebody_holds_holds_up_no_record_of_another(
     one, two, other, last = await letters(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
-        assert await soon(recorder, Handover(other, "draft", "d", "t")) == [WriteResult.APPLIED]
+        assert await soon(recorder, handover(other, "d", "t")) == [WriteResult.APPLIED]
         again = asyncio.create_task(recorder.record(Outcome(two, BACK)))
         records = [Outcome(other, SENT), Outcome(last, BACK)]
         assert await soon(recorder, *records) == [WriteResult.APPLIED] * 2

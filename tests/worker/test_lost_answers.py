@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
 from mailerd.events.worker import RunnerEvents
@@ -21,6 +21,7 @@ from tests.store.queue.test_record import SENT, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, lapses
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.doubtful import FATES, Disposition, Doubtful
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.replayed import replayed
@@ -193,7 +194,7 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
 async def ended(database: Database) -> str:
     """A job whose only letter was sent, and that nobody has completed."""
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", None), Outcome(letter, SENT))
+    await write(database, handover(letter, "d1", None), Outcome(letter, SENT))
     return letter.job_id
 
 

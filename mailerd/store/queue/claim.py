@@ -181,9 +181,7 @@ class Claims:
         """Remember the letters that own a draft: they are sent again without a further hand-over."""
         for letter in claim.letters:
             if letter.draft_id is not None:
-                self.replay_log.remember(
-                    Handover(letter, "draft", letter.draft_id, letter.thread_id, unanswered=letter.unanswered)
-                )
+                self.replay_log.remember(Handover(letter))
         return claim
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:

@@ -382,8 +382,8 @@ class ReplayLog:
         await cursor.execute(
             _RESTORE_CLAIM,
             (
-                held, letter.token, self.daemon_id, one.mode, one.draft_id, one.thread_id,
-                int(one.unanswered), int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,
+                held, letter.token, self.daemon_id, one.mode, letter.draft_id, letter.thread_id, int(letter.unanswered),
+                int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,
             ),
         )  # fmt: skip
         return int(cursor.rowcount == 1)

@@ -7,7 +7,7 @@ or else into the log of attempts, which every hand-over reads.
 
 from typing import Final
 
-from mailerd.core.models import ClaimedRecipient, Mode, Outcome
+from mailerd.core.models import ClaimedRecipient, Outcome, mode_of
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import micros
@@ -70,11 +70,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 
 _IS_MARKED_UNSURE: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"
 _KNOWN_TO_LOG: Final = "it may have been sent by a claim that the row knows nothing of, and is looked for first"
-
-
-def mode_of(draft_id: str | None) -> Mode:
-    """How a letter that may be sent was handed over."""
-    return "direct" if draft_id is None else "draft"
 
 
 def may_be_carried_out(it: Outcome) -> bool:

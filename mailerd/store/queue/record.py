@@ -12,7 +12,7 @@ from typing import Any, Final
 from pymysql.err import OperationalError
 
 from mailerd.core.decisions import Pause
-from mailerd.core.models import Handover, Outcome, Record, WriteResult
+from mailerd.core.models import Handover, Outcome, Record, WriteResult, mode_of
 from mailerd.core.rate_limit import concurrency
 from mailerd.core.states import REFUNDED, UNSENT, State, Transition, after
 from mailerd.core.verdicts import PauseCause
@@ -28,7 +28,6 @@ from mailerd.store.queue.forgotten_sends import (
     mark_unsure_before,
     mark_unsure_late,
     may_be_carried_out,
-    mode_of,
 )
 from mailerd.store.queue.late_answers import NOT_SENT, resolve_late, resolve_sent_before
 from mailerd.store.queue.rate_limits import in_flight_by_sender, record_latency
@@ -319,8 +318,8 @@ async def _record_handovers(cursor: Cursor, records: Sequence[Record], in_force:
 
 def _handover_update(handed: Sequence[Handover]) -> Statement:
     rows = [
-        (it.letter.id, it.letter.token, it.mode, it.draft_id, it.thread_id, int(it.unanswered), int(it.discarding),
-         None if it.discarding else it.letter.digest, it.letter.list_id, int(it.letter.overrides))
+        (it.letter.id, it.letter.token, it.mode, it.letter.draft_id, it.letter.thread_id, int(it.letter.unanswered),
+         int(it.discarding), None if it.discarding else it.letter.digest, it.letter.list_id, int(it.letter.overrides))
         for it in handed
     ]  # fmt: skip
     return _update(_WRITE_HANDOVERS, _HANDOVER_COLUMNS, rows)

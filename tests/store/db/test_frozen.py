@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record
+from mailerd.core.models import ClaimedRecipient, Outcome, Record
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
@@ -16,6 +16,7 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import BUSY, DefaultLimits, RateLimits
 from mailerd.store.queue.side_effects import find_locked
 from tests.support.eventually import eventually
+from tests.support.handover import handover
 from tests.support.holding import holding
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
@@ -111,7 +112,7 @@ def records(letter: ClaimedRecipient) -> list[Record]:
     slow = replace(letter, latency_threshold=0.4)
     return [
         Outcome(letter, Decision(Transition.SENT, message_id="m")),
-        Handover(letter, "draft", "d", "t", project="1"),
+        handover(letter, "d", "t", project="1"),
         Outcome(letter, Decision(Transition.DEFERRED, error="no", wait=MINUTE)),
         Outcome(slow, Decision(Transition.SENT, message_id="m"), took=2.0),
         Outcome(letter, USED_UP),

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome
+from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.states import JobChange, Proof, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -16,6 +16,7 @@ from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_given_back import PROOFS, come_back, settled
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.handover import handover
 from tests.support.rows import post, query
 
 __all__ = ["one"]
@@ -26,7 +27,7 @@ async def found_directly(database: Database) -> Outcome:
     """A letter that went out without a draft and was found; and the doubt that its stopped worker has not written."""
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
-    await write(database, Handover(letter, "direct", None, None))
+    await write(database, handover(letter, None, None))
     await query(database, LAPSE)
     await due(rescues(database))
     await query(database, LAPSE)
@@ -38,7 +39,7 @@ async def found_directly(database: Database) -> Outcome:
 
 async def goes_out_anew(database: Database, again: ClaimedRecipient) -> None:
     assert again.draft_id is None
-    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(again, "d2", "t2")) == [TAKEN]
     assert await write(database, Outcome(again, replace(SENT, message_id="m2"))) == [TAKEN]
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", "m2")]
     assert (await audit(database))[1] == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.store.daemons import Daemons
@@ -22,6 +22,7 @@ from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.replayed import daemons
 from tests.support.rows import post, query, states
@@ -48,7 +49,7 @@ class Daemon:
         return await self.letters(want)
 
     async def sends(self, letter: ClaimedRecipient) -> None:
-        for record in (Handover(letter, "draft", f"d{letter.seq}", None), Outcome(letter, SENT)):
+        for record in (handover(letter, f"d{letter.seq}", None), Outcome(letter, SENT)):
             self.replay_log.remember(record)
             await write(self.database, record)
 
@@ -116,7 +117,7 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     """Google may be asked to send it at this very moment."""
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
-    handed = Handover(letter, "draft", "d1", "t1")
+    handed = handover(letter, "d1", "t1")
     one.replay_log.remember(handed)
     await write(database, handed)
     await forget(database)
@@ -135,7 +136,7 @@ async def test_a_letter_whose_claim_has_lapsed_is_not_taken_back_by_its_former_w
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     assert await other.ready(1) == ()
-    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    one.replay_log.remember(handover(letter, "d1", "t1"))
     await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     await query(database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE WHERE id = 'D1'")
     expired = ExpiredClaims(database, "D2", timedelta(seconds=1), other.replay_log)
@@ -152,7 +153,7 @@ async def test_what_looks_abandoned_after_a_failover_is_left_alone_until_all_is_
     """The hand-over was forgotten, and the failover took longer than the lease: the letter is in hand all the same."""
     job = await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    one.replay_log.remember(handover(letter, "d1", "t1"))
     await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     one.meets_another()
     expired = ExpiredClaims(database, "D1", timedelta(seconds=1), one.replay_log)
@@ -194,7 +195,7 @@ async def test_a_draft_that_is_sent_again_stays_in_hand_too(
 async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    handed = Handover(letter, "direct")
+    handed = handover(letter)
     one.replay_log.remember(handed)
     await forget(database)
     for what in await write(database, handed):
@@ -226,7 +227,7 @@ async def test_a_row_is_not_given_back_to_a_delivery_that_ends_while_the_replay_
     """It would be `sending` with no worker until its lease is over, and then unsure, although it was not sent."""
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    handed = Handover(letter, "direct")
+    handed = handover(letter)
     one.replay_log.remember(handed)
     await forget(database)
     one.meets_another()
@@ -250,7 +251,7 @@ async def test_a_doubt_is_told_where_the_next_hand_over_was_refused_while_the_re
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     one.replay_log.remember(Outcome(letter, LOST))
-    handed = Handover(replace(letter, token="2" * 26), "direct")
+    handed = handover(replace(letter, token="2" * 26))
     one.replay_log.remember(handed)
     await forget(database)
     one.meets_another()
@@ -276,7 +277,7 @@ async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Databas
 async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    one.replay_log.remember(handover(letter, "d1", "t1"))
     one.replay_log.remember(Outcome(letter, BUSY))
     await forget(database)
     one.meets_another()
@@ -292,7 +293,7 @@ async def test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one(d
     one.meets_another()
     (again,) = await one.ready(1)
     assert again.id == letter.id
-    assert await write(database, Handover(again, "draft", "d9", None)) == [WriteResult.APPLIED]
+    assert await write(database, handover(again, "d9", None)) == [WriteResult.APPLIED]
 
 
 async def test_others_that_are_alive_are_waited_for(database: Database, one: Daemon, other: Daemon) -> None:

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Handover, Outcome, WriteResult
+from mailerd.core.models import Outcome, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
 from tests.store.queue.test_failover import BUSY, Daemon, one
 from tests.store.queue.test_record import row, write
+from tests.support.handover import handover
 from tests.support.rows import post, query
 
 __all__ = ["one"]
@@ -26,7 +27,7 @@ async def test_what_was_not_sent_is_told_where_its_row_waits_for_that(
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     letter = replace(letter, draft_id="d1")
-    for record in (Handover(letter, "draft", "d1", None), Outcome(letter, decision)):
+    for record in (handover(letter, "d1", None), Outcome(letter, decision)):
         one.replay_log.remember(record)
         for what in await write(database, record):
             one.replay_log.acknowledge(record, what)
@@ -70,7 +71,7 @@ async def test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     letter = replace(letter, draft_id="d1")
-    for record in (Handover(letter, "draft", "d1", None), Outcome(letter, BUSY)):
+    for record in (handover(letter, "d1", None), Outcome(letter, BUSY)):
         one.replay_log.remember(record)
         await write(database, record)
     (again,) = await one.letters(1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import Resolution
@@ -15,6 +15,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, FORGOTTEN_CLAIM, LOST, SENT, TAKEN, one_letter, row, write
 from tests.store.queue.test_recovery import lapses, rescues
+from tests.support.handover import handover
 from tests.support.rows import post, query
 
 __all__ = ["one"]
@@ -45,7 +46,7 @@ async def test_a_doubt_that_was_forgotten_is_told_again(
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
     lost = Outcome(replace(letter, **draft), LOST)
-    one.replay_log.remember(Handover(lost.letter, "draft" if draft else "direct", **draft))
+    one.replay_log.remember(handover(lost.letter, **draft))
     one.replay_log.remember(lost)
     assert await write(database, lost) == [TAKEN]
     one.replay_log.acknowledge(lost, TAKEN)
@@ -78,7 +79,7 @@ async def test_a_doubt_that_somebody_has_looked_into_is_not_told_again(database:
     one.meets_another()
     (again,) = await one.ready(1)
     assert again.id == letter.id
-    assert await write(database, Handover(again, "direct")) == [TAKEN]
+    assert await write(database, handover(again)) == [TAKEN]
 
 
 async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt(
@@ -101,7 +102,7 @@ async def test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told(da
     (letter,) = await one.ready(1)
     one.replay_log.remember(Outcome(replace(letter, **DRAFT), LOST))
     later = replace(letter, token="2" * 26, attempt=2, draft_id="d2", thread_id="t2")
-    one.replay_log.remember(Handover(later, "draft", "d2", "t2", unanswered=True))
+    one.replay_log.remember(handover(later, "d2", "t2", unanswered=True))
     await forget(database, claim=True)
     one.meets_another()
     assert await one.ready(1) == ()
@@ -129,7 +130,7 @@ async def test_who_was_stopped_before_its_hand_over_does_not_take_back_a_row_tha
     former = await one_letter(database)
     await query(database, FORGOTTEN_CLAIM)
     (letter,) = await one.ready(1)
-    one.replay_log.remember(Handover(letter, "draft", "d2", "t2"))  # stopped: it is never written
+    one.replay_log.remember(handover(letter, "d2", "t2"))  # stopped: it is never written
     assert await write(database, Outcome(former, LOST)) == [TAKEN]
     await look_again_now(database)
     ((doubt, *_),) = await query(database, "SELECT id FROM job_recipients WHERE status = 'unsure'")
@@ -151,7 +152,7 @@ async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Dat
     assert await write(database, Outcome(replace(former, **DRAFT), LOST)) == [TAKEN]
     assert await row(database, former, *FOR_A_LOOK) == AS_DRAFT
     for letter in again:
-        assert await write(database, Handover(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+        assert await write(database, handover(letter, "d2", "t2")) == [FENCED_OFF]
     assert (await claims(database).claim(1)).letters == ()
     ended = [("lapsed", 1) for _ in again]
     assert sorted(await query(database, "SELECT event, applied FROM attempts")) == [*ended, ("lost", 1)]
@@ -187,7 +188,7 @@ async def doubted(database: Database) -> ClaimedRecipient:
 
 async def test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over(database: Database) -> None:
     letter = await doubted(database)
-    hand_over = Handover(letter, "draft", "d2", "t2")
+    hand_over = handover(letter, "d2", "t2")
     assert await write(database, hand_over) == [WriteResult.IN_DOUBT]
     assert await row(database, letter, *FOR_A_LOOK) == ("unsure", "draft", "d1", None, 1, 0, None)
     assert await write(database, hand_over, repeated=True) == [WriteResult.IN_DOUBT]
@@ -203,7 +204,7 @@ async def test_it_is_handed_over_once_somebody_has_looked(database: Database, lo
         "VALUES (%s, 1, 'look', 'D1', 'missing', %s, UTC_TIMESTAMP(6))",
         letter.id, int(look == "settled"),
     )  # fmt: skip
-    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [written]
+    assert await write(database, handover(letter, "d2", "t2")) == [written]
 
 
 @pytest.mark.parametrize("draft, found", [(DRAFT, AS_DRAFT), ({}, AS_DIRECT)], ids=["draft", "direct"])
@@ -224,7 +225,7 @@ async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgot
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     if known == "in hand":
-        one.replay_log.remember(Handover(letter, "direct"))
+        one.replay_log.remember(handover(letter))
     else:
         one.replay_log.remember(record := Outcome(letter, SENT if known == "sent" else LOST))
         one.replay_log.acknowledge(record, (await write(database, record))[0])
@@ -240,7 +241,7 @@ async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgot
 async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    handed = Handover(letter, "direct")
+    handed = handover(letter)
     one.replay_log.remember(handed)
     await write(database, handed)
     await look_again_now(database)

@@ -8,7 +8,7 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
 from mailerd.core.findings import Finding, SentLetter
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
@@ -26,6 +26,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.handover import handover
 from tests.support.rows import numbers, post, query
 
 __all__ = ["one"]
@@ -40,7 +41,7 @@ async def settled(
     """A letter that others have settled; and Google's answer, that its stopped worker has not written yet."""
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await query(database, LAPSE)
     await due(rescues(database))
     await query(database, LAPSE)
@@ -114,7 +115,7 @@ async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("waiting", None)]
     (again,) = (await claims(database).claim(1)).letters
     assert again.draft_id is None
-    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(again, "d2", "t2")) == [TAKEN]
     assert await write(database, Outcome(again, replace(SENT, message_id="m2"))) == [TAKEN]
     assert (await audit(database))[1] == []
 
@@ -130,7 +131,7 @@ async def test_an_answer_that_is_replayed_says_nothing_either(
     assert await one.ready(1) == ()  # that this letter waits is a reason to replay all once more
     (again,) = await one.letters(1)
     assert again.id == answer.letter.id
-    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(again, "d2", "t2")) == [TAKEN]
 
 
 @PROOFS
@@ -153,7 +154,7 @@ async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_send
     await come_back(database, "bounce")
     assert await write(database, answer) == [FENCED_OFF]
     (again,) = (await claims(database).claim(1)).letters
-    assert await write(database, Handover(again, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(again, "d2", "t2")) == [TAKEN]
 
 
 async def test_a_person_who_was_forgotten_gets_no_letter_by_it(database: Database) -> None:
@@ -171,7 +172,7 @@ async def test_whoever_looks_for_its_next_sending_knows_the_message_that_came_ba
     answer = await settled(database, Transition.FOUND, Proof.SEEN, "m1")
     await come_back(database, came_back)
     (again,) = (await claims(database).claim(1)).letters
-    await write(database, Handover(again, "direct"))
+    await write(database, handover(again))
     await write(database, Outcome(again, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))

@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record
+from mailerd.core.models import ClaimedRecipient, Outcome, Record
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query, states
@@ -55,7 +56,7 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
 
     def touching(seq: int, *, first: bool) -> list[Record]:
         """Hand-overs that teach of one half of the senders, and outcomes that touch the other."""
-        taught: list[Record] = [Handover(it, "draft", "d", "t", project="p") for it in of(seq, first=first)]
+        taught: list[Record] = [handover(it, "d", "t", project="p") for it in of(seq, first=first)]
         others = [replace(it, latency_threshold=0.4) for it in of(seq + 1, first=not first)]
         decisions = (slow, back, paused)
         return taught + [Outcome(it, decision, took=2.0) for it, decision in zip(others, decisions, strict=True)]
@@ -104,7 +105,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     await post(database, recipients=40)
     letters: Sequence[ClaimedRecipient] = (await claims(database).claim(40)).letters
     # Hand-overs of the later rows and outcomes of the earlier ones, each as they came in: the other way round.
-    records: list[Record] = [Handover(letter, "draft", "d", "t") for letter in letters[20:]]
+    records: list[Record] = [handover(letter, "d", "t") for letter in letters[20:]]
     records += [Outcome(letter, Decision(Transition.SENT, message_id="m")) for letter in letters[:20]]
     records.reverse()
     rescues = RecoveryQueries(database, "D1", MINUTE, replayed(database))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailerd.core.models import Handover, Outcome
+from mailerd.core.models import Outcome
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.manual_resolution import NotUnsureError, settle
@@ -10,12 +10,13 @@ from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, row, write
 from tests.store.queue.test_recovery import rescues
+from tests.support.handover import handover
 from tests.support.rows import query
 
 
 async def doubt(database: Database) -> int:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "direct"))
+    await write(database, handover(letter))
     await write(database, Outcome(letter, LOST))
     return letter.id
 
@@ -29,7 +30,7 @@ async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
 
 async def test_the_draft_of_a_letter_that_a_person_calls_sent_lies_about_no_longer(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     assert await rescues(database).is_orphan(job=letter.job_id, seq=letter.seq, draft="d1") is False
     await settle(database, letter.id, change=Transition.FOUND, actor="T")
@@ -49,7 +50,7 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
 
 async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await settle(database, letter.id, change=Transition.MISSING, actor="T")
     (again,) = (await claims(database).claim(1)).letters

@@ -9,7 +9,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome
+from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
@@ -18,7 +18,8 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
-from mailerd.store.queue.record import RecordWriter
+from tests.store.queue.test_record import write
+from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
@@ -29,11 +30,6 @@ ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 def claims(database: Database, allowance: SenderLimits, *, project: int = 0, consumer: int | None = None) -> Claims:
     defaults = DefaultLimits(allowance, consumer, project)
     return Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
-
-
-async def write(database: Database, *records: Handover | Outcome) -> None:
-    door = RecordWriter(database, "D1")
-    await database.transaction(lambda cursor: door.record(cursor, records, repeated=False), what="record")
 
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
@@ -87,7 +83,7 @@ async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Databas
     claimer = claims(database, SenderLimits(0, 0, 0))
     (letter,) = (await claimer.claim(1)).letters
     assert (letter.sender_mode, letter.sender_project) == (None, None)
-    await write(database, Handover(letter, "direct", project="4242"))
+    await write(database, handover(letter, project="4242"))
     assert await query(database, "SELECT mode, project FROM senders") == [("direct", "4242")]
     await post(database, recipients=1)
     (letter,) = (await claimer.claim(1)).letters
@@ -178,7 +174,7 @@ async def test_of_a_letter_that_is_given_back_only_its_draft_has_been_counted(da
     claimer = claims(database, SenderLimits(6000, 0, 0))
     (letter,) = (await claimer.claim(1)).letters
     back = Decision(Transition.RELEASED, error="throttled")
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(replace(letter, draft_id="d1", thread_id="t1"), back, took=5.0))
     assert await row_of_me(database) == (5.0, 0)
 

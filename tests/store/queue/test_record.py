@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.errors import DatabaseError
@@ -16,6 +16,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.complete_jobs import CompletedJob, complete
 from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
+from tests.support.handover import handover
 from tests.support.rows import post, query, states
 
 SENT = Decision(Transition.SENT, message_id="m1", thread_id="t1")
@@ -45,7 +46,7 @@ async def row(database: Database, letter: ClaimedRecipient, *columns: str) -> tu
 
 async def test_an_outcome_ends_the_claim_and_keeps_what_google_said(database: Database) -> None:
     letter = await one_letter(database)
-    assert await write(database, Handover(letter, "draft", "d1", "t0")) == [TAKEN]
+    assert await write(database, handover(letter, "d1", "t0")) == [TAKEN]
     assert await write(database, Outcome(letter, SENT)) == [TAKEN]
     assert await row(
         database, letter, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
@@ -77,7 +78,7 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
 async def test_a_worker_with_another_token_writes_nothing(database: Database) -> None:
     letter = await one_letter(database)
     stale = replace(letter, token="0" * 26)
-    assert await write(database, Handover(stale, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, handover(stale, "d9", None)) == [FENCED_OFF]
     assert await write(database, Outcome(stale, Decision(Transition.FAILED, error="stale"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("sending", None, None)
 
@@ -87,7 +88,7 @@ async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Datab
     await query(
         database, "UPDATE job_recipients SET status = 'unsure'"
     )  # the token still there: the state alone fences
-    assert await write(database, Handover(letter, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, handover(letter, "d9", None)) == [FENCED_OFF]
     assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
 
@@ -114,7 +115,7 @@ async def test_a_row_that_changes_although_it_is_locked_is_not_written(
         with pytest.raises(DatabaseError, match="has changed though it is locked"):
             await write(database, Outcome(letter, SENT))
     else:
-        assert await write(database, Handover(letter, "draft", "d9", None)) == [FENCED_OFF]
+        assert await write(database, handover(letter, "d9", None)) == [FENCED_OFF]
     monkeypatch.undo()
     assert changed
     assert await row(database, letter, "draft_id", "message_id") == (None, None)
@@ -174,8 +175,8 @@ async def test_a_letter_that_google_has_is_not_handed_over_again(database: Datab
     await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", former.id)
     (letter,) = (await claims(database).claim(1)).letters
     assert await write(database, Outcome(replace(former, draft_id="d1"), SENT)) == [FENCED_OFF]
-    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [WriteResult.RESOLVED]
-    assert await write(database, Handover(letter, "draft", "d2", "t2"), repeated=True) == [WriteResult.RESOLVED]
+    assert await write(database, handover(letter, "d2", "t2")) == [WriteResult.RESOLVED]
+    assert await write(database, handover(letter, "d2", "t2"), repeated=True) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
 
 
@@ -187,13 +188,13 @@ async def test_a_letter_that_was_found_and_has_come_back_since_is_handed_over(da
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
         "VALUES (%s, 1, %s, 'D0', 'found', 1, UTC_TIMESTAMP(6))", letter.id, "0" * 26,
     )  # fmt: skip
-    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(letter, "d2", "t2")) == [TAKEN]
 
 
 async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(database: Database) -> None:
     letter = await one_letter(database)
-    assert await write(database, Handover(letter, "draft", "d1", project="new")) == [TAKEN]
-    stale = Handover(replace(letter, token="0" * 26), "direct", project="old")
+    assert await write(database, handover(letter, "d1", project="new")) == [TAKEN]
+    stale = handover(replace(letter, token="0" * 26), project="old")
     assert await write(database, stale) == [FENCED_OFF]
     assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
@@ -310,7 +311,7 @@ async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(d
     await post(database, recipients=3)
     draft, sent, stale = (await claims(database).claim(3)).letters
     fenced_off = Outcome(replace(stale, token="another"), Decision(Transition.FAILED, error="no"))
-    kept = await write(database, Handover(draft, "draft", "d1", "t1"), Outcome(sent, SENT), fenced_off)
+    kept = await write(database, handover(draft, "d1", "t1"), Outcome(sent, SENT), fenced_off)
     assert kept == [TAKEN, TAKEN, FENCED_OFF]
     rows = await query(database, "SELECT status, draft_id FROM job_recipients ORDER BY id")
     assert rows == [("sending", "d1"), ("sent", None), ("sending", None)]
@@ -340,7 +341,7 @@ async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Datab
 
 async def test_a_hand_over_of_a_former_claim_is_fenced_off_beside_the_present_one(database: Database) -> None:
     former, present = await claimed_twice(database)
-    records = Handover(present, "draft", "d2", "t2"), Handover(former, "draft", "d1", "t1")
+    records = handover(present, "d2", "t2"), handover(former, "d1", "t1")
     assert await write(database, *records) == [TAKEN, FENCED_OFF]
     assert await row(database, present, "draft_id") == ("d2",)
 

@@ -12,6 +12,7 @@ from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
+from tests.support.handover import handover
 from tests.support.replayed import replayed
 from tests.support.rows import post, query, rows_read
 
@@ -48,7 +49,7 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
 
 async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await query(database, LAPSE)
     ((lapsed,), doubts) = await due(rescues(database))
     assert lapsed.status is State.UNSURE
@@ -64,7 +65,7 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     letter = await one_letter(database)
     await write(
         database,
-        Handover(letter, "draft", "d1", "t1"),
+        handover(letter, "d1", "t1"),
     )
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
@@ -81,7 +82,7 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
 
 async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
@@ -93,7 +94,7 @@ async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: D
 
 async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
@@ -107,7 +108,7 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
 
 async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
     assert await write(database, Outcome(letter, SENT)) == [WriteResult.STALE]
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
@@ -164,7 +165,7 @@ async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(data
         return await it.is_orphan(job=letter.job_id, seq=letter.seq, draft=draft)
 
     assert await orphan("d1") is False  # its worker may be about to record it
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, Decision(Transition.DEFERRED, wait=timedelta(hours=1))))
     assert await orphan("d1") is False
     assert await orphan("d2") is True
@@ -177,7 +178,7 @@ async def test_a_draft_that_is_shown_after_all_settles_its_letter_whatever_its_j
     database: Database, status: str
 ) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"), Outcome(letter, LOST))
+    await write(database, handover(letter, "d1", "t1"), Outcome(letter, LOST))
     await query(database, "UPDATE job_recipients SET lease_until = NULL")
     await query(database, "UPDATE jobs SET status = %s", status)
     it = rescues(database)
@@ -199,7 +200,7 @@ async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases
     await post(database, recipients=8)
     letters = (await claims(database).claim(8)).letters
     for letter in letters[:7]:
-        await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"))
+        await write(database, handover(letter, f"d{letter.id}", "t1"))
         await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
@@ -212,7 +213,7 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
     for sender, number in (("many@example.com", 80), ("few@example.com", 1)):
         await post(database, sender=sender, recipients=number)
         for letter in (await claims(database).claim(number)).letters:
-            await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
+            await write(database, handover(letter, f"d{letter.id}", "t1"), Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     first = await it.take_unresolved(limit=10, per_sender=2)
@@ -238,7 +239,7 @@ async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(datab
 
 async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     await query(database, LAPSE)
@@ -251,7 +252,7 @@ async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(data
 async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None:
     """A sender's address may have 254 characters, and Google's own words 500: it did not fit, and ended the round."""
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     it = rescues(database)
     for change in (None, Transition.FOUND):
@@ -276,20 +277,18 @@ async def test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_g
     database: Database, *, unanswered: bool
 ) -> None:
     letter = await one_letter(database)
-    doubt = await doubt_after_a_lapse(
-        database, Handover(letter, "draft", "d1", "t1", unanswered=unanswered, discarding=True)
-    )
+    doubt = await doubt_after_a_lapse(database, handover(letter, "d1", "t1", unanswered=unanswered, discarding=True))
     assert (doubt.draft_id, doubt.unanswered, doubt.discarding) == ("d1", unanswered, True)
 
 
 async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Database) -> None:
-    doubt = await doubt_after_a_lapse(database, Handover(await one_letter(database), "draft", "d1", "t1"))
+    doubt = await doubt_after_a_lapse(database, handover(await one_letter(database), "d1", "t1"))
     assert (doubt.unanswered, doubt.discarding) == (True, False)
 
 
 async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
     letter = await one_letter(database)
-    doubt = await doubt_after_a_lapse(database, Handover(letter, "draft", "d1", "t1", discarding=True))
+    doubt = await doubt_after_a_lapse(database, handover(letter, "d1", "t1", discarding=True))
     assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING, forgets=True)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
@@ -300,11 +299,11 @@ async def test_a_search_of_the_sent_mail_begins_when_the_letter_was_first_handed
     """Its job may be days old, and each sent message that is read costs units."""
     letter = await one_letter(database)
     await query(database, "UPDATE jobs SET created_at = created_at - INTERVAL 5 DAY")
-    doubt = await doubt_after_a_lapse(database, Handover(letter, "direct"))
+    doubt = await doubt_after_a_lapse(database, handover(letter))
     ((made_at,),) = await query(database, "SELECT created_at FROM jobs")
     assert doubt.since > made_at.replace(tzinfo=UTC) + timedelta(days=4)
     await query(database, "UPDATE job_recipients SET handed_over_at = handed_over_at - INTERVAL 1 DAY")
     assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
-    later = await doubt_after_a_lapse(database, Handover(again, "direct"))
+    later = await doubt_after_a_lapse(database, handover(again))
     assert later.since == doubt.since - timedelta(days=1), "what an earlier try may have sent late is found as well"

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mailerd.core.models import Handover, Outcome, UnresolvedSend
+from mailerd.core.models import Outcome, UnresolvedSend
 from mailerd.core.states import Proof, State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -16,6 +16,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.handover import handover
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import query
 
@@ -28,7 +29,7 @@ CANCEL = (
 async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedSend:
     """The only letter of its job, recorded as sent because its draft was gone."""
     letter = await one_letter(database)
-    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, handover(letter, "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
