@@ -9,13 +9,12 @@ from typing import Final, NamedTuple
 
 from mailerd.clock import new_id
 from mailerd.core.event_types import EventType
-from mailerd.store.db.cursor import Statement
+from mailerd.store.db.cursor import NOW, Statement, insert_many
 
 # A repeated transaction writes its events again: those that are there stay as they are.
 _INSERT: Final = """
 INSERT INTO events (uid, type, cause, job_id, sender_email, data, at)
-VALUES {rows} ON DUPLICATE KEY UPDATE uid = events.uid"""
-_ROW: Final = "(%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
+VALUES %s ON DUPLICATE KEY UPDATE uid = events.uid"""
 
 
 class NewEvent(NamedTuple):
@@ -32,8 +31,8 @@ class NewEvent(NamedTuple):
 
 def insert_events(events: Sequence[NewEvent]) -> Statement:
     """The statement that writes these."""
-    values: list[object] = []
+    rows = []
     for it in events:
         data = json.dumps(it.data, ensure_ascii=False, separators=(",", ":"))
-        values += [f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, data]
-    return _INSERT.format(rows=", ".join([_ROW] * len(events))), values
+        rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, data))
+    return insert_many(_INSERT, rows, last=NOW)

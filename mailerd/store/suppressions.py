@@ -11,7 +11,7 @@ from pymysql.err import OperationalError
 from mailerd.core.event_types import EventType
 from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
 from mailerd.store.action_log import CommandLog
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.cursor import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 from mailerd.store.mailing_lists import (
@@ -37,8 +37,7 @@ ROWS_AT_ONCE: Final = 2000
 _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
 _INSERT_NEW: Final = (
     "INSERT IGNORE INTO suppressions"  # it counts what it inserts, and not what was there
-    " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
+    " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at) VALUES %s"
 )
 # A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
 # other one stays as it was first given. Only what is as it was read: meanwhile it may have ended, or be stronger.
@@ -46,10 +45,7 @@ _STRENGTHEN: Final = """
 UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s AND reason = %s"""
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s"
 _REMOVE_BY_LINK: Final = f"{_REMOVE} AND reason = 'unsubscribed' AND source IN ('one_click', 'page', 'mailto')"
-_INSERT_LOG: Final = (
-    "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
-)
+_INSERT_LOG: Final = "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at) VALUES %s"
 _OF: Final = f"SELECT {COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _READ_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
@@ -174,7 +170,7 @@ class Suppressions:
             await cursor.execute(_REMOVE, (digest, list_id))
             if cursor.rowcount != 1:
                 return False
-            await cursor.execute(_INSERT_LOG, (digest, list_id, "removed", None, source.value, actor))
+            await cursor.execute(*_log([(digest, list_id, "removed", None, source.value, actor)]))
             if log:
                 await log.count(cursor, 1)
             return True
@@ -191,7 +187,7 @@ class Suppressions:
         async def work(cursor: Cursor) -> tuple[bool, bool]:
             await cursor.execute(_REMOVE_BY_LINK, (digest, list_id))
             if removed := cursor.rowcount == 1:
-                await cursor.execute(_INSERT_LOG, (digest, list_id, "removed", None, Channel.PAGE.value, None))
+                await cursor.execute(*_log([(digest, list_id, "removed", None, Channel.PAGE.value, None)]))
             await cursor.execute(_READ_BINDING, ((digest,), (EVERYTHING, list_id)))
             return removed, bool(await cursor.fetchall())
 
@@ -311,12 +307,8 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
             if cursor.rowcount != 1:  # the whole transaction is done again
                 raise OperationalError(1020, "a suppression has changed since it was read")
         if changed := [*fresh, *stronger]:
-            await cursor.execute(
-                *_rows(
-                    _INSERT_LOG,
-                    [(it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor) for it in changed],
-                )
-            )
+            lines = [(it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor) for it in changed]
+            await cursor.execute(*_log(lines))
         await _write_events(cursor, fresh)
         added.fresh.extend(fresh)
         added.stronger.extend(stronger)
@@ -339,7 +331,7 @@ async def _insert_missing(
         if not missing:
             return known
         await cursor.execute("SAVEPOINT s")
-        await cursor.execute(*_rows(_INSERT_NEW, missing))
+        await cursor.execute(*insert_many(_INSERT_NEW, missing, last=NOW))
         if cursor.rowcount == len(missing):
             return known
         await cursor.execute("ROLLBACK TO SAVEPOINT s")
@@ -380,10 +372,8 @@ def _row(it: NewSuppression) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _rows(insert: str, rows: Sequence[tuple[object, ...]]) -> Statement:
-    """An INSERT of several rows, made of one of a single row."""
-    head, _, rest = insert.partition(" VALUES ")
-    return f"{head} VALUES {', '.join([rest] * len(rows))}", [value for row in rows for value in row]
+def _log(lines: Sequence[tuple[object, ...]]) -> Statement:
+    return insert_many(_INSERT_LOG, lines, last=NOW)
 
 
 def _suppression(row: Sequence[Any]) -> Suppression:

@@ -24,9 +24,13 @@ PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
 
 
-def insert_many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
-    """An INSERT of several rows, which go where its only %s is."""
-    row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
+NOW: Final = ", UTC_TIMESTAMP(6)"
+"""What stands behind the values of a row whose last column is the time of its INSERT."""
+
+
+def insert_many(insert: str, rows: Sequence[Sequence[object]], *, last: str = "") -> Statement:
+    """An INSERT of several rows, which go where its only %s is; `last` ends each of them."""
+    row = "(" + ", ".join(["%s"] * len(rows[0])) + last + ")"
     return insert % ", ".join([row] * len(rows)), [value for values in rows for value in values]
 
 

@@ -3,14 +3,15 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.cursor import NOW, Cursor, Statement, insert_many
 
 _INSERT_ATTEMPTS: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
-VALUES {rows} ON DUPLICATE KEY UPDATE {duplicate}"""
-_ROW: Final = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
+VALUES %s ON DUPLICATE KEY UPDATE {duplicate}"""
 _KEEP_OLD_ROW: Final = "recipient_id = attempts.recipient_id"
 """A repeated transaction writes its rows again: those that are there stay as they are."""
+_OVERRULE: Final = "applied = 1"
+"""A row that is there and says that the change was not applied now says that it was."""
 
 
 class AttemptRow(NamedTuple):
@@ -28,16 +29,16 @@ class AttemptRow(NamedTuple):
     error: str | None = None
 
 
-def insert_attempts(rows: Sequence[AttemptRow]) -> Statement:
-    """The statement that logs these."""
-    sql = _INSERT_ATTEMPTS.format(rows=", ".join([_ROW] * len(rows)), duplicate=_KEEP_OLD_ROW)
-    return sql, [value for row in rows for value in (*row[:5], int(row.applied), *row[6:])]
+def insert_attempts(rows: Sequence[AttemptRow], *, overrule: bool = False) -> Statement:
+    """The statement that logs these; `overrule`: see `_OVERRULE`."""
+    values = [(*row[:5], int(row.applied), *row[6:]) for row in rows]
+    insert = _INSERT_ATTEMPTS.format(duplicate=_OVERRULE if overrule else _KEEP_OLD_ROW)
+    return insert_many(insert, values, last=NOW)
 
 
 async def log_attempt(cursor: Cursor, row: AttemptRow, *, overrule: bool = False) -> None:
-    """Log one; `overrule`: if the row is there and says that the change was not applied, it now says that it was."""
-    sql, values = insert_attempts([row])
-    await cursor.execute(sql.replace(_KEEP_OLD_ROW, "applied = 1") if overrule else sql, values)
+    """Log one."""
+    await cursor.execute(*insert_attempts([row], overrule=overrule))
 
 
 # Locking: it waits for a transaction that is still being committed, so that "not there" is a proof too.

@@ -111,8 +111,6 @@ async def _mark_unsure(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> 
     unsure, token = after(State.SENDING, Transition.LOST).value, new_id()
     await cursor.execute(_MARK_UNSURE, (unsure, NOTE, tuple(row[0] for row in rows)))
     lost = Transition.LOST.value
-    sql, values = insert_attempts(
-        [AttemptRow(id_, attempts, token, token, lost, draft_id=draft, error=NOTE) for id_, attempts, draft in rows]
-    )
-    await cursor.execute(sql, values)
+    lines = [AttemptRow(id_, number, token, token, lost, draft_id=draft, error=NOTE) for id_, number, draft in rows]
+    await cursor.execute(*insert_attempts(lines))
     return len(rows)
