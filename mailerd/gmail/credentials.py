@@ -3,7 +3,6 @@
 A sender's name is compared with the names in the folders, so that no sender can name a file outside them.
 """
 
-import json
 import os
 import re
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mailerd.core.replies import NoCredentials
+from mailerd.gmail.responses import parse_json
 
 _MAX_BYTES = 64 * 1024
 """The bytes of a file that are read; a longer file is cut off, and is then no JSON."""
@@ -153,10 +153,7 @@ def read(found: CredentialFile) -> Credentials | NoCredentials:
             text = file.read(_MAX_BYTES)
     except OSError as error:
         return NoCredentials(f"{path} cannot be read: {error.strerror}; make it readable for mailerd's user alone")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
+    document = parse_json(text)
     if not isinstance(document, dict):
         return NoCredentials(f"{path} is not a JSON object as Google's tools write it; make it anew")
     return _parse(document, found=found)

@@ -23,7 +23,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import responses
 from mailerd.gmail.credentials import AuthorizedUser
 from mailerd.gmail.endpoints import Endpoints
-from mailerd.gmail.responses import TokenResponse
+from mailerd.gmail.responses import TokenResponse, parse_json
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import token_request, without_secrets
 
@@ -98,10 +98,7 @@ def read_client(path: Path) -> Client:
         raise SignInError(
             f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}) and is not used; chmod 600 {path}"
         )
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
+    document = parse_json(text)
     inner: Any = document.get("installed") if isinstance(document, dict) else None
     known = [inner.get(key) for key in ("client_id", "client_secret")] if isinstance(inner, dict) else []
     if not known or not all(isinstance(value, str) and value for value in known):

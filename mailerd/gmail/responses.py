@@ -63,7 +63,7 @@ def read(answer: Answer, *, call: Call) -> Reply:
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
         return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
-    return _accepted(call, _json(answer.body)) or _garbled(answer)
+    return _accepted(call, parse_json(answer.body)) or _garbled(answer)
 
 
 def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Accepted | MalformedResponse:
@@ -76,7 +76,7 @@ def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Acc
 
 def read_token(answer: Answer) -> TokenResponse | TokenRefused | TokenUnavailable:
     """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
-    body = _json(answer.body)
+    body = parse_json(answer.body)
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's success
         known = body if isinstance(body, dict) else {}
         error, words = known.get("error"), known.get("error_description")
@@ -135,7 +135,7 @@ def _id(value: object) -> str:
 
 
 def _refused(answer: Answer) -> Refused:
-    body = _json(answer.body)
+    body = parse_json(answer.body)
     # Some of Google's front ends wrap the envelope into a list.
     if isinstance(body, list) and body:
         body = body[0]
@@ -184,7 +184,7 @@ def _garbled(answer: Answer) -> MalformedResponse:
     return MalformedResponse(status=answer.status, excerpt=_excerpt(answer.body))
 
 
-def _json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """The parsed body, or None for what is no JSON: bad UTF-8 and nesting without end included."""
     try:
         return json.loads(body)
