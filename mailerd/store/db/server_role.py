@@ -98,8 +98,8 @@ async def ask(cursor: Any, where: str) -> ServerRole:
     )
 
 
-def without_former(roles: Mapping[str, ServerRole], *, known: int, own: Mapping[str, int]) -> dict[str, ServerRole]:
-    """The same roles by host and port, with its trouble for each server that is a former primary.
+def without_former[K](roles: Mapping[K, ServerRole], *, known: int, own: Mapping[K, int]) -> dict[K, ServerRole]:
+    """The same roles, with its trouble for each server that is a former primary.
 
     `known`: the highest term that this daemon has seen anywhere. `own`: the highest that the server in use has shown.
     Where that one has shown all that is known and shows less now, a backup was restored into it: then only what the
@@ -107,12 +107,12 @@ def without_former(roles: Mapping[str, ServerRole], *, known: int, own: Mapping[
     """
     now = max((role.term.number for role in roles.values() if role.term), default=0)
     judged = {}
-    for where, role in roles.items():
-        newest = now if own.get(where, -1) >= known else max(now, known)
+    for key, role in roles.items():
+        newest = now if own.get(key, -1) >= known else max(now, known)
         if role.writes and role.term and role.term.number < newest:
             why = f"a former primary: the writes have moved since (its term is {role.term.number}, not {newest})"
             role = replace(role, trouble=why, former=True)  # noqa: PLW2901 - the same server, judged
-        judged[where] = role
+        judged[key] = role
     return judged
 
 

@@ -204,9 +204,8 @@ class Writer:
 
     def _judged(self) -> dict[URL, ServerRole]:
         last = self.current or self._before
-        own = {place(last): self._shown.get(place(last), 0)} if last else {}
-        by_place = without_former({role.where: role for role in self.roles.values()}, known=self._term, own=own)
-        return {url: by_place[role.where] for url, role in self.roles.items()}
+        own = {last: self._shown.get(place(last), 0)} if last else {}
+        return without_former(self.roles, known=self._term, own=own)
 
     def _note(self, where: str, term: WriterTerm) -> None:
         self._term = max(self._term, term.number)
