@@ -14,7 +14,7 @@ from mailerd.store.db.times import utc
 from mailerd.store.mailing_lists import MAX_LISTS
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.complete_jobs import UNFINISHED
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
+from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
 from mailerd.store.webhooks import standing
 
 MAX_SENDERS: Final = 200
@@ -32,9 +32,7 @@ _OLDEST_UNSURE: Final = f"""
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
  WHERE {UNFINISHED}"""
 _READ_SENDERS: Final = f"""
-SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
-                    WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
-  FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
+SELECT {COLUMNS}, {USED_TODAY} FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, letters, detail, sender FROM job_actions

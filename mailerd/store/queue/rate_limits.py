@@ -22,6 +22,11 @@ COLUMNS: Final = (
     "paused_until, pause_cause, pause_reason, pauses, other_calls_at, UTC_TIMESTAMP(6)"
 )
 
+USED_TODAY: Final = """(
+    SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
+     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)"""
+"""The letters of the sender `s` in the hours that the rolling day still counts."""
+
 _LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _LOCK_SENDER_IF_FREE: Final = f"{_LOCK_SENDER} SKIP LOCKED"
 _DEBIT_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"

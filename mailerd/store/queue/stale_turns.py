@@ -19,7 +19,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
+from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
 from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 
 _INTERVAL: Final = 60.0
@@ -28,9 +28,7 @@ _PAGE: Final = 500
 """The most senders of one statement."""
 # Only those that have a due job and no pause: in a database at rest there is none.
 _SELECT_STALE: Final = f"""
-SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
-       (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
-         WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project), {USED_TODAY}
   FROM senders s FORCE INDEX (PRIMARY)
  WHERE s.email > %s AND s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
    AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)
