@@ -67,7 +67,7 @@ SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE
 _READ_FIRST_SENT: Final = """
 SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND letters > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
-_SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _LETTERS: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
@@ -198,7 +198,7 @@ class Mailboxes:
         """Those of the messages that are noted already."""
         if not gmail_ids:
             return set()
-        rows = await self.database.read_rows(_SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
+        rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
         return {gmail_id for (gmail_id,) in rows}
 
     async def letters_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:

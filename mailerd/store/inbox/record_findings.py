@@ -23,6 +23,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
 from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_third_soft
+from mailerd.store.inbox.mailboxes import SELECT_KNOWN
 from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
 from mailerd.store.mailing_lists import list_names
 from mailerd.store.outbox import NewEvent, insert_events
@@ -40,8 +41,6 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
 _INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-# The row of the mailbox is locked by then, so that no other daemon writes notices of it.
-_SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _LOCK_LETTERS: Final = """
 SELECT id, status, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
 # A letter may bounce before its own outcome is recorded, or while that is in doubt.
@@ -157,11 +156,11 @@ class _FindingsBatch:
         return self.done
 
     async def _unknown(self, found: Sequence[Found]) -> list[Found]:
-        """Those that were not noted before, each once."""
+        """Those that were not noted before, each once. The mailbox's row is locked: no other daemon notes any now."""
         if not found:
             return []
         once = {it.gmail_id: it for it in found}
-        await self.cursor.execute(_SELECT_KNOWN, (self.lease.email, tuple(once)))
+        await self.cursor.execute(SELECT_KNOWN, (self.lease.email, tuple(once)))
         known = {gmail_id for (gmail_id,) in await self.cursor.fetchall()}
         return [it for it in once.values() if it.gmail_id not in known]
 
