@@ -250,11 +250,9 @@ class Runner:
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:
             self.events.heartbeat(polls=self._polls, idle=self._idle, in_flight=len(self.in_flight))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wakeup.wait()
-        except TimeoutError:
-            return
 
     def _log_alive(self) -> None:
         if self.clock.monotonic() - self._last_alive >= _ALIVE_INTERVAL:
