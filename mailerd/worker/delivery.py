@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import (
@@ -230,7 +230,7 @@ class Delivery:
         connection may take that long. Then it is looked up anew.
         """
         before = state.maybe_sent
-        while await self._suppression(state) == "no":
+        while await self._may_send(state):
             state.maybe_sent = True
             with begin_before(state.checked + MAX_LOOKUP_AGE):
                 reply = await send()
@@ -242,13 +242,13 @@ class Delivery:
         return None
 
     async def _withhold(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """What to write of a letter that was not sent because of `_suppression`."""
+        """What to write of a letter that was not sent because of `_may_send`."""
         if state.suppressed:
             return await self._suppress(state, mailbox)
         return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
 
-    async def _suppression(self, state: "_DeliveryState") -> Literal["no", "yes", "unknown"]:
-        """Whether the address has opted out; a "no" is no older than MAX_LOOKUP_AGE.
+    async def _may_send(self, state: "_DeliveryState") -> bool:
+        """Whether a look that is no older than MAX_LOOKUP_AGE shows that the address has not opted out.
 
         The hand-over was refused where its address had opted out. Its COMMIT may have taken long, and the answer to an
         unsubscribe waits for no more than ANSWER_DELAY: then it is looked up anew.
@@ -258,10 +258,10 @@ class Delivery:
             try:
                 state.suppressed = await self.recorder.suppression(state.letter) is not None
             except DatabaseError:
-                return "unknown"
+                return False
             if not self._time_for_a_call(state):
-                return "unknown"
-        return "yes" if state.suppressed else "no"
+                return False
+        return not state.suppressed
 
     async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Cancel the letter, and delete its draft; None when the claim has ended."""
