@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
@@ -76,13 +75,8 @@ class TallyPoint:
     counts: dict[Tally, int]
 
 
-def add_tallies(daemon_id: str, outcomes: Iterable[Outcome]) -> Statement | None:
-    """The statement that counts these, or None; for the transaction that writes them, and once for each."""
-    return count_changes(daemon_id, ((it.letter.sender, it.decision.transition) for it in outcomes))
-
-
 def count_changes(daemon_id: str, changes: Iterable[tuple[str, Transition]]) -> Statement | None:
-    """The same for changes of letters by their senders."""
+    """The statement that counts changes of senders' letters, or None; for the transaction that makes them, and once."""
     counts = Counter((sender, tally) for sender, change in changes if (tally := _TALLY_OF.get(change)))
     senders = sorted({sender for sender, _ in counts})
     if not senders:

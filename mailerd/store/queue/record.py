@@ -42,7 +42,7 @@ from mailerd.store.queue.side_effects import (
     was_slow,
 )
 from mailerd.store.queue.suppressed import NOT_SUPPRESSED, suppressed_now
-from mailerd.store.tallies import add_tallies
+from mailerd.store.tallies import count_changes
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -140,7 +140,8 @@ class RecordWriter:
         await self._update_senders(cursor, written)
         await self._set_mode_and_project(cursor, [one for one in taken if isinstance(one, Handover)])
         # Last of all, so that the rows of the tallies are locked for that moment only.
-        if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
+        changes = [(one.letter.sender, one.decision.transition) for one in written if isinstance(one, Outcome)]
+        if statement := count_changes(self.daemon_id, changes):
             await cursor.execute(*statement)
         return [
             WriteResult.CANCELLED
