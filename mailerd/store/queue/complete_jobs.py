@@ -8,6 +8,7 @@ from mailerd.core.event_types import EventType
 from mailerd.core.states import OPEN, JobStatus
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.queue.reschedule import lock_job
 
 UNFINISHED: Final = "j.finished_at IS NULL"
 """A job `j` that has not ended. A cancelled job ends when its last letter is no longer in flight."""
@@ -17,7 +18,6 @@ _SELECT_FINISHED: Final = f"""
 SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
  WHERE j.id IN %s AND {UNFINISHED}
    AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
-_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
 """How many recipients of a job are in each state."""
 _FINISH: Final = f"""
@@ -49,7 +49,7 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
     await cursor.execute(_SELECT_FINISHED, (tuple(ids),))
     done = []
     for (job,) in await cursor.fetchall():
-        await cursor.execute(_LOCK_JOB, (job,))  # a retry that reopens a row waits, or was seen here
+        await lock_job(cursor, job)  # a retry that reopens a row waits, or was seen here
         await cursor.execute(COUNTS, (job,))
         counts = dict(await cursor.fetchall())
         if OPEN & counts.keys():
@@ -93,5 +93,5 @@ async def _took(cursor: Cursor, job: str) -> float:
 
 async def was_completed(cursor: Cursor, it: CompletedJob) -> bool:
     """Whether this transaction completed the job: another daemon's would have ended at another microsecond."""
-    await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
+    await lock_job(cursor, it.id)  # a commit that is under way comes first
     return await _took(cursor, it.id) == it.seconds

@@ -65,15 +65,20 @@ async def reschedule(
     return cancelled
 
 
+async def lock_job(cursor: Cursor, job: str) -> JobStatus | None:
+    """The status of a job, locked; None: there is none."""
+    await cursor.execute(_LOCK_JOB, (job,))
+    row = await cursor.fetchone()
+    return JobStatus(row[0]) if row else None
+
+
 async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
     """Whether a job that was not rescheduled is cancelled; it is locked until our COMMIT, and a resume waits.
 
     An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
     ours can be seen, find none, and never be claimed again.
     """
-    await cursor.execute(_LOCK_JOB, (job,))
-    row = await cursor.fetchone()
-    match row and JobStatus(row[0]):
+    match await lock_job(cursor, job):
         case JobStatus.CANCELLED:
             if back:
                 await cursor.execute(

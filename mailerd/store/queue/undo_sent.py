@@ -11,7 +11,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attempt, was_applied
-from mailerd.store.queue.reschedule import NOT_FORGOTTEN, reschedule
+from mailerd.store.queue.reschedule import NOT_FORGOTTEN, lock_job, reschedule
 
 _READ_LETTER: Final = """
 SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
@@ -23,7 +23,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, checks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s AND {NOT_FORGOTTEN}"""
-_LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
 # Its letter is cancelled: the recovery finishes the job once more, with an event that has the counts as they are.
 _NOT_FINISHED: Final = "UPDATE jobs SET finished_at = NULL WHERE id = %s"
@@ -87,8 +86,7 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
 
 async def reopen(cursor: Cursor, job: str) -> None:
     """Let a job go on, or finish once more, into which a letter comes back: it finished with other counts."""
-    await cursor.execute(_LOCK_JOB, (job,))
-    status = JobStatus((await cursor.fetchone())[0])
+    status = await lock_job(cursor, job)
     if status is JobStatus.COMPLETED:
         await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))
     elif status is JobStatus.CANCELLED:
