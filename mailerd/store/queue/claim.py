@@ -138,7 +138,10 @@ class Claims:
         except NotReplayedError as error:
             await self.replay_log.meet(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
-        return self._remember_drafts(claim)
+        for letter in claim.letters:
+            if letter.draft_id is not None:  # one that owns a draft is remembered from its claim on
+                self.replay_log.remember(Handover(letter))
+        return claim
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
         """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
@@ -176,13 +179,6 @@ class Claims:
         return await self._transaction(
             lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
         )
-
-    def _remember_drafts(self, claim: Claim) -> Claim:
-        """Remember the letters that own a draft: they are sent again without a further hand-over."""
-        for letter in claim.letters:
-            if letter.draft_id is not None:
-                self.replay_log.remember(Handover(letter))
-        return claim
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
         nothing = Claim(token, (), (), next_in=0.0)
