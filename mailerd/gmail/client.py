@@ -145,12 +145,10 @@ class Gmail(GmailCalls):
         match reply:
             case Accepted() | Refused() | TokenRefused() | MalformedResponse():
                 self.semaphore.grow(sender)
-            case TooLate():
-                pass  # we did not ask
+            case TooLate() | NoCredentials() | WrongMailbox():
+                pass  # Google was not asked
             case NoResponse() | NotSent():
                 self.semaphore.shrink(sender)
-            case NoCredentials() | WrongMailbox():
-                pass  # Google was not asked
             case _:
                 assert_never(reply)
 

@@ -243,14 +243,14 @@ class Suppressions:
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
         """The list of this id."""
-        rows = await self._database.request_rows(
-            FIND_LIST_BY_ID, (list_id,), what="look up a list", bound=self._timeout
-        )
-        return list_of(rows[0]) if rows else None
+        return await self._list(FIND_LIST_BY_ID, list_id)
 
     async def list_named(self, name: str) -> MailingList | None:
         """The list of this name."""
-        rows = await self._database.request_rows(FIND_LIST, (name,), what="look up a list", bound=self._timeout)
+        return await self._list(FIND_LIST, name)
+
+    async def _list(self, statement: str, value: object) -> MailingList | None:
+        rows = await self._database.request_rows(statement, (value,), what="look up a list", bound=self._timeout)
         return list_of(rows[0]) if rows else None
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
