@@ -195,7 +195,7 @@ class _FindingsBatch:
         if letter is None or fate is None or letter.id not in known:
             return
         before, new = known[letter.id], (fate, kind_of(it.meaning))
-        if prevails(new, before) and await self._set_fate(it, new, before):
+        if prevails(new, before) and await self._set_fate(it, letter, new, before):
             known[letter.id] = new
             self.done.changed.append(it)
             if before is None or before[0] is not fate:
@@ -203,12 +203,13 @@ class _FindingsBatch:
                 self._bounced += fate is Fate.BOUNCED
                 if before is not None:
                     self._count(letter.job_id, before[0], -1)
-            self._log_fate(it, fate)
-        await self._step(it)
+            self._log_fate(it, letter, fate)
+        await self._step(it, letter)
 
-    async def _set_fate(self, it: Finding, new: tuple[Fate, str], before: tuple[Fate, str] | None) -> bool:
-        letter, meaning = it.letter, it.meaning
-        assert letter is not None  # noqa: S101 - for mypy
+    async def _set_fate(
+        self, it: Finding, letter: SentLetter, new: tuple[Fate, str], before: tuple[Fate, str] | None
+    ) -> bool:
+        meaning = it.meaning
         old = (before[0].value, before[1] or None) if before else (None, None)
         values = (new[0].value, new[1] or None, meaning.code or None, short(meaning.reason, 500) or None, naive(it.at))
         await self.cursor.execute(_SET_FATE, (*values, letter.id, letter.job_id, *old))
@@ -219,13 +220,13 @@ class _FindingsBatch:
         if name:
             self._jobs.setdefault(job, Counter())[name] += change
 
-    def _log_fate(self, it: Finding, fate: Fate) -> None:
-        letter, meaning = it.letter, it.meaning
+    def _log_fate(self, it: Finding, letter: SentLetter, fate: Fate) -> None:
+        meaning = it.meaning
         type_ = {
             Fate.BOUNCED: EventType.RECIPIENT_BOUNCED, Fate.REPLIED: EventType.RECIPIENT_REPLIED,
             Fate.OTHER_REPLIED: EventType.RECIPIENT_REPLIED, Fate.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
         }.get(fate)  # fmt: skip
-        if type_ is None or letter is None:
+        if type_ is None:
             return
         data: dict[str, object] = {
             "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
@@ -237,20 +238,16 @@ class _FindingsBatch:
             data |= {"by": next(iter(meaning.addresses), None)}
         self._news.append(NewEvent(type_, f"{letter.id}:{it.gmail_id}", data, letter.job_id, letter.sender))
 
-    async def _step(self, it: Finding) -> None:
-        letter = it.letter
-        assert letter is not None  # noqa: S101 - for mypy
+    async def _step(self, it: Finding, letter: SentLetter) -> None:
         match it.consequence.step:
             case Step.SUPPRESS:
-                self._suppress_address(it, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
+                self._suppress_address(letter, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
-                self._suppress_address(it, "three soft bounces in a row within 30 days")
+                self._suppress_address(letter, "three soft bounces in a row within 30 days")
             case _:
                 pass
 
-    def _suppress_address(self, it: Finding, detail: str | None) -> None:
-        letter = it.letter
-        assert letter is not None  # noqa: S101 - for mypy
+    def _suppress_address(self, letter: SentLetter, detail: str | None) -> None:
         digest = digest_of(letter.to_email, self.address_key)
         self._suppress.append(
             NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, letter.to_email, letter.id, detail)
