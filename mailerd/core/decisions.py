@@ -125,27 +125,21 @@ def after_deletion(
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
         case Disposition.DRAFT_GONE:
-            return _doubt(decision, "when it was to be deleted, its draft was gone", wait=late_arrival)
+            reason = "when it was to be deleted, its draft was gone"
         case Disposition.UNKNOWN:
-            return replace(
-                _doubt(decision, "no answer came when its draft was to be deleted", wait=late_arrival), discarding=True
-            )
+            reason = "no answer came when its draft was to be deleted"
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
             unanswered and decision.transition in {Transition.FAILED, Transition.SUPPRESSED}
         ):
-            return _doubt(
-                decision, "an earlier send had no answer, and its draft could not be deleted", wait=late_arrival
-            )
+            reason = "an earlier send had no answer, and its draft could not be deleted"
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
             return decision  # the draft stays, and is sent when the wait is over
         case _:
             assert_never(disposition)
-
-
-def _doubt(decision: Decision, reason: str, *, wait: timedelta) -> Decision:
     return Decision(
-        Transition.LOST, error=f"{reason}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
-    )
+        Transition.LOST, error=f"{reason}; before: {decision.error}", wait=late_arrival, pause=decision.pause,
+        refused=True, discarding=disposition is Disposition.UNKNOWN,
+    )  # fmt: skip
 
 
 def no_drafts(*, late_arrival: timedelta) -> Decision:

@@ -63,7 +63,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that was gone when it was to be deleted is taken for deleted by us",
         "mailerd/core/decisions.py",
-        'return _doubt(decision, "when it was to be deleted, its draft was gone", wait=late_arrival)',
+        'reason = "when it was to be deleted, its draft was gone"',
         "return replace(decision, forgets=True)",
         _PROOF + "test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt",
     ),
