@@ -34,10 +34,10 @@ class InFlight:
         lease: timedelta,
         clock: Clock,
         events: RunnerEvents,
-        heartbeats: Heartbeats | None = None,
+        heartbeats: Heartbeats,
     ) -> None:
         self._rows = rows
-        self._heartbeats = heartbeats or Heartbeats()
+        self._heartbeats = heartbeats
         self._lease = lease
         self._clock = clock
         self._events = events

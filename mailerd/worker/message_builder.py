@@ -37,14 +37,12 @@ class _Job:
 class MessageBuilder:
     """Builds messages, and caches what their jobs share."""
 
-    def __init__(
-        self, database: Database, *, renderer: Renderer, clock: Clock, links: UnsubscribeLinks | None = None
-    ) -> None:
+    def __init__(self, database: Database, *, renderer: Renderer, clock: Clock, links: UnsubscribeLinks) -> None:
         self._database = database
         self._renderer = renderer
         self._batches = RenderBatches(renderer)
         self._clock = clock
-        self._links = links or UnsubscribeLinks(database, base_url="", clock=clock)
+        self._links = links
         self._attachments = AttachmentCache(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._reading: dict[str, asyncio.Future[_Job]] = {}

@@ -60,11 +60,11 @@ class Recorder:
         clock: Clock,
         events: RunnerEvents,
         memory: ReplayLog,
-        heartbeats: Heartbeats | None = None,
+        heartbeats: Heartbeats,
     ) -> None:
         """`memory` gets every record before it is written, and its result before the COMMIT and after it."""
         self._rows = rows
-        self._heartbeats = heartbeats or Heartbeats()
+        self._heartbeats = heartbeats
         self._memory = memory
         self._clock = clock
         self._events = events

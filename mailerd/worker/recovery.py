@@ -53,7 +53,7 @@ class Recovery:
     """Seconds between two searches for orphan drafts."""
     call_timeout: float
     """Seconds that one call to Google takes at most, the wait for its units included."""
-    heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    heartbeats: Heartbeats
     _checking: Counter[str] = field(default_factory=Counter)
     """How many checks are under way, by sender."""
     _check_ended: asyncio.Event = field(default_factory=asyncio.Event)

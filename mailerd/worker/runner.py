@@ -66,7 +66,7 @@ class Runner:
     semaphore: LetterSemaphore
     job_changed: Callable[[str], None]
     """Checks whether a job has ended."""
-    heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    heartbeats: Heartbeats
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0

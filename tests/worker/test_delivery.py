@@ -19,6 +19,7 @@ from mailerd.core.replies import (
 )
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore, Mailbox
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
@@ -75,7 +76,10 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     clock, heard = Ticking(), Heard()
     events = RunnerEvents(heard)
     breaker = CircuitBreaker(clock=clock, events=events)
-    in_flight = InFlight(cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events)
+    in_flight = InFlight(
+        cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events,
+        heartbeats=Heartbeats(),
+    )  # fmt: skip
     in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     google = Google(answer, at_sign_in=at_sign_in)
     parts: Any = {"gmail": google, "limited_gmail": google, "builder": MessageBuilder(), "recorder": Recorder()}

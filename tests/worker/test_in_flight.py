@@ -10,6 +10,7 @@ import pytest
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.in_flight import MARGIN, InFlight
 from tests.support.heard import Heard
@@ -53,8 +54,9 @@ def store() -> Store:
 @pytest.fixture
 async def in_flight(store: Store, clock: Ticking) -> AsyncIterator[InFlight]:
     it = InFlight(
-        cast("RecoveryQueries", store), lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard())
-    )
+        cast("RecoveryQueries", store), lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard()),
+        heartbeats=Heartbeats(),
+    )  # fmt: skip
     renewing = asyncio.create_task(it.renew_loop())
     await clock.move(0)
     yield it

@@ -10,6 +10,7 @@ from mailerd.core.models import Outcome
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
 from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
@@ -201,7 +202,9 @@ async def ended(database: Database) -> str:
 async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
-    recorder = Recorder(RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far))
+    recorder = Recorder(
+        RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far), heartbeats=Heartbeats()
+    )
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
         recorder.job_changed(job)

@@ -15,6 +15,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
 from mailerd.worker.message_builder import LARGE_BYTES, MAX_LARGE, MessageBuilder
+from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
 
@@ -37,8 +38,9 @@ def letter(id_: int) -> ClaimedRecipient:
 async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[MessageBuilder]:
     monkeypatch.setattr(message_builder, "job_content", read)
     unasked = Database(DatabaseSettings(url="mysql://mailerd@127.0.0.1:1/mailerd"), events=StoreEvents(Heard()))
+    links = UnsubscribeLinks(unasked, base_url="", clock=Clock())
     async with rendering() as it:
-        yield MessageBuilder(unasked, renderer=it.renderer, clock=Clock())  # `read` has the job
+        yield MessageBuilder(unasked, renderer=it.renderer, clock=Clock(), links=links)  # `read` has the job
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.complete_jobs import CompletedJob
 from mailerd.worker.recorder import Recorder
 from tests.support.heard import Heard
@@ -29,7 +30,8 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     """What is said while a job is finished by a store that fails three times first."""
     heard, clock = Heard(), Ticking()
     writes: Any = Store(kind, times=3)
-    recorder = Recorder(writes, clock=clock, events=RunnerEvents(heard), memory=replayed(writes))
+    events, heartbeats = RunnerEvents(heard), Heartbeats()
+    recorder = Recorder(writes, clock=clock, events=events, memory=replayed(writes), heartbeats=heartbeats)
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     recorder.job_changed("J")
     for _ in range(4):

@@ -15,6 +15,7 @@ from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery_log import JobProgress
@@ -43,15 +44,16 @@ class Place:
         self.changed: list[str] = []
         clock, events = Clock(), RunnerEvents(self.heard)
         self.in_flight = InFlight(
-            cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events
-        )
+            cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events,
+            heartbeats=Heartbeats(),
+        )  # fmt: skip
         self.semaphore = LetterSemaphore(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
             claims=it, counts=it, delivery=it, in_flight=self.in_flight,
             breaker=CircuitBreaker(clock=clock, events=events),
             progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0,
-            semaphore=self.semaphore, job_changed=self.changed.append,
+            semaphore=self.semaphore, job_changed=self.changed.append, heartbeats=Heartbeats(),
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
 
