@@ -55,14 +55,6 @@ class Reconciler:
             return await self._by_draft(letter, letter.draft_id, progress)
         return await self._search_sent(letter, progress)
 
-    async def discard(self, letter: UnresolvedSend) -> None:
-        """Delete the draft of a letter that will not be sent, so that a late request finds none.
-
-        A failure is logged like that of any call, and the sweep finds a draft that is left.
-        """
-        if letter.draft_id:
-            await self.gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
-
     async def _by_draft(self, letter: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
         mailbox = await self.gmail.authenticate(letter.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":

@@ -229,9 +229,14 @@ class Recovery:
                 pass  # another daemon has checked meanwhile, and logs its result
 
     async def _discard(self, letter: UnresolvedSend) -> None:
+        """Delete the draft of a letter that will not be sent, so that a late request finds none.
+
+        A failure is logged like that of any call, and the sweep finds a draft that is left.
+        """
         try:
-            await self.reconciler.discard(letter)
-        except DatabaseError as error:  # the rate limit could not be read; the sweep finds the draft
+            if letter.draft_id:
+                await self.reconciler.gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
+        except DatabaseError as error:  # the rate limit could not be read
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
     async def _reconcile(self, letter: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
