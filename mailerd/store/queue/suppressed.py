@@ -30,11 +30,7 @@ async def mark(cursor: Cursor, letters: Sequence[ClaimedRecipient]) -> list[Clai
         return list(letters)
     await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in letters)})))
     found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
-    return (
-        [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in letters]
-        if found
-        else list(letters)
-    )
+    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in letters]
 
 
 def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
