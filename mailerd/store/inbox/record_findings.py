@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, assert_never
 
 from mailerd.core.event_types import EventType
@@ -273,7 +273,7 @@ class _FindingsBatch:
                 await add_elsewhere(self.cursor, self.lease.email, at=it.at, letters=1)
         believed = [it for it in undoing if it.consequence.believed]
         # A notice of yesterday's limit says nothing about today's.
-        if recent := [it for it in believed if self._is_recent(it.at)]:
+        if recent := [it for it in believed if self.lease.now - it.at < timedelta(hours=24)]:
             said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
             reason = f"Google's limit notice: {said.rstrip('.')}"
             await self._pause_for_limit(reason, full=True)
@@ -291,9 +291,6 @@ class _FindingsBatch:
                 self.done.paused.append(("blocked", reason, _BLOCKED_PAUSE.total_seconds()))
         if self._bounced:
             await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, self._bounced))
-
-    def _is_recent(self, at: datetime) -> bool:
-        return self.lease.now - at < timedelta(hours=24)
 
     async def _pause_for_limit(self, reason: str, *, full: bool) -> None:
         wait = await rest_sender(
