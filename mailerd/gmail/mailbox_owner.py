@@ -88,15 +88,13 @@ class Ownership:
         if token.bound:
             return self._remember(token, None, verified=True)
         if not allow_profile(token.scopes):
-            self._unverifiable(token)
-            return None
+            return self._unverifiable(token)
         reply = await ask()
         match reply:
             case Accepted(body=dict() as body):
                 return self._compare(token, str(body.get("emailAddress")), file=file)
             case Refused() if reply.reason in SCOPE_REFUSED:
-                self._unverifiable(token)
-                return None
+                return self._unverifiable(token)
             case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
                 cause = f"Google answered {status}"
             case NoResponse(cause):
@@ -117,12 +115,11 @@ class Ownership:
             f"`mailerd auth login --sender {self._sender}`, or name {self._sender} in gmail.aliases if it is an alias "
             f"of {address}"
         )
-        self._remember(token, wrong, verified=False)
-        return wrong
+        return self._remember(token, wrong, verified=False)
 
-    def _unverifiable(self, token: Token) -> None:
+    def _unverifiable(self, token: Token) -> WrongMailbox | None:
         self._events.mailbox_unverified(sender=self._sender)
-        self._remember(token, None, verified=False)
+        return self._remember(token, None, verified=False)
 
     def _remember(self, token: Token, wrong: WrongMailbox | None, *, verified: bool) -> WrongMailbox | None:
         self._checked, self.problem, self.verified = token.generation, wrong, verified
