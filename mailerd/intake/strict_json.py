@@ -85,25 +85,20 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
 
 def why_too_large(variables: dict[str, Any]) -> str:
     """Why variables are too many or too deep for a letter, or ""; plain values cost next to nothing."""
-    if too_deep(variables):
-        return "is nested too deeply"
-    left, inner = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
-    while inner and left >= 0:
-        one = inner.pop()
-        left -= len(one)
-        inner += [each for each in (one.values() if isinstance(one, dict) else one) if isinstance(each, dict | list)]
-    return f"has more than {MAX_VARIABLES:,} values" if left < 0 else ""
-
-
-def too_deep(value: object, *, levels: int = MAX_DEPTH) -> bool:
-    """Whether a value nests more levels than that; plain values cost next to nothing."""
-    if isinstance(value, dict):
-        inner: Iterable[object] = value.values()
-    elif isinstance(value, list):
-        inner = value
-    else:
-        return False
-    return levels == 0 or any(too_deep(each, levels=levels - 1) for each in inner if isinstance(each, dict | list))
+    left, level = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
+    for _ in range(MAX_DEPTH):
+        left -= sum(map(len, level))
+        if left < 0:
+            return f"has more than {MAX_VARIABLES:,} values"
+        level = [
+            each
+            for one in level
+            for each in (one.values() if isinstance(one, dict) else one)
+            if isinstance(each, dict | list)
+        ]
+        if not level:
+            return ""
+    return "is nested too deeply"
 
 
 def _decode(raw: bytearray) -> str:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailerd.intake.errors import ApiError
-from mailerd.intake.strict_json import _decode, parse, too_deep
+from mailerd.intake.strict_json import MAX_DEPTH, _decode, parse, why_too_large
 
 JSON = st.recursive(
     st.none()
@@ -176,12 +176,16 @@ def test_a_surrogate_pair_and_an_escaped_backslash_are_no_blemish() -> None:
     assert parse(bytearray(b'{"a": "\\ud83c\\udf89", "b": "\\\\u0000"}')) == {"a": "🎉", "b": "\\u0000"}
 
 
-def test_depth_is_counted_in_lists_and_objects() -> None:
-    deep: object = 1
-    for _ in range(33):
-        deep = [{"x": deep}] if isinstance(deep, int) else [deep]
+def nested(levels: int) -> dict[str, Any]:
+    """Lists between two objects, so many levels in all."""
+    value: object = {"x": 1}
+    for _ in range(levels - 2):
+        value = [value]
+    return {"x": value}
 
-    assert too_deep(deep)
-    assert not too_deep([[{"x": 1}]])
-    assert not too_deep([[1]], levels=2)
-    assert too_deep([[1]], levels=1)
+
+def test_depth_is_counted_in_lists_and_objects() -> None:
+    assert why_too_large(nested(MAX_DEPTH + 1)) == "is nested too deeply"
+    assert why_too_large(nested(MAX_DEPTH)) == ""
+    assert why_too_large({"x": [[{"x": 1}]]}) == ""
+    assert why_too_large({"x": 1}) == ""
