@@ -16,7 +16,7 @@ from mailerd.events.base import EventSink, FanOut
 from mailerd.events.web import WebEvents
 from mailerd.intake.auth import CALLER
 from mailerd.intake.errors import RETRY_AFTER, ApiError, cannot_render
-from mailerd.intake.http_responses import REQUEST, error_response
+from mailerd.intake.http_responses import error_response
 from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.read_jobs import write_results
 from mailerd.intake.server import Intake
@@ -142,9 +142,9 @@ def _answered(send: PostBody) -> PostBody:
         try:
             return await send(body, once)
         except ApiError as error:
-            return error_response(error, request_id=REQUEST.get())
+            return error_response(error)
         except RendererError as error:
-            return error_response(cannot_render(error), request_id=REQUEST.get())
+            return error_response(cannot_render(error))
 
     return post
 

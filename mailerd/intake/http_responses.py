@@ -60,12 +60,12 @@ def to_json(body: ResponseModel) -> str:
     return body.model_dump_json(exclude_unset=True)
 
 
-def error_response(error: ApiError, *, request_id: str) -> web.Response:
+def error_response(error: ApiError) -> web.Response:
     """An error as an answer."""
     details = [DetailOut(field=it.field[:MAX_FIELD_PATH], message=it.message) for it in error.errors[:MAX_DETAILS]]
     failure = FailureOut(code=error.code, message=str(error)[:MAX_MESSAGE], details=details)
     if error.status >= 500:  # noqa: PLR2004 - the server's own errors begin there (RFC 9110, section 15.6)
-        failure.request_id = request_id
+        failure.request_id = REQUEST.get()
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     response = json_response(ErrorOut(error=failure), status=error.status, headers=headers)
     if error.status == 408:  # noqa: PLR2004 - the rest of the body may still come: no request can follow it
@@ -73,9 +73,9 @@ def error_response(error: ApiError, *, request_id: str) -> web.Response:
     return response
 
 
-def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
+def with_headers[R: web.StreamResponse](response: R) -> R:
     """The answer with the headers that every answer has."""
-    response.headers[REQUEST_ID] = request_id
+    response.headers[REQUEST_ID] = REQUEST.get()
     if language() == "zh":
         response.headers.setdefault("Content-Language", "zh")
     response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself

@@ -83,18 +83,17 @@ class ErrorMiddleware:
 
     async def on_prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """Called by aiohttp before the headers of an answer are written; after that there can be no other answer."""
-        _BEGUN.set(with_headers(response, REQUEST.get()))
+        _BEGUN.set(with_headers(response))
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Log the request, and turn every exception into an answer."""
-        started, request_id = self._clock.monotonic(), new_id()
-        REQUEST.set(request_id)
-        speak(accepted_language(request.headers.get("Accept-Language", "")))
+        started = self._clock.monotonic()
+        _begin(request)
         CALLER.set("")
         self._strangers.begin()
         _BEGUN.set(None)
-        response = await self._run(request, handler, request_id)
+        response = await self._run(request, handler)
         begun = _BEGUN.get()
         if begun is not None and begun is not response:
             # It broke half-way: another head would stand in the middle of its body. So the transfer breaks too.
@@ -113,15 +112,13 @@ class ErrorMiddleware:
         """
         if request.headers.get("Expect", "").lower() == "100-continue":
             return None
-        request_id = new_id()
-        REQUEST.set(request_id)
-        speak(accepted_language(request.headers.get("Accept-Language", "")))
+        _begin(request)
         problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
         if self._strangers.logs(self._client_address.address(request)):
-            self._tell_refused(problem, request_id)
-        return error_response(problem, request_id=request_id)
+            self._tell_refused(problem)
+        return error_response(problem)
 
-    async def _run(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    async def _run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What the handler answers, or what its failure is answered with."""
         response: web.StreamResponse
         try:
@@ -129,15 +126,15 @@ class ErrorMiddleware:
         except ConnectionError as error:
             response = self._client_gone(request, error)
         except ApiError as problem:
-            response = self._refuse(request, problem, request_id)
+            response = self._refuse(request, problem)
         except web.HTTPException as error:
-            response = self._refuse(request, _from_http_error(error), request_id)
+            response = self._refuse(request, _from_http_error(error))
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
         except DatabaseError as error:
             response = self._database_failed(request, error)
         except RendererError as error:
-            response = self._refuse(request, cannot_render(error), request_id)
+            response = self._refuse(request, cannot_render(error))
         except Exception as error:  # noqa: BLE001 - the log has its stack; the answer must not show it
             response = self._handle_bug(request, error)
         return response
@@ -186,17 +183,19 @@ class ErrorMiddleware:
             request=request_id,
         )
 
-    def _refuse(self, request: web.Request, problem: ApiError, request_id: str) -> web.Response:
+    def _refuse(self, request: web.Request, problem: ApiError) -> web.Response:
         problem = for_request(request, problem)
         if self._is_logged(request):
-            self._tell_refused(problem, request_id)
-        return error_response(problem, request_id=request_id)
+            self._tell_refused(problem)
+        return error_response(problem)
 
     def _is_logged(self, request: web.Request) -> bool:
         return bool(CALLER.get()) or self._strangers.logs_request(self._client_address.address(request))
 
-    def _tell_refused(self, problem: ApiError, request_id: str) -> None:
-        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
+    def _tell_refused(self, problem: ApiError) -> None:
+        self._events.request_refused(
+            request=REQUEST.get(), status=problem.status, code=problem.code, reason=str(problem)
+        )
 
     def _database_failed(self, request: web.Request, error: DatabaseError) -> web.Response:
         problem = from_database_error(error)
@@ -204,12 +203,18 @@ class ErrorMiddleware:
             return self._handle_bug(request, error)
         if self._is_logged(request):
             self._events.request_unserved(request=REQUEST.get(), cause=str(error))
-        return error_response(for_request(request, problem), request_id=REQUEST.get())
+        return error_response(for_request(request, problem))
 
     def _handle_bug(self, request: web.Request, error: BaseException) -> web.Response:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=raw_path(request), error=error)
         problem = ApiError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
-        return error_response(problem, request_id=REQUEST.get())
+        return error_response(problem)
+
+
+def _begin(request: web.Request) -> None:
+    """Give a request its id, and its answer the language that it asks for."""
+    REQUEST.set(new_id())
+    speak(accepted_language(request.headers.get("Accept-Language", "")))
 
 
 def _abort(request: web.Request) -> None:
