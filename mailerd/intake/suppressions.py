@@ -46,7 +46,6 @@ MAX_AT_ONCE: Final = 10_000
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
 CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
-_MAX_FAULTS: Final = 100
 
 
 class SuppressionIn(RequestModel):
@@ -164,7 +163,7 @@ class SuppressionEndpoints:
         suppressions, faults = await self._suppressions(), list[FieldError]()
         clean, digests = await asyncio.to_thread(_check_all, given, suppressions, faults)
         if faults:
-            raise invalid(faults[:_MAX_FAULTS])
+            raise invalid(faults)
         try:
             lists = await suppressions.make_lists({it.list for it in given if it.list is not None})
         except ListNameError as error:
