@@ -8,7 +8,6 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from mailerd.clock import ULID
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.request_models import read_moment
 from mailerd.store.api_keys import ApiKey
@@ -135,9 +134,7 @@ async def job_of(request: web.Request, key: ApiKey, jobs: Jobs) -> Job:
     Raises:
         ApiError: 404, there is none.
     """
-    job_id = request.match_info["id"]
-    job = await jobs.job(job_id) if ULID.fullmatch(job_id) else None
-    # A job of another sender is as good as none: the answer must not show that the id exists.
-    if job is None or not key.may_send(job.sender_email):
+    job = await jobs.seen_by(key, request.match_info["id"])
+    if job is None:
         raise not_found("there is no job with this id")
     return job

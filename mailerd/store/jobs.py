@@ -8,10 +8,12 @@ from datetime import datetime
 from itertools import accumulate, chain
 from typing import Any, Final
 
+from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
@@ -211,6 +213,11 @@ class Jobs:
             lambda cursor: _read_jobs(cursor, [job_id]), what="read a job", bound=self._timeout, read_only=True
         )
         return found[0] if found else None
+
+    async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
+        """A job that a key may see; another tenant's job is as good as none, so that no answer shows its id."""
+        job = await self.job(job_id) if ULID.fullmatch(job_id) else None
+        return None if job is None or not key.may_send(job.sender_email) else job
 
     async def newest(
         self,

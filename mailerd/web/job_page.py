@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, OPEN, ImpossibleRequestError, JobChange, State
@@ -37,11 +36,10 @@ async def find_job(it: ConsoleRequest) -> Job:
     """The job of the path.
 
     Raises:
-        MissingError: there is none that the key may see: another tenant's job is as good as none.
+        MissingError: there is none that the key may see.
     """
-    job_id = it.http.match_info["id"]
-    job = await it.services.jobs.job(job_id) if ULID.fullmatch(job_id) else None
-    if job is None or not it.key.may_send(job.sender_email):
+    job = await it.services.jobs.seen_by(it.key, it.http.match_info["id"])
+    if job is None:
         it.missing()
     return job
 

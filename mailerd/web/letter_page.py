@@ -42,8 +42,7 @@ async def find_letter(it: ConsoleRequest) -> RecipientHistory:
     found = [] if id_ is None else await it.services.history.of_recipient(id_)
     if not found:
         it.missing()
-    job = await it.services.jobs.job(found[0].job_id)
-    if job is None or not it.key.may_send(job.sender_email):
+    if await it.services.jobs.seen_by(it.key, found[0].job_id) is None:
         it.missing()
     return found[0]
 
