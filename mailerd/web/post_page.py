@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from mailerd.mail.recipient_table import TableError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import MAX_TABLE, read_form
-from mailerd.web.services import ConsoleRequest, PostBody, Posted
+from mailerd.web.services import ConsoleRequest, PostBody
 from mailerd.web.table_job import TableJob, make_job
 
 MAX_SHOWN: Final = 20
@@ -20,6 +21,18 @@ MAX_ECHO: Final = 256 * 1024
 _OK: Final = 200
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 """What the API calls a recipient."""
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What became of a job that was posted from a page."""
+
+    job_id: str | None
+    """The job's id; None: it was refused, or only tried."""
+    answer: dict[str, Any]
+    """What the API says."""
+    response: web.Response
+    """The answer itself, with its status and its headers."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -54,15 +67,18 @@ async def post(it: ConsoleRequest) -> web.Response:
         del table
         posted = await post_job(send, job.body, once="" if dry else job.once)
     if posted.job_id is not None:
-        said = it.t("This very table was posted before, as this job; nothing was posted now.") if posted.repeated else (
+        repeated = "Idempotency-Replayed" in posted.response.headers
+        said = it.t("This very table was posted before, as this job; nothing was posted now.") if repeated else (
             it.t("Accepted: {accepted} of {total} letters.", accepted=posted.answer["accepted"],
                  total=posted.answer["total"])
         )  # fmt: skip
         return it.back(f"/jobs/{posted.job_id}", said)
     if "error" in posted.answer:
         faults = _faults(it, posted.answer["error"], job.lines)
-        page = _page(it, status=posted.status, form=kept, trouble=posted.answer["error"]["message"], faults=faults)
-        page.headers.update(posted.headers)
+        trouble, response = posted.answer["error"]["message"], posted.response
+        page = _page(it, status=response.status, form=kept, trouble=trouble, faults=faults)
+        if "Retry-After" in response.headers:
+            page.headers["Retry-After"] = response.headers["Retry-After"]
         return page
     return _page(it, form=kept, tried=posted.answer)
 
@@ -95,11 +111,7 @@ async def post_job(send: PostBody, body: bytearray, *, once: str) -> Posted:
     response = await send(body, once)
     answer = json.loads(response.text or "{}")
     posted = response.status == _OK and "dry_run" not in answer
-    headers = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
-    return Posted(
-        answer["job_id"] if posted else None, "Idempotency-Replayed" in response.headers, answer, response.status,
-        headers,
-    )  # fmt: skip
+    return Posted(answer["job_id"] if posted else None, answer, response)
 
 
 def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:

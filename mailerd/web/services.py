@@ -1,10 +1,10 @@
 """What the pages of the console use: queries, actions, and what the intake lends them."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from aiohttp import web
 
@@ -54,22 +54,6 @@ class RefusedError(MailerdError):
 
 class MissingError(MailerdError):
     """There is nothing at this address that the key may see."""
-
-
-@dataclass(frozen=True)
-class Posted:
-    """What became of a job that was posted from a page."""
-
-    job_id: str | None
-    """The job's id; None: it was refused."""
-    repeated: bool
-    """This very job was posted before, and nothing was posted now."""
-    answer: dict[str, Any]
-    """The answer of the API."""
-    status: int
-    """The status of the answer."""
-    headers: Mapping[str, str]
-    """The header of the answer that says when to come again."""
 
 
 PostBody = Callable[[bytearray, str], Awaitable[web.Response]]
