@@ -49,7 +49,7 @@ async def test_a_sign_in_that_is_refused_is_named_with_the_command_that_renews_i
 
 @pytest.mark.parametrize("reason, level, remedy", [
     ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
-    ("no answer from Google: no answer within the time-out", "bad", "a proxy or firewall in between"),
+    ("no answer from Google: no answer within the time-out", "bad", "a firewall in between"),
     ("no access token could be had: connection reset", "bad", "curl -v https://oauth2.googleapis.com/"),
     ("Google answered 500 backendError: Backend Error", "warning", "https://www.google.com/appsstatus/dashboard/"),
 ])  # fmt: skip
