@@ -6,6 +6,7 @@ a request was sent.
 """
 
 import asyncio
+import base64
 import io
 import math
 import socket
@@ -155,6 +156,9 @@ class GmailSession(AbstractSession):
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
         self._settings = settings
+        proxy = URL(settings.proxy)
+        self._proxy = proxy.with_user(None) if settings.proxy else None
+        self._proxy_headers = _identification(proxy)
         self._events = events
         self._limit = limit
         self._kept: aiohttp.ClientSession | None = None
@@ -165,7 +169,7 @@ class GmailSession(AbstractSession):
         return self
 
     def _connections(self, *, force_close: bool) -> aiohttp.ClientSession:
-        trace, proxy = aiohttp.TraceConfig(), URL(self._settings.proxy)
+        trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_before_first_byte)
         return aiohttp.ClientSession(
             connector=_Connector(limit=self._limit, socket_factory=_socket, force_close=force_close),
@@ -176,8 +180,7 @@ class GmailSession(AbstractSession):
             ),
             trace_configs=[trace],
             # No proxy of the environment is used: the stand-in on this machine would be asked for there, too.
-            proxy=proxy.with_user(None) if proxy else None,  # its URL is in the words of errors, so no password is
-            proxy_auth=aiohttp.BasicAuth.from_url(proxy) if proxy else None,
+            proxy=self._proxy,
         )
 
     async def __aexit__(self, *_: object) -> None:
@@ -233,6 +236,7 @@ class GmailSession(AbstractSession):
                 headers=request.headers,
                 data=_body(request.data),
                 allow_redirects=False,
+                proxy_headers=self._proxy_headers,
                 trace_request_ctx=request,
             )
             data = await _read(response.content, limit=request.max_body)
@@ -292,6 +296,14 @@ async def _before_first_byte(_: aiohttp.ClientSession, context: SimpleNamespace,
     if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
         raise _TooLateError
     request.maybe_sent = True
+
+
+def _identification(proxy: URL) -> dict[str, str]:
+    """How a proxy knows us. Its URL and aiohttp's `proxy_auth` stand in the words of errors, a header does not."""
+    if proxy.raw_user is None and proxy.raw_password is None:
+        return {}
+    words = f"{proxy.user or ''}:{proxy.password or ''}".encode()  # UTF-8, as RFC 7617 has it: it need not be Latin
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(words).decode()}
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
