@@ -7,6 +7,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
+from yarl import URL
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
@@ -61,12 +62,15 @@ def https_or_none(url: str) -> str:
 def proxy_or_none(url: str) -> str:
     """An HTTP proxy, or empty; what is wrong is said without the URL, which may hold a password."""
     try:
-        parts = urlsplit(url)
-        good = parts.scheme == "http" and parts.hostname and parts.port and not parts.path.strip("/")
+        it = URL(url)
+        good = it.scheme == "http" and it.explicit_port and it.with_user(None) == it.origin()
     except ValueError:
         good = False
     if url and not good:
-        raise ValueError("must be an HTTP proxy with its port, such as http://proxy.example.com:3128")
+        raise ValueError(
+            "must be an HTTP proxy with its port, such as http://user:password@proxy.example.com:3128; in user and "
+            "password @ / # ? [ \\ are written %40 %2F %23 %3F %5B %5C"
+        )
     return url
 
 

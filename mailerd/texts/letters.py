@@ -116,7 +116,7 @@ TEXTS: Final = {
     "type: chmod go-w {absolute}": "请运行：chmod go-w {absolute}",
     "{absolute} is not used: {why}. {rule}; {remedy}": "未使用 {absolute}：{why:text}。{rule:text}；{remedy:text}",
     "must start with http:// or https://": "必须以 http:// 或 https:// 开头",
-    "must be an HTTP proxy with its port, such as http://proxy.example.com:3128": "必须是带端口的 HTTP 代理，如 http://proxy.example.com:3128",
+    "must be an HTTP proxy with its port, such as http://user:password@proxy.example.com:3128; in user and password @ / # ? [ \\ are written %40 %2F %23 %3F %5B %5C": "必须是带端口的 HTTP 代理，如 http://user:password@proxy.example.com:3128；用户名和密码中的 @ / # ? [ \\ 须写作 %40 %2F %23 %3F %5B %5C",
     "must have no query and no fragment": "不得包含查询参数和片段",
     "must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)": "必须是纯 ASCII，如 https://mail.example.com：主机名按 DNS 的写法（xn--…）",
     "must begin with https://: mail programs unsubscribe over nothing else (RFC 8058)": "必须以 https:// 开头：邮件程序只通过 https 退订（RFC 8058）",
