@@ -74,7 +74,7 @@ TEXTS: Final = {
     "a second connection got a row that the first had locked: two daemons would claim the same letters": "第二个连接取得了第一个连接已锁定的行：两个守护进程会认领相同的邮件",
     "a second connection passed over a row that the first had locked": "第二个连接跳过了第一个连接已锁定的行",
     "no file was found; the environment alone: every key is known and within bounds": "没有找到配置文件，只用环境变量：所有的键均已知且在范围内",
-    "{path} is good, but everybody can read the database's password in it (mode {mode})": "{path} 有效，但任何人都能读取其中的数据库密码（权限 {mode}）",
+    "{path} is good, but everybody can read what is secret in it: {secrets} (mode {mode})": "{path} 有效，但任何人都能读取其中的机密：{secrets}（权限 {mode}）",
     "{path}: every key is known and within bounds": "{path}：所有的键均已知且在范围内",
     "the file .env": ".env 文件",
     "{used} also sets {used2}": "{used} 还设置了 {used2}",

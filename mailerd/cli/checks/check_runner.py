@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from yarl import URL
-
 from mailerd.cli.checks import database, files, google, machine, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
@@ -118,9 +116,8 @@ class CheckRunner:
         return [await machine.port(self.settings.intake, sends, self.paths)]
 
     def _files(self) -> list[CheckResult]:
-        has_password = bool(self.path and URL(self.settings.database.url).password)
         return [
-            files.configuration(self.path, has_password=has_password),
+            files.configuration(self.path),
             *files.dotenv(),
             *files.alerts(self.settings.alerts),
             files.folder(self.settings.gmail.credentials_dir),

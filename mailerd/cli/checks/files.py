@@ -1,28 +1,43 @@
 """Examines the files that hold secrets: who else may read them, and who may put others in their place."""
 
 import os
+import re
 import stat
+import tomllib
 from pathlib import Path
+from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, dotenv_in_use
 from mailerd.errors import ConfigurationError
 from mailerd.ops.notify import build_notifiers
 
+_URLS: Final = (("database", "url"), ("gmail", "proxy"))
+_ALL_SECRET: Final = (("alerts", "urls"), ("alerts", "webhook"))
+"""Settings that are a secret whatever is in them, but nothing."""
 
-def configuration(path: Path | None, *, has_password: bool) -> CheckResult:
-    """The configuration file, which has been read and found good; it may hold the database's password."""
+
+def configuration(path: Path | None) -> CheckResult:
+    """The configuration file, which has been read and found good; it may hold passwords."""
     check = "configuration"
     if path is None:
         return ok(check, "no file was found; the environment alone: every key is known and within bounds")
     mode = stat.S_IMODE(path.stat().st_mode)
-    if has_password and mode & 0o004:
+    if mode & 0o004 and (secrets := _secrets(path)):
         return warn(
             check,
-            f"{path} is good, but everybody can read the database's password in it (mode {mode:04o})",
+            f"{path} is good, but everybody can read what is secret in it: {', '.join(secrets)} (mode {mode:04o})",
             remedy=f"chmod 640 {path}",
         )
     return ok(check, f"{path}: every key is known and within bounds")
+
+
+def _secrets(path: Path) -> list[str]:
+    """The keys of a file that hold secrets; what the environment has in their place is none of it."""
+    given = tomllib.loads(path.read_text("utf-8"))
+    found = [one for one in _URLS if re.search("//[^@]*:[^@]+@", given.get(one[0], {}).get(one[1], ""))]
+    found += [one for one in _ALL_SECRET if given.get(one[0], {}).get(one[1])]
+    return [".".join(one) for one in found]
 
 
 def dotenv() -> list[CheckResult]:
