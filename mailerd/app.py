@@ -379,7 +379,7 @@ def _recovery(
     return Recovery(
         expired=ExpiredClaims(rescues.database, rescues.daemon_id, late_arrival, rescues.replay_log),
         rows=rescues,
-        reconciler=Reconciler(limited_gmail, late_arrival),
+        reconciler=Reconciler(limited_gmail, timedelta(seconds=settings.gmail.late_by_proxy)),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),
         clock=Clock(),
         events=events,

@@ -150,6 +150,11 @@ class GmailSettings(Section):
         """Seconds after which a request that got no answer can no longer reach Google: twice the time-out."""
         return 2 * self.request_timeout
 
+    @property
+    def late_by_proxy(self) -> float:
+        """The same where it may lie in a proxy: that goes on for a quarter of an hour and more, whatever we reset."""
+        return max(self.late_arrival, 1800.0) if self.proxy else self.late_arrival
+
 
 class InboxSettings(Section):
     """`[inbox]`: what comes back to the mailboxes, read where the sign-in allows it."""

@@ -13,7 +13,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.faults import Fault
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -137,3 +137,26 @@ async def test_a_send_whose_answer_the_proxy_loses_is_looked_for_and_not_sent_ag
         await office.until_sent()
     assert len(office.google.sent) == 1
     assert "was unsure and was found" in office.said
+
+
+async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_can_have_come(office: Office) -> None:
+    """A reset ends our connection to the proxy, and not what the proxy has still to pass on."""
+    sign_in(office.google, office.folder / "credentials", scopes=(SEND, METADATA))
+    await post(office.database, recipients=1)
+    async with office.sending():
+        await office.until_sent()  # by a connection that the next letter gets
+        kept = office.proxy.keep()
+        await post(office.database, recipients=1)
+
+        async def looked_for_in_vain() -> bool:
+            return "is still unsure" in office.said
+
+        await eventually(looked_for_in_vain)
+        await asyncio.sleep(6)
+        kept.set()
+
+        async def came() -> bool:
+            return len(office.google.sent) == 2
+
+        await eventually(came)
+        assert await query(office.database, SENT) == [(1,)], "it is looked for again, and not sent again"

@@ -21,6 +21,18 @@ class Tunnel:
     """CONNECTs without the password."""
     targets: list[str] = field(default_factory=list)
     """Where it has made a tunnel to, `host:port`."""
+    _gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while those of now pass on what the client says."""
+
+    def __post_init__(self) -> None:
+        self._gate.set()
+
+    def keep(self) -> asyncio.Event:
+        """Let the tunnels of now keep what the client says until this is set, though it resets them meanwhile."""
+        kept, self._gate = self._gate, asyncio.Event()
+        kept.clear()
+        self._gate.set()
+        return kept
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
@@ -35,7 +47,7 @@ class Tunnel:
         self.targets.append(target)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         host, _, port = target.partition(":")
-        await _join(reader, writer, host, int(port))
+        await _join(reader, writer, host, int(port), self._gate)
 
 
 @dataclass
@@ -75,14 +87,20 @@ async def tls_front(to: int, folder: Path) -> AsyncIterator[TlsFront]:
         yield it
 
 
-async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+async def _join(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, gate: asyncio.Event | None = None
+) -> None:
     there, back = await asyncio.open_connection(host, port)
-    await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+    await asyncio.gather(_pass_on(reader, back, gate), _pass_on(there, writer))
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
+) -> None:
     with suppress(OSError, ssl.SSLError):
         while piece := await reader.read(65_536):
+            if gate is not None:
+                await gate.wait()
             writer.write(piece)
             await writer.drain()
     writer.close()
