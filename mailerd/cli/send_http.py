@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
+import aiohttp
 from rich.progress import Progress
 
 from mailerd.cli.output import console
-from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob, NoAnswerError
+from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob
 from mailerd.client.calls import is_finished
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
@@ -70,7 +71,7 @@ async def send_over_http(
         raise MailerdError(str(error)) from None
     async with client:
         try:
-            await _reach(url, key)
+            await _reach(url)
             if fields["dry_run"]:
                 return await _dry_run(client, job, line)
             return await _post(client, job, line, again=again, wait=wait)
@@ -80,19 +81,21 @@ async def send_over_http(
             raise MailerdError("\n".join(faults(said, errors, line))) from None
 
 
-async def _reach(url: str, key: str) -> None:
-    """Find a daemon at the address, before a client that has patience is given the job.
+async def _reach(url: str) -> None:
+    """Find a server at the address, before a client that has patience is given the job; whatever it answers will do.
 
     Raises:
         MailerdError: none answers.
     """
     until, wait = time.monotonic() + _FIRST_CONTACT, 1.0
-    async with AsyncClient(url, key=key, timeout=_REACH_TIMEOUT, patience=0) as client:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_REACH_TIMEOUT), trust_env=True) as session:
         while True:
             try:
-                await client.templates()
-            except NoAnswerError as error:
-                cause = str(error.__cause__ or error) or tr(f"no answer within {_REACH_TIMEOUT:g} s")
+                # It waits for nothing, neither for a place of the key's nor for the database.
+                async with session.get(f"{url.rstrip('/')}/health/live", allow_redirects=False):
+                    return
+            except (aiohttp.ClientError, OSError) as error:
+                cause = str(error) or tr(f"no answer within {_REACH_TIMEOUT:g} s")
                 if time.monotonic() + wait > until:
                     raise MailerdError(
                         f"no daemon answers at {url} ({cause}), and nothing was posted: start `mailerd run` there, or "
@@ -101,10 +104,6 @@ async def _reach(url: str, key: str) -> None:
                 print(tr(f"no answer from {url} ({cause}); the next try is in {wait:g} s"), file=sys.stderr)
                 await asyncio.sleep(wait)
                 wait *= 2
-            except ApiError:
-                return  # it has answered; what it says of the job itself counts
-            else:
-                return
 
 
 async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wait: bool) -> bool:

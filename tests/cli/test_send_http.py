@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import aiohttp
@@ -15,6 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mailerd.cli import send_http
+from mailerd.store.jobs import Jobs
 from tests.client.conftest import Place, place
 
 __all__ = ["place"]
@@ -126,6 +128,30 @@ async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(p
     assert "is there: posted by this command, of which an answer was lost" in said
     assert "completed, 2 sent" in said
     assert await place.jobs() == 1
+
+
+async def test_a_key_whose_reads_are_slow_finds_its_daemon(
+    place: Place, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, entered, go_on = Jobs.newest, asyncio.Event(), asyncio.Event()
+
+    async def slow(jobs: Jobs, **options: Any) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await newest(jobs, **options)
+
+    monkeypatch.setattr(Jobs, "newest", slow)
+    async with aiohttp.ClientSession(place.url, headers={"X-API-Key": place.key}) as session:
+        reads = [asyncio.create_task(session.get("/api/jobs")) for _ in range(2)]
+        await entered.wait()
+        sending = asyncio.create_task(
+            send(place, table, "--template", "welcome", "--no-wait", MAILERD_API_KEY=place.key)
+        )
+        await asyncio.wait({sending}, timeout=12)
+        go_on.set()
+        assert "2 letters from me@example.com" in await sending
+        for each in reads:
+            (await each).release()
 
 
 async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) -> None:
