@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import aiohttp
@@ -140,8 +141,10 @@ async def _once(client: AsyncClient, job: NewJob) -> str:
     """What makes this very job one that is posted once, with this version of its template."""
     try:
         found = (await client.templates())["templates"]
-    except ApiError:  # a key that may only post cannot see the version
-        found = []
+    except ApiError as error:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise  # it passes: without the version the same command would be another job at its next call
+        found = []  # a key that may only post cannot see the version
     version = next((each["version"] for each in found if each["name"] == job["template_name"]), "")
     raw = json.dumps(job, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return f"send-{hashlib.sha256(raw + version.encode()).hexdigest()}"

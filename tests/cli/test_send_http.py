@@ -130,6 +130,27 @@ async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(p
     assert await place.jobs() == 1
 
 
+async def test_a_template_whose_version_cannot_be_had_now_lets_nothing_be_posted_twice(
+    place: Place, table: Path
+) -> None:
+    async def carry(request: web.Request) -> web.Response:
+        if request.path == "/api/templates":
+            return web.json_response({"error": {"code": "internal", "message": "a bug", "details": []}}, status=500)
+        async with session.request(
+            request.method, place.url + request.path_qs, data=await request.read(), headers=request.headers
+        ) as it:
+            return web.Response(status=it.status, body=await it.read(), content_type="application/json")
+
+    words = ("--template", "welcome", "--no-wait")
+    await send(place, table, *words, MAILERD_API_KEY=place.key)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", carry)
+    async with aiohttp.ClientSession() as session, TestServer(app) as proxy:
+        said = await send_to(str(proxy.make_url("")), table, *words, code=1, MAILERD_API_KEY=place.key)
+    assert "a bug (500 internal)" in said
+    assert await place.jobs() == 1, "the same table with the same options is posted once"
+
+
 async def test_a_key_whose_reads_are_slow_finds_its_daemon(
     place: Place, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
