@@ -180,7 +180,6 @@ class Intake:
                     yield addresses
             finally:
                 executor.shutdown(wait=False, cancel_futures=True)
-                self.strangers.log_summary()
                 if listened:
                     self._events.intake_stopped()
 

@@ -83,7 +83,10 @@ _WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
 
 @contextmanager
 def server_log(strangers: StrangerLog, *, name: str) -> Iterator[logging.Logger]:
-    """The logger for aiohttp's server; while the context lasts, its records become events. `name`: one a listener."""
+    """The logger for aiohttp's server; while the context lasts, its records become events. `name`: one a listener.
+
+    At the end it is said how many were left out.
+    """
     log, logger = _ServerLog(strangers), logging.getLogger(name)
     logger.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
     logger.propagate = False
@@ -92,6 +95,7 @@ def server_log(strangers: StrangerLog, *, name: str) -> Iterator[logging.Logger]
         yield logger
     finally:
         logger.removeHandler(log)
+        strangers.log_summary()
 
 
 class _ServerLog(logging.Handler):

@@ -66,6 +66,14 @@ async def test_whoever_has_a_key_is_always_told(site: Site) -> None:
     assert len(site.heard.of("job_accepted")) == 1
 
 
+async def test_what_was_not_logged_is_told_at_the_end_of_any_listener() -> None:
+    heard = Heard()
+    it = StrangerLog(events=IntakeEvents(heard), clock=Ticking())
+    with server_log.server_log(it, name="of the test"):
+        assert [it.logs("192.0.2.7") for _ in range(PER_MINUTE + 20)].count(False) == 20
+    assert [each["count"] for each in heard.of("requests_not_logged")] == [20]
+
+
 async def test_many_addresses_together_have_a_bound_too_and_it_fills_again() -> None:
     heard, clock = Heard(), Ticking()
     it = StrangerLog(events=IntakeEvents(heard), clock=clock)
