@@ -20,7 +20,7 @@ LARGE_BODY: Final = 1024 * 1024
 SHARE_TIMEOUT: Final = 30.0
 """Seconds that a request waits for a place: less than any proxy waits for an answer."""
 SPARE_THREADS: Final = 2
-"""Threads for what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
+"""Threads for what takes milliseconds: fingerprints of bodies, the files of the templates that are listed."""
 _DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
 
 
