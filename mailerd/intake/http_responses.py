@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mailerd.core.suppression import Reason
 from mailerd.intake.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError
 from mailerd.intake.response_models import DetailOut, ErrorOut, FailureOut, ResponseModel
 from mailerd.texts import in_chinese, language
@@ -21,6 +22,8 @@ MAX_MESSAGE: Final = 1_000
 """Characters of an error's message; each of its details has its own bound."""
 SENTENCES: Final = frozenset({"message", "error", "reason", "cause_of_wait", "warnings"})
 """The fields whose values are for people: they are Chinese where Accept-Language asks for it."""
+_CODES: Final = frozenset(Reason)
+"""What programs read in such a field: the reason of a suppression."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -49,7 +52,7 @@ def _in_chinese(value: Any, *, name: str) -> Any:
             }
         case list():
             return [_in_chinese(each, name=name) for each in value]
-        case str() if name in SENTENCES:
+        case str() if name in SENTENCES and value not in _CODES:
             return in_chinese(value)
         case _:
             return value

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.suppression import Reason
 from mailerd.intake.http_responses import in_language
 from mailerd.texts import speak
 from tests.intake.site import Site, job
@@ -52,6 +53,16 @@ async def test_a_forecast_is_told_in_chinese_and_kept_in_english(site: Site) -> 
     _, again = await site.post(good, headers=once)
     assert again["forecast"]["text"].isascii()
     assert again | {"forecast": {}} == answer | {"forecast": {}}
+
+
+async def test_the_reason_of_a_suppression_is_a_code_and_the_same_in_both_languages(site: Site) -> None:
+    body = {"suppressions": [{"email": f"{each.value}@example.com", "reason": each.value} for each in Reason]}
+    async with site.client.post(f"{site.url}/api/suppressions", json=body) as answer:
+        assert answer.status == 200
+    _, page = await site.get("/api/suppressions", headers=CHINESE)
+    assert {it["reason"] for it in page["suppressions"]} == set(Reason)
+    _, person = await site.get("/api/recipients", params={"email": "manual@example.com"}, headers=CHINESE)
+    assert [it["reason"] for it in person["suppressions"]] == ["manual"]
 
 
 def test_a_page_of_reasons_is_said_in_chinese_without_holding_up_others() -> None:
