@@ -14,6 +14,7 @@ from mailerd.cli.senders import mailbox_of
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.texts import label, tr
 
+_LIMIT: Final = 20
 _SPAN: Final = timedelta(days=30)
 """How far back bounces are counted by domain."""
 
@@ -23,7 +24,7 @@ def bounces(
     sender: Annotated[str | None, typer.Option(help="Only those of this mailbox.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only hard, soft, blocked or unknown ones.")] = None,
     domains: Annotated[bool, typer.Option("--domains", help="Count them by domain, over the last 30 days.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="The newest so many; without it 20.")] = None,
     before: Annotated[int | None, typer.Option(min=1, help="Only those before this number.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -31,8 +32,8 @@ def bounces(
     """Show the letters that came back, the newest first, with the reason of each."""
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
-    if domains and (kind is not None or before is not None):
-        raise typer.BadParameter("it counts every kind, and goes without --kind and --before", param_hint="--domains")
+    if domains and any(each is not None for each in (kind, limit, before)):
+        raise typer.BadParameter("it counts all, and goes without --kind, --limit and --before", param_hint="--domains")
     known = settings(config)
     sender = mailbox_of(known, sender) if sender is not None else None
     if domains:
@@ -45,14 +46,14 @@ def bounces(
     found = with_database(
         known,
         lambda database: NoticeReader(database, timeout=PATIENCE).latest(
-            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, before=before, limit=limit
+            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, before=before, limit=limit or _LIMIT
         ),
     )
     if as_json:
         print_json([asdict(it) for it in found])
     elif found:
         print_whole(_table(found))
-        if len(found) == limit:
+        if len(found) == (limit or _LIMIT):
             print(tr(f"There may be more: --before {found[-1].id}"))
     else:
         print(tr("No letter is known to have come back."))

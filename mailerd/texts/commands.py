@@ -139,6 +139,7 @@ TEXTS: Final = {
     "without a name": "无名称",
     "Jobs: the list, one, or one while it is being sent.": "任务：列表、单个任务，或查看发送进度。",
     "The newest so many.": "显示最新的若干个。",
+    "The newest so many; without it 20.": "显示最新的若干个；默认 20 个。",
     "there are no jobs": "没有任务",
     "Of the letters sent, by proof: {found}.": "已发送的邮件，按证据：{found}。",
     "  {what}: {to_email} (recipient {recipient}): {error}": "  {what:text}：{to_email}（收件人 {recipient}）：{error:text}",
@@ -222,7 +223,7 @@ TEXTS: Final = {
     "no scopes to ask for": "没有可申请的权限范围",
     "the private key of {client_email} cannot be used; make a new key for the service account": "{client_email} 的私钥无法使用；请为该服务账号生成新密钥",
     # typer, of a command that was typed wrongly; mailerd.cli.failure reads it
-    "it counts every kind, and goes without --kind and --before": "它统计所有种类，不能与 --kind、--before 同用",
+    "it counts all, and goes without --kind, --limit and --before": "它统计全部，不能与 --kind、--limit、--before 同用",
     "Missing argument {name}.": "缺少参数 {name}。",
     "Missing option {name}.": "缺少选项 {name}。",
     "Missing command.": "缺少命令。",
