@@ -39,6 +39,11 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "令牌端点无法访问或响应缓慢",
                 "curl -v https://oauth2.googleapis.com/token",
             ),
+            LikelyCause(
+                "the proxy that gmail.proxy names is away, or refuses us",
+                "gmail.proxy 指定的代理不可用或拒绝访问",
+                "mailerd check",
+            ),
         ),
     ),
     "mailbox_wrong": Runbook(
