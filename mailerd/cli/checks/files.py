@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
-from mailerd.config import AlertSettings, dotenv_in_use
+from mailerd.config import AlertSettings, discovery, dotenv_in_use
 from mailerd.errors import ConfigurationError
 from mailerd.ops.notify import build_notifiers
 
-_URLS: Final = (("database", "url"), ("gmail", "proxy"))
-_ALL_SECRET: Final = (("alerts", "urls"), ("alerts", "webhook"))
+_PASSWORD: Final = re.compile("//[^@]*:[^@]+@")
+"""A user with a password, in a URL."""
+_URLS: Final = frozenset({"database.url", "gmail.proxy"})
+_ALL_SECRET: Final = frozenset({"alerts.urls", "alerts.webhook", "api_key"})
 """Settings that are a secret whatever is in them, but nothing."""
 
 
@@ -34,16 +36,40 @@ def configuration(path: Path | None) -> CheckResult:
 
 def _secrets(path: Path) -> list[str]:
     """The keys of a file that hold secrets; what the environment has in their place is none of it."""
-    given = tomllib.loads(path.read_text("utf-8"))
-    found = [one for one in _URLS if re.search("//[^@]*:[^@]+@", given.get(one[0], {}).get(one[1], ""))]
-    found += [one for one in _ALL_SECRET if given.get(one[0], {}).get(one[1])]
-    return [".".join(one) for one in found]
+    given = {
+        f"{section}.{key}": value
+        for section, keys in tomllib.loads(path.read_text("utf-8")).items()
+        for key, value in keys.items()
+    }
+    return sorted(key for key, value in given.items() if _is_secret(key, value))
+
+
+def _is_secret(key: str, value: object) -> bool:
+    return bool(value) and (key in _ALL_SECRET or (key in _URLS and bool(_PASSWORD.search(str(value)))))
 
 
 def dotenv() -> list[CheckResult]:
     """The `.env` of the working folder, which has been read and found good, when it sets anything."""
     used = dotenv_in_use()
-    return [] if used is None else [ok("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
+    if used is None:
+        return []
+    (path, names), check, values = used, "the file .env", discovery.read_dotenv()
+    mode, sets = stat.S_IMODE(path.stat().st_mode), ", ".join(names)
+    if mode & 0o004 and (secrets := ", ".join(name for name in names if _is_secret(_key(name), values[name]))):
+        return [
+            warn(
+                check,
+                f"{path} also sets {sets}; everybody can read what is secret in it: {secrets} (mode {mode:04o})",
+                remedy=f"chmod 640 {path}",
+            )
+        ]
+    return [ok(check, f"{path} also sets {sets}")]
+
+
+def _key(variable: str) -> str:
+    """The setting that a variable names."""
+    known = variable.upper().removeprefix("MAILERD_")
+    return "database.url" if known == "DATABASE_URL" else known.replace("__", ".").lower()
 
 
 def alerts(settings: AlertSettings) -> list[CheckResult]:

@@ -33,3 +33,26 @@ def test_a_file_that_everybody_can_read_is_told_with_what_is_secret_in_it(
     assert f"in it: {named} (mode 0644)" in found.what or not named
     path.chmod(0o640)
     assert files.configuration(path).level is Level.PASS
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("DATABASE_URL=mysql://me:secret@db/mailerd\nMAILERD_LOG__LEVEL=info\n", "DATABASE_URL"),
+        ("MAILERD_GMAIL__PROXY=http://me:secret@proxy:3128\n", "MAILERD_GMAIL__PROXY"),
+        ("MAILERD_API_KEY=mk_secret\n", "MAILERD_API_KEY"),
+        ("DATABASE_URL=mysql://me@db:3306/mailerd\nMAILERD_LOG__LEVEL=info\nOTHER=x\n", ""),
+    ],
+)
+def test_a_dotenv_that_everybody_can_read_is_told_with_what_is_secret_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(text, "utf-8")
+    Path(".env").chmod(0o644)
+    (found,) = files.dotenv()
+    assert found.level is (Level.WARN if named else Level.PASS)
+    assert f"in it: {named} (mode 0644)" in found.what or not named
+    Path(".env").chmod(0o640)
+    (found,) = files.dotenv()
+    assert found.level is Level.PASS
