@@ -201,7 +201,8 @@ class GmailSession(AbstractSession):
         except _TooLateError:
             return TooLate("it could not begin in time")
         except _NETWORK_ERRORS as error:
-            return _outcome(request, cause=_words(error))
+            words = _words(error)  # which name Google where the proxy made no tunnel to it
+            return _outcome(request, cause=f"{words} (by gmail.proxy)" if self._proxy else words)
         except Exception as error:  # noqa: BLE001 - a letter must get its outcome even when a library has a bug
             outcome = _outcome(request, cause=_words(error))
             self._events.google_call_crashed(

@@ -185,6 +185,7 @@ TEXTS: Final = {
     "reading the tables": "读取数据表",
     "the next read of the tables": "下一次读取数据表",
     "no answer within the time-out": "超时前没有应答",
+    "{words} (by gmail.proxy)": "{words:text}（经由 gmail.proxy）",
     "ahead of": "快于",
     "draining: {in_flight} in flight": "正在停止：还有 {in_flight:text}处理中",
     "1 letter": "1 封邮件",

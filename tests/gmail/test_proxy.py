@@ -11,8 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, GmailSettings
+from mailerd.core.replies import Call, NotSent
+from mailerd.events.gmail import GmailEvents
 from mailerd.events.store import StoreEvents
+from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.faults import Fault
 from mailerd.store.db.database import Database
@@ -160,3 +163,35 @@ async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_ca
 
         await eventually(came)
         assert await query(office.database, SENT) == [(1,)], "it is looked for again, and not sent again"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://a/\r\n\r\n",
+        b"\x16\x03\xff\r\n\r\n",
+        None,
+    ],
+    ids=["nothing", "a tunnel that ends", "a page to sign in", "no HTTP", "silence"],
+)
+async def test_of_a_proxy_that_makes_no_tunnel_nothing_reaches_google_and_the_cause_names_it(
+    events: GmailEvents, answer: bytes | None
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is None:
+            await reader.read()
+        else:
+            writer.write(answer)
+        writer.close()
+
+    request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url="https://gmail.example.com/x", body=b"{}")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        proxy = f"http://me:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with GmailSession(GmailSettings(request_timeout=1, proxy=proxy), events=events, limit=2) as session:
+            outcome = await session.request(request, deadline=asyncio.get_running_loop().time() + 1)
+    assert isinstance(outcome, NotSent)
+    assert "gmail.proxy" in outcome.cause
+    assert SECRET not in outcome.cause
