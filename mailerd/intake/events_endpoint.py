@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import ApiError
 from mailerd.intake.event_stream import EventStreams
-from mailerd.intake.http_responses import json_response, to_json
+from mailerd.intake.http_responses import in_language, json_response, to_json
 from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import Query
 from mailerd.intake.response_models import FeedEventOut, FeedOut
@@ -82,7 +82,7 @@ class EventFeedEndpoint:
         stream = await self._streams.begin(request)
         while not stream.over:
             for it in page.events:
-                await stream.send(it.type.value, id_=it.position, data=to_json(FeedEventOut.of(it)))
+                await stream.send(it.type.value, id_=it.position, data=in_language(to_json(FeedEventOut.of(it))))
             reader.after = page.next_after
             await stream.rest(0.0 if page.more else POLL_INTERVAL)
             if stream.over or (found := await self._next(request, reader)) is None:

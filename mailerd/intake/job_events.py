@@ -11,7 +11,7 @@ from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.event_stream import EventStreams
-from mailerd.intake.http_responses import to_json
+from mailerd.intake.http_responses import in_language, to_json
 from mailerd.intake.query_params import job_of
 from mailerd.intake.response_models import JobOut
 from mailerd.store.api_keys import ApiKey, Permission
@@ -59,7 +59,7 @@ class JobEventsEndpoint:
             if event_id(job) != last:
                 last = event_id(job)
                 kind = "finished" if is_over(job) else "progress"
-                await stream.send(kind, id_=last, data=to_json(JobOut.of(job)))
+                await stream.send(kind, id_=last, data=in_language(to_json(JobOut.of(job))))
             if is_over(job):
                 break
             await stream.rest(POLL_INTERVAL * (1 + job.total / LETTERS_PER_INTERVAL))

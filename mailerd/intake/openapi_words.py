@@ -18,7 +18,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "created_at": "when it was stored",
     "database_moved_at": "when another database server became the one that takes writes; null: never",
     "database_server": "the database server that takes writes, where there are several",
-    "data": "the job as `GET /api/jobs/{id}` shows it",
+    "data": "the job as `GET /api/jobs/{id}` shows it, but for its forecast",
     "description": "what its folder says of it",
     "detail": "a note to it",
     "dry_run": "always true",

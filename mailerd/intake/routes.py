@@ -171,9 +171,9 @@ _JOBS: Final = (
     Operation(
         "streamJobEvents", "GET", "/api/jobs/{id}/events", "Progress live, as server-sent events",
         "The schema is that of one event; a comment or `retry:` may stand between two. "
-        "Each event (`progress`, at last `finished`) is the whole job as `GET /api/jobs/{id}` shows it. After a "
-        "broken connection come again with the `Last-Event-ID` that you saw: you get the newest picture if "
-        "anything has changed, and a 204 when the end was seen.",
+        "Each event (`progress`, at last `finished`) is the job as `GET /api/jobs/{id}` shows it, but for its "
+        "forecast. After a broken connection come again with the `Last-Event-ID` that you saw: you get the newest "
+        "picture if anything has changed, and a 204 when the end was seen.",
         Permission.READ,
         params=(Param("Last-Event-ID", {"type": "string"}, "the id of the last event seen", where="header"),),
         answers=(response_models.EventOut,), kind="text/event-stream", errors=(404, 422),

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.event_types import EventType
 from mailerd.core.suppression import Reason
 from mailerd.intake.http_responses import in_language
+from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.texts import speak
-from tests.intake.site import Site, job
+from tests.intake.site import Site, event, job
 from tests.support.own_time import at_this_speed
 
 CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
@@ -63,6 +65,27 @@ async def test_the_reason_of_a_suppression_is_a_code_and_the_same_in_both_langua
     assert {it["reason"] for it in page["suppressions"]} == set(Reason)
     _, person = await site.get("/api/recipients", params={"email": "manual@example.com"}, headers=CHINESE)
     assert [it["reason"] for it in person["suppressions"]] == ["manual"]
+
+
+async def test_a_stream_speaks_the_language_of_its_request_as_a_page_does(site: Site) -> None:
+    job_id = await site.posted()
+    await site.rows("UPDATE jobs SET status = 'paused'")
+    data = {"recipient_id": 1, "reason": "the address is suppressed: manual"}
+    statement, values = insert_events([NewEvent(EventType.RECIPIENT_FAILED, job_id, data, sender="me@example.com")])
+    await site.rows(statement, *values)
+    _, job_now = await site.get(f"/api/jobs/{job_id}", headers=CHINESE)
+    _, page = await site.get("/api/events?types=recipient.failed", headers=CHINESE)
+    assert not job_now["cause_of_wait"].isascii()
+    assert not page["events"][0]["data"]["reason"].isascii()
+    accept = CHINESE | {"Accept": "text/event-stream"}
+    for path, shown in (
+        (f"/api/jobs/{job_id}/events", job_now),
+        ("/api/events?types=recipient.failed", page["events"][0]),
+    ):
+        async with site.client.get(f"{site.url}{path}", headers=accept) as response:
+            told = json.loads((await event(response))["data"])
+            response.close()
+        assert told | {"forecast": {}} == shown | {"forecast": {}}
 
 
 def test_a_page_of_reasons_is_said_in_chinese_without_holding_up_others() -> None:
