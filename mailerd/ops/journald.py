@@ -67,11 +67,6 @@ class JournaldTransport:
         # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
         self._lock = threading.RLock()
 
-    @property
-    def pending(self) -> int:
-        """Records that wait for journald to read again."""
-        return len(self._backlog) + (1 if self._lost else 0)
-
     def write(self, fields: Mapping[str, str]) -> None:
         """Hand a record over, or keep it, or count it as lost; never wait."""
         with self._lock:
