@@ -109,9 +109,11 @@ async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
 
 
 async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
-    second, took = 0, 1.0
-    while took > 0.01:  # other processes had the processor meanwhile
+    second = 0
+    for _ in range(100):
         _, second, took = await wants_after(4)
+        if took < 0.01:  # else other processes had the processor meanwhile
+            break
     assert second == 4
 
 
