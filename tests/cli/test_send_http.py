@@ -168,9 +168,11 @@ async def test_a_key_whose_reads_are_slow_finds_its_daemon(
         sending = asyncio.create_task(
             send(place, table, "--template", "welcome", "--no-wait", MAILERD_API_KEY=place.key)
         )
-        await asyncio.wait({sending}, timeout=12)
+        found = asyncio.create_task(place.heard.wait_for("probe_answered"))
+        await asyncio.wait({sending, found}, return_when=asyncio.FIRST_COMPLETED)
         go_on.set()
         assert "2 letters from me@example.com" in await sending
+        await found
         for each in reads:
             (await each).release()
 
