@@ -15,7 +15,7 @@ import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
-from mailerd.cli.send_http import by_line, faults, send_over_http, unsent
+from mailerd.cli.send_http import faults, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
@@ -116,11 +116,7 @@ class _JobPoster:
             errors = [(fault.field, fault.message) for fault in error.errors]
             raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
         for each in order.rejected:
-            print(
-                by_line(
-                    unsent(self._line(each.index), each.email, each.reason, refused=bool(order.refusal)), self._line
-                )
-            )
+            print(unsent(self._line, each.index, each.email, each.reason, refused=bool(order.refusal)))
         return order
 
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:

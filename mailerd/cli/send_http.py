@@ -28,7 +28,7 @@ _REACH_TIMEOUT: Final = 4.0
 
 _NUMBER: Final = re.compile(r"\d[\d,]*")
 """What differs at each look in why a job waits: the letters that go first, or the minute of the next look."""
-_OTHER: Final = re.compile(r"recipients\[(\d+)\]")
+_OTHER: Final = re.compile(r"recipients\[(\d{1,9})\]")
 
 Line = Callable[[int], str]
 """Where a recipient stands in the table."""
@@ -38,21 +38,29 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
     """What is wrong, field by field; a recipient is named by its line."""
     yield tr(message)
     for field, why in errors[:MAX_SHOWN]:
-        where, _, rest = field.removeprefix("recipients[").partition("]")
-        named = line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else field
-        yield by_line(f"  {named}: {tr(why)}", line)
+        it = _OTHER.match(field)
+        named = line(int(it[1])) + field[it.end() :].replace(".", ", ", 1) if it else field
+        yield f"  {named}: {_by_line(tr(why), line)}"
     if len(errors) > MAX_SHOWN:
         yield tr(f"  and {len(errors) - MAX_SHOWN:,} more")
 
 
-def unsent(where: str, email: str, reason: str, *, refused: bool) -> str:
+def unsent(line: Line, index: int, email: str, reason: str, *, refused: bool) -> str:
     """Why a recipient gets no letter: it is left out, or, where all are `refused` for it, it is bad."""
+    where, reason = line(index), _by_line(tr(reason), line)
     return tr(f"bad: {where}: {email}: {reason}") if refused else tr(f"left out: {where}: {email}: {reason}")
 
 
-def by_line(text: str, line: Line) -> str:
-    """A text in which another recipient is named by its line."""
-    return _OTHER.sub(lambda found: line(int(found[1])), text)
+def _by_line(text: str, line: Line) -> str:
+    """A text in which another recipient is named by its line; one that is none was quoted from the table."""
+
+    def named(found: re.Match[str]) -> str:
+        try:
+            return line(int(found[1]))
+        except IndexError:
+            return found[0]
+
+    return _OTHER.sub(named, text)
 
 
 async def send_over_http(
@@ -130,7 +138,7 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
 def _print_unsent(answer: AcceptedJob | DryRun, line: Line, *, refused: bool) -> None:
     """Print who gets no letter and why, and the warnings."""
     for each in answer["rejected"]:
-        print(by_line(unsent(line(each["index"]), each["email"], each["reason"], refused=refused), line))
+        print(unsent(line, each["index"], each["email"], each["reason"], refused=refused))
     for each in answer["suppressed"]:
         print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
     for warning in answer["warnings"]:

@@ -19,7 +19,7 @@ MAX_SHOWN: Final = 20
 MAX_ECHO: Final = 256 * 1024
 """Bytes of a table that the page gives back, so that it is tried and then posted; a larger one is chosen again."""
 _OK: Final = 200
-_RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
+_RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\]")
 """What the API calls a recipient."""
 
 
@@ -125,7 +125,8 @@ def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list
     """What is wrong, by the lines of the table."""
 
     def line(found: re.Match[str]) -> str:
-        return it.t("line {n}", n=lines[int(found[1])])
+        number = int(found[1])
+        return it.t("line {n}", n=lines[number]) if number < len(lines) else found[0]  # or it was quoted from the table
 
     return [
         f"{_RECIPIENT.sub(line, each['field'])}: {_RECIPIENT.sub(line, it.say(each['message']))}"

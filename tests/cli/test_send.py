@@ -72,6 +72,19 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     assert "0 letters of 1 can be sent" in said
 
 
+async def test_what_a_table_says_is_not_taken_for_a_place_in_it(shop: Shop, table: str) -> None:
+    (shop.folder / "people.csv").write_text(
+        "email,product\nrecipients[1],Tea\nrecipients[9],Tea\na@example.org,Tea\nA@example.org,Tea\n"
+    )
+    words = ("send", table, "--template", "welcome", "--sender", ME)
+    said = await shop.say(*words, "--dry-run", code=1)
+    assert "bad: people.csv line 2: recipients[1]: " in said
+    assert "bad: people.csv line 3: recipients[9]: " in said
+    assert "duplicate of people.csv line 4" in said
+    said = await shop.say(*words, "--variables", '{"a]b": "\\u0000"}', code=1)
+    assert "variables.a]b: contains a NUL character" in said
+
+
 async def test_a_dry_run_names_those_who_opted_out_and_counts_them_out(shop: Shop, table: str) -> None:
     await shop.say("suppress", "add", "ada@example.org", "--list", "news", "--new-list")
     words = ("send", table, "--template", "welcome", "--sender", ME, "--list", "news", "--dry-run")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -207,3 +208,9 @@ async def test_where_nothing_can_be_rendered_the_page_says_so_as_the_api_does_an
     assert int(answer.headers["Retry-After"]) > 0
     assert "/nowhere/python" in page
     assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
+
+
+def test_what_a_table_says_is_not_taken_for_a_line_of_it() -> None:
+    it = Mock(t=lambda text, **values: text.format(**values), say=str)
+    error = {"details": [{"field": "recipients[0].variables", "message": "has no attribute 'recipients[9]'"}]}
+    assert post_page._faults(it, error, [2]) == ["line 2.variables: has no attribute 'recipients[9]'"]
