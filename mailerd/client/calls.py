@@ -225,7 +225,8 @@ def _get(path: str, **query: str | int | None) -> Call[Any]:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_moment).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_moment)
+    return text.encode("utf-8", "backslashreplace")  # half a surrogate pair as JSON writes it: the API names its field
 
 
 def _moment(value: object) -> str:

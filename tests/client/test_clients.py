@@ -47,6 +47,13 @@ async def test_a_job_is_posted_waited_for_and_read(place: Place, kind: Any) -> N
     await close(client)
 
 
+async def test_half_a_character_is_refused_by_the_api_which_names_its_field(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    with pytest.raises(ApiError, match=r"422 .*\n  reference: contains half a surrogate pair"):
+        await ask(client, "create_job", a_job(reference="书\ud83d"))
+    await close(client)
+
+
 async def test_recipients_come_over_all_pages(place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.client.calls._PAGE", 2)
     client = kind(place.url, key=place.key)
