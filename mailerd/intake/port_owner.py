@@ -48,7 +48,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Ow
         writer.transport.abort()
     if not answer:
         return "silent"
-    return "mailerd" if b"alive" in answer else "other"
+    return "mailerd" if b"\r\nServer: mailerd\r\n" in answer else "other"  # others say that they are alive, too
 
 
 async def refuse_taken_socket(path: str) -> None:

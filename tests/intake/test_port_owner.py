@@ -12,6 +12,7 @@ import pytest
 from mailerd.errors import ListenError
 from mailerd.intake import port_owner
 from mailerd.intake.port_owner import cannot_listen
+from tests.intake.site import Site
 
 
 @asynccontextmanager
@@ -39,7 +40,7 @@ async def refusal(port: int, *, number: int = errno.EADDRINUSE) -> str:
 
 
 async def test_another_mailerd_is_named_as_such() -> None:
-    async with listener(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}') as port:
+    async with listener(b'HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{"status": "alive"}') as port:
         said = await refusal(port)
     assert said == (
         f"the intake cannot listen on 127.0.0.1:{port} (intake.port): another mailerd listens there; use that one, "
@@ -47,7 +48,19 @@ async def test_another_mailerd_is_named_as_such() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.0 404 Not Found\r\n\r\n", b""])
+async def test_a_daemon_that_serves_is_known(site: Site) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    assert await port_owner.port_owner(host, int(port)) == "mailerd"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 404 Not Found\r\n\r\n",
+        b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n{"status": "alive"}',
+        b"",
+    ],
+)
 async def test_another_program_is_named_with_the_way_to_see_which(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,7 +214,7 @@ async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> No
 async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) -> None:
     async def alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
-        writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}')
+        writer.write(b'HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{"status": "alive"}')
         writer.close()
 
     async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
@@ -228,7 +228,7 @@ async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) 
 async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient: Patient) -> None:
     async def alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
-        writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}')
+        writer.write(b'HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{"status": "alive"}')
         writer.close()
 
     async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
@@ -240,7 +240,7 @@ async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient
 
 
 async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Patient, tmp_path: Path) -> None:
-    answer = b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}'
+    answer = b'HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{"status": "alive"}'
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
