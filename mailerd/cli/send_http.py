@@ -128,7 +128,13 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
     print(tr(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}"))
     if not wait:
         return posted["accepted"] > 0
-    ended = await _watch(client, id_)
+    try:
+        ended = await _watch(client, id_)
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        print(tr("This key may not see what becomes of the job: that needs the permission read."))
+        return posted["accepted"] > 0
     print(
         tr(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
     )

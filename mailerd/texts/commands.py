@@ -143,6 +143,7 @@ TEXTS: Final = {
     "there are no jobs": "没有任务",
     "Of the letters sent, by proof: {found}.": "已发送的邮件，按证据：{found}。",
     "  {what}: {to_email} (recipient {recipient}): {error}": "  {what:text}：{to_email}（收件人 {recipient}）：{error:text}",
+    "This key may not see what becomes of the job: that needs the permission read.": "此密钥无权查看任务的结果：需要 read 权限。",
     "no answer from {url} ({cause}); the next try is in {wait} s": "{url} 没有应答（{cause:text}）；{wait} 秒后重试",
     "no daemon answers at {url} ({cause}), and nothing was posted: start `mailerd run` there, or correct --url": "{url} 没有守护进程应答（{cause:text}），没有提交任何内容：请在那里启动 `mailerd run`，或更正 --url",
     "No daemon has been heard of for {silent} s: start `mailerd run`. The job is stored and goes when one runs; this command waits.": "已有 {silent} 秒没有守护进程的消息：请启动 `mailerd run`。任务已保存，守护进程运行后即发送；此命令继续等待。",

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mailerd.cli import send_http
+from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Jobs
 from tests.client.conftest import Place, place
 
@@ -56,6 +57,16 @@ async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table
     assert await place.jobs() == 1
     await send(place, table, *words, "--again", "--no-wait", "--key", place.key)
     assert await place.jobs() == 2
+
+
+async def test_a_key_that_may_only_post_has_posted(place: Place, table: Path) -> None:
+    key = await place.keys.create("poster", permissions=[Permission.SEND])
+    words = ("--template", "welcome")
+    said = await send(place, table, *words, MAILERD_API_KEY=key)
+    assert "2 letters from me@example.com" in said
+    assert "This key may not see what becomes of the job" in said
+    assert "this very job was posted before as" in await send(place, table, *words, MAILERD_API_KEY=key, code=1)
+    assert await place.jobs() == 1
 
 
 async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, table: Path) -> None:
