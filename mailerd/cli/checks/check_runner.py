@@ -121,6 +121,7 @@ class CheckRunner:
             *files.dotenv(),
             *files.alerts(self.settings.alerts),
             files.folder(self.settings.gmail.credentials_dir),
+            *files.templates(self.settings.templates.folder),
         ]
 
     def _folders(self) -> list[Path]:

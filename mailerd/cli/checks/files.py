@@ -103,6 +103,18 @@ def folder(path: Path) -> CheckResult:
     return ok(check, f"{path} (mode {mode:04o})")
 
 
+def templates(named: str) -> list[CheckResult]:
+    """The folder of the named templates, where one is set; a daemon without it knows none, and refuses their jobs."""
+    if not named:
+        return []
+    try:
+        os.listdir(named)  # noqa: PTH208 - its error, and not what it lists, is asked for
+    except OSError as error:
+        remedy = "correct templates.folder, or let mailerd's user read it"
+        return [fail("templates", f"{named} cannot be read: {error.strerror} (as user {os.geteuid()})", remedy=remedy)]
+    return [ok("templates", f"{named} can be read")]
+
+
 def _owner(path: Path) -> str:
     try:
         return str(path.stat().st_uid)
