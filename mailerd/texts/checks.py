@@ -82,6 +82,7 @@ TEXTS: Final = {
     "credentials folder": "凭据文件夹",
     "{path} is not a folder": "{path} 不是文件夹",
     "{named} cannot be read: {strerror} (as user {geteuid})": "无法读取 {named}：{strerror}（用户 {geteuid}）",
+    "make it, or correct templates.folder": "请创建它，或改正 templates.folder",
     "{named} can be read": "{named} 可以读取",
     "correct templates.folder, or let mailerd's user read it": "请改正 templates.folder，或让 mailerd 的用户能够读取",
     "correct gmail.credentials_dir": "请改正 gmail.credentials_dir",

@@ -109,6 +109,8 @@ def templates(named: str) -> list[CheckResult]:
         return []
     try:
         os.listdir(named)  # noqa: PTH208 - its error, and not what it lists, is asked for
+    except FileNotFoundError:
+        return [warn("templates", f"{named} does not exist", remedy="make it, or correct templates.folder")]
     except OSError as error:
         remedy = "correct templates.folder, or let mailerd's user read it"
         return [fail("templates", f"{named} cannot be read: {error.strerror} (as user {os.geteuid()})", remedy=remedy)]
