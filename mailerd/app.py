@@ -353,13 +353,14 @@ def _intake(
     console: WiredConsole,
 ) -> Intake:
     timeout = settings.database.connect_timeout
+    inputs = ForecastReader(claims.database, lambda: claims.defaults, timeout)  # a reload changes the defaults
     return Intake(
         settings.intake,
         database=claims.database,
         patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecast=ForecastService(ForecastReader(claims.database, lambda: claims.defaults, timeout)),  # as reloaded
+        forecast=ForecastService(inputs),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,

@@ -63,7 +63,9 @@ def proxy_or_none(url: str) -> str:
     """An HTTP proxy, or empty; what is wrong is said without the URL, which may hold a password."""
     try:
         it = URL(url)
-        good = it.scheme == "http" and it.explicit_port and it.with_user(None) == it.origin()
+        # A colon in the user's name would end it (RFC 7617, section 2).
+        named = it.explicit_port and ":" not in (it.user or "")
+        good = it.scheme == "http" and named and it.with_user(None) == it.origin()
     except ValueError:
         good = False
     if url and not good:

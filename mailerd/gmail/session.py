@@ -6,7 +6,6 @@ a request was sent.
 """
 
 import asyncio
-import base64
 import io
 import math
 import socket
@@ -303,8 +302,7 @@ def _identification(proxy: URL) -> dict[str, str]:
     """How a proxy knows us. Its URL and aiohttp's `proxy_auth` stand in the words of errors, a header does not."""
     if proxy.raw_user is None and proxy.raw_password is None:
         return {}
-    words = f"{proxy.user or ''}:{proxy.password or ''}".encode()  # UTF-8, as RFC 7617 has it: it need not be Latin
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(words).decode()}
+    return {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user or "", proxy.password or "")}
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:

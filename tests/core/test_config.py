@@ -113,7 +113,14 @@ def test_the_name_of_the_file_is_not_a_key() -> None:
         ('[gmail]\nproxy = "http://proxy.example.com:x"\n', "gmail.proxy: must be an HTTP proxy with its port"),
         *(
             (f"[gmail]\nproxy = 'http://{user}@proxy.example.com:3128'\n", "gmail.proxy: must be an HTTP proxy")
-            for user in ("me:12#x", "me:12?x", "me:12/x", "me:1[2", "office\\me:12")  # else the host were me:12
+            for user in (
+                "me:12#x",
+                "me:12?x",
+                "me:12/x",
+                "me:1[2",
+                "office\\me:12",
+                "m%3Ae:12",
+            )  # else the host were me:12
         ),
         ("runner = 3\n", "runner: "),
         ('[database]\nurl = "postgresql://u@h/d"\n', "database.url: must look like mysql://"),
