@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.core.texts import Language
-from mailerd.intake.errors import CODES, cut
+from mailerd.intake.errors import CODES, RETRY_AFTER, ApiError, cut
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
 from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
@@ -72,7 +72,11 @@ class DocsEndpoints:
         """The named templates."""
         loop = asyncio.get_running_loop()
         found = TemplatesOut(templates=[], broken=[])
-        for name in await loop.run_in_executor(self._executor, self._library.names):
+        try:
+            names = await loop.run_in_executor(self._executor, self._library.names)
+        except TemplateLibraryError as error:
+            raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
+        for name in names:
             try:
                 if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
                     await check(named, self._renderer, origin="the library")

@@ -63,10 +63,19 @@ class TemplateLibrary:
         self._folder = folder
 
     def names(self) -> list[str]:
-        """Every template's name."""
-        if self._folder is None or not self._folder.is_dir():
+        """Every template's name; none where there is no folder.
+
+        Raises:
+            TemplateLibraryError: the folder may not be read.
+        """
+        if self._folder is None:
             return []
-        return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+        try:
+            return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise TemplateLibraryError(f"templates.folder cannot be read: {error.strerror}") from error
 
     def find(self, name: str) -> NamedTemplate | None:
         """A template as its files say, or None when there is none of this name; `check` finds whether it can be used.
@@ -74,10 +83,11 @@ class TemplateLibrary:
         Raises:
             TemplateLibraryError: it cannot be used.
         """
-        if self._folder is None or not NAME.fullmatch(name) or not (self._folder / name / "template.toml").is_file():
+        if self._folder is None or not NAME.fullmatch(name):
             return None
         try:
-            return _read(self._folder / name, name)
+            there = (self._folder / name / "template.toml").is_file()
+            return _read(self._folder / name, name) if there else None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             raise TemplateLibraryError(f"template {name}: {error}") from error
 

@@ -78,6 +78,7 @@ TEXTS: Final = {
     "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them": "没有此名称的列表，且此密钥不能创建；`mailerd suppress lists` 列出全部列表",
     "the key {name} may not send from {sender_email}": "密钥 {name} 不能以 {sender_email} 发送",
     "there is no template of this name": "没有此名称的模板",
+    "templates.folder cannot be read: {strerror}": "无法读取 templates.folder：{strerror}",
     "has {items} entries, above the limit of {max_recipients}": "有 {items} 项，超过上限 {max_recipients}",
     "must be a list": "必须是列表",
     "unknown parameter": "未知的参数",

@@ -159,6 +159,17 @@ async def test_a_broken_template_is_refused_with_its_reasons(
     assert [each["name"] for each in listed["broken"]] == ["welcome"]
 
 
+async def test_a_folder_that_may_not_be_read_is_told_and_no_bug(build: Build, tmp_path: Path) -> None:
+    """A name that is too long for the system stands for a folder of another user's, which root may read."""
+    site = await build(templates=tmp_path / ("x" * 300))
+    status, answer = await site.get("/api/templates")
+    assert (status, answer["error"]["code"]) == (503, "renderer_unavailable")
+    assert answer["error"]["message"] == "templates.folder cannot be read: File name too long"
+    status, _ = await site.post(job(**POST))
+    assert status == 422
+    assert not site.heard.of("request_failed")
+
+
 async def test_an_example_that_is_a_date_to_toml_is_a_text(named: Site, folder: Path) -> None:
     file = folder / "welcome" / "template.toml"
     file.write_text(f"{file.read_text()}\nday = 2026-12-01\ntimes = [09:30:00, 2026-12-01T09:30:00Z]\n")
