@@ -152,7 +152,10 @@ class GmailSettings(Section):
 
     @property
     def late_by_proxy(self) -> float:
-        """The same where it may lie in a proxy: that goes on for a quarter of an hour and more, whatever we reset."""
+        """The same where it may lie in a proxy, which tries on whatever we reset: twice Linux's 15 min and more.
+
+        https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html: tcp_retries2 is 924.6 s at least.
+        """
         return max(self.late_arrival, 1800.0) if self.proxy else self.late_arrival
 
 
