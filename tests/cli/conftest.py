@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
+from tests.support.prepared import PreparedProcess, prepared_process
 
 ME = "me@example.com"
 
@@ -26,6 +27,7 @@ class Shop:
     folder: Path
     google: FakeGoogle
     database: Database
+    prepared: PreparedProcess
 
     @property
     def config(self) -> Path:
@@ -44,14 +46,21 @@ class Shop:
 
     async def say(self, *words: str, code: int = 0, given: str = "", encoding: str = "utf-8") -> str:
         """Run a command to its end as a process of its own; what it printed, both streams."""
-        process = await self.start(*words)
-        out, _ = await asyncio.wait_for(process.communicate(given.encode(encoding)), 300)
-        assert process.returncode == code, out.decode()
+        ended, out = await self.prepared.mailerd(
+            *words, "--config", str(self.config), cwd=self.folder, given=given.encode(encoding), within=300
+        )
+        assert ended == code, out.decode()
         return out.decode()
 
 
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[PreparedProcess]:
+    with prepared_process() as process:
+        yield process
+
+
 @pytest.fixture
-async def shop(database_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(database_url: str, tmp_path: Path, prepared: PreparedProcess) -> AsyncIterator[Shop]:
     google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0, latency_s=0))
     sign_in(google, tmp_path / "credentials", ME)
     async with serve(google) as served:
@@ -66,5 +75,5 @@ async def shop(database_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
         events = StoreEvents(Heard())
         database = Database(DatabaseSettings(url=database_url), events=events)
         await migrate(database, events=events)
-        yield Shop(tmp_path, google, database)
+        yield Shop(tmp_path, google, database, prepared)
         await database.close()
