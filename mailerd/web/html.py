@@ -48,7 +48,9 @@ class PageRenderer:
         )
 
 
+@cache
 def _environment() -> Environment:
+    """One for the process, whose templates are compiled once."""
     made = Environment(
         loader=PackageLoader("mailerd.web", "pages"),
         autoescape=True,
