@@ -142,6 +142,7 @@ class Daemon:
                 self.service.watchdog.prepared()
                 others += self._loops(parts)
                 await self._send_until(stop)
+                await self.recorder.complete_last_jobs()
             else:
                 prepared.cancel()
             for part in others:

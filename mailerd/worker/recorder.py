@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,8 @@ _MAX_BATCH: Final = 100
 """Records of one commit at most."""
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
+_STOP_TIMEOUT: Final = 5.0
+"""Seconds that completing the last jobs may take at a stop."""
 _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
 """The first and the longest delay, in seconds, of a record whose row another transaction has locked."""
 _FIRST_NOTICE_AFTER: Final = 3.0
@@ -72,6 +75,7 @@ class Recorder:
         self._apart = asyncio.Lock()
         """It lets one record wait for a row at a time: a transaction that waits keeps one of the pool's connections."""
         self._touched: set[str] = set()
+        self._completing = asyncio.Lock()
         self._ended = asyncio.Event()
 
     async def record(self, record: Handover | Outcome) -> WriteResult:
@@ -194,19 +198,34 @@ class Recorder:
             heartbeat.waiting("a letter to be finished", at_most=None)
             await self._ended.wait()
             heartbeat.working("finishing jobs")
-            self._ended.clear()
-            jobs, self._touched = self._touched, set()
             try:
-                finished = await self._rows.complete_jobs(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
+                await self._complete_touched(on_retry=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
-                self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # the store logs that, and when it is back
                     self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
                 await self._clock.sleep(1.0)
                 self._ended.set()
                 continue
+            await self._clock.sleep(_COMPLETION_INTERVAL)
+
+    async def complete_last_jobs(self) -> None:
+        """Complete the jobs that ended while this daemon drained; what fails is left to the daemon that runs next."""
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT):
+                await self._complete_touched()
+
+    async def _complete_touched(self, on_retry: Callable[[], None] | None = None) -> None:
+        async with self._completing:
+            self._ended.clear()
+            jobs, self._touched = self._touched, set()
+            if not jobs:
+                return
+            try:
+                finished = await self._rows.complete_jobs(jobs, on_retry=on_retry)
+            except DatabaseError:
+                self._touched |= jobs
+                raise
             for job in finished:
                 self._events.job_finished(
                     job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
                 )
-            await self._clock.sleep(_COMPLETION_INTERVAL)

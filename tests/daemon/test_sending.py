@@ -149,3 +149,19 @@ async def test_a_drain_that_is_cut_off_says_how_many_letters_it_cut(
         await eventually(handed_over)
     assert [told["in_flight"] for told in heard.of("drain_cut_off")] == [3]
     assert await states(database, job) == {"sending": 3}
+
+
+async def test_a_job_whose_last_letter_is_sent_while_the_daemon_drains_is_completed(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    google.fault(Fault(kind="latency", method="drafts.send", seconds=1.0, count=-1))
+    job = await post(database, recipients=3)
+
+    async def handed_over() -> bool:
+        return len(await query(database, "SELECT 1 FROM job_recipients WHERE draft_id IS NOT NULL")) == 3
+
+    async with running(known, heard):
+        await eventually(handed_over)
+    assert await states(database, job) == {"sent": 3}
+    assert await query(database, "SELECT status FROM jobs WHERE finished_at IS NOT NULL") == [("completed",)]
+    assert heard.names().index("job_finished") < heard.names().index("stopped")
