@@ -2,8 +2,7 @@
 
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -11,11 +10,8 @@ from typer.exceptions import TyperException
 from mailerd import __version__, texts
 from mailerd.cli import stdio
 from mailerd.cli.failure import say_failed, say_misused
-from mailerd.cli.lazy_group import LazyGroup
+from mailerd.cli.lazy_group import EarlyConfigOption, LazyGroup, use_config
 from mailerd.errors import ConfigurationError, MailerdError
-
-CONFIG: Final = "MAILERD_CONFIG"
-"""It is the CONFIG of mailerd.config, which takes three times as long to import as everything that `--help` needs."""
 
 app = typer.Typer(
     name="mailerd",
@@ -36,16 +32,13 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def everything(
-    config: Annotated[
-        Path | None, typer.Option("--config", help="The TOML file, as every command takes it after its name too.")
-    ] = None,
+    config: EarlyConfigOption = None,
     version: Annotated[  # noqa: ARG001 - its callback has printed it
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """A mail daemon for your own Gmail and Google Workspace mailboxes."""
-    if config is not None:
-        os.environ[CONFIG] = str(config)  # where each command's own --config looks when it is not given
+    use_config(config)
 
 
 def _run() -> None:

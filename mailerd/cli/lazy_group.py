@@ -1,10 +1,12 @@
 """The list of commands. The module of a command is imported when it is called or its own help is shown, not before."""
 
 import inspect
+import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, override
+from pathlib import Path
+from typing import Annotated, Any, Final, override
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -12,6 +14,13 @@ from typer.main import get_command
 
 from mailerd.texts import language, tr
 from mailerd.texts.headings import HELP_FRAME
+
+CONFIG: Final = "MAILERD_CONFIG"
+"""It is the CONFIG of mailerd.config, which takes three times as long to import as everything that `--help` needs."""
+EarlyConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The TOML file, as every command takes it after its name too.")
+]
+"""The option --config before the name of a command."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,19 @@ def _chinese(found: re.Match[str]) -> str:
     return HELP_FRAME[found[0]]
 
 
+def use_config(config: EarlyConfigOption = None) -> None:
+    """Let the command to come take this file, where its own --config names no other."""
+    if config is not None:
+        os.environ[CONFIG] = str(config)
+
+
 def load(name: str) -> Any:
     """The command, made from its module; Any, since typer does not export the types of its click."""
     place = COMMANDS[name]
     found = getattr(import_module(f"mailerd.cli.{place.module}"), place.name)
     if isinstance(found, typer.Typer):
+        if found.registered_callback is None:
+            found.callback()(use_config)  # `mailerd keys --config F list`
         command = get_command(found)
     else:
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -10,6 +10,7 @@ import typer
 from yarl import URL
 
 from mailerd.cli.common import ConfigOption, settings
+from mailerd.cli.lazy_group import use_config
 from mailerd.cli.output import print_json
 from mailerd.cli.packaged import packaged
 from mailerd.core.network_rules import is_loopback
@@ -59,6 +60,7 @@ def sandbox(
 ) -> None:
     """Try mailerd without Google: nothing leaves this machine."""
     if context.invoked_subcommand is not None:
+        use_config(config)
         return
     if job is not None and not demo:
         raise typer.BadParameter("it says what --demo sends", param_hint="--job")

@@ -105,6 +105,18 @@ def test_config_may_stand_before_the_command(
     assert (code, "intake.prot: unknown key" in said) == (2, True)
     assert run(monkeypatch, capsys, "--config", str(bad), "config", "--config", str(good))[0] == 0
     assert run(monkeypatch, capsys, "version", "--config", str(good))[0] == 0
+    assert run(monkeypatch, capsys, "auth", "--config", str(good), "list")[0] == 0
+    assert run(monkeypatch, capsys, "auth", "--config", str(bad), "list", "--config", str(good))[0] == 0
+
+
+@pytest.mark.parametrize("group, command", [("keys", "list"), ("auth", "list"), ("sandbox", "faults")])
+def test_config_may_stand_between_a_group_and_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, group: str, command: str
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[intake]\nprot = 0\n")
+    code, _, said = run(monkeypatch, capsys, group, "--config", str(bad), command)
+    assert (code, "intake.prot: unknown key" in said) == (2, True)
 
 
 def test_a_command_that_fails_says_which_configuration_it_took(tmp_path: Path) -> None:
