@@ -16,6 +16,7 @@ import typer
 
 import mailerd
 from mailerd.cli import app, lazy_group
+from mailerd.config import load
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey
@@ -172,12 +173,20 @@ def a_key(now: datetime) -> ApiKey:
 
 
 def test_the_configuration_in_the_readme_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mailerd.config import load  # noqa: PLC0415 - the only test here that needs it
-
     (block,) = (block for block in README.blocks if block.language == "toml")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(block.body, "utf-8")
     assert load(tmp_path / "config.toml", environment={}).pace.per_day == 2000
+
+
+def test_the_commands_work_in_the_folder_whose_env_file_is_for_compose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert names
+    (tmp_path / ".env").write_text("".join(f"{name}=a-long-one\n" for name in names))
+    monkeypatch.chdir(tmp_path)
+    load(environment={})
 
 
 def test_every_direct_dependency_is_explained_with_its_range() -> None:
