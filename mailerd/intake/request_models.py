@@ -73,9 +73,9 @@ def one_name(value: str) -> str:
     return one_line(value)
 
 
-def read_moment(text: str) -> datetime:
+def read_moment(value: object) -> datetime:
     """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
-    match = _RFC_3339.fullmatch(text)
+    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
     if match["zone"] is None:
@@ -89,7 +89,7 @@ def read_moment(text: str) -> datetime:
 def _moment(value: object, info: ValidationInfo) -> object:
     if value is None:
         return None
-    moment = read_moment(value if isinstance(value, str) else "")
+    moment = read_moment(value)
     if info.context and moment > info.context["now"] + MAX_SEND_AHEAD:
         raise ValueError("is more than a year ahead")
     return moment

@@ -1,30 +1,20 @@
 """What requests and answers about webhooks hold."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, PauseReason
-from mailerd.intake.request_models import RequestModel
+from mailerd.intake.request_models import RequestModel, read_moment
 from mailerd.intake.response_models import Moment, ResponseModel, Whole
 from mailerd.mail.addresses import mailbox
 from mailerd.store.webhook_deliveries import WebhookDelivery
 from mailerd.store.webhooks import MAX_NAME, MAX_SENDERS, MAX_URL, WebhookEndpoint, check_name, check_url
 
 MAX_OVERLAP = 30 * 86_400
-
-
-def _in_utc(value: datetime) -> datetime:
-    """The same moment in UTC, as long as it names its zone; a year beyond 1 to 9999 there is no moment."""
-    if value.tzinfo is None:
-        raise ValueError("must name its zone, as 2026-12-01T09:00:00Z does")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"is not a time: {error}") from None
 
 
 def _name(value: str) -> str:
@@ -87,8 +77,8 @@ class ReplayIn(RequestModel):
 
     since: Annotated[
         datetime,
-        Field(strict=False, description="the events since then", examples=["2026-12-01T09:00:00Z"]),
-        AfterValidator(_in_utc),
+        BeforeValidator(read_moment),
+        Field(description="the events since then", examples=["2026-12-01T09:00:00Z"]),
     ]
     only: Annotated[Literal["all", "failed"], Field(description="failed: those that were given up")] = "all"
 

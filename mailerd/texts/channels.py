@@ -77,7 +77,6 @@ TEXTS: Final = {
     "one at a time": "一次一个",
     "{error}; nothing was stored": "{error:text}；未保存任何内容",
     "{error}; nothing was changed": "{error:text}；未做任何更改",
-    "must name its zone, as 2026-12-01T09:00:00Z does": "必须带时区，如 2026-12-01T09:00:00Z",
     "there is no webhook with this id": "没有此编号的 Webhook",
     "{why}; the operator's [webhooks] says what is allowed": "{why:text}；运维人员的 [webhooks] 说明允许什么",
     "the key {name} may not hear of {given}": "密钥 {name} 无权得知 {given}",

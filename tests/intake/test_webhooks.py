@@ -82,7 +82,7 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
         await open_site.rows("UPDATE webhooks SET state = %s", state)
         _, page = await ask(open_site, "GET", f"{path}/deliveries")
         assert {it["due_at"] is not None for it in page["deliveries"]} == {state == "on"}, state
-    for since in ("2020-01-01T00:00:00", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"):
+    for since in ("2020-01-01T00:00:00", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", 0, "0", None):
         status, answer = await ask(open_site, "POST", f"{path}/replay", {"since": since})
         assert (status, answer["error"]["details"][0]["field"]) == (422, "since"), since
 
