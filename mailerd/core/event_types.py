@@ -12,6 +12,8 @@ class EventType(StrEnum):
     once more."""
     JOB_PAUSED = "job.paused"
     JOB_CANCELLED = "job.cancelled"
+    JOB_STUCK = "job.stuck"
+    """Letters of the job waited, and by a fault no claim would have taken them; now they can be claimed again."""
     RECIPIENT_FAILED = "recipient.failed"
     RECIPIENT_BOUNCED = "recipient.bounced"
     """The letter came back: a hard, soft or blocked bounce, or one of unknown cause."""

@@ -127,14 +127,9 @@ def parse_job(
         raise invalid([*errors, list_error])
     envelope = _envelope(fields, mailbox, base_url)
     checked = check(
-        items,
-        template=template if judged else None,
-        renderer=renderer,
-        attachments=attachments,
-        envelope=envelope,
-        allow_duplicates=fields.allow_duplicates,
-        keep=fields.on_invalid == "skip" or fields.dry_run,
-    )
+        items, template=template if judged else None, renderer=renderer, attachments=attachments, envelope=envelope,
+        allow_duplicates=fields.allow_duplicates, keep=fields.on_invalid == "skip" or fields.dry_run,
+    )  # fmt: skip
     if template is None or errors:
         raise invalid(checked.errors.after(errors))
     refusal = _refusal(fields, checked)

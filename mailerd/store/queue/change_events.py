@@ -1,6 +1,6 @@
-"""The events of what the queue changes: letters that have failed, and pauses of senders."""
+"""The events of what the queue changes: letters that have failed, stuck jobs, and pauses of senders."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -38,6 +38,18 @@ def failed_event(
         "attempts": attempts, "reason": error,
     }  # fmt: skip
     return NewEvent(EventType.RECIPIENT_FAILED, f"{recipient}:{token}", data, job, sender)
+
+
+async def write_stuck(cursor: Cursor, jobs: Collection[str]) -> None:
+    """Write the events of jobs that were stuck and are rescheduled in this transaction."""
+    await cursor.execute("SELECT id, sender_email, reference FROM jobs WHERE id IN %s", (tuple(jobs),))
+    events = [
+        NewEvent(
+            EventType.JOB_STUCK, new_id(), {"job_id": job, "sender_email": sender, "reference": reference}, job, sender
+        )
+        for job, sender, reference in await cursor.fetchall()
+    ]  # fmt: skip
+    await cursor.execute(*insert_events(events))
 
 
 async def last_pause(cursor: Cursor, email: str) -> tuple[str | None, datetime | None]:

@@ -13,6 +13,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt, was_applied
+from mailerd.store.queue.change_events import write_stuck
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.reschedule import MAX_FOUND, reschedule, short, stuck_jobs
@@ -319,6 +320,8 @@ class RecoveryQueries:
         async def work(cursor: Cursor, _: bool) -> list[str]:  # noqa: FBT001 - as it is called
             found = await stuck_jobs(cursor)
             await reschedule(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
+            if found:
+                await write_stuck(cursor, found)
             woken.update(found)
             return sorted(woken)
 

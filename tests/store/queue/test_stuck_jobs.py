@@ -123,6 +123,10 @@ async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -
     assert (await claims(database).claim(2)).letters == ()
     assert await it.reschedule_stuck_jobs() == [job]
     assert await it.reschedule_stuck_jobs() == []
+    events = "SELECT type, job_id, sender_email, data FROM events WHERE type LIKE 'job.stuck'"
+    sender = "me@example.com"
+    data = f'{{"job_id":"{job}","sender_email":"{sender}","reference":null}}'
+    assert await query(database, events) == [("job.stuck", job, sender, data)]
     assert len((await claims(database).claim(2)).letters) == 1
 
 
