@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -54,8 +55,9 @@ def test_it_is_ready_when_it_prints_its_url_and_ends_cleanly_with_every_letter_o
     raw = base64.urlsafe_b64encode(b"To: ada@example.org\r\n\r\nhello").decode()
     sending, bearer = url + "gmail/v1/users/me/messages/send", {"Authorization": f"Bearer {token}"}
     body = json.dumps({"raw": raw}).encode()
-    with pytest.raises(OSError, match="500"):
+    with pytest.raises(HTTPError, match="500") as refused:
         _post(sending, body, **bearer)
+    refused.value.close()
     ids = [_post(sending, body, **bearer)["id"] for _ in range(20)]
     hanging = _post(url + "sandbox/faults", b'{"kind": "hang_before"}')
     assert hanging["kind"] == "hang_before"
