@@ -165,3 +165,17 @@ async def test_a_job_whose_last_letter_is_sent_while_the_daemon_drains_is_comple
     assert await states(database, job) == {"sent": 3}
     assert await query(database, "SELECT status FROM jobs WHERE finished_at IS NOT NULL") == [("completed",)]
     assert heard.names().index("job_finished") < heard.names().index("stopped")
+
+
+async def test_the_place_in_the_day_of_a_letter_that_failed_goes_to_the_next_one_at_once(
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    google.fault(Fault(kind="invalid_to", method="drafts.create"))
+    known = settings(database_url, served, credentials, pace={"units_per_minute": 0, "per_day": 2})
+    job = await post(database, recipients=4)
+
+    async def used_up() -> bool:
+        return await states(database, job) == {"failed": 1, "sent": 2, "waiting": 1}
+
+    async with running(known, heard):
+        await eventually(used_up, within=20.0)  # those who look for senders that wait in vain do it once a minute
