@@ -53,7 +53,7 @@ class Evidence:
     from_google: bool
     """Google itself wrote the message, by Google's own authentication result."""
     forged: bool
-    """The domain in From says, by its policy, that it did not send the message."""
+    """The domain in From did not send the message: by its policy, or because Google vouches for its own."""
     in_thread: bool
     """The message stands in the thread of the letter."""
     has_key: bool

@@ -115,6 +115,7 @@ def test_answers(headers: list[tuple[str, str]], kind: Kind) -> None:
 )  # fmt: skip
 def test_google_vouches_for_its_own_notice(writer: str) -> None:
     assert is_googles(InboxMessage((VOUCHED, ("From", writer))))
+    assert not is_forged(InboxMessage((VOUCHED, ("From", writer))))
 
 
 FORGERIES = [
@@ -141,6 +142,7 @@ FORGERIES = [
 @pytest.mark.parametrize("headers", FORGERIES)
 def test_a_forged_notice_is_not_googles(headers: tuple[tuple[str, str], ...]) -> None:
     assert not is_googles(InboxMessage(headers))
+    assert is_forged(InboxMessage(headers))
 
 
 def test_what_its_own_domain_disowns_is_forged() -> None:
