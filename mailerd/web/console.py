@@ -40,6 +40,7 @@ _LANGUAGE_COOKIE: Final = "mailerd-lang"
 _YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
+_AGAIN: Final = {"Retry-After": "5"}
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -201,7 +202,8 @@ class Console:
         html = self._services.pages.render("error.html", language,
             {"status": status, "text": text, "path": request.path, "troubles": troubles},
         )  # fmt: skip
-        return web.Response(text=html, status=status, content_type="text/html")
+        headers = _AGAIN if status == _UNAVAILABLE else {}
+        return web.Response(text=html, status=status, content_type="text/html", headers=headers)
 
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
