@@ -156,14 +156,14 @@ OF_FAILOVER: Final = (
     Mutation(
         "a claim of what was sent goes on",
         "mailerd/store/queue/failover.py",
-        "if known.sent or not await is_logged(cursor, known.record.letter):",
+        "if not await is_explained(cursor, known.record):",
         "if False:",
         _DOUBTED + "test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgotten",
     ),
     Mutation(
         "a claim that has lapsed is taken for a forgotten one",
         "mailerd/store/queue/failover.py",
-        "if known.sent or not await is_logged(cursor, known.record.letter):",
+        "if not await is_explained(cursor, known.record):",
         "if True:",
         _DOUBTED + "test_a_letter_whose_claim_has_lapsed_is_claimed_again",
     ),

@@ -22,7 +22,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
-from mailerd.store.queue.forgotten_sends import is_logged, mark_unsure_late
+from mailerd.store.queue.forgotten_sends import is_explained, is_logged, mark_unsure_late
 from mailerd.store.queue.late_answers import NOT_SENT, has_come_back, log_sent, resolve_late, resolve_sent_before
 from mailerd.store.queue.record import RecordWriter
 
@@ -221,7 +221,7 @@ class ReplayLog:
                 continue
             if known.seen_again:  # it was replayed since, and the row has other reasons to wait
                 continue
-            if known.sent or not await is_logged(cursor, known.record.letter):
+            if not await is_explained(cursor, known.record):
                 known.seen_again = True
                 self.replay_again()
                 raise NotReplayedError(cursor.server)

@@ -7,12 +7,12 @@ or else into the log of attempts, which every hand-over reads.
 
 from typing import Final
 
-from mailerd.core.models import ClaimedRecipient, Outcome, mode_of
+from mailerd.core.models import ClaimedRecipient, Outcome, Record, mode_of
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import micros
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
-from mailerd.store.queue.late_answers import CAME_BACK, NOT_SENT
+from mailerd.store.queue.late_answers import CAME_BACK, NOT_SENT, has_come_back
 from mailerd.store.queue.reschedule import short
 
 # The send `l` came back, by a limit notice or as a bounce that is retried, however late its worker says that it got no
@@ -81,6 +81,13 @@ async def is_logged(cursor: Cursor, letter: ClaimedRecipient) -> bool:
     """Whether the database knows that this claim ended in doubt, or lapsed; the row was written in the same commit."""
     await cursor.execute(_READ_LOGGED_END, (letter.id, letter.token))
     return bool(await cursor.fetchall())
+
+
+async def is_explained(cursor: Cursor, one: Record) -> bool:
+    """Whether the log says why the letter of a record, though it was handed over, can be claimed again."""
+    if isinstance(one, Outcome) and one.decision.transition is Transition.SENT:
+        return await has_come_back(cursor, one)
+    return await is_logged(cursor, one.letter)
 
 
 async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:

@@ -27,6 +27,7 @@ from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.handover import handover
+from tests.support.heard import Heard
 from tests.support.rows import numbers, post, query
 
 __all__ = ["one"]
@@ -128,10 +129,24 @@ async def test_an_answer_that_is_replayed_says_nothing_either(
     one.replay_log.remember(answer)
     await give_back(database, await in_thread(database))
     one.meets_another()
-    assert await one.ready(1) == ()  # that this letter waits is a reason to replay all once more
-    (again,) = await one.letters(1)
+    (again,) = await one.ready(1)
     assert again.id == answer.letter.id
     assert await write(database, handover(again, "d2", "t2")) == [TAKEN]
+
+
+@pytest.mark.parametrize("how", ["limit notice", "bounce"])
+async def test_a_letter_that_came_back_is_no_sign_that_the_database_has_forgotten(
+    database: Database, one: Daemon, heard: Heard, how: str
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    for record in (handover(letter, "d1", "t1"), Outcome(replace(letter, draft_id="d1", thread_id="t1"), SENT)):
+        one.replay_log.remember(record)
+        one.replay_log.acknowledge(record, (await write(database, record))[0])
+    await come_back(database, how)
+    (again,) = await one.letters(1)
+    assert again.id == letter.id
+    assert heard.of("database_told_again") == []
 
 
 @PROOFS
