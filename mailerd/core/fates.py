@@ -146,7 +146,7 @@ SOFT_IN_A_ROW: Final = 3
 BLOCKED_SHARE: Final = 0.05
 MIN_BLOCKED: Final = 10
 BLOCKED_OF_LAST: Final = 200
-"""A sender is paused when at least MIN_BLOCKED and BLOCKED_SHARE of its last BLOCKED_OF_LAST letters were blocked."""
+"""A sender is paused when MIN_BLOCKED and more than BLOCKED_SHARE of its last BLOCKED_OF_LAST letters were blocked."""
 UNKNOWN_DOMAINS: Final = 5
 UNKNOWN_MINUTES: Final = 10
 """Failures of unknown cause at so many different domains within so many minutes look like a limit of the sender."""

@@ -41,3 +41,20 @@ async def test_blocked_letters_that_come_at_once_pause_their_sender(
             arrive(google, letter, "blocked")
         await read_up(database, google)
     assert await query(database, "SELECT pause_cause FROM senders") == [("blocked",)]
+
+
+async def test_the_first_above_the_share_pauses_and_the_next_one_does_not(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=12)
+        await heard.wait_for("job_finished")
+        await query(database, "UPDATE sender_hours SET letters = 215")  # of which 5 % are 10.75
+        letters, causes = list(google.sent), list[object]()
+        for some in (letters[:10], letters[10:11], letters[11:]):
+            for letter in some:
+                arrive(google, letter, "blocked")
+            await read_up(database, google)
+            causes += await query(database, "SELECT pause_cause FROM senders")
+            await query(database, "UPDATE senders SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL")
+    assert causes == [(None,), ("blocked",), (None,)]

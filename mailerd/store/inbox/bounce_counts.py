@@ -39,7 +39,7 @@ async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
 
 
 async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> int:
-    """How many of the sender's last letters were blocked, at each tenth of them that is above the share; else 0.
+    """How many of the sender's last letters were blocked: at the first above the share, and each tenth; else 0.
 
     `fresh`: the ids of the notices that are new, of which one tenth or several may come at once.
     """
@@ -53,8 +53,9 @@ async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> 
         return 0
     await cursor.execute(_COUNT_BLOCKED, (tuple(fresh), sender, since))
     blocked, before = map(int, await cursor.fetchone())
-    # At each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
-    return blocked if blocked // MIN_BLOCKED > before // MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
+    # Then at each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
+    is_next = blocked // MIN_BLOCKED > before // MIN_BLOCKED or before <= BLOCKED_SHARE * sent
+    return blocked if is_next and blocked >= MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
 
 
 async def count_unknown(cursor: Cursor, sender: str) -> int:
