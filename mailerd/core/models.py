@@ -140,6 +140,11 @@ class Outcome:
     took: float = 0.0
     """Seconds from its claim until it is recorded, which is when Google has answered."""
 
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt: a claim that asked Google for nothing is none, and belongs to the one before."""
+        return self.letter.attempt - self.decision.untried
+
 
 Record = Handover | Outcome
 

@@ -1,6 +1,7 @@
 """A letter that may have been sent is not given up without a proof, however Google's replicas lag."""
 
 import asyncio
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +98,9 @@ async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
     assert await states(database, job) == {"failed": 1}
     assert "given up after 1 attempts; the last: no answer from Google: " in heard.of("letter_failed")[0]["cause"]
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
+    assert await query(database, "SELECT attempt FROM attempts WHERE event = 'failed'") == [(1,)]
+    (said,) = await query(database, "SELECT data FROM events WHERE type = 'recipient.failed'")
+    assert json.loads(said[0])["attempts"] == 1
     assert_the_truth(google, job, 0)
 
 

@@ -22,7 +22,7 @@ def failed_events(outcomes: Iterable[Outcome]) -> list[NewEvent]:
     return [
         failed_event(
             it.letter.id, job=it.letter.job_id, seq=it.letter.seq, sender=it.letter.sender, to=it.letter.to_email,
-            attempts=it.letter.attempt, token=it.letter.token, error=it.decision.error,
+            attempts=it.attempt, token=it.letter.token, error=it.decision.error,
         )
         for it in outcomes
         if it.decision.transition is Transition.FAILED

@@ -193,7 +193,7 @@ class RecordWriter:
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
         return insert_attempts([
             AttemptRow(
-                one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.transition.value,
+                one.letter.id, one.attempt, one.letter.token, self.daemon_id, one.decision.transition.value,
                 applied, one.letter.draft_id, one.decision.message_id, short(one.decision.error),
             )
             for one, applied in outcomes
@@ -337,8 +337,8 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.transition, one.letter, one.decision
-    uncounted = change in REFUNDED or decision.same_doubt or decision.untried
-    attempts = letter.attempt - 1 if uncounted else letter.attempt
+    uncounted = change in REFUNDED or decision.same_doubt
+    attempts = letter.attempt - 1 if uncounted else one.attempt
     lost = change is Transition.LOST
     return (
         letter.id,
