@@ -257,8 +257,8 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "info",
-        en="job {job}: {to} (recipient {recipient}) was checked: Google does not have it, it is sent again",
-        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，将重新发送",
+        en="job {job}: {to} (recipient {recipient}) was checked: Google does not have it, it waits for its next attempt",
+        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，等待下一次尝试",
     )
     def letter_missing(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
 
