@@ -163,4 +163,6 @@ async def test_a_record_of_sent_letters_writes_no_event_and_one_statement_writes
     await write(database, *[Outcome(letter, Decision(Transition.FAILED, error="x")) for letter in letters[10:]])
     asked = b"".join(trips)
     assert (asked.count(b"INSERT INTO events"), asked.count(b"UPDATE sender_hours")) == (1, 1)
-    assert len(trips) == sent + 2  # these two: what was not sent is given back to the sender's day, once for all
+    assert asked.count(b"UPDATE senders") == 1
+    # These three: what was not sent is given back to the sender's day, once for all, and the sender may go on with it.
+    assert len(trips) == sent + 3
