@@ -190,11 +190,14 @@ class Console:
         """Why there is no page. While the database is away, no session can be looked up: the page has no secrets."""
         status = _status(error)
         if status == _UNAVAILABLE and isinstance(error, DatabaseError):
-            trouble = database_trouble(language, self._services.outage())
-            return self._error(request, language, status, trouble.text, [trouble])
+            return self._away(request, language)
         response = self._error(request, language, status, str(error))
         response.headers.update(error.headers if isinstance(error, RefusedError) else {})
         return response
+
+    def _away(self, request: web.Request, language: Language) -> web.Response:
+        trouble = database_trouble(language, self._services.outage())
+        return self._error(request, language, _UNAVAILABLE, trouble.text, [trouble])
 
     def _error(
         self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
@@ -213,7 +216,8 @@ class Console:
         return web.Response(text=html, status=status, content_type="text/html")
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:
-        return self._login_page(request)
+        away = self._services.outage()  # a sign-in would need it
+        return self._away(request, _language(request)) if away else self._login_page(request)
 
     async def _show_link(self, request: web.Request) -> web.StreamResponse:
         """A link is used by a button: what looks at links beforehand must not use it up."""

@@ -188,6 +188,10 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
                 assert (answer.status, says(text, said, "systemctl status mariadb", 'class="light bad"')) == (503, True)
                 assert where not in text
                 assert answer.headers["Retry-After"] == "5"
+        async with site.visitor().get("/") as answer:  # led to the login
+            text = await answer.text()
+            assert (answer.status, says(text, "The database is away", 'class="light bad"')) == (503, True)
+            assert where not in text
         async with site.visitor().post("/login", data={"key": "sk_live_x"}) as answer:
             assert (answer.status, where in await answer.text()) == (503, False)
             assert answer.headers["Retry-After"] == "5"
