@@ -127,6 +127,7 @@ TEXTS: Final = {
     "try sign-ins anew": "重新尝试登录",
     "reschedule senders": "重新调度发件邮箱",
     "look for a suppression": "查找退订",
+    "note a sender's project": "记下发件邮箱的项目",
     "it was recorded as sent because its draft was gone, and the draft is there": "因草稿消失而记为已发送，但草稿仍在",
     "take back a sent letter": "撤回已发送的记录",
     "read a person's letters": "读取某人的邮件",

@@ -142,8 +142,11 @@ class Delivery:
 
     async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Build the letter and submit it; None when it is a draft at Google now, or the claim has ended."""
+        letter, new = state.letter, "" if state.letter.sender_project else mailbox.project
         try:
-            raw = await self._build(state.letter)
+            if new and (pause := await self.recorder.join_project(letter.sender, new)):
+                return Decision(Transition.RELEASED, error=pause.reason, pause=pause)
+            raw = await self._build(letter)
         except (RenderError, ValueError) as error:
             return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import Clock
+from mailerd.core.decisions import Pause
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason
@@ -17,7 +18,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.side_effects import find_locked
+from mailerd.store.queue.side_effects import find_locked, join_project
 from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100
@@ -185,6 +186,10 @@ class Recorder:
     async def suppression(self, letter: ClaimedRecipient) -> Reason | None:
         """Why the letter's address gets no letters by now; None: it gets them."""
         return await suppressed(self._rows.database, letter)
+
+    async def join_project(self, sender: str, project: str) -> Pause | None:
+        """Note the project of a sender that has none yet; the pause of that project, if there is one."""
+        return await join_project(self._rows.database, sender, project)
 
     def job_changed(self, job: str) -> None:
         """A letter of this job was finished elsewhere: check whether the job is complete."""

@@ -102,6 +102,25 @@ async def test_a_project_that_is_used_up_pauses_all_its_senders_and_is_alarmed(
     assert await states(database, waiting) == {"waiting": 1}
 
 
+async def test_a_project_that_is_used_up_pauses_senders_whose_first_letter_it_is(
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "you@example.com")
+    async with running(known, heard):
+        google.fault(Fault(kind="daily_limit", method="drafts.create"))
+        await post(database, sender="me@example.com", recipients=1)
+        await heard.wait_for("project_paused")
+        waiting = await post(database, sender="you@example.com", recipients=1)
+        await heard.wait_for("project_paused", times=2)
+        rows = await query(
+            database, "SELECT pause_cause, paused_until > UTC_TIMESTAMP(6) + INTERVAL 50 MINUTE FROM senders"
+        )
+        assert rows == [("project_limit", 1)] * 2
+    assert await states(database, waiting) == {"waiting": 1}
+    assert await query(database, "SELECT MAX(attempts) FROM job_recipients") == [(0,)]
+    assert google.sent == []
+
+
 async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_with_the_new_file(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:

@@ -18,7 +18,11 @@ from mailerd.store.db.times import micros
 from mailerd.store.queue.change_events import last_pause, write_paused
 from mailerd.store.queue.reschedule import short
 
-# A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
+# A project is what the sign-in's client id says; a sender joins it before its first letter.
+_JOIN_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET project = %s WHERE email = %s"
+_SELECT_PROJECT_LIMIT: Final = """
+SELECT pause_reason, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until) FROM senders FORCE INDEX (project)
+ WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY paused_until DESC LIMIT 1"""
 _SELECT_PROJECT_SENDERS: Final = """
 SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
 
@@ -60,6 +64,20 @@ async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     """The senders of the same projects, these included."""
     await cursor.execute(_SELECT_PROJECT_SENDERS, (tuple(senders),))
     return {email for (email,) in await cursor.fetchall()}
+
+
+async def join_project(database: Database, sender: str, project: str) -> Pause | None:
+    """Note the sender's project before Google is asked for its first letter; the project's pause, if there is one."""
+
+    async def work(cursor: Cursor) -> Pause | None:
+        await cursor.execute(_JOIN_PROJECT, (project, sender))
+        await cursor.execute(_SELECT_PROJECT_LIMIT, (project, PauseCause.PROJECT_LIMIT.value))
+        return next(
+            (Pause(PauseCause.PROJECT_LIMIT, reason or "", timedelta(microseconds=wait))
+             for reason, wait in await cursor.fetchall()), None
+        )  # fmt: skip
+
+    return await database.transaction(work, what="note a sender's project")
 
 
 _PAUSE_SENDER: Final = """
