@@ -93,7 +93,7 @@ TEXTS: Final = {
     "the claim is about to end: it is left to the next one": "认领即将到期：留给下一次认领",
     "the letter cannot be made: {error}": "无法生成邮件：{error:text}",
     "nothing can be rendered now: {error}": "目前无法渲染：{error:text}",
-    "the job could not be read: {error}": "无法读取任务：{error:text}",
+    "the database could not be asked: {error}": "无法查询数据库：{error:text}",
     "Google had said so to a worker whose record the row had forgotten": "Google 已如此应答过一个工作进程，而数据行丢失了其记录",
     "a former claim, which its row forgot, had no answer": "此前的一次认领没有应答，且数据行已丢失该认领",
     "the hand-over": "提交发送",

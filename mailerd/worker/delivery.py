@@ -156,7 +156,7 @@ class Delivery:
         except DatabaseError as error:
             if not error.retry:
                 raise
-            return Decision(Transition.RELEASED, error=f"the job could not be read: {error}")
+            return Decision(Transition.RELEASED, error=f"the database could not be asked: {error}")
         if mailbox.mode == "direct":
             return await self._send_directly(state, raw, mailbox)
         return await self._create_draft(state, raw, mailbox)
