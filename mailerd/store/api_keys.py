@@ -76,7 +76,7 @@ class ApiKey:
     last_used_at: datetime | None
     """When it was last used, at most a minute late; None means never."""
     old_until: datetime | None
-    """Until when the old secret is good; None: it was never rotated."""
+    """Until when the secret from before the last rotation is good; None: it was never rotated."""
 
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
@@ -177,9 +177,8 @@ class ApiKeys:
     async def rotate(self, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
 
-        Name, senders, calls and idempotency keys stay. While an old secret is good, another rotation keeps that one: a
-        second one mostly follows a secret that did not arrive, and it is the one in between that is dead at once.
-        `seen`: the hint of the secret that is to be replaced; None: whatever it is.
+        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once. `seen`: the
+        hint of the secret that is to be replaced; None: whatever it is.
 
         Raises:
             KeyNameError: no key that is still good goes by it, or it has another secret by now.
@@ -192,8 +191,7 @@ class ApiKeys:
             if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
                 raise KeyNameError(f"key {number} was given another secret meanwhile, {hint}: nothing was changed")
             await cursor.execute(
-                "UPDATE api_keys SET old_digest = IF(old_until > UTC_TIMESTAMP(6), old_digest, digest), "
-                "old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
+                "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
                 "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
                 (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
             )

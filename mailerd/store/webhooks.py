@@ -46,11 +46,8 @@ SELECT COUNT(*), COALESCE(SUM(owner = %s), 0), COALESCE(SUM(name = %s), 0) FROM 
 _INSERT: Final = """
 INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, position, created_at)
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
-# A second rotation in an overlap mostly follows a secret that did not arrive: what is in use is the one before it.
 _SWAP_SECRETS: Final = """
-UPDATE webhooks SET old_secret = IF(old_until > UTC_TIMESTAMP(6), old_secret, secret),
-       old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s
- WHERE id = %s"""
+UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
 _UNLESS_ROTATED: Final = " AND old_until <=> %s"
 # One that is switched on anew begins without its past, and so does everything that waits: it is due, and has its
 # whole schedule. Else an endpoint that is resumed too early would lose what has failed often.
@@ -91,7 +88,7 @@ class WebhookEndpoint:
     position: int
     """The place in the feed up to which it has its deliveries."""
     old_until: datetime | None
-    """The time until which the old secret signs too."""
+    """The time until which the secret before the last rotation signs too."""
     created_at: datetime
 
     @property
@@ -271,7 +268,6 @@ class Webhooks:
     async def rotate(self, id_: str, *, overlap: timedelta, seen: WebhookEndpoint | None = None) -> str:
         """Give it a new secret, which is returned; the old one signs as well for `overlap`.
 
-        While an old one signs, another rotation keeps that one: the secret in between signs no more.
         `seen`: only if it has the secret still that it had when this was read; None: whatever it has.
 
         Raises:

@@ -17,7 +17,7 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import WebhookDeliveries
-from mailerd.store.webhooks import Webhooks, shown_secret
+from mailerd.store.webhooks import Webhooks
 from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
@@ -101,8 +101,6 @@ async def test_a_rotated_secret_signs_beside_the_new_one(
     post = receiver.posts[0]
     signatures = post.headers["webhook-signature"].split(" ")
     assert [by_openssl(each, post.headers, post.body) for each in (receiver.secret, old)] == signatures
-    again = await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta(hours=1))
-    assert [shown_secret(each) for each in await Webhooks(database, timeout=5).secrets(id_)] == [again, old]
     await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta())
     assert len(await Webhooks(database, timeout=5).secrets(id_)) == 1
 

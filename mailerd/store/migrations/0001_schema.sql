@@ -279,7 +279,7 @@ CREATE TABLE IF NOT EXISTS job_actions (
 -- An API key; its secret is shown once and never stored. digest: SHA-256 of the secret. hint: its last characters.
 -- senders: the mailboxes that it may use, permissions: what it may ask for; JSON lists, NULL is everything.
 -- per_minute: requests per daemon; NULL is no limit.
--- old_digest: the secret from before a rotation, valid until old_until.
+-- old_digest: the secret before the last rotation, valid until old_until.
 CREATE TABLE IF NOT EXISTS api_keys (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(100) NOT NULL,
@@ -491,7 +491,7 @@ CREATE TABLE IF NOT EXISTS notices (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Endpoints of applications that events are posted to. owner: the API key that made it; 0: the operator.
--- secret, old_secret: sign each post; the old one, from before a rotation, until old_until.
+-- secret, old_secret: sign each post; the old one, from before the last rotation, until old_until.
 -- types, senders: JSON lists of what it gets; NULL is everything, but for types that come only if asked for.
 -- failures: attempts in a row that failed; failing_since: the first of them. retry_at: until then the endpoint rests.
 -- position: up to which place of the feed its rows in webhook_deliveries are made.
