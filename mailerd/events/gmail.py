@@ -24,10 +24,8 @@ class GmailEvents(EventEmitter):
 
     @event(
         "info",
-        en="{sender}: whose mailbox the sign-in opens cannot be checked: the scope gmail.send alone does not allow it, "
-        "gmail.compose does; or what answers in Google's place (gmail.api_root) does not know that call",
-        zh="{sender}：无法核实授权对应哪个邮箱：仅有 gmail.send 权限时不能查询，gmail.compose 可以；"
-        "或代替 Google 应答的服务（gmail.api_root）不提供此调用",
+        en="{sender}: whose mailbox the sign-in opens cannot be checked with the scope gmail.send alone; gmail.compose can",
+        zh="{sender}：仅有 gmail.send 权限时，无法核实授权对应哪个邮箱；gmail.compose 可以",
     )
     def mailbox_unverified(self, *, sender: str) -> None: ...
 

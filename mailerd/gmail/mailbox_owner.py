@@ -23,9 +23,6 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
 
-_NO_SUCH_CALL = {404, 405, 501}
-"""Gmail gives a reason with each. One without it comes from a stand-in, or a proxy, with the calls of sending alone."""
-
 
 def same_mailbox(one: str, other: str) -> bool:
     """Whether two addresses name one mailbox, as far as the addresses show it.
@@ -96,7 +93,7 @@ class Ownership:
         match reply:
             case Accepted(body=dict() as body):
                 return self._compare(token, str(body.get("emailAddress")), file=file)
-            case Refused() if reply.reason in SCOPE_REFUSED or (not reply.reason and reply.status in _NO_SUCH_CALL):
+            case Refused() if reply.reason in SCOPE_REFUSED:
                 return self._unverifiable(token)
             case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
                 cause = f"Google answered {status}"

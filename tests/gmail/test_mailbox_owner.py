@@ -100,19 +100,6 @@ async def test_with_gmail_send_alone_nobody_can_tell_and_that_is_said(
     assert names(told).count("mailbox_unverified") == 1
 
 
-@pytest.mark.parametrize("status", [404, 405, 501])
-async def test_a_stand_in_that_knows_only_the_calls_of_sending_is_enough(
-    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, told: Told, status: int
-) -> None:
-    sign_up(ME)
-    google.fault(Fault(kind="status", method="getProfile", status=status, body=f"{status}: no such thing", count=-1))
-    mailbox = await gmail.authenticate(ME)
-    assert isinstance(mailbox, Mailbox)
-    assert not mailbox.verified
-    assert isinstance(await gmail.create_draft(ME, raw=RAW), Accepted)
-    assert names(told).count("mailbox_unverified") == 1
-
-
 async def test_a_service_account_is_bound_by_its_subject(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up("@example.com", kind="service_account")
     mailbox = await gmail.authenticate(ME)
