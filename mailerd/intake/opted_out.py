@@ -51,7 +51,7 @@ class OptOutCheck:
         suppressed = [
             RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
         ]
-        warnings = list(parsed.warnings)
+        warnings = list[str]()
         if parsed.list_name is None and self.warn_above and parsed.total > self.warn_above:
             warnings.append(
                 f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from "

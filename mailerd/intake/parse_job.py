@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from mailerd.clock import new_id
@@ -24,9 +24,6 @@ from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Source, Template, TemplateErrors
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.new_job import NewJob, StoredAttachment, TemplateLanguage
-
-_FAR_AHEAD: Final = timedelta(days=366)
-"""The time ahead from which a `send_at` is seldom meant."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +134,7 @@ def parse_job(
         raise invalid(checked.errors)
     checked.attached[:0] = attachments.shared
     job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named)
-    far = fields.send_at is not None and fields.send_at > now + _FAR_AHEAD
-    return ParsedJob(
-        job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal,
-        warnings=["`send_at` is more than a year ahead"] if far else [],
-    )  # fmt: skip
+    return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
 
 
 def _fields(

@@ -35,8 +35,7 @@ MAX_SUBJECT: Final = 10_000
 """Characters of the subject's template: four bytes each still fit into its column."""
 MAX_TEMPLATE_PART: Final = 4_000_000
 """Characters of the template's html or text: four bytes each still fit into its column."""
-MAX_SEND_AHEAD: Final = timedelta(days=36_525)
-"""A century: who never wants a job to go by itself may say so; later is a slip of the pen."""
+MAX_SEND_AHEAD: Final = timedelta(days=366)
 MAX_ATTACHMENTS: Final = 50
 """Files of one list."""
 MAX_REASONS_PER_RECIPIENT: Final = 10
@@ -92,7 +91,7 @@ def _moment(value: object, info: ValidationInfo) -> object:
         return None
     moment = read_moment(value)
     if info.context and moment > info.context["now"] + MAX_SEND_AHEAD:
-        raise ValueError("is more than a century ahead")
+        raise ValueError("is more than a year ahead")
     return moment
 
 

@@ -127,19 +127,6 @@ async def test_what_is_due_before_a_job_uses_up_its_day_whatever_its_priority(si
         assert it["letters_ahead"] == 4
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-async def test_a_time_that_is_decades_ahead_is_taken_and_warned_of(site: Site, *, dry_run: bool) -> None:
-    status, answer = await site.post(job(*PEOPLE, send_at="2099-12-01T09:00:00Z", dry_run=dry_run))
-    assert (status, answer["warnings"]) == (200, ["`send_at` is more than a year ahead"])
-    assert answer["send_at"] == answer["forecast"]["starts_at"] == "2099-12-01T09:00:00Z"
-    if not dry_run:
-        shown = await seen(site, answer["job_id"])
-        assert shown["cause_of_wait"] == "not due before 2099-12-01T09:00:00Z"
-        assert (await site.get("/api/jobs"))[1]["jobs"][0]["job_id"] == answer["job_id"]
-    soon = (datetime.now(UTC) + timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert (await site.post(job(*PEOPLE, send_at=soon, dry_run=dry_run)))[1]["warnings"] == []
-
-
 async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None:
     job_id = await posted(site)
     await site.rows("UPDATE jobs SET status = 'paused', send_at = '2099-12-01'")
