@@ -48,11 +48,8 @@ class Addresses:
 def _validate(address: str) -> str:
     """The domain as DNS and headers have it (RFC 5891)."""
     try:
-        # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header. `.test` is for trying
-        # things out (RFC 2606, section 2), and an application that is tried out with it has made no mistake.
-        return validate_email(
-            address, check_deliverability=False, allow_smtputf8=False, strict=True, test_environment=True
-        ).ascii_domain
+        # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header.
+        return validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True).ascii_domain
     except EmailNotValidError as error:
         raise ValueError(str(error)) from None
 
