@@ -164,9 +164,7 @@ def _check_permissions(status: os.stat_result, *, found: CredentialFile) -> str:
     if not stat.S_ISREG(status.st_mode):
         return f"{found.path} is not a regular file; put Google's JSON there"
     # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the service's user.
-    # Kubernetes too can give a secret to a user that is not root by its group alone.
-    by_group = status.st_uid == 0 and (found.of_systemd or os.geteuid() != 0)
-    allowed = stat.S_IRGRP if by_group else 0
+    allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
     if status.st_mode & 0o077 & ~allowed:
         return (
             f"{found.path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o}) "

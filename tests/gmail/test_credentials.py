@@ -99,18 +99,6 @@ def test_systemds_exception_is_for_roots_files_only(tmp_path: Path) -> None:
     assert "chmod 600" in cause(folders)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of root's")
-@pytest.mark.parametrize("mode, user, used", [(0o440, 10001, True), (0o444, 10001, False), (0o440, 0, False)])
-def test_a_daemon_that_is_not_root_may_read_a_file_of_roots_by_its_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, mode: int, user: int, used: bool
-) -> None:
-    put(tmp_path / "me@example.com.json", mode=mode)
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    found = CredentialDirs(tmp_path).find("me@example.com")
-    assert isinstance(found, CredentialFile)
-    assert isinstance(read(found), AuthorizedUser) is used
-
-
 @pytest.mark.parametrize(
     "sender",
     [
