@@ -68,6 +68,12 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             ),
         ),
     ),
+    "jobs_left_open": Runbook(
+        "The last letters of a job went out during a stop, and the database did not take in time that the job is over. "
+        "Its letters are recorded; the daemon that runs next completes it, and its event comes then.",
+        "任务的最后几封邮件在停止期间发出，而数据库未能及时记下任务已结束。邮件均有记录；之后运行的守护进程会结束该任务，其事件届时发出。",
+        (LikelyCause("the database is away or slow", "数据库不可用或缓慢", "systemctl status mariadb"),),
+    ),
     "database_told_again": Runbook(
         "The database was started anew or replaced by another one, and might have forgotten its last commits. What this "
         "daemon has sent in the last minute was written again before anything was claimed, so it does not go out twice.",

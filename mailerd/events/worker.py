@@ -229,6 +229,13 @@ class RunnerEvents(EventEmitter):
     def drain_cut_off(self, *, in_flight: int, timeout: float) -> None: ...
 
     @event(
+        "warning",
+        en="jobs whose last letters went out during the stop could not be completed: {cause}; the daemon that runs next does it",
+        zh="停止期间发完的任务未能结束：{cause}；由之后运行的守护进程完成",
+    )
+    def jobs_left_open(self, *, cause: str) -> None: ...
+
+    @event(
         "info",
         en="stopped: {sent} sent, {failed} failed by this daemon",
         zh="已停止：本守护进程共发送 {sent} 封，失败 {failed} 封",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -215,9 +214,11 @@ class Recorder:
 
     async def complete_last_jobs(self) -> None:
         """Complete the jobs that ended while this daemon drained; what fails is left to the daemon that runs next."""
-        with suppress(DatabaseError, TimeoutError):
+        try:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._complete_touched()
+        except (DatabaseError, TimeoutError) as error:
+            self._events.jobs_left_open(cause=str(error) or f"no answer within {_STOP_TIMEOUT:g} s")
 
     async def _complete_touched(self, on_retry: Callable[[], None] | None = None) -> None:
         async with self._completing:

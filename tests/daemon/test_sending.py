@@ -13,6 +13,7 @@ from mailerd.core.models import Claim
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.record import RecordWriter
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
@@ -165,6 +166,30 @@ async def test_a_job_whose_last_letter_is_sent_while_the_daemon_drains_is_comple
     assert await states(database, job) == {"sent": 3}
     assert await query(database, "SELECT status FROM jobs WHERE finished_at IS NOT NULL") == [("completed",)]
     assert heard.names().index("job_finished") < heard.names().index("stopped")
+
+
+async def test_a_job_that_cannot_be_completed_at_the_stop_is_named_and_left_to_the_next_daemon(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google.fault(Fault(kind="latency", method="drafts.send", seconds=1.0, count=-1))
+    job = await post(database, recipients=1)
+
+    async def hangs(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async def handed_over() -> bool:
+        return bool(await query(database, "SELECT 1 FROM job_recipients WHERE draft_id IS NOT NULL"))
+
+    with monkeypatch.context() as patched:
+        async with running(known, heard):
+            await eventually(handed_over)
+            patched.setattr(RecordWriter, "complete_jobs", hangs)
+            patched.setattr("mailerd.worker.recorder._STOP_TIMEOUT", 0.5)
+    assert await states(database, job) == {"sent": 1}
+    assert heard.of("jobs_left_open") == [{"cause": "no answer within 0.5 s"}]
+    assert heard.of("job_finished") == []
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
 
 
 async def test_the_place_in_the_day_of_a_letter_that_failed_goes_to_the_next_one_at_once(

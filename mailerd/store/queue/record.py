@@ -281,7 +281,7 @@ def _to_reschedule(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, i
             wait = micros(one.decision.wait)
             jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
             senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
-        elif isinstance(one, Outcome) and one.decision.transition is Transition.FAILED:
+        elif isinstance(one, Outcome) and one.decision.transition in UNSENT:
             senders[one.letter.sender] = 0  # its place in the day is free again, and another letter may wait for one
     return jobs, senders
 

@@ -247,6 +247,17 @@ async def test_the_day_counts_what_was_sent_or_may_have_been(
     assert await query(database, "SELECT letters FROM sender_hours") == [(debited,)]
 
 
+@pytest.mark.parametrize("change", [Transition.FAILED, Transition.SUPPRESSED, Transition.SENT])
+async def test_the_next_letter_of_the_sender_has_the_place_of_one_that_was_not_sent_at_once(
+    database: Database, change: Transition
+) -> None:
+    letter = await one_letter(database)
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    assert await write(database, Outcome(letter, Decision(change, message_id="m1", error="x"))) == [TAKEN]
+    due = await query(database, "SELECT next_claim_at <= UTC_TIMESTAMP(6) FROM senders")
+    assert due == [(int(change is not Transition.SENT),)]
+
+
 async def test_a_shorter_pause_does_not_cut_a_longer_one(database: Database) -> None:
     await post(database, recipients=2)
     letters = (await claims(database).claim(2)).letters
