@@ -73,7 +73,7 @@ def rotate(
         tr(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}"),
         or_else=tr(
             f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
-            "rotate it again"
+            "rotate it again, which ends the old one at once"
         ),
     )
 

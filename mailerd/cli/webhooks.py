@@ -139,7 +139,7 @@ def rotate(
     )
     print_once(
         tr(f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}"),
-        or_else=tr(f"{which} has a new secret, which was not shown: rotate it again"),
+        or_else=tr(f"{which} has a new secret, which was not shown: rotate it again, which ends the old one at once"),
     )
 
 

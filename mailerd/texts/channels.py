@@ -125,7 +125,7 @@ TEXTS: Final = {
     "{which} gets events again.": "{which} 重新接收事件。",
     "Seconds for which the old secret signs as well.": "旧密文继续签名的秒数。",
     "{which} has a new secret; the old one signs as well for {overlap} s more.\n{secret}": "{which} 有了新的密文；旧的在 {overlap} 秒内仍会签名。\n{secret}",
-    "{which} has a new secret, which was not shown: rotate it again": "{which} 有了新的密文但未能显示：请再次轮换",
+    "{which} has a new secret, which was not shown: rotate it again, which ends the old one at once": "{which} 有了新的密文但未能显示：请再次轮换，旧的会立即失效",
     "{which} answered {http} in {ms} ms.": "{which} 应答 {http}，用时 {ms} 毫秒。",
     "The events since then, in UTC.": "自此时起的事件，UTC。",
     "Only those that were given up.": "只投递已放弃的。",

@@ -163,7 +163,7 @@ TEXTS: Final = {
     "As `mailerd keys list` shows it.": "如 `mailerd keys list` 所示。",
     "Seconds for which the old key is still good.": "旧密钥继续有效的秒数。",
     "Key {which} has a new secret; the old one is good for {overlap} s more.\n{secret}": "密钥 {which} 有了新的密文；旧的还有效 {overlap} 秒。\n{secret}",
-    "the key {which} has a new secret, which was not shown; the old one is good for {overlap} s more: rotate it again": "密钥 {which} 有了新的密文但未能显示；旧的还有效 {overlap} 秒：请再次轮换",
+    "the key {which} has a new secret, which was not shown; the old one is good for {overlap} s more: rotate it again, which ends the old one at once": "密钥 {which} 有了新的密文但未能显示；旧的还有效 {overlap} 秒：请再次轮换，旧的会立即失效",
     "last used": "最近使用",
     "old one until": "旧密钥有效至",
     "Key {number} is revoked.": "密钥 {number} 已吊销。",

@@ -93,7 +93,7 @@ async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop)
     assert (await _typed(shop, "(sleep 2; M keys create third) | true; exit ${PIPESTATUS[0]}"))[0] == 1
     code, said = await _typed(shop, "M keys rotate 'my shop' >/dev/full")
     assert code == 1
-    assert "has a new secret, which was not shown; the old one is good for 86400 s more: rotate it again" in said
+    assert "which was not shown; the old one is good for 86400 s more: rotate it again, which ends the old one" in said
 
 
 async def test_what_was_ordered_is_done_though_nobody_hears_of_it(shop: Shop) -> None:
