@@ -144,7 +144,7 @@ class Delivery:
         """Build the letter and submit it; None when it is a draft at Google now, or the claim has ended."""
         letter, new = state.letter, "" if state.letter.sender_project else mailbox.project
         try:
-            if new and (pause := await self.recorder.join_project(letter.sender, new)):
+            if new and (pause := await self.recorder.join_project(letter, new)):
                 return Decision(Transition.RELEASED, error=pause.reason, pause=pause)
             raw = await self._build(letter)
         except (RenderError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Writes records of letters, many in one commit, and repeats until they are written; a send is never repeated."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.error_codes import LOCKED
@@ -22,6 +24,10 @@ from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100
 """Records of one commit at most."""
+_GATHER_TIME: Final = 0.01
+"""Seconds that a record waits for others where some were written just now and letters need not wait for a slot: one
+commit for six letters costs half of what two for three do. It never holds up the first letter after a rest."""
+_JUST_NOW: Final = 0.03
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _STOP_TIMEOUT: Final = 5.0
@@ -60,6 +66,7 @@ class Recorder:
         self,
         rows: RecordWriter,
         *,
+        semaphore: LetterSemaphore,
         clock: Clock,
         events: RunnerEvents,
         memory: ReplayLog,
@@ -67,6 +74,7 @@ class Recorder:
     ) -> None:
         """`memory` gets every record before it is written, and its result before the COMMIT and after it."""
         self._rows = rows
+        self._semaphore = semaphore
         self._heartbeats = heartbeats
         self._memory = memory
         self._clock = clock
@@ -74,7 +82,11 @@ class Recorder:
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
         self._apart = asyncio.Lock()
         """It lets one record wait for a row at a time: a transaction that waits keeps one of the pool's connections."""
+        self._written_at = -math.inf
+        """When records were last written, in monotonic seconds."""
         self._touched: set[str] = set()
+        self._joins: dict[str, tuple[str, asyncio.Future[Pause | None]]] = {}
+        """The last claim in which a sender joined its project, and what that found."""
         self._completing = asyncio.Lock()
         self._ended = asyncio.Event()
 
@@ -90,13 +102,15 @@ class Recorder:
         return await future
 
     async def run(self) -> None:
-        """Write, in one commit, the records that arrived while the last commit was under way."""
+        """Write, in one commit, the records that arrived while the last commit was under way, or are gathered."""
         heartbeat = self._heartbeats.register("recorder")
         async with asyncio.TaskGroup() as apart:
             while True:
                 heartbeat.waiting("something to record", at_most=None)
                 batch = [await self._queue.get()]
                 heartbeat.working("recording")
+                if self._gathers():
+                    await self._clock.sleep(_GATHER_TIME)
                 while len(batch) < _MAX_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
                 held_up = await self._held_up(batch)
@@ -105,6 +119,11 @@ class Recorder:
                 if free := [one for number, one in enumerate(batch) if number not in held_up]:
                     for one in await self._write(free, step=lambda: heartbeat.working("recording")):
                         apart.create_task(self._write_alone(one))
+                self._written_at = self._clock.monotonic()
+
+    def _gathers(self) -> bool:
+        busy = self._clock.monotonic() - self._written_at < _JUST_NOW
+        return busy and self._semaphore.capacity >= self._semaphore.number
 
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
         """The records whose rows are locked. Only the writer asks, between two commits, so no lock is its own."""
@@ -186,9 +205,17 @@ class Recorder:
         """Why the letter's address gets no letters by now; None: it gets them."""
         return await suppressed(self._rows.database, letter)
 
-    async def join_project(self, sender: str, project: str) -> Pause | None:
-        """Note the project of a sender that has none yet; the pause of that project, if there is one."""
-        return await join_project(self._rows.database, sender, project)
+    async def join_project(self, letter: ClaimedRecipient, project: str) -> Pause | None:
+        """Note the project of a sender that has none yet, once for all letters of a claim; the project's pause, if any.
+
+        Raises:
+            DatabaseError: it could not be noted.
+        """
+        claim, joining = self._joins.get(letter.sender, ("", None))
+        if joining is None or claim != letter.token:
+            joining = asyncio.ensure_future(join_project(self._rows.database, letter.sender, project))
+            self._joins[letter.sender] = (letter.token, joining)
+        return await asyncio.shield(joining)
 
     def job_changed(self, job: str) -> None:
         """A letter of this job was finished elsewhere: check whether the job is complete."""

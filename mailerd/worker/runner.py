@@ -27,11 +27,11 @@ _GATHER: Final = 2.0
 are in flight: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _MAX_GATHER_TIME: Final = 0.03
 """The longest such wait, in seconds."""
-_MIN_POLL_DELAY: Final = 0.05
+_MIN_POLL_DELAY: Final = 0.1
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
-_MAX_DOUBLINGS: Final = 5
+_MAX_DOUBLINGS: Final = 4
 """The most doublings of that delay: it ends at 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_INTERVAL: Final = 60.0

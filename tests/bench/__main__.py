@@ -41,6 +41,13 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
     }
 
 
+def _show(runs: Sequence[Result], file: Path | None) -> None:
+    sys.stdout.write(table(runs) + "\n")
+    if file:
+        about = {"machine": platform.platform(), "python": platform.python_version()}
+        file.write_text(json.dumps({**about, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; 0 whatever the values are: goals are for people to judge, machines are noisy."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -51,15 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     known = _measures(options.letters)
     runs: list[Result] = []
-    for time in range(options.times):
-        for name in options.measure or known:
-            found = known[name]()
-            runs += [found] if isinstance(found, Result) else found
-            sys.stderr.write(f"{time + 1}/{options.times} {name}\n")
-    sys.stdout.write(table(runs) + "\n")
-    if options.json:
-        about = {"machine": platform.platform(), "python": platform.python_version()}
-        options.json.write_text(json.dumps({**about, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
+    try:
+        for time in range(options.times):
+            for name in options.measure or known:
+                found = known[name]()
+                runs += [found] if isinstance(found, Result) else found
+                sys.stderr.write(f"{time + 1}/{options.times} {name}\n")
+    finally:
+        # Half an hour of figures is not lost to a measure that fails after it.
+        _show(runs, options.json)
     return 0
 
 

@@ -8,6 +8,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import WriteResult
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -52,7 +53,9 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     replay_log = ReplayLog(database, "D1", timedelta(minutes=1), StoreEvents(heard))
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
     events, heartbeats = RunnerEvents(heard), Heartbeats()
-    recorder = Recorder(rows, clock=Clock(), events=events, memory=replay_log, heartbeats=heartbeats)
+    recorder = Recorder(
+        rows, semaphore=LetterSemaphore(20), clock=Clock(), events=events, memory=replay_log, heartbeats=heartbeats
+    )
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(60):
         assert await recorder.record(handover(letter)) is WriteResult.STALE

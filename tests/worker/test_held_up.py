@@ -13,6 +13,7 @@ from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -66,7 +67,7 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
     recorder = Recorder(
         RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database),
-        heartbeats=Heartbeats(),
+        heartbeats=Heartbeats(), semaphore=LetterSemaphore(20),
     )  # fmt: skip
     running = asyncio.create_task(recorder.run())
     yield recorder
@@ -144,7 +145,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
     recorder = Recorder(
         RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database),
-        heartbeats=Heartbeats(),
+        heartbeats=Heartbeats(), semaphore=LetterSemaphore(20),
     )  # fmt: skip
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)

@@ -10,6 +10,7 @@ from mailerd.core.models import Outcome
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
@@ -203,8 +204,9 @@ async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
     recorder = Recorder(
-        RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far), heartbeats=Heartbeats()
-    )
+        RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far), heartbeats=Heartbeats(),
+        semaphore=LetterSemaphore(20),
+    )  # fmt: skip
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
         recorder.job_changed(job)

@@ -5,6 +5,7 @@ from typing import Any
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.complete_jobs import CompletedJob
 from mailerd.worker.recorder import Recorder
@@ -31,7 +32,10 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     heard, clock = Heard(), Ticking()
     writes: Any = Store(kind, times=3)
     events, heartbeats = RunnerEvents(heard), Heartbeats()
-    recorder = Recorder(writes, clock=clock, events=events, memory=replayed(writes), heartbeats=heartbeats)
+    recorder = Recorder(
+        writes, semaphore=LetterSemaphore(20), clock=clock, events=events, memory=replayed(writes),
+        heartbeats=heartbeats,
+    )  # fmt: skip
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     recorder.job_changed("J")
     for _ in range(4):

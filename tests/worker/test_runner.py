@@ -307,7 +307,7 @@ async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_f
         await place.enough.wait()
         running.cancel()
         place.ends[0].set()
-    assert place.rests == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.1])
+    assert place.rests == pytest.approx([0.2, 0.4, 0.8, 1.6, 1.6, 0.1, 0.2])
 
 
 class Suspicious(Place):

@@ -1,0 +1,171 @@
+"""Records gather into one commit where that holds up no letter, and a claim's letters join their project once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from mailerd.core.models import ClaimedRecipient, Record, WriteResult
+from mailerd.errors import DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.record import RecordWriter
+from mailerd.worker.recorder import Recorder
+from tests.store.queue.test_claim import claims
+from tests.support.handover import handover
+from tests.support.heard import Heard
+from tests.support.replayed import replayed
+from tests.support.rows import post, query
+from tests.support.ticking import Ticking
+
+SLOTS = 4
+
+
+class Watched(Database):
+    """Counts the senders that join their project, and fails the next ones where it is told to."""
+
+    def __init__(self, database: Database) -> None:
+        vars(self).update(vars(database))
+        self.joins, self.broken = 0, False
+
+    async def transaction(self, work: Any, **keywords: Any) -> Any:
+        if keywords.get("what") == "note a sender's project":
+            self.joins += 1
+            if self.broken:
+                raise DatabaseError("note", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
+        return await super().transaction(work, **keywords)
+
+
+class Batches(RecordWriter):
+    """Notes the size of each commit."""
+
+    sizes: list[int]
+
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
+        self.sizes.append(len(records))
+        return await super().record(cursor, records, repeated=repeated)
+
+
+@pytest.fixture
+def clock() -> Ticking:
+    return Ticking()
+
+
+@pytest.fixture
+def semaphore() -> LetterSemaphore:
+    return LetterSemaphore(SLOTS)
+
+
+@pytest.fixture
+def watched(database: Database) -> Watched:
+    return Watched(database)
+
+
+@pytest.fixture
+def rows(watched: Watched) -> Batches:
+    rows = Batches(watched, "D1")
+    object.__setattr__(rows, "sizes", [])
+    return rows
+
+
+@pytest.fixture
+async def recorder(rows: Batches, semaphore: LetterSemaphore, clock: Ticking, heard: Heard) -> AsyncIterator[Recorder]:
+    recorder = Recorder(
+        rows, semaphore=semaphore, clock=clock, events=RunnerEvents(heard), memory=replayed(rows.database),
+        heartbeats=Heartbeats(),
+    )  # fmt: skip
+    running = asyncio.create_task(recorder.run())
+    yield recorder
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+async def letters(database: Database, number: int) -> Sequence[ClaimedRecipient]:
+    await post(database, recipients=number)
+    return (await claims(database).claim(number)).letters
+
+
+async def written(recorder: Recorder, *some: ClaimedRecipient) -> None:
+    """Their drafts are recorded, though the clock stands still."""
+    async with asyncio.timeout(30):
+        found = await asyncio.gather(*(recorder.record(handover(one, f"d{one.id}", "t")) for one in some))
+    assert set(found) == {WriteResult.APPLIED}
+
+
+async def test_records_that_follow_closely_share_a_commit(
+    database: Database, recorder: Recorder, rows: Batches, clock: Ticking
+) -> None:
+    first, *others = await letters(database, 4)
+    await written(recorder, first)  # nothing was written before it: it waits for no other
+    waiting = []
+    for one in others:
+        waiting.append(asyncio.create_task(written(recorder, one)))
+        await asyncio.sleep(0.05)  # the recorder has seen it; by its own clock no time has passed
+    assert rows.sizes == [1]
+    await clock.move(0.011)
+    await asyncio.gather(*waiting)
+    assert rows.sizes == [1, 3]
+
+
+async def test_a_record_after_a_rest_is_written_at_once(
+    database: Database, recorder: Recorder, rows: Batches, clock: Ticking
+) -> None:
+    first, second = await letters(database, 2)
+    await written(recorder, first)
+    await clock.move(0.04)
+    await written(recorder, second)
+    assert rows.sizes == [1, 1]
+
+
+async def test_no_record_waits_for_others_while_letters_wait_for_slots(
+    database: Database, recorder: Recorder, rows: Batches, semaphore: LetterSemaphore
+) -> None:
+    first, second, *others = await letters(database, 2 + SLOTS)
+    semaphore.add(others)
+    await written(recorder, first)
+    await written(recorder, second)
+    assert rows.sizes == [1, 1]
+
+
+async def test_the_letters_of_a_claim_join_their_project_once(
+    database: Database, recorder: Recorder, watched: Watched
+) -> None:
+    one, two, *_ = await letters(database, 3)
+    pauses = await asyncio.gather(*(recorder.join_project(letter, "p") for letter in (one, two)))
+    assert pauses == [None, None]
+    assert await recorder.join_project(one, "p") is None
+    assert watched.joins == 1
+    assert await query(database, "SELECT project FROM senders WHERE email = %s", one.sender) == [("p",)]
+
+
+async def test_a_later_claim_learns_anew_whether_its_project_rests(
+    database: Database, recorder: Recorder, watched: Watched
+) -> None:
+    await post(database, recipients=2)
+    (one,) = (await claims(database).claim(1)).letters
+    assert await recorder.join_project(one, "p") is None
+    await query(
+        database,
+        "INSERT INTO senders (email, project, pause_cause, pause_reason, paused_until, created_at) "
+        "VALUES ('other@example.com', 'p', 'project_limit', 'used up', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, NOW())",
+    )
+    (two,) = (await claims(database).claim(1)).letters
+    pause = await recorder.join_project(two, "p")
+    assert pause is not None
+    assert pause.reason == "used up"
+    assert watched.joins == 2
+
+
+async def test_every_letter_of_a_claim_hears_that_its_project_could_not_be_noted(
+    database: Database, recorder: Recorder, watched: Watched
+) -> None:
+    one, two = await letters(database, 2)
+    watched.broken = True
+    for letter in (one, two):
+        with pytest.raises(DatabaseError):
+            await recorder.join_project(letter, "p")
