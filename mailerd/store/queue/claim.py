@@ -228,6 +228,7 @@ class Claims:
         for selection in chosen:
             selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
             taken.add(selection)
+        await self._follow(cursor, [selection.turn for selection in chosen if selection.short])
         await sender_turns.write(cursor, served)
         if any(turn.project for turn in served):
             return False  # while a project is locked others pass its senders by: no longer than it takes
@@ -240,6 +241,12 @@ class Claims:
         due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in idle])
         for turn in idle:
             turn.wait_for_job(due.get(turn.sender.email))
+
+    async def _follow(self, cursor: Cursor, short: Sequence[Turn]) -> None:
+        """Let senders whose job has no more due letters wait for their next one; no further turn looks for it."""
+        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in short])
+        for turn in short:
+            turn.follow_job(due.get(turn.sender.email))
 
     async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         if not self.replay_log.is_replayed(cursor):

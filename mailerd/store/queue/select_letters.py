@@ -84,6 +84,8 @@ class JobSelection:
     letters: list[ClaimedRecipient] = field(default_factory=list)
     alone: int | None = None
     """A recipient of this job that is due and was not taken, since it is to be claimed alone."""
+    short: bool = False
+    """Whether the job gave fewer letters than it might."""
     exhausted: bool = False
     """Whether no letter of this job waits any more, and none was taken."""
 
@@ -146,11 +148,9 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
         found[row[0]] += 1
         if row[1] in attempts:
             by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=attempts[row[1]]))
-    await _end_jobs(
-        cursor,
-        selections,
-        short=[selection.job.id for selection in selections if found[selection.job.id] < selection.turn.share],
-    )
+    for selection in selections:
+        selection.short = found[selection.job.id] < selection.turn.share
+    await _end_jobs(cursor, selections, short=[selection.job.id for selection in selections if selection.short])
 
 
 async def _mark(cursor: Cursor, attempts: Mapping[int, int], owner: ClaimOwner) -> dict[int, int]:

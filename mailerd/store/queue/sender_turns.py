@@ -133,6 +133,11 @@ class Turn:
         """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
         self.next_at = due and max(due, self.now + BUSY)
 
+    def follow_job(self, due: datetime | None) -> None:
+        """Put the next turn off to when the first of its jobs is due; without any it ends, and a new job begins one."""
+        if self.next_at is not None:
+            self.next_at = due and max(due, self.next_at)
+
     def finish(self, letters: int, *, chance: float) -> None:
         """End the turn with so many letters: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
         if not self.share:

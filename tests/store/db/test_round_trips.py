@@ -22,7 +22,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import SENT, write
 from tests.support.dialect import is_mariadb
 from tests.support.heard import Heard
-from tests.support.rows import post, states
+from tests.support.rows import post, query, states
 
 ADD = "INSERT INTO t VALUES (%s)"
 WARNED = """
@@ -134,6 +134,26 @@ async def test_a_statement_that_is_refused_for_its_size_costs_nothing_else(pool:
     await pool.transaction(work, what="test")
     assert len(trips) == 4
     assert await ids(pool) == [1, 2]
+
+
+async def test_the_claim_of_a_job_s_last_letter_sees_that_no_job_follows(
+    database: Database, trips: list[bytes]
+) -> None:
+    """By one statement, and no further turn: the letter of a small job waits for these round trips."""
+    await post(database, recipients=1)
+    claiming = claims(database)
+    await claiming.claim(0)
+    trips.clear()
+    assert len((await claiming.claim(30)).letters) == 1
+    assert len([it for it in trips if it != b"SHOW WARNINGS"]) == 13, trips
+    assert await query(database, "SELECT next_claim_at FROM senders") == [(None,)]
+    later, _ = await post(database, recipients=1), await post(database, recipients=1)
+    for table, key in (("jobs", "id"), ("job_recipients", "job_id")):
+        column = "due_at" if table == "job_recipients" else "next_claim_at"
+        await query(database, f"UPDATE {table} SET {column} = NOW() + INTERVAL 1 HOUR WHERE {key} = %s", later)
+    assert len((await claiming.claim(30)).letters) == 1
+    due = "SELECT s.next_claim_at = j.next_claim_at FROM senders s JOIN jobs j ON j.next_claim_at IS NOT NULL"
+    assert await query(database, due) == [(1,)]
 
 
 async def test_a_claim_takes_ten_round_trips(database: Database, trips: list[bytes]) -> None:
