@@ -134,12 +134,13 @@ class WebhookQueue:
         self._lease = lease
 
     async def read_work(self) -> Work:
-        """What there is to do, in one round trip."""
+        """What there is to do; where no endpoint is on, the server is not asked for their deliveries."""
 
         async def work(cursor: Cursor) -> Work:
-            live, batches, behind, ready = await cursor.fetch_batch(
-                [(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ()), (_SELECT_BEHIND, ()), (_SELECT_READY, ())]
-            )
+            live, batches = await cursor.fetch_batch([(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ())])
+            if not live:
+                return Work(0, bool(batches), {}, {})
+            behind, ready = await cursor.fetch_batch([(_SELECT_BEHIND, ()), (_SELECT_READY, ())])
             return Work(len(live), bool(batches), dict(behind), dict(ready))
 
         return await self._database.read(work, what="look for webhooks to deliver")
