@@ -257,9 +257,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, lease, replay_log)
     claims = Claims(database, daemon_id, lease, default_limits(settings), replay_log, gmail.credentials_version)
-    recorder = Recorder(
-        records, semaphore=gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log
-    )
+    recorder = Recorder(records, gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
     progress, breaker = JobProgress(), CircuitBreaker(clock=clock, events=events)

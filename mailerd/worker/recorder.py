@@ -65,8 +65,8 @@ class Recorder:
     def __init__(
         self,
         rows: RecordWriter,
-        *,
         semaphore: LetterSemaphore,
+        *,
         clock: Clock,
         events: RunnerEvents,
         memory: ReplayLog,

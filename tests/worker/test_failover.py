@@ -54,7 +54,7 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
     events, heartbeats = RunnerEvents(heard), Heartbeats()
     recorder = Recorder(
-        rows, semaphore=LetterSemaphore(20), clock=Clock(), events=events, memory=replay_log, heartbeats=heartbeats
+        rows, LetterSemaphore(20), clock=Clock(), events=events, memory=replay_log, heartbeats=heartbeats
     )
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(60):

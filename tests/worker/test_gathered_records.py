@@ -75,7 +75,7 @@ def rows(watched: Watched) -> Batches:
 @pytest.fixture
 async def recorder(rows: Batches, semaphore: LetterSemaphore, clock: Ticking, heard: Heard) -> AsyncIterator[Recorder]:
     recorder = Recorder(
-        rows, semaphore=semaphore, clock=clock, events=RunnerEvents(heard), memory=replayed(rows.database),
+        rows, semaphore, clock=clock, events=RunnerEvents(heard), memory=replayed(rows.database),
         heartbeats=Heartbeats(),
     )  # fmt: skip
     running = asyncio.create_task(recorder.run())

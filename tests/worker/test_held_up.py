@@ -66,8 +66,8 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 @pytest.fixture
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
     recorder = Recorder(
-        RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database),
-        heartbeats=Heartbeats(), semaphore=LetterSemaphore(20),
+        RecordWriter(database, "D1"), LetterSemaphore(20), clock=Clock(), events=RunnerEvents(heard),
+        memory=replayed(database), heartbeats=Heartbeats(),
     )  # fmt: skip
     running = asyncio.create_task(recorder.run())
     yield recorder
@@ -144,8 +144,8 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
     recorder = Recorder(
-        RecordWriter(database, "D1"), clock=Clock(), events=RunnerEvents(heard), memory=replayed(database),
-        heartbeats=Heartbeats(), semaphore=LetterSemaphore(20),
+        RecordWriter(database, "D1"), LetterSemaphore(20), clock=Clock(), events=RunnerEvents(heard),
+        memory=replayed(database), heartbeats=Heartbeats(),
     )  # fmt: skip
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)

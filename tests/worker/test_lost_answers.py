@@ -204,8 +204,8 @@ async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
     recorder = Recorder(
-        RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard), memory=replayed(far), heartbeats=Heartbeats(),
-        semaphore=LetterSemaphore(20),
+        RecordWriter(far, "D1"), LetterSemaphore(20), clock=clock, events=RunnerEvents(heard), memory=replayed(far),
+        heartbeats=Heartbeats(),
     )  # fmt: skip
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):

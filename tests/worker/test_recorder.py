@@ -33,7 +33,7 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     writes: Any = Store(kind, times=3)
     events, heartbeats = RunnerEvents(heard), Heartbeats()
     recorder = Recorder(
-        writes, semaphore=LetterSemaphore(20), clock=clock, events=events, memory=replayed(writes),
+        writes, LetterSemaphore(20), clock=clock, events=events, memory=replayed(writes),
         heartbeats=heartbeats,
     )  # fmt: skip
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
