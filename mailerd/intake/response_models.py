@@ -272,9 +272,9 @@ class ActionResultOut(ResponseModel):
 
 
 class ActionOut(ResponseModel):
-    """A request as it was noted."""
+    """A request as it was noted; `settle` is what a person said of one of its letters, by a command or the console."""
 
-    action: JobChange
+    action: Literal["cancel", "pause", "resume", "retry", "priority", "settle"]
     actor: str
     detail: str | None
     changed: bool

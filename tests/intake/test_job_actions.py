@@ -1,10 +1,12 @@
 """Cancel, pause, resume, retry, priority: what they change, that they may be repeated, and that they are noted."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from mailerd.core.states import JobChange
+from mailerd.core.states import JobChange, Transition
+from mailerd.intake.response_models import ActionOut
+from mailerd.store.queue.manual_resolution import settle
 from tests.intake.site import Site, job
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(6)]
@@ -193,6 +195,17 @@ async def test_who_asked_for_what_is_noted_and_shown_the_newest_first(site: Site
     ]  # fmt: skip
     assert answer["actions"][0]["at"].endswith("Z")
     assert [it["action"] for it in site.heard.of("job_asked")] == ["pause", "pause", "resume", "priority"]
+
+
+async def test_a_doubt_that_a_person_settled_is_among_what_was_asked_of_its_job(site: Site, job_id: str) -> None:
+    [(unsure,)] = await site.rows("SELECT id FROM job_recipients WHERE status = 'unsure'")
+    await settle(site.database, unsure, change=Transition.FOUND, actor="command, ada")
+
+    status, answer = await site.get(f"/api/jobs/{job_id}/actions")
+
+    assert status == 200, answer
+    assert [(it["action"], it["actor"], it["letters"]) for it in answer["actions"]] == [("settle", "command, ada", 1)]
+    assert set(get_args(ActionOut.model_fields["action"].annotation)) == {*JobChange, "settle"}
 
 
 @pytest.mark.parametrize(
