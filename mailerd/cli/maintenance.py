@@ -122,7 +122,7 @@ def settle(
             database, recipient, change=change, message_id=message_id, actor=asked_by()
         )
         print(tr(f"recipient {done.recipient} ({done.to_email}) of job {done.job_id} is now {done.status}"))
-        if done.status is State.SENT:
+        if done.status is not State.WAITING:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
             for job in await database.transaction(
                 lambda cursor: complete(cursor, [done.job_id]), what=tr("finish jobs")

@@ -13,6 +13,7 @@ from mailerd.core.network_rules import is_loopback
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
+from mailerd.events.worker import RunnerEvents
 from mailerd.mail.attachments import MAX_LETTER_BYTES
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
@@ -107,8 +108,12 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.services.events.console_changed(
         actor=it.actor, what=f"letter {story.id} of job {story.job_id}", change=f"settled as {settled.status.value}"
     )
-    if settled.status is State.SENT:
-        await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="finish jobs")
+    if settled.status is not State.WAITING:
+        done = await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="finish jobs")
+        for job in done:
+            RunnerEvents(it.services.events.sink).job_finished(
+                job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
+            )
     it.services.wake()
     return it.back(here, it.t("Settled: the letter is now {status}.", status=settled.status.value))
 

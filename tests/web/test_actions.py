@@ -112,6 +112,20 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
         assert "密钥 shop（控制台）" in text
 
 
+async def test_a_job_whose_last_doubt_is_settled_is_told_as_finished(site: ConsoleSite) -> None:
+    jobs, browser = [await post(site.database, recipients=2) for _ in range(2)], await site.signed_in()
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE id IN (1, 3)")
+    await query(site.database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE id IN (2, 4)")
+    await query(site.database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", jobs[1])
+    await ask(browser, "/letters/1", action="sent")
+    await ask(browser, "/letters/3", action="not-sent")
+
+    told = [(it["job"], it["sent"], it["failed"], it["cancelled"]) for it in site.heard.of("job_finished")]
+    assert told == [(jobs[0], 1, 1, 0), (jobs[1], 0, 1, 1)]
+    ended = await query(site.database, "SELECT status FROM jobs WHERE finished_at IS NOT NULL ORDER BY id")
+    assert ended == [("completed",), ("cancelled",)]
+
+
 async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=1), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', attempts = 1, error = 'no answer'")
