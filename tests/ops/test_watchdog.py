@@ -159,6 +159,28 @@ async def test_the_tables_are_read_as_soon_as_the_database_is_back(monkeypatch: 
     assert len(reads) == 2
 
 
+async def test_a_read_that_stood_still_once_delays_no_other_and_large_tables_are_read_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes, now, rests = iter([0.1, 5.0, 0.1, 5.0, 5.0, 0.1]), [0.0], list[float]()
+
+    async def read() -> QueueStats:
+        now[0] += next(takes)
+        return QueueStats(at=datetime.now(UTC))
+
+    async def sleep(seconds: float) -> None:
+        rests.append(round(seconds, 3))
+        await asyncio.sleep(0)
+
+    fake = SimpleNamespace(sleep=sleep, timeout=asyncio.timeout)
+    changes, clock = QueueChanges(), SimpleNamespace(monotonic=lambda: now[0])
+    for name, value in (("asyncio", fake), ("time", clock), ("STATS_INTERVAL", 0.0)):
+        monkeypatch.setattr(stats_poller, name, value)
+    with pytest.raises(RuntimeError):  # there is no seventh read
+        await StatsPoller(read, changes, Metrics(), ProcessEvents(Heard()), Heartbeats()).run()
+    assert rests == [1.0, 2.0, 2.0, 2.0, 100.0, 2.0]
+
+
 def test_the_status_line_reads_like_a_sentence() -> None:
     paused = SenderStats(
         email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
