@@ -29,7 +29,9 @@ ALL_RUNBOOKS: Final = {
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """The runbooks of an event that has one for each value of its field `by`."""
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
-_FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
+_FIELD: Final = re.compile(r"\{(\w+)([^}]*)\}")
+_SECONDS: Final = {"en": " s", "zh": " 秒"}
+"""What follows the figure of a `{field:span}`: the log makes "5 min" of it, the record has seconds."""
 _HEADS: Final = {"en": "Likely causes, the likeliest first:", "zh": "可能的原因（按可能性排序）："}
 
 
@@ -53,7 +55,10 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
 
 def _entry(event: Event, advice: Runbook, language: Language, *, message_id: str) -> str:
     words, what = (event.shown, advice.en) if language == "en" else (event.zh, advice.zh)
-    subject = _FIELD.sub(lambda field: f"@MAILERD_{field[1].upper()}@", words.partition("\n")[0])
+    subject = _FIELD.sub(
+        lambda field: f"@MAILERD_{field[1].upper()}@{_SECONDS[language] if field[2] == ':span' else ''}",
+        words.partition("\n")[0],
+    )
     head = _HEADS[language]
     lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
     for number, cause in enumerate(advice.causes, start=1):

@@ -67,3 +67,14 @@ def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
     told = record(paused, fields=fields, words="", stack="")
     assert told["MESSAGE_ID"] == paused.id_by("token_refused")
     assert told["MAILERD_EVENT"] == "sender_paused"
+
+
+def test_seconds_have_their_unit_in_the_subject_of_an_entry() -> None:
+    paused = [KNOWN["sender_paused"]]
+    assert "is paused for @MAILERD_SECONDS@ s (@MAILERD_CAUSE@)" in catalogue("en", paused)
+    assert "暂停 @MAILERD_SECONDS@ 秒（@MAILERD_CAUSE@）" in catalogue("zh", paused)
+    known = list(KNOWN.values())
+    spans = sum(":span}" in event.en.partition("\n")[0] for event in known if event.level in SERIOUS)
+    assert spans > 10
+    assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! s\b)", catalogue("en", known))
+    assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! ?秒)", catalogue("zh", known))
