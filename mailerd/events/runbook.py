@@ -331,12 +331,9 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "process_died": Runbook(
         "A part of mailerd met an unforeseen error, so the whole process ended; systemd starts it again, and the "
-        "recovery finds out what became of the letters in flight. A port that is taken shows here too (address already in use).",
-        "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。端口被占用也显示于此（address already in use）。",
-        (
-            LikelyCause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
-            BUG,
-        ),
+        "recovery finds out what became of the letters in flight.",
+        "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。",
+        (BUG,),
     ),
     "settings_refused": Runbook(
         "A reload found a configuration that cannot be used. Everything goes on with the old settings.",

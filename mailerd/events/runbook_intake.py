@@ -31,7 +31,7 @@ INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "模板无法渲染：请求得到 503，邮件等待且不计尝试次数。会自动重试。",
         (
             LikelyCause("memory or processes of the service are used up", "服务的内存或进程数已用尽", "systemctl show mailerd -p MemoryCurrent,MemoryMax,TasksCurrent,TasksMax"),
-            LikelyCause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/venv/bin/python -I -m mailerd.mail.render_child 1 335544320 $$ </dev/null"),
+            LikelyCause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/bin/python -I -m mailerd.mail.render_child 1 335544320 $$ </dev/null"),
         ),
     ),
     "renderer_broke": Runbook(

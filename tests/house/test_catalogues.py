@@ -78,3 +78,15 @@ def test_seconds_have_their_unit_in_the_subject_of_an_entry() -> None:
     assert spans > 10
     assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! s\b)", catalogue("en", known))
     assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! ?秒)", catalogue("zh", known))
+
+
+def test_what_is_advised_to_run_lies_where_it_is_installed() -> None:
+    # `make install` makes its environment in PREFIX itself
+    words = catalogue("en", list(KNOWN.values()))
+    assert set(re.findall(r"/opt/mailerd/\S*", words)) == {"/opt/mailerd/bin/python"}
+
+
+def test_a_port_that_is_taken_is_looked_for_where_it_is_told() -> None:
+    # the daemon says it as process_refused; process_died is an error without a name
+    assert any("port is taken" in cause.en for cause in ALL_RUNBOOKS["process_refused"].causes)
+    assert not any("port is taken" in cause.en for cause in ALL_RUNBOOKS["process_died"].causes)
