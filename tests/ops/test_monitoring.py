@@ -144,3 +144,14 @@ def test_prometheus_itself_reads_rules_and_dashboard(tmp_path: Path) -> None:
     tried = [promtool, "test", "rules", str(RULES.with_name("mailerd.test.yml"))]
     done = subprocess.run(tried, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["docs/monitoring.md", "docs/monitoring.zh-CN.md"])
+def test_every_metric_is_explained(page: str) -> None:
+    words = (ROOT / page).read_text("utf-8")
+    families = {
+        family.name + _SUFFIXES[family.type][0].removesuffix("_bucket") for family in Metrics()._registry.collect()
+    }
+    ours = {name for name in families if name.startswith("mailerd_")}
+    assert len(ours) > 30
+    assert {name for name in ours if f"`{name}`" not in words} == set()
