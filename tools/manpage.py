@@ -21,6 +21,7 @@ _CODES = (
     ("0", "What was asked for is done."),
     ("1", "It is not done, or a letter failed, or a check did."),
     ("2", "The command line or the configuration cannot be used."),
+    ("3", "`mailerd audit` could not look, or not say what it found."),
 )
 
 

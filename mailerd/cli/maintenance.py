@@ -1,6 +1,8 @@
 """`mailerd migrate|after-restore|audit|settle`: what an operator does to the database and to the rows in it."""
 
 import re
+import sys
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -24,7 +26,7 @@ from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 
 _NOT_EXAMINED: Final = 3
-"""The exit code of an audit that could not read the tables: it is no finding."""
+"""The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -76,7 +78,10 @@ def audit(config: ConfigOption = None) -> None:
     The exit code is 0 when there are none, 1 when there are some, 3 when the tables could not be read.
     """
     try:
-        findings = _audit(settings(config))
+        lines, findings = _audit(settings(config))
+        with suppress(BrokenPipeError):  # its reader has seen enough: the exit code says all the same what was found
+            print(*lines, sep="\n")
+            sys.stdout.flush()  # here, where what cannot be written is no finding
     except ConfigurationError:
         raise
     except MailerdError as error:
@@ -86,16 +91,17 @@ def audit(config: ConfigOption = None) -> None:
         raise typer.Exit(1)
 
 
-def _audit(known: Settings) -> int:
-    async def work(database: Database) -> int:
+def _audit(known: Settings) -> tuple[list[str], int]:
+    """What is to be said, and how many findings there are."""
+
+    async def work(database: Database) -> tuple[list[str], int]:
         jobs, findings = await audits.audit(database, defaults=default_limits(known))
         by_proof = await audits.proofs(database)
-        for finding in findings:
-            print(f"{finding.where}: {finding.kind}: {finding.what}")
+        lines = [f"{finding.where}: {finding.kind}: {finding.what}" for finding in findings]
         if by_proof:
-            print(tr(f"letters sent, by proof: {describe.by_proof(by_proof)}"))
-        print(tr(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}"))
-        return len(findings)
+            lines.append(tr(f"letters sent, by proof: {describe.by_proof(by_proof)}"))
+        lines.append(tr(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}"))
+        return lines, len(findings)
 
     return with_database(known, work)
 

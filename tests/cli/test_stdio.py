@@ -107,3 +107,12 @@ async def test_an_error_is_said_also_where_the_reader_has_gone(shop: Shop) -> No
     await query(shop.database, "DROP TABLE schema_version")
     code, said = await _typed(shop, "(sleep 2; M suppress export) | true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED="")
     assert (code, "run `mailerd migrate`" in said) == (1, True)
+
+
+async def test_an_audit_that_could_not_be_heard_is_no_finding(shop: Shop) -> None:
+    for line in ("M audit >&-", "M audit >/dev/full"):
+        assert (await _typed(shop, line))[0] == 3, line
+    assert (await _typed(shop, "(sleep 2; M audit) | true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=""))[0] == 0
+    await post(shop.database, recipients=1)
+    await query(shop.database, "UPDATE jobs SET total = 2")
+    assert (await _typed(shop, "(sleep 2; M audit) | true; exit ${PIPESTATUS[0]}"))[0] == 1
