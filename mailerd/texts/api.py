@@ -68,6 +68,7 @@ TEXTS: Final = {
     "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm": "数据库在 COMMIT 期间断开：操作可能已完成；请查询，或重试（重试无害）",
     "the database {said}; nothing was stored, try again": "数据库{said:text}；未保存任何内容，请重试",
     "the database is away; nothing was stored, try again": "数据库不可用；未保存任何内容，请重试",
+    "the database's disk or a table is full: its operator has to free some space; nothing was stored": "数据库的磁盘或表已满：须由其管理员释放空间；未保存任何内容",
     "the database is busy; nothing was stored, try again": "数据库繁忙；未保存任何内容，请重试",
     "there is nothing at this path": "此路径下没有内容",
     "this path takes {get}": "此路径只接受 {get}",

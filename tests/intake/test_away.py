@@ -7,6 +7,8 @@ import aiomysql
 import pytest
 from pymysql.err import OperationalError
 
+from mailerd.errors import DatabaseError
+from mailerd.intake.middleware import from_database_error
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.new_job import NewJob
@@ -192,3 +194,14 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
 
     assert status == 503
     assert "mailerd migrate" in answer["error"]["message"]
+
+
+def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:
+    for errno, words in ((1114, "disk or a table is full: its operator has to free some space"), (1205, "is busy")):
+        cause = OperationalError(errno, "…")
+        error = DatabaseError("accept a job", phase="work", cause=cause, errno=errno, retry=True, in_doubt=False)
+        answer = from_database_error(error)
+        assert answer is not None
+        assert (answer.status, answer.code) == (503, "database_away")
+        assert answer.retry_after
+        assert words in str(answer)
