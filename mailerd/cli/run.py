@@ -26,7 +26,7 @@ a sending daemon waits for that several times a letter. Python's own are 0.005; 
 _OPEN_FILES: Final = 16_384
 """Files and connections that the daemon may have at once, where the system lets it: most begin with 1,024."""
 
-_SANDBOX_HAS_IT: Final = "the sandbox that runs here has a daemon already, which Ctrl-C there ends too"
+_SANDBOX_HAS_IT: Final = "a sandbox that was started with --demo has a daemon of its own, which Ctrl-C there ends too"
 
 
 def run(config: ConfigOption = None) -> None:

@@ -43,7 +43,7 @@ TEXTS: Final = {
     "The TOML file; without it the first of ./mailerd.toml, the running sandbox's, ~/.config, /etc/mailerd.": "TOML 配置文件；不给出时依次查找 ./mailerd.toml、运行中的沙盒、~/.config、/etc/mailerd。",
     "Every column, however wide; so it is in a pipe too.": "显示所有列，不限宽度；输出到管道时也是如此。",
     "This command posts itself; a running daemon goes by the settings it began with. {where}": "由本命令自己投递；运行中的守护进程使用其启动时的设置。{where:text}",
-    "the sandbox that runs here has a daemon already, which Ctrl-C there ends too": "在此运行的沙盒已有守护进程，在那里按 Ctrl-C 会一并结束它",
+    "a sandbox that was started with --demo has a daemon of its own, which Ctrl-C there ends too": "以 --demo 启动的沙盒自带守护进程，在那里按 Ctrl-C 会一并结束它",
     "using the sandbox's configuration": "使用沙盒的配置",
     "{option} is not JSON: {error}": "{option} 不是 JSON：{error}",
     '{option} must be an object, such as {{"product": "tea"}}': '{option} 必须是对象，如 {{"product": "tea"}}',

@@ -1,5 +1,8 @@
 """What commands and the daemon find in the system that runs them: a user, a home, files."""
 
+import fcntl
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +55,22 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
     assert ended.stdout.split() == [str(raised), str(hard)]
+
+
+def test_a_port_that_is_taken_beside_a_sandbox_claims_no_daemon_that_may_not_be_there(tmp_path: Path) -> None:
+    """`mailerd sandbox` without --demo has none: it waits for the daemon that was typed here."""
+    (tmp_path / ".sandbox").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken, (tmp_path / ".sandbox" / "running").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        port = taken.getsockname()[1]
+        (tmp_path / ".sandbox" / "mailerd.toml").write_text(
+            f"[intake]\nport = {port}\n[gmail]\ncredentials_dir = '.'\n"
+        )
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        ended = subprocess.run(
+            [sys.executable, "-m", "mailerd", "run"], cwd=tmp_path, env=environment, timeout=60, check=False,
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "another program listens there" in ended.stderr
+    assert "a sandbox that was started with --demo has a daemon of its own" in ended.stderr
