@@ -353,8 +353,10 @@ def _from_file(path: Path, *, named: bool) -> dict[str, Any]:
             return tomllib.loads(file_owner.read(path) or "")
         with path.open("rb") as file:
             return tomllib.load(file)
+    except PermissionError as error:
+        raise ConfigurationError(f"{path}: may not be read by this user; run this as one that may") from error
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; name it with --config") from error
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; name another with --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 

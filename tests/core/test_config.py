@@ -193,8 +193,19 @@ def test_a_reserve_that_leaves_a_mailbox_nothing_is_refused_with_both_keys(given
 
 
 def test_a_file_that_is_missing_or_no_toml_is_named(folder: Path) -> None:
-    assert "missing.toml: cannot be read: No such file or directory" in refusal(folder / "missing.toml")
+    assert "missing.toml: cannot be read: No such file or directory; name another" in refusal(folder / "missing.toml")
     assert "config.toml: is not TOML" in refusal(written(folder, "[runner\n"))
+
+
+def test_a_file_that_this_user_may_not_read_is_told_with_what_helps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root, which runs tests in a container, may read everything
+
+    file = written(folder, "")
+    monkeypatch.setattr(Path, "open", closed)
+    assert f"{file}: may not be read by this user; run this as one that may" in refusal(file)
 
 
 def test_a_refusal_never_shows_the_password() -> None:
