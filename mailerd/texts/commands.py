@@ -238,6 +238,7 @@ TEXTS: Final = {
     "Option {name} does not take a value.": "选项 {name} 不带值。",
     "Got unexpected extra argument(s) ({arguments})": "多余的参数：{arguments}",
     "Invalid value: {why}": "值无效：{why:text}",
+    "Invalid value for {name} (env var: {variable}): {why}": "{name}（环境变量 {variable}）的值无效：{why:text}",
     "Invalid value for {name}: {why}": "{name} 的值无效：{why:text}",
     "Input should be a valid integer, unable to parse string as an integer": "应为整数",
     "Input should be a valid number, unable to parse string as a number": "应为数字",
@@ -256,6 +257,7 @@ TEXTS: Final = {
     "Input should be a valid dictionary or instance of {name}": "应为一节，形如 [database]",
     "Value error, {value} is not one of {others}.": "{value} 不在可选值之中：{others}。",
     "file {path} does not exist.": "文件 {path} 不存在。",
+    "path {path} is not readable.": "路径 {path} 不可读。",
     "dir {path} does not exist.": "文件夹 {path} 不存在。",
     "Aborted.": "已中止。",
 }

@@ -67,6 +67,9 @@ SAID = {
     "no daemon was ever heard of: 16,800 letters wait; start one: mailerd run": (
         "从未有守护进程报告：16,800 封邮件等待；请启动：mailerd run"
     ),
+    "Invalid value for '--config' (env var: 'MAILERD_CONFIG'): path '/a.toml' is not readable.": (
+        "'--config'（环境变量 'MAILERD_CONFIG'）的值无效：路径 '/a.toml' 不可读。"
+    ),
     "pace, log and alerts; a restart is needed for intake, runner": (
         "速率、日志和告警；intake, runner 需要重启才能生效"
     ),
