@@ -23,7 +23,8 @@ def address(url: URL) -> dict[str, Any]:
         "port": url.port or 3306,
         "unix_socket": url.query.get("unix_socket"),
         "user": url.user,
-        "password": url.password or "",
+        # The driver writes a password as Latin-1; every other client, and so the server's digest of it, takes UTF-8.
+        "password": (url.password or "").encode().decode("latin-1"),
         "db": url.path.strip("/"),
         "charset": "utf8mb4",
         "autocommit": True,  # an explicit BEGIN is then the only way into a transaction

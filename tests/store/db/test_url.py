@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
+from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
@@ -64,6 +66,21 @@ async def test_one_that_nobody_vouches_for_is_not_and_the_log_says_why(with_tls:
     with pytest.raises(DatabaseAwayError):
         await database.open()
     assert "certificate verify failed" in heard.of("database_unreachable")[0]["cause"]
+
+
+@pytest.mark.parametrize(
+    "password", ["p\u00e4sswort", "\u5bc6\u7801", "\u043f\u0430\u0440\u043e\u043b\u044c", "a@:/ ?#%25"]
+)
+async def test_a_password_may_have_any_letters(mariadb: Server, database_url: str, password: str) -> None:
+    """The server has it from clients that speak UTF-8; the driver writes Latin-1."""
+    url = URL(database_url).with_user(URL(database_url).path.strip("/")).with_password(password)
+    with (
+        pymysql.connect(host="127.0.0.1", port=mariadb.port, user="admin", password=mariadb.password) as admin,
+        admin.cursor() as cursor,
+    ):
+        cursor.execute(f"CREATE USER '{url.user}'@'127.0.0.1' IDENTIFIED BY %s", (password,))
+        cursor.execute(f"GRANT ALL PRIVILEGES ON {url.user}.* TO '{url.user}'@'127.0.0.1'")
+    assert isinstance(await cipher(str(url)), str)
 
 
 @pytest.mark.parametrize("query", ["ssl=true", "ssl=unverified", "ssl_ca={ca}"])
