@@ -40,6 +40,7 @@ def _one(url: str) -> URL:
     try:
         parts = URL(url)
         _ = parts.port
+        (parts.host or "").encode("idna")  # as the resolver does: it knows no empty part, and none above 63 characters
     except (ValueError, IndexError):  # yarl ends so where a bracket stands before an @ without a host
         raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
     if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:

@@ -127,6 +127,8 @@ def test_the_name_of_the_file_is_not_a_key() -> None:
         ('[database]\nurl = "mysql://h/"\n', "database.url: must name a user and a database"),
         ('[database]\nurl = "mysql://u@h:notaport/d"\n', "database.url: is not an address"),
         ('[database]\nurl = "mysql://u@a,b:notaport/d"\n', "database.url: is not an address"),
+        ('[database]\nurl = "mysql://u@a,db..example.com/d"\n', "database.url: is not an address"),
+        (f'[database]\nurl = "mysql://u@{64 * "a"}.example.com/d"\n', "database.url: is not an address"),
         ('[database]\nurl = "mysql://u@a,,b/d"\n', "database.url: names an empty host"),
         ('[database]\nurl = "mysql://u@a,b/d?unix_socket=/s"\n', "database.url: names an empty host or a unix_socket"),
         ('[database]\nurl = "mysql://u@a,b:3306,a:3306/d"\n', "database.url: names a host twice"),
