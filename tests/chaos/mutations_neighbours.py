@@ -8,7 +8,7 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a crash costs a letter an attempt",
         "mailerd/store/queue/expired_claims.py",
-        "attempts - 1 if change is Transition.RELEASED else attempts",
+        "max(attempts - 1, 0) if change is Transition.RELEASED else attempts",
         "attempts",
         "tests/store/queue/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
     ),

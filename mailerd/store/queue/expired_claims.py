@@ -106,7 +106,8 @@ class ExpiredClaims:
                 f"them {daemon}, had nothing else in flight and crashed as well: it is not tried again"
             )
         status = after(State.SENDING, change)
-        values = (attempts - 1 if change is Transition.RELEASED else attempts, crashes + crash)
+        # Within the columns, whatever a person has written there: a row that fails would hold up every other one.
+        values = (max(attempts - 1, 0) if change is Transition.RELEASED else attempts, min(crashes + crash, 255))
         await cursor.execute(
             _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.late_arrival), error, id_, token)
         )

@@ -36,10 +36,13 @@ _SELECT_ALONE: Final = f"""{_SELECT_LETTERS} FORCE INDEX (PRIMARY)
 _LOCK_JOB: Final = f"""
 SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
 
+_MOST_ATTEMPTS: Final = 65_535
+"""What the column holds at most; one more would fail the claim of every letter beside it."""
+
 # Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
-_TAKE_LETTERS: Final = """
+_TAKE_LETTERS: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, attempts = attempts + 1, claim_token = %s, daemon_id = %s,
+   SET status = %s, attempts = LEAST(attempts + 1, {_MOST_ATTEMPTS}), claim_token = %s, daemon_id = %s,
        lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, updated_at = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = %s"""
 _TAKEN: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND claim_token = %s"
@@ -161,7 +164,7 @@ async def _mark(cursor: Cursor, attempts: Mapping[int, int], owner: ClaimOwner) 
     taken = after(State.WAITING, Transition.CLAIMED).value
     await cursor.execute(_TAKE_LETTERS, (taken, owner.token, owner.daemon_id, lease, ids, State.WAITING.value))
     if cursor.rowcount == len(ids):
-        return {id_: number + 1 for id_, number in attempts.items()}
+        return {id_: min(number + 1, _MOST_ATTEMPTS) for id_, number in attempts.items()}
     # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
     await cursor.execute(_TAKEN, (ids, owner.token))
     return dict(await cursor.fetchall())

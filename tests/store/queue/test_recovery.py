@@ -47,6 +47,18 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
     assert again.attempt == 1, "a daemon that dies costs no letter its attempts"
 
 
+@pytest.mark.parametrize("edit", ["attempts = 0", "crashes = 255"])
+async def test_what_a_person_wrote_into_one_row_holds_up_the_recovery_of_no_other(
+    database: Database, edit: str
+) -> None:
+    await post(database, recipients=2)
+    await claims(database).claim(2)
+    await query(database, f"UPDATE job_recipients SET {edit} WHERE seq = 0")
+    await query(database, LAPSE)
+    (lapsed, _) = await due(rescues(database))
+    assert len(lapsed) == 2
+
+
 async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
     letter = await one_letter(database)
     await write(database, handover(letter, "d1", "t1"))
