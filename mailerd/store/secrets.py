@@ -1,6 +1,8 @@
 """Secret keys that all daemons share: made once, kept in the database, and restored with it."""
 
+import math
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +18,9 @@ _ADDRESS: Final = "address"
 _TOKEN: Final = "token:"  # noqa: S105 - a name
 MAX_TOKEN_KEYS: Final = 255
 """Token keys that a token can name: it has one byte for it."""
+
+KEY_INTERVAL: Final = 1.0
+"""Seconds for which a key of addresses is not read again: fewer than the 2.5 s that an unsubscribe's answer takes."""
 
 _WHAT: Final = "read the keys of unsubscribe links"
 _READ: Final = "SELECT name, value FROM secrets"
@@ -108,15 +113,17 @@ class AddressDigests:
     def __init__(self, database: Database) -> None:
         self._secrets = Secrets(database, timeout=database.probe_timeout, for_letters=True)
         self._key: bytes | None = None
+        self._read_at = -math.inf
 
     async def load(self) -> None:
-        """Read the key, the first time.
+        """Read the key, unless that was done a moment ago: the database may be another one by now.
 
         Raises:
             DatabaseError: it cannot be read; nothing may be claimed without it.
         """
-        if self._key is None:
-            self._key = (await self._secrets.keys()).address
+        now = time.monotonic()
+        if now - self._read_at >= KEY_INTERVAL:
+            self._key, self._read_at = (await self._secrets.keys()).address, now
 
     def __call__(self, address: str) -> bytes:
         """What stands for an address."""

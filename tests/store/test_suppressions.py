@@ -10,10 +10,11 @@ import pytest
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.errors import LostKeysError
 from mailerd.store import mailing_lists
+from mailerd.store import secrets as secrets_module
 from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError
-from mailerd.store.secrets import Secrets
+from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import AddedSuppressions, NewSuppression, Suppressions
 from tests.support.rows import query
 
@@ -42,6 +43,20 @@ async def test_the_keys_are_made_once_by_however_many_daemons(database: Database
     made = await asyncio.gather(*[Secrets(database, timeout=TIMEOUT).keys() for _ in range(5)])
     assert len({keys.address for keys in made}) == 1
     assert len({keys.tokens[1] for keys in made}) == 1
+
+
+async def test_a_daemon_takes_the_key_of_the_database_that_is_there_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was emptied, say, and migrated: with the key of before, no suppression would bind a letter that is claimed."""
+    monkeypatch.setattr(secrets_module, "KEY_INTERVAL", 0.0)
+    digests = AddressDigests(database)
+    await digests.load()
+    before = digests(ADA)
+    await query(database, "DELETE FROM secrets")
+    suppressions = await Suppressions.open(database, timeout=TIMEOUT)
+    await digests.load()
+    assert digests(ADA) == suppressions.digest(ADA) != before
 
 
 @pytest.mark.parametrize("gone", ["", "WHERE name = 'address'", "WHERE name LIKE 'token:%%'"])
