@@ -79,6 +79,14 @@ class ProcessEvents(EventEmitter):
     )
     def stats_failed(self, *, cause: str) -> None: ...
 
+    @event(
+        "error",
+        en="reading the tables for metrics and status met a bug in mailerd; letters are sent all the same; "
+        "please report the stack",
+        zh="为指标和状态读取数据表时触发了 mailerd 的缺陷；邮件发送不受影响；请报告堆栈",
+    )
+    def stats_crashed(self, *, error: BaseException) -> None: ...
+
     @event("warning", en="alert could not be sent: {cause}", zh="无法发送告警：{cause}")
     def alert_failed(self, *, cause: str) -> None: ...
 

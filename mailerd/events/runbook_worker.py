@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import BUG, LikelyCause, Runbook
+from mailerd.events.runbook import BUG, OWN_BUG, LikelyCause, Runbook
 
 _OLD_PRIMARY: Final = LikelyCause(
     "an old primary came back after a failover, and is not read-only",
@@ -207,6 +207,19 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "发件人暂停过久",
                 "mailerd senders list",
             ),
+        ),
+    ),
+    "stats_crashed": Runbook(
+        "The counts for metrics, console and status line met an error that mailerd does not know, such as a row with a value that "
+        "a person wrote there by hand. Letters are sent all the same; the tables are read again every ten seconds.",
+        "为指标、控制台和状态行统计时遇到未知错误，例如某行中有人工写入的值。邮件照常发送；每十秒重新读取数据表。",
+        (
+            LikelyCause(
+                "a person wrote a status that mailerd does not know: correct that row",
+                "有人写入了 mailerd 不认识的状态：请更正该行",
+                "mariadb mailerd -e 'SELECT status, COUNT(*) FROM job_recipients GROUP BY status'",
+            ),
+            OWN_BUG,
         ),
     ),
 }

@@ -154,6 +154,9 @@ class StatsPoller:
         except (DatabaseError, TimeoutError) as error:
             self.latest = None
             self.events.stats_failed(cause=str(error) or "no answer within the time-out")
+        except Exception as error:  # noqa: BLE001 - a row that a person wrote by hand, say, and that stays as it is
+            self.latest = None
+            self.events.stats_crashed(error=error)
         return self.latest is not None
 
     def take(self, stats: QueueStats) -> None:

@@ -5,9 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
+from mailerd.core.stats import QueueStats
 from mailerd.events.base import EventSink
+from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.stats_poller import QueueChanges
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.metrics import Metrics
+from mailerd.ops.stats_poller import QueueChanges, StatsPoller
+from tests.support.heard import Heard
 
 
 def _job_found(sink: EventSink) -> None:
@@ -37,3 +42,18 @@ async def test_an_event_that_changes_no_count_waits_for_the_next_round() -> None
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_a_row_that_mailerd_does_not_understand_ends_no_daemon() -> None:
+    """It stays as it is: a daemon that ended by it would end so ten seconds after each start."""
+    heard = Heard()
+
+    async def read() -> QueueStats:
+        raise ValueError("'bogus' is not a valid State")
+
+    poller = StatsPoller(read, QueueChanges(), Metrics(), ProcessEvents(heard), Heartbeats())
+    running = asyncio.create_task(poller.run())
+    await heard.wait_for("stats_crashed")
+    assert not running.done()
+    assert poller.current() is None
+    running.cancel()

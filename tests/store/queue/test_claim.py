@@ -81,6 +81,13 @@ async def test_a_huge_job_starves_neither_a_small_one_nor_another_sender(databas
     assert taken[huge] == 30
 
 
+async def test_a_gap_that_a_person_wrote_without_bound_ends_no_claim(database: Database) -> None:
+    await post(database, recipients=1)
+    await post(database, sender="b@example.com", recipients=1)
+    await query(database, "UPDATE senders SET min_gap = 1e300 WHERE email <> 'b@example.com'")
+    assert len((await claims(database).claim(5)).letters) == 2
+
+
 async def test_priority_goes_first_within_a_sender(database: Database) -> None:
     await post(database, recipients=5)
     urgent = await post(database, recipients=5, priority=10)
