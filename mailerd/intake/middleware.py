@@ -25,15 +25,25 @@ PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
 _FULL: Final = "the database's disk or a table is full: its operator has to free some space; nothing was stored"
-_SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
+_SCHEMA: Final = "the database's schema is not the one that this mailerd needs: run `mailerd migrate`"
+_DENIED: Final = (
+    "the database refuses it: GRANT ALL PRIVILEGES ON the database.* TO the user of database.url; "
+    "nothing was stored, try again"
+)
+_REMEDIES: Final = {
+    1146: _SCHEMA,  # no such table
+    1054: _SCHEMA,  # no such column
+    1142: _DENIED,  # a privilege on a table is missing
+    1143: _DENIED,  # on a column
+}
 
 
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
-    if error.errno in _SCHEMA:
-        return away("the database's schema is not the one that this mailerd needs: run `mailerd migrate`")
+    if remedy := _REMEDIES.get(error.errno):
+        return away(remedy)
     if error.in_doubt:
         return away(
             "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm"

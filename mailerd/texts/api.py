@@ -69,6 +69,7 @@ TEXTS: Final = {
     "the database {said}; nothing was stored, try again": "数据库{said:text}；未保存任何内容，请重试",
     "the database is away; nothing was stored, try again": "数据库不可用；未保存任何内容，请重试",
     "the database's disk or a table is full: its operator has to free some space; nothing was stored": "数据库的磁盘或表已满：须由其管理员释放空间；未保存任何内容",
+    "the database refuses it: GRANT ALL PRIVILEGES ON the database.* TO the user of database.url; nothing was stored, try again": "数据库拒绝：请执行 GRANT ALL PRIVILEGES ON 数据库.* TO database.url 的用户；未保存任何内容，请重试",
     "the database is busy; nothing was stored, try again": "数据库繁忙；未保存任何内容，请重试",
     "there is nothing at this path": "此路径下没有内容",
     "this path takes {get}": "此路径只接受 {get}",

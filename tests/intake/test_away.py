@@ -58,6 +58,15 @@ async def test_a_frozen_database_is_a_503_in_time_and_nothing_is_stored(site: Si
     assert (await site.post(job()))[0] == 200
 
 
+def test_a_privilege_that_the_databases_user_lacks_is_named() -> None:
+    """It is no busy server: trying again does not help before it is granted."""
+    cause = OperationalError(1142, "INSERT command denied to user 'mailerd'@'127.0.0.1' for table `jobs`")
+    error = DatabaseError("accept a job", phase="work", cause=cause, errno=1142, retry=True, in_doubt=False)
+    answer = from_database_error(error)
+    assert answer is not None
+    assert "GRANT ALL PRIVILEGES" in str(answer)
+
+
 async def test_a_database_that_freezes_before_the_key_is_looked_up_is_a_503_in_time(
     site: Site, mariadb: Server
 ) -> None:
