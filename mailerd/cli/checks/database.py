@@ -124,10 +124,6 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
             remedy = refused
         case 1142 | 1143:
             remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
-        case 1040 | 1203 | 1226:
-            remedy = "raise max_connections, or lower database.pool_size of the daemons"
-        case 1130:
-            remedy = "create the user for the host from which this machine connects"
         case 2002 | 2003:
             below = cause.__cause__
             said = f"{said}: {below.strerror}" if isinstance(below, OSError) and below.strerror else said

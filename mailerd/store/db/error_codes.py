@@ -106,12 +106,16 @@ def read_only(variables: str) -> tuple[str, str]:
 
 
 def refused(errno: int) -> str:
-    """The remedy where the server refuses the log-in with what database.url says; empty for other numbers."""
+    """The remedy where the server answers and refuses the log-in; empty for other numbers."""
     match errno:
         case 1045 | 1698:
             return "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"
         case 1044 | 1049:
             return "CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url"
+        case 1040 | 1203 | 1226:
+            return "raise max_connections, or lower database.pool_size of the daemons"
+        case 1130:
+            return "create the user for the host from which this machine connects"
         case _:
             return ""
 

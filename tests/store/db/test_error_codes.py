@@ -254,6 +254,14 @@ async def test_a_value_that_sql_cannot_say_is_a_bug_and_not_an_absent_server(poo
     assert await me(pool) == before
 
 
+@pytest.mark.parametrize(
+    "numbers, remedy", [((1040, 1203, 1226), "raise max_connections"), ((1130,), "create the user for the host")]
+)
+def test_a_server_that_answers_and_takes_no_more_has_a_remedy_of_its_own(numbers: tuple[int, ...], remedy: str) -> None:
+    """Every command says it: neither a firewall nor host and port of database.url are the cause."""
+    assert all(remedy in error_codes.refused(number) for number in numbers)
+
+
 def test_a_number_is_found_only_where_the_driver_puts_it() -> None:
     assert error_codes.number(MySQLError(1213, "Deadlock")) == 1213
     assert error_codes.number(MySQLError("Packet sequence number wrong")) == 0
