@@ -264,6 +264,8 @@ class Pool:
             f"SET SESSION time_zone = '+00:00', net_write_timeout = 10, "
             f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
             "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+            # In a language that is not ASCII, MariaDB refuses a text that is made of a time and an ASCII column.
+            "lc_time_names = 'en_US', "
             # Limits that a host sets for its customers would refuse statements, or leave out rows without a word.
             f"sql_big_selects = 1, sql_safe_updates = 0, sql_select_limit = {NO_LIMIT}, "
         )

@@ -100,6 +100,21 @@ async def test_limits_that_the_server_sets_for_its_users_neither_refuse_a_statem
             as_admin(mariadb, f"SET GLOBAL {name} = {default}")
 
 
+async def test_the_language_of_the_servers_dates_fails_no_statement(
+    database_url: str, heard: Heard, mariadb: Server
+) -> None:
+    """A server that is set up for China has zh_CN; MariaDB then refused what `mailerd audit` asks."""
+    as_admin(mariadb, "SET GLOBAL lc_time_names = 'zh_CN'")
+    pool = Pool(DatabaseSettings(url=database_url), events=StoreEvents(heard))
+    try:
+        create = "CREATE TABLE dated (id CHAR(3) CHARACTER SET ascii COLLATE ascii_bin, at DATETIME(6)) ENGINE=InnoDB"
+        ask = "SELECT CONCAT(id, ':', DATE_FORMAT(at, '%Y')) FROM dated"
+        assert await rows(pool, create, "INSERT INTO dated VALUES ('one', '2026-11-28')", ask) == [("one:2026",)]
+    finally:
+        await pool.close()
+        as_admin(mariadb, "SET GLOBAL lc_time_names = 'en_US'")
+
+
 async def test_a_row_that_matched_counts_though_nothing_in_it_changed(pool: Pool) -> None:
     async def work(cursor: Cursor) -> int:
         await cursor.execute("UPDATE t SET v = v WHERE id = 1")
