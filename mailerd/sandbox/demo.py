@@ -178,8 +178,9 @@ class _Sandbox:
             if posted.opted_out:
                 self._screen.say(
                     tr(
-                        f"  Cancelled because they have opted out, in earlier runs: {posted.opted_out} "
-                        "(the data of earlier runs stay; `make clean` removes them)"
+                        "  Cancelled because they opted out, or their address bounced, in earlier runs: "
+                        f"{posted.opted_out} (the data of earlier runs are in {self._sandbox_dir.folder}; "
+                        "delete it to begin anew)"
                     )
                 )
             with self._screen.progress(posted.total) as show:

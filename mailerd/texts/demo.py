@@ -13,7 +13,7 @@ TEXTS: Final = {
     "Ctrl-C ends it all.": "按 Ctrl-C 结束。",
     "Ending; the daemon finishes the letters in flight.": "正在结束；守护进程先完成处理中的邮件。",
     "{base} (process {pid}{taken})": "{base}（进程 {pid}{taken:text}）",
-    "  Cancelled because they have opted out, in earlier runs: {opted_out} (the data of earlier runs stay; `make clean` removes them)": "  因已在此前的运行中退订而取消：{opted_out} 封（此前运行的数据会保留；`make clean` 将其删除）",
+    "  Cancelled because they opted out, or their address bounced, in earlier runs: {opted_out} (the data of earlier runs are in {folder}; delete it to begin anew)": "  因已在此前的运行中退订或地址被退信而取消：{opted_out} 封（此前运行的数据在 {folder} 中；删除它即可重新开始）",
     "sample job": "示例任务",
     "accepted as {id}: {total} letters": "已接收，编号 {id}：{total} 封邮件",
     "{path} is not a job: it names no sender_email": "{path} 不是任务：没有 sender_email",

@@ -281,7 +281,9 @@ def test_a_child_that_fails_is_named_with_its_last_words(sandbox: Sandbox, troub
 def test_letters_to_people_who_have_opted_out_in_an_earlier_run_are_told_and_no_failure(sandbox: Sandbox) -> None:
     sandbox.start(then_exit=True, trouble="opted-out")
     assert sandbox.wait() == 0, sandbox.said
-    assert "Cancelled because they have opted out, in earlier runs: 5 (" in sandbox.said
+    assert "Cancelled because they opted out, or their address bounced, in earlier runs: 5 (" in sandbox.said
+    folder = sandbox.folder / ".sandbox"
+    assert f"runs are in {folder}; delete it to begin anew)" in sandbox.said, "a wheel has no `make clean`"
 
 
 def test_a_database_that_dies_ends_the_demonstration(sandbox: Sandbox) -> None:
