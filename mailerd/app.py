@@ -208,7 +208,9 @@ class Daemon:
                 self.events.step_failed(what="preparing the database", again_in=_DATABASE_RETRY_DELAY, error=error)
                 await asyncio.sleep(_DATABASE_RETRY_DELAY)
 
-    def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
+    def reload(
+        self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None], *, file: str = ""
+    ) -> None:
         """Take up what may change while running: pace, log and alerts. A file that cannot be used changes nothing."""
         events, trouble = self.service.events, "the settings could not be read again"
         self.service.watchdog.reloading()
@@ -221,7 +223,7 @@ class Daemon:
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _RELOADABLE)
             what = f"pace, log and alerts; a restart is needed for {later}" if later else "pace, log and alerts"
-            events.settings_reloaded(file="the configuration", what=what)
+            events.settings_reloaded(file=file or "the environment", what=what)
             trouble = ""
         except ConfigurationError as error:
             events.settings_refused(cause=str(error))

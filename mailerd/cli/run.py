@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import typer
@@ -40,7 +41,8 @@ def run(config: ConfigOption = None) -> None:
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)
     _allow_open_files()
     try:
-        run_async(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
+        read_again = partial(load, file.path, named=file.named)
+        run_async(run_until_signalled(known, journal, read_again=read_again, file=str(file.path or "")))
     except Exception as error:
         _say_why(error, ProcessEvents(journal.write), file)
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
@@ -56,7 +58,9 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
+async def run_until_signalled(
+    settings: Settings, log: Log, *, read_again: Callable[[], Settings], file: str = ""
+) -> None:
     """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
 
     A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and its output would be lost.
@@ -67,7 +71,7 @@ async def run_until_signalled(settings: Settings, log: Log, *, read_again: Calla
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.write, flush=log.flush)
     log.on_lost = daemon.service.metrics.on_event
-    hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
+    hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure, file=file)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     await daemon.run(stop)
 

@@ -61,7 +61,8 @@ async def test_every_section_that_needs_a_restart_is_named(database_url: str, tm
             database_url, gmail, where, templates={"folder": "/srv/templates"}, intake={"port": 0, "max_body": 1000},
             log={"level": "debug"}, alerts={"unsure": 60},
         )  # fmt: skip
-        daemon.reload(lambda: new, lambda _: None)
+        daemon.reload(lambda: new, lambda _: None, file="/etc/mailerd/two.toml")
+    assert heard.of("settings_reloaded")[0]["file"] == "/etc/mailerd/two.toml"
     assert heard.of("settings_reloaded")[0]["what"] == (
         "pace, log and alerts; a restart is needed for intake, templates"
     )
