@@ -10,7 +10,16 @@ from typing import Final
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
-# A letter that waits for a later try keeps its time: a client may have asked for it.
+# Jobs that were posted by the clock that was ahead, to be sent at once.
+_SENT_AT_ONCE: Final = """
+SELECT id, send_at FROM jobs FORCE INDEX (by_status)
+ WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at <= created_at"""
+# A letter that waits for a later try keeps its time, and so does one for whose time a client has asked.
+_LETTERS: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting' AND due_at = %s AND due_at > UTC_TIMESTAMP(6)"""
+_JOB: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = UTC_TIMESTAMP(6) WHERE id = %s AND send_at > UTC_TIMESTAMP(6)"""
 _REPAIRS: Final = (
     """
 UPDATE jobs FORCE INDEX (by_status) SET next_claim_at = UTC_TIMESTAMP(6)
@@ -60,6 +69,10 @@ async def repair(database: Database) -> None:
     Raises:
         DatabaseError: not all were brought back: do it again.
     """
+    # The letters first: a job whose turn finds none of them due waits until they are.
+    for job, send_at in await database.read_rows(_SENT_AT_ONCE, what="follow the database's clock"):
+        await database.execute(_LETTERS, (job, send_at), what="follow the database's clock")
+        await database.execute(_JOB, (job,), what="follow the database's clock")
     for statement in _REPAIRS:
         await database.execute(statement, what="follow the database's clock")
     await database.request(_move_hours, what="follow the database's clock")

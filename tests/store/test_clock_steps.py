@@ -79,6 +79,28 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert len(heard.of(TOLD)) == 1
 
 
+async def test_letters_that_were_posted_by_the_clock_that_was_ahead_do_not_wait_for_it(
+    database: Database, heard: Heard
+) -> None:
+    """A job of many letters has most of them still before it, at Google's pace."""
+    at_once, later = await post(database, recipients=2), await post(database, recipients=2)
+    it = daemons(database, "D1", heard)
+    await it.heartbeat()
+    await query(database, f"UPDATE jobs SET created_at = created_at {AHEAD}, send_at = send_at {AHEAD}")
+    await query(database, f"UPDATE jobs SET send_at = send_at + INTERVAL 1 DAY WHERE id = '{later}'")
+    await query(
+        database, "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = j.send_at WHERE r.seq = 0"
+    )
+    await query(
+        database, "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = j.send_at + INTERVAL 1 MINUTE "
+        "WHERE r.seq = 1"
+    )  # fmt: skip
+    await clock_steps.repair(database)
+    assert await query(database, "SELECT id FROM jobs WHERE send_at <= UTC_TIMESTAMP(6)") == [(at_once,)]
+    due = await query(database, "SELECT job_id, seq FROM job_recipients WHERE due_at <= UTC_TIMESTAMP(6)")
+    assert due == [(at_once, 0)], "neither what a client has put off nor what waits for a later try"
+
+
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:
     mailboxes = Mailboxes(database, lambda: PACE, lease_time=timedelta(seconds=60), interval=timedelta(seconds=60))
     me = "me@example.com"
