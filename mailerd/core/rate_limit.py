@@ -194,7 +194,10 @@ def minute(allowance: SenderLimits, *, tat: datetime | None, now: datetime, unit
     """
     if (stream := rate(allowance, units=units)) is None:
         return Budget(letters=None, next_at=None)
-    start = max(tat or now, now)
+    # Beside other calls a letter of a small minute takes longer than the tolerance; it goes once nothing was used for
+    # what is missing. `debit` counts from now all the same, so no window has more for that.
+    earliest = now - max(timedelta(0), stream.interval - stream.tolerance)
+    start = max(tat or earliest, earliest)
     letters = max(0, (now + stream.tolerance - start) // stream.interval)
     return Budget(letters=letters, next_at=start + stream.interval * (letters + 1) - stream.tolerance)
 

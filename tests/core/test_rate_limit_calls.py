@@ -66,6 +66,33 @@ def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit
     assert most_units(spent) <= limit
 
 
+@pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
+@pytest.mark.parametrize("limit", [220, 300, 500, 600, 900, 1000, 1100, 1250, 1500, 2000, 6000])
+def test_letters_of_a_small_minute_go_beside_calls_that_never_end(limit: int, units: int) -> None:
+    """An inbox is read every minute; below some 1,500 units a minute no letter went beside that any more."""
+    now, tat, last, spent = NOW, None, None, []
+    while now < NOW + 20 * MINUTE:
+        allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
+        after, wait = rate_limit.call(allowance, tat=tat, now=now, cost=2, units=units)
+        if not wait and (last is None or now - last >= 30 * SECOND):
+            tat, last = after, now
+            spent.append((now, 2))
+        if rate_limit.minute(allowance, tat=tat, now=now, units=units).letters:
+            tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1, units=units)
+            spent.append((now, units))
+        now += SECOND / 20
+    assert most_units(spent) <= limit
+    letters = sum(each == units for _, each in spent)
+    assert letters >= 0.4 * 20 * (limit // units), "at least 40 % of the letters that fit beside no calls"
+
+
+@given(st.integers(220, 20_000), st.sampled_from([DRAFT_PAIR_UNITS, DIRECT_UNITS]), st.booleans())
+def test_a_sender_that_used_nothing_for_a_minute_may_always_send(limit: int, units: int, calls: bool) -> None:  # noqa: FBT001
+    allowance = SenderLimits(limit, 0, 0, calls=calls)
+    for tat in (None, NOW - MINUTE):
+        assert rate_limit.minute(allowance, tat=tat, now=NOW, units=units).letters
+
+
 def test_every_call_costs_what_google_says() -> None:
     """https://developers.google.com/workspace/gmail/api/reference/quota"""
     assert {call.value: units for call, units in UNITS.items()} == {
