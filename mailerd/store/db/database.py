@@ -1,6 +1,7 @@
 """Runs transactions: knows whether the database is available, logs a change once, and repeats what may be repeated."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -47,6 +48,8 @@ class Database:
         self._events = events
         self.pool: Final = Pool(settings, events=events)
         self._away_since: float | None = None
+        self._wrote_at = -math.inf
+        """When a write last showed that writes are taken again, in monotonic seconds."""
         self._unreachable = False
         self._read_only = False
         """Whether it refused a write. Only a write that succeeds ends this; a read proves nothing."""
@@ -150,7 +153,7 @@ class Database:
             raise
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"
-            await self._learn_from(error, reads=reads)
+            await self._learn_from(error, reads=reads, began=started)
             raise
         except DatabaseError as error:
             outcome = "in_doubt" if error.in_doubt else "refused"
@@ -298,12 +301,16 @@ class Database:
             self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
         await asyncio.sleep(seconds)
 
-    async def _learn_from(self, error: DatabaseAwayError, *, reads: bool) -> None:
+    async def _learn_from(self, error: DatabaseAwayError, *, reads: bool, began: float) -> None:
         """A call failed. One connection that was cut, or one read that took too long, does not mean an outage.
+
+        Neither does a refused write that began before the one that showed that writes are taken again.
 
         Another question shows which it is: a read of large tables holds up its own caller alone. Of a write it shows
         nothing: a server whose tables are locked for a backup answers reads.
         """
+        if error_codes.no_writes(error.errno) and began < self._wrote_at:
+            return
         late = reads and error.phase == "work" and isinstance(error.__cause__, TimeoutError)
         if (error.cut or late) and self._away_since is None:
             bound = self._settings.connect_timeout
@@ -333,6 +340,8 @@ class Database:
 
     def _mark_up(self, *, wrote: bool, changed: bool = False) -> None:
         self._unreachable = False
+        if wrote:
+            self._wrote_at = time.monotonic()
         self._read_only, self.commits_hang = self._read_only and not wrote, self.commits_hang and not changed
         if self._away_since is not None and not self._read_only and not self.commits_hang:
             self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)

@@ -54,6 +54,34 @@ async def test_a_write_that_began_before_another_was_refused_proves_nothing(data
     assert heard.names() == ["database_away"]
 
 
+async def test_a_refusal_that_is_heard_after_a_later_write_was_taken_is_no_news(
+    database: Database, heard: Heard
+) -> None:
+    refused, taken = asyncio.Event(), asyncio.Event()
+    await query(database, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
+    heard.events.clear()
+
+    async def slow(cursor: Cursor) -> None:
+        try:
+            await cursor.execute(READ_ONLY.format(1290))
+        finally:
+            refused.set()
+            await taken.wait()
+
+    writing = asyncio.create_task(database.transaction(slow, what="write"))
+    await refused.wait()
+    with pytest.raises(DatabaseAwayError):
+        await database.transaction(reading(READ_ONLY.format(1290)), what="write")
+    await query(database, "INSERT INTO t VALUES (1)")
+    taken.set()
+    with pytest.raises(DatabaseAwayError):
+        await writing
+    assert (heard.names(), database.outage) == (["database_away", "database_back"], "")
+    with pytest.raises(DatabaseAwayError):
+        await database.transaction(reading(READ_ONLY.format(1290)), what="write")
+    assert heard.names() == ["database_away", "database_back", "database_away"]
+
+
 async def test_a_database_that_comes_back_without_taking_writes_is_told_at_once(
     proxy: Proxy, far: Database, heard: Heard
 ) -> None:
