@@ -26,6 +26,8 @@ UNITS: Final[Mapping[Call, int]] = {
 DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
 DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
+MAX_GAP: Final = 86_400.0
+"""The longest gap between two letters that a sender may be given, in seconds: a day."""
 FOREVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The end of a pause that lasts until a person ends it."""
 _MINUTE: Final = timedelta(minutes=1)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mailerd.config import Settings
 from mailerd.core.pauses import MANUAL, repair
-from mailerd.core.rate_limit import FOREVER, SenderLimits
+from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
@@ -19,7 +19,7 @@ from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
-    "min_gap": 86_400.0, "warm_up": 9_999_999, "warm_up_growth": 999_999,
+    "min_gap": MAX_GAP, "warm_up": 9_999_999, "warm_up_growth": 999_999,
 }  # fmt: skip
 """The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 

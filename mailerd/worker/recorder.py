@@ -28,6 +28,7 @@ _GATHER_TIME: Final = 0.01
 """Seconds that a record waits for others where some were written just now and letters need not wait for a slot: one
 commit for six letters costs half of what two for three do. It never holds up the first letter after a rest."""
 _JUST_NOW: Final = 0.03
+"""Seconds after a commit in which another record may follow closely."""
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _STOP_TIMEOUT: Final = 5.0

@@ -4,21 +4,17 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from mailerd.clock import Clock
 from mailerd.core.models import WriteResult
 from mailerd.events.store import StoreEvents
-from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter
-from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, row
 from tests.support.handover import handover
 from tests.support.heard import Heard
+from tests.support.recording import new_recorder, recording
 from tests.support.rows import post, query
 
 
@@ -52,13 +48,6 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
     await query(database, FORGOTTEN_CLAIM)
     replay_log = ReplayLog(database, "D1", timedelta(minutes=1), StoreEvents(heard))
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
-    events, heartbeats = RunnerEvents(heard), Heartbeats()
-    recorder = Recorder(
-        rows, LetterSemaphore(20), clock=Clock(), events=events, memory=replay_log, heartbeats=heartbeats
-    )
-    running = asyncio.create_task(recorder.run())
-    async with asyncio.timeout(60):
+    async with recording(new_recorder(rows, heard, memory=replay_log)) as recorder, asyncio.timeout(60):
         assert await recorder.record(handover(letter)) is WriteResult.STALE
-    running.cancel()
-    await asyncio.wait([running])
     assert await row(database, letter, "status", "claim_token", "mode") == ("waiting", None, None)

@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from mailerd.core.models import ClaimedRecipient, Record, WriteResult
 from mailerd.errors import DatabaseError
-from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
@@ -18,7 +17,7 @@ from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.heard import Heard
-from tests.support.replayed import replayed
+from tests.support.recording import new_recorder, recording
 from tests.support.rows import post, query
 from tests.support.ticking import Ticking
 
@@ -40,10 +39,11 @@ class Watched(Database):
         return await super().transaction(work, **keywords)
 
 
+@dataclass(frozen=True)
 class Batches(RecordWriter):
     """Notes the size of each commit."""
 
-    sizes: list[int]
+    sizes: list[int] = field(default_factory=list)
 
     async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
         self.sizes.append(len(records))
@@ -67,22 +67,13 @@ def watched(database: Database) -> Watched:
 
 @pytest.fixture
 def rows(watched: Watched) -> Batches:
-    rows = Batches(watched, "D1")
-    object.__setattr__(rows, "sizes", [])
-    return rows
+    return Batches(watched, "D1")
 
 
 @pytest.fixture
 async def recorder(rows: Batches, semaphore: LetterSemaphore, clock: Ticking, heard: Heard) -> AsyncIterator[Recorder]:
-    recorder = Recorder(
-        rows, semaphore, clock=clock, events=RunnerEvents(heard), memory=replayed(rows.database),
-        heartbeats=Heartbeats(),
-    )  # fmt: skip
-    running = asyncio.create_task(recorder.run())
-    yield recorder
-    running.cancel()
-    await asyncio.wait([running])
-    assert running.cancelled()
+    async with recording(new_recorder(rows, heard, semaphore=semaphore, clock=clock)) as recorder:
+        yield recorder
 
 
 async def letters(database: Database, number: int) -> Sequence[ClaimedRecipient]:

@@ -6,15 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
-from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.queue.record import RecordWriter
@@ -24,7 +20,7 @@ from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.holding import holding
-from tests.support.replayed import replayed
+from tests.support.recording import new_recorder, recording
 from tests.support.rows import post, query
 
 SENT = Decision(Transition.SENT, message_id="m")
@@ -65,15 +61,8 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 
 @pytest.fixture
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
-    recorder = Recorder(
-        RecordWriter(database, "D1"), LetterSemaphore(20), clock=Clock(), events=RunnerEvents(heard),
-        memory=replayed(database), heartbeats=Heartbeats(),
-    )  # fmt: skip
-    running = asyncio.create_task(recorder.run())
-    yield recorder
-    running.cancel()
-    await asyncio.wait([running])
-    assert running.cancelled()
+    async with recording(new_recorder(RecordWriter(database, "D1"), heard)) as recorder:
+        yield recorder
 
 
 async def letters(database: Database) -> list[ClaimedRecipient]:
@@ -143,10 +132,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
-    recorder = Recorder(
-        RecordWriter(database, "D1"), LetterSemaphore(20), clock=Clock(), events=RunnerEvents(heard),
-        memory=replayed(database), heartbeats=Heartbeats(),
-    )  # fmt: skip
+    recorder = new_recorder(RecordWriter(database, "D1"), heard)
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)
     async with holding(database_url, SENDER_OF_A):

@@ -9,14 +9,10 @@ import pytest
 from mailerd.core.models import Outcome
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
-from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
-from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import CRASHED_ALONE
 from tests.store.queue.test_record import SENT, one_letter, write
@@ -26,6 +22,7 @@ from tests.support.doubtful import FATES, Disposition, Doubtful
 from tests.support.handover import handover
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
+from tests.support.recording import new_recorder
 from tests.support.replayed import replayed
 from tests.support.rows import post, query, states
 from tests.support.ticking import Ticking
@@ -203,10 +200,7 @@ async def ended(database: Database) -> str:
 async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
-    recorder = Recorder(
-        RecordWriter(far, "D1"), LetterSemaphore(20), clock=clock, events=RunnerEvents(heard), memory=replayed(far),
-        heartbeats=Heartbeats(),
-    )  # fmt: skip
+    recorder = new_recorder(RecordWriter(far, "D1"), heard, clock=clock)
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
         recorder.job_changed(job)

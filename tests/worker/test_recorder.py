@@ -4,12 +4,9 @@ import asyncio
 from typing import Any
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.queue.complete_jobs import CompletedJob
-from mailerd.worker.recorder import Recorder
 from tests.support.heard import Heard
+from tests.support.recording import new_recorder
 from tests.support.replayed import replayed
 from tests.support.ticking import Ticking
 
@@ -31,11 +28,7 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     """What is said while a job is finished by a store that fails three times first."""
     heard, clock = Heard(), Ticking()
     writes: Any = Store(kind, times=3)
-    events, heartbeats = RunnerEvents(heard), Heartbeats()
-    recorder = Recorder(
-        writes, LetterSemaphore(20), clock=clock, events=events, memory=replayed(writes),
-        heartbeats=heartbeats,
-    )  # fmt: skip
+    recorder = new_recorder(writes, heard, clock=clock, memory=replayed(writes))
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     recorder.job_changed("J")
     for _ in range(4):

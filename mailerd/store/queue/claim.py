@@ -224,27 +224,25 @@ class Claims:
         chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
         sender_turns.allocate([selection.turn for selection in chosen], taken.left)
         await select_letters.take(cursor, [one for one in chosen if one.turn.share], self._owner(token))
-        await self._rest(cursor, [turn for turn in served if turn.sender.email not in jobs])
         for selection in chosen:
             selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
             taken.add(selection)
-        await self._follow(cursor, [selection.turn for selection in chosen if selection.short])
+        await self._wait_for_jobs(
+            cursor,
+            idle=[turn for turn in served if turn.share and turn.sender.email not in jobs],
+            short=[selection.turn for selection in chosen if selection.short],
+        )
         await sender_turns.write(cursor, served)
         if any(turn.project for turn in served):
             return False  # while a project is locked others pass its senders by: no longer than it takes
         more = len(found) == senders or len(served) < len(found) or any(turn.due_again for turn in served)
         return bool(taken.left) and more
 
-    async def _rest(self, cursor: Cursor, idle: Sequence[Turn]) -> None:
-        """Let senders that could have letters and have no job to take them from wait for their next one."""
-        idle = [turn for turn in idle if turn.share]
-        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in idle])
+    async def _wait_for_jobs(self, cursor: Cursor, *, idle: Sequence[Turn], short: Sequence[Turn]) -> None:
+        """Let senders wait for their next job: the idle have no job that is due, that of the short has no more."""
+        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in (*idle, *short)])
         for turn in idle:
             turn.wait_for_job(due.get(turn.sender.email))
-
-    async def _follow(self, cursor: Cursor, short: Sequence[Turn]) -> None:
-        """Let senders whose job has no more due letters wait for their next one; no further turn looks for it."""
-        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in short])
         for turn in short:
             turn.follow_job(due.get(turn.sender.email))
 

@@ -119,9 +119,6 @@ class SenderState:
         return self.paused_until is not None and self.paused_until > self.now
 
 
-LONGEST_GAP: Final = 86_400.0
-
-
 def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     """The state in a row of COLUMNS."""
     (
@@ -131,7 +128,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
     if "min_gap" in given:  # at most what `senders set` takes; another number would end the daemon that reckons with it
-        given["min_gap"] = min(given["min_gap"], LONGEST_GAP)
+        given["min_gap"] = min(given["min_gap"], rate_limit.MAX_GAP)
     default = defaults.default
     if defaults.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
         default = replace(default, per_day=defaults.consumer_per_day)

@@ -1,0 +1,40 @@
+"""A recorder of letters for tests, as a daemon joins it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mailerd.clock import Clock
+from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.store.queue.failover import ReplayLog
+from mailerd.worker.recorder import Recorder
+from tests.support.heard import Heard
+from tests.support.replayed import replayed
+
+
+def new_recorder(
+    rows: Any,
+    heard: Heard,
+    *,
+    semaphore: LetterSemaphore | None = None,
+    clock: Clock | None = None,
+    memory: ReplayLog | None = None,
+) -> Recorder:
+    """One that writes by `rows`; with 20 slots, the true clock and a database that has lost nothing, if not told."""
+    return Recorder(
+        rows, semaphore or LetterSemaphore(20), clock=clock or Clock(), events=RunnerEvents(heard),
+        memory=memory or replayed(rows.database), heartbeats=Heartbeats(),
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def recording(recorder: Recorder) -> AsyncIterator[Recorder]:
+    """It writes meanwhile, and ends by nothing but its cancellation."""
+    running = asyncio.create_task(recorder.run())
+    yield recorder
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
