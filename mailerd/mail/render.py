@@ -55,6 +55,8 @@ _DEFAULTING: Final = frozenset({"default", "d", "defined", "undefined"})
 _ABSENT: Final = object()
 
 VariablePath = tuple[str, ...]
+PartKey = tuple[str, str]
+"""A part's name and source: what it is compiled from."""
 
 
 class OutOfMemoryError(Exception):
@@ -71,6 +73,7 @@ class CompiledPart:
     """One part of a template in one language, compiled."""
 
     name: str
+    source: str
     names: frozenset[str]
     _code: jinja2.Template
     _variable_reads: tuple[tuple[VariablePath, int], ...]
@@ -98,7 +101,7 @@ class CompiledPart:
             raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
         except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
             raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
-        return cls(name, names, environment.template_class.from_code(environment, code, {}), reads)
+        return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
 
     def render(self, variables: Mapping[str, object]) -> str:
         """The part as text.
@@ -272,11 +275,16 @@ def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.
     return tree
 
 
+_NOTHING_KNOWN: Final[Mapping[PartKey, CompiledPart]] = {}
+
+
 class CompiledTemplate:
     """A job's template in all its languages."""
 
-    def __init__(self, template: Template, *, at: Callable[[str], None]) -> None:
-        """Compile it; `at` is called with the name of each part before it is worked on.
+    def __init__(
+        self, template: Template, *, at: Callable[[str], None], known: Mapping[PartKey, CompiledPart] = _NOTHING_KNOWN
+    ) -> None:
+        """Compile it, but for the parts that are `known`; `at` is called with the name of each before it is worked on.
 
         Raises:
             TemplateErrors: a part is wrong, or there is neither html nor text; every error is named.
@@ -285,11 +293,15 @@ class CompiledTemplate:
         self._at = at
         errors: list[TemplateError] = []
         self._parts = {
-            tag: _compiled(source, f"{tag}/" if tag else "", errors, at)
+            tag: _compiled(source, f"{tag}/" if tag else "", errors, at, known)
             for tag, source in (("", template.default), *template.languages.items())
         }
         if errors:
             raise TemplateErrors(errors)
+
+    def parts(self) -> dict[PartKey, CompiledPart]:
+        """Its parts, for other templates that have some of them."""
+        return {(part.name, part.source): part for parts in self._parts.values() for part in parts}
 
     def names(self) -> dict[str, list[str]]:
         """The variables that each language reads, by their top-level names; "" is the default."""
@@ -331,7 +343,11 @@ class CompiledTemplate:
 
 
 def _compiled(
-    source: Source, language: str, errors: list[TemplateError], at: Callable[[str], None]
+    source: Source,
+    language: str,
+    errors: list[TemplateError],
+    at: Callable[[str], None],
+    known: Mapping[PartKey, CompiledPart],
 ) -> list[CompiledPart]:
     parts: list[CompiledPart] = []
     if source.html is None and source.text is None:
@@ -342,7 +358,7 @@ def _compiled(
         if text is not None:
             at(name)
             try:
-                parts.append(CompiledPart.compile(text, name=name))
+                parts.append(known.get((name, text)) or CompiledPart.compile(text, name=name))
             except TemplateErrors as found:
                 errors.extend(TemplateError(it.reason, part=f"{language}{name}", line=it.line) for it in found.errors)
     return parts

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from mailerd.mail.frames import LENGTH, decode_frame, encode_frame, template_from_json
-from mailerd.mail.render import CompiledTemplate, OutOfMemoryError
+from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
 from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05
@@ -84,6 +84,8 @@ class Child:
         self._sink = sink
         self._cpu = cpu
         self._compiled: dict[int, CompiledTemplate] = {}
+        self._parts: dict[PartKey, CompiledPart] = {}
+        """The parts of these templates: most jobs of an application have the template of the job before."""
         self._tells = False
         self._slowest = 0.0
         """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
@@ -108,6 +110,16 @@ class Child:
                 self.write({"broke": f"{type(error).__name__}: {error}"[:300]})
                 return
 
+    def compile(self, template: Template) -> CompiledTemplate:
+        """Compile what is not known; the parts of a template that is refused are not kept, since no one counts them.
+
+        Raises:
+            TemplateErrors: it cannot be used.
+        """
+        compiled = CompiledTemplate(template, at=self._at, known=self._parts)
+        self._parts |= compiled.parts()
+        return compiled
+
     def write(self, answer: Mapping[str, Any]) -> None:
         """Send one frame."""
         self._sink.write(encode_frame(answer))
@@ -116,13 +128,14 @@ class Child:
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if asked["forget"]:
             self._compiled.clear()
+            self._parts.clear()
         self._tells = asked["tell"]
         _bound_next_letter(self._cpu)
         number, given = asked["template"], asked["load"]
         try:
             if given is not None:
                 with self._timed():
-                    self._compiled[number] = CompiledTemplate(template_from_json(given), at=self._at)
+                    self._compiled[number] = self.compile(template_from_json(given))
             compiled = self._compiled[number]
         except TemplateErrors as errors:
             return {"errors": [_as_list(each) for each in errors.errors]}
