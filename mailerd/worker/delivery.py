@@ -142,11 +142,10 @@ class Delivery:
 
     async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Build the letter and submit it; None when it is a draft at Google now, or the claim has ended."""
-        letter, new = state.letter, "" if state.letter.sender_project else mailbox.project
         try:
-            if new and (pause := await self.recorder.join_project(letter, new)):
-                return Decision(Transition.RELEASED, error=pause.reason, pause=pause)
-            raw = await self._build(letter)
+            if resting := await self._join_project(state, mailbox):
+                return resting
+            raw = await self._build(state.letter)
         except (RenderError, ValueError) as error:
             return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:
@@ -160,6 +159,17 @@ class Delivery:
         if mailbox.mode == "direct":
             return await self._send_directly(state, raw, mailbox)
         return await self._create_draft(state, raw, mailbox)
+
+    async def _join_project(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        """Note the project of a sender that has none yet; a decision where that project rests."""
+        letter = state.letter
+        if letter.sender_project or not mailbox.project:
+            return None
+        if pause := await self.recorder.join_project(letter, mailbox.project, mailbox.mode):
+            return Decision(Transition.RELEASED, error=pause.reason, pause=pause)
+        # Its row says so now: no record of this letter has to.
+        state.letter = replace(letter, sender_project=mailbox.project, sender_mode=mailbox.mode)
+        return None
 
     async def _build(self, letter: ClaimedRecipient) -> bytes:
         try:

@@ -8,7 +8,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Pause
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -206,15 +206,15 @@ class Recorder:
         """Why the letter's address gets no letters by now; None: it gets them."""
         return await suppressed(self._rows.database, letter)
 
-    async def join_project(self, letter: ClaimedRecipient, project: str) -> Pause | None:
-        """Note the project of a sender that has none yet, once for all letters of a claim; the project's pause, if any.
+    async def join_project(self, letter: ClaimedRecipient, project: str, mode: Mode) -> Pause | None:
+        """Note project and mode of a sender without a project, once for all letters of a claim; the project's pause.
 
         Raises:
             DatabaseError: it could not be noted.
         """
         claim, joining = self._joins.get(letter.sender, ("", None))
         if joining is None or claim != letter.token:
-            joining = asyncio.ensure_future(join_project(self._rows.database, letter.sender, project))
+            joining = asyncio.ensure_future(join_project(self._rows.database, letter.sender, project, mode))
             self._joins[letter.sender] = (letter.token, joining)
         return await asyncio.shield(joining)
 

@@ -127,11 +127,11 @@ async def test_the_letters_of_a_claim_join_their_project_once(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:
     one, two, *_ = await letters(database, 3)
-    pauses = await asyncio.gather(*(recorder.join_project(letter, "p") for letter in (one, two)))
+    pauses = await asyncio.gather(*(recorder.join_project(letter, "p", "draft") for letter in (one, two)))
     assert pauses == [None, None]
-    assert await recorder.join_project(one, "p") is None
+    assert await recorder.join_project(one, "p", "draft") is None
     assert watched.joins == 1
-    assert await query(database, "SELECT project FROM senders WHERE email = %s", one.sender) == [("p",)]
+    assert await query(database, "SELECT project, mode FROM senders WHERE email = %s", one.sender) == [("p", "draft")]
 
 
 async def test_a_later_claim_learns_anew_whether_its_project_rests(
@@ -139,14 +139,14 @@ async def test_a_later_claim_learns_anew_whether_its_project_rests(
 ) -> None:
     await post(database, recipients=2)
     (one,) = (await claims(database).claim(1)).letters
-    assert await recorder.join_project(one, "p") is None
+    assert await recorder.join_project(one, "p", "draft") is None
     await query(
         database,
         "INSERT INTO senders (email, project, pause_cause, pause_reason, paused_until, created_at) "
         "VALUES ('other@example.com', 'p', 'project_limit', 'used up', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, NOW())",
     )
     (two,) = (await claims(database).claim(1)).letters
-    pause = await recorder.join_project(two, "p")
+    pause = await recorder.join_project(two, "p", "draft")
     assert pause is not None
     assert pause.reason == "used up"
     assert watched.joins == 2
@@ -159,4 +159,4 @@ async def test_every_letter_of_a_claim_hears_that_its_project_could_not_be_noted
     watched.broken = True
     for letter in (one, two):
         with pytest.raises(DatabaseError):
-            await recorder.join_project(letter, "p")
+            await recorder.join_project(letter, "p", "draft")

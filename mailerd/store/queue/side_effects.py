@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.core.decisions import Pause
-from mailerd.core.models import Handover, Outcome, Record
+from mailerd.core.models import Handover, Mode, Outcome, Record
 from mailerd.core.states import UNSENT, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
@@ -19,7 +19,7 @@ from mailerd.store.queue.change_events import last_pause, write_paused
 from mailerd.store.queue.reschedule import short
 
 # A project is what the sign-in's client id says; a sender joins it before its first letter.
-_JOIN_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET project = %s WHERE email = %s"
+_JOIN_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET project = %s, mode = %s WHERE email = %s"
 _SELECT_PROJECT_LIMIT: Final = """
 SELECT pause_reason, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until) FROM senders FORCE INDEX (project)
  WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY paused_until DESC LIMIT 1"""
@@ -66,11 +66,11 @@ async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     return {email for (email,) in await cursor.fetchall()}
 
 
-async def join_project(database: Database, sender: str, project: str) -> Pause | None:
-    """Note the sender's project before Google is asked for its first letter; the project's pause, if there is one."""
+async def join_project(database: Database, sender: str, project: str, mode: Mode) -> Pause | None:
+    """Note the sender's project and mode before its first letter goes to Google; the project's pause, if any."""
 
     async def work(cursor: Cursor) -> Pause | None:
-        await cursor.execute(_JOIN_PROJECT, (project, sender))
+        await cursor.execute(_JOIN_PROJECT, (project, mode, sender))
         await cursor.execute(_SELECT_PROJECT_LIMIT, (project, PauseCause.PROJECT_LIMIT.value))
         return next(
             (Pause(PauseCause.PROJECT_LIMIT, reason or "", timedelta(microseconds=wait))
