@@ -28,7 +28,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.select_letters import ClaimOwner, JobSelection
 from mailerd.store.queue.sender_turns import Turn
 from mailerd.store.queue.stale_turns import StaleTurns
-from mailerd.store.secrets import AddressDigests
+from mailerd.store.secrets import AddressDigests, Secrets
 
 # Not IS NOT NULL: MySQL 8 then reads every idle sender first.
 NEXT: Final = """
@@ -98,7 +98,7 @@ class Claims:
     """Projects that the last claims found, and that have no row yet."""
 
     def __post_init__(self) -> None:
-        self._digests = AddressDigests(self.database)
+        self._digests = AddressDigests(Secrets(self.database, timeout=self.database.probe_timeout, for_letters=True))
         self._stale_turns = StaleTurns(self.database, self.credentials_version)
 
     def set_limits(self, defaults: DefaultLimits) -> None:
@@ -214,6 +214,8 @@ class Claims:
     async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
         """Give each of so many due senders a turn; whether another round may find more."""
         found = await sender_turns.lock_due(cursor, self.defaults, senders, but=(*taken.full, *taken.passed_by))
+        if 0 < len(found) < senders:  # no other is due: what is wanted is theirs, and further rounds would bring no one
+            share = max(share, -(-taken.left // len(found)))
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
         self._new_projects |= await sender_turns.apply_project_limits(

@@ -241,6 +241,22 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
     assert asked[1] <= asked[0] + 1
 
 
+async def test_senders_that_alone_are_due_share_all_that_is_wanted_in_one_round(database: Database) -> None:
+    """Each got a quarter at most in a round, so that a claim of eighty letters cost one sender four rounds."""
+    limits = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
+    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits), replayed(database))
+    await post(database, recipients=500)
+    asked = []
+    for want in (10, 80):
+        before = await statements(database)
+        assert len((await claimer.claim(want)).letters) == want
+        asked.append(await statements(database) - before)
+    assert asked[1] <= asked[0] + 1
+    await post(database, sender="other@example.com", recipients=500)
+    senders = Counter(letter.sender for letter in (await claimer.claim(81)).letters)
+    assert sorted(senders.values()) == [40, 41]
+
+
 async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing(database: Database) -> None:
     jobs = [await post(database, sender=f"s{n}@example.com", recipients=30) for n in range(20)]
     await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 20")
