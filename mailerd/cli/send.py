@@ -121,7 +121,9 @@ class _JobPoster:
 
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
         """The job with what its suppressions say of each recipient, told to the person."""
-        check = OptOutCheck(database, self.known.database.connect_timeout, self.known.unsubscribe.warn_above)
+        check = OptOutCheck(
+            database, timeout=self.known.database.connect_timeout, warn_above=self.known.unsubscribe.warn_above
+        )
         order = await check.mark(order, key=None)
         for each in order.suppressed:
             print(tr(f"gets no letter: {each.email}: {each.reason}"))

@@ -176,7 +176,13 @@ class CreateJobEndpoint:
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
         once = job.once
-        forecast = await try_forecast(self.forecast.forecast(job.id), job=job.id, events=self.events)
+        forecast = await try_forecast(
+            self.forecast.for_new_job(
+                job.sender_email, priority=job.priority, letters=parsed.accepted, send_at=send_at, job=job.id
+            ),
+            job=job.id,
+            events=self.events,
+        )
         if once is not None and forecast:
             try:
                 whole = to_json(_accepted(parsed, send_at, forecast))

@@ -35,10 +35,12 @@ class ForecastService:
         return found
 
     async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
     ) -> ForecastOut | None:
-        """What a job would take, if it were accepted now."""
-        return _shown(await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at))
+        """What a job would take, if it were accepted now; `job`: its id, if it was, a moment ago."""
+        return _shown(
+            await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at, job=job)
+        )
 
 
 async def try_forecast[T](asked: Awaitable[T], *, job: str, events: IntakeEvents) -> T | None:

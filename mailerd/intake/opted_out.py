@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.intake.check_recipients import RejectedRecipient
@@ -12,18 +12,23 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.mailing_lists import ListNameError, MailingList
 from mailerd.store.new_job import NewRecipient
+from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import Suppressions
 
 
-@dataclass(frozen=True)
 class OptOutCheck:
-    """What suppressions and the lack of a list mean for a job that is posted."""
+    """What suppressions and the lack of a list mean for a job that is posted.
 
-    database: Database
-    timeout: float
-    """Seconds that the database gets for an answer."""
-    warn_above: int
-    """Recipients of a job without a list that need no warning."""
+    `timeout`: seconds that the database gets for an answer. `warn_above`: the most recipients of a job without a list
+    that need no warning.
+    """
+
+    def __init__(self, database: Database, *, timeout: float, warn_above: int) -> None:
+        self._database = database
+        self._timeout = timeout
+        self._warn_above = warn_above
+        # What a key that was changed a moment ago lets through here is held up by the claim, which looks again.
+        self._digests = AddressDigests(Secrets(database, timeout=timeout))
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
         """The job with its list, and with what its suppressions say of each recipient.
@@ -38,7 +43,8 @@ class OptOutCheck:
             raise ApiError(
                 403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
             )
-        suppressions = await Suppressions.open(self.database, timeout=self.timeout)
+        await self._digests.load()
+        suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout)
         found = await _list_of(parsed, key, suppressions)
         list_id = found.id if found else None
         reasons = await suppressions.binding(
@@ -52,7 +58,7 @@ class OptOutCheck:
             RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
         ]
         warnings = list[str]()
-        if parsed.list_name is None and self.warn_above and parsed.total > self.warn_above:
+        if parsed.list_name is None and self._warn_above and parsed.total > self._warn_above:
             warnings.append(
                 f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from "
                 "it. Name one in `list`, unless each of these letters was asked for"

@@ -106,7 +106,9 @@ class Intake:
     ) -> None:
         self._settings, self._page, self._console = settings, page, console
         self._public = public or PublicSettings()
-        self._opt_out = OptOutCheck(database, patience, (unsubscribe or UnsubscribeSettings()).warn_above)
+        self._opt_out = OptOutCheck(
+            database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
+        )
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()

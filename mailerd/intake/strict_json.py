@@ -26,6 +26,7 @@ _CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
 _PIECE: Final = 1 << 20
 _Way = tuple[Any, str | int]
 """The place of a value: the place of the object or list that holds it (or None), and the last step."""
+_HOLDERS: Final = frozenset({dict, list})
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -85,6 +86,8 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
 
 def why_too_large(variables: dict[str, Any]) -> str:
     """Why variables are too many or too deep for a letter, or ""; plain values cost next to nothing."""
+    if len(variables) <= MAX_VARIABLES and not any(type(each) in _HOLDERS for each in variables.values()):
+        return ""
     left, level = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
     for _ in range(MAX_DEPTH):
         left -= sum(map(len, level))

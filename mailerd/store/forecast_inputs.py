@@ -133,10 +133,10 @@ class ForecastReader:
         return await self._ask(work) if jobs else {}
 
     async def for_new_job(
-        self, sender: str, *, priority: int, letters: int, send_at: datetime | None
+        self, sender: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
     ) -> ForecastInputs:
-        """What there would be to know of a job, if it were accepted now."""
-        asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
+        """What there would be to know of a job, if it were accepted now; `job`: its id, if it was."""
+        asked = _Asked(job, sender, -priority, send_at, JobStatus.QUEUED, letters)
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             return await self._inputs_of_all(cursor, [asked])

@@ -41,17 +41,21 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.attachments FROM jobs j LEFT JOIN lists l ON l.id = j.list_id "
-            "WHERE j.id = %s",
+            "l.name, l.title, j.inline_css, j.attachments, EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
+            "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )
-        row = await cursor.fetchone()
+        *row, has_languages = await cursor.fetchone()
         size = await _attached_bytes(cursor, job) if row[-1] else 0
-        await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
-        languages = tuple(TemplateLanguage(*each) for each in await cursor.fetchall())
+        languages = await _languages(cursor, job) if has_languages else ()
         return JobContent(*row, attached_bytes=size, languages=languages)
 
     return await database.read(work, what="read a job's contents")
+
+
+async def _languages(cursor: Cursor, job: str) -> tuple[TemplateLanguage, ...]:
+    await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
+    return tuple(TemplateLanguage(*each) for each in await cursor.fetchall())
 
 
 async def _attached_bytes(cursor: Cursor, job: str) -> int:

@@ -108,10 +108,10 @@ class Secrets:
 
 
 class AddressDigests:
-    """Makes the digests of addresses and the proofs of letters for the queue, once its key is loaded."""
+    """Makes the digests of addresses and the proofs of letters, once its key is loaded."""
 
-    def __init__(self, database: Database) -> None:
-        self._secrets = Secrets(database, timeout=database.probe_timeout, for_letters=True)
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._key: bytes | None = None
         self._read_at = -math.inf
 
@@ -119,6 +119,7 @@ class AddressDigests:
         """Read the key, unless that was done a moment ago: the database may be another one by now.
 
         Raises:
+            LostKeysError: it is gone.
             DatabaseError: it cannot be read; nothing may be claimed without it.
         """
         now = time.monotonic()
@@ -127,13 +128,15 @@ class AddressDigests:
 
     def __call__(self, address: str) -> bytes:
         """What stands for an address."""
-        return digest_of(address, self._loaded())
+        return digest_of(address, self.key)
 
     def proof(self, key: str) -> str:
         """X-Mailerd-Proof of the letter with this X-Mailerd-Key."""
-        return proof_of(key, self._loaded())
+        return proof_of(key, self.key)
 
-    def _loaded(self) -> bytes:
+    @property
+    def key(self) -> bytes:
+        """The key that was loaded."""
         if self._key is None:
             raise RuntimeError("the key of the addresses has not been loaded")
         return self._key

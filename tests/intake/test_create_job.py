@@ -158,9 +158,9 @@ class NoForecast:
         return {one.id: await self.forecast(one.id) for one in jobs}
 
     async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
     ) -> dict[str, object]:
-        return await self.forecast(f"{letters} {send_at} {sender_email} {priority}")
+        return await self.forecast(f"{letters} {send_at} {sender_email} {priority} {job}")
 
 
 async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:

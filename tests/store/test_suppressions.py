@@ -50,7 +50,7 @@ async def test_a_daemon_takes_the_key_of_the_database_that_is_there_now(
 ) -> None:
     """It was emptied, say, and migrated: with the key of before, no suppression would bind a letter that is claimed."""
     monkeypatch.setattr(secrets_module, "KEY_INTERVAL", 0.0)
-    digests = AddressDigests(database)
+    digests = AddressDigests(Secrets(database, timeout=5.0, for_letters=True))
     await digests.load()
     before = digests(ADA)
     await query(database, "DELETE FROM secrets")
