@@ -32,8 +32,8 @@ from mailerd.mail.templates import (
 CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)
 """The sending has more of all, so that what the check accepted on a busy machine is not failed by a hair."""
-MAX_TURN: Final = 200
-"""The most recipients that are given to the child at once."""
+MAX_TURN: Final = 500
+"""The most recipients that are given to the child at once, some 20 ms of work: each turn waits for a busy loop."""
 MAX_STOPPED: Final = 3
 """Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
 SLOW: Final = 0.05
@@ -82,7 +82,9 @@ class RenderRequest:
         """Add the next results. After `max_stopped` letters that had to be stopped, the others are not tried."""
         for result in results:
             self.results.append(result)
-            self.stopped += isinstance(result, list) and any(each.bound for each in result)
+            if isinstance(result, list) and any(each.bound for each in result):
+                self.stopped += 1
+                self.one_at_a_time = len(self.recipients) <= 1  # it was this one: the others go together again
             if self.stopped >= self.max_stopped:
                 self.results += [result] * self.left
 

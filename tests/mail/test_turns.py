@@ -1,17 +1,19 @@
 """Slow templates wait for one another, in a child of their own; what a child has refused costs no child."""
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from mailerd.mail import render_worker, renderer
-from mailerd.mail.templates import Content, TemplateErrors
+from mailerd.mail.templates import Content, RecipientData, Template, TemplateErrors
 from tests.mail.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -95,6 +97,26 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(work())
+
+
+async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each went alone, to the end of the request: a busy loop makes that some milliseconds a letter."""
+    asked: list[int] = []
+    ask = render_worker.RenderWorker.ask
+
+    async def noted(
+        it: render_worker.RenderWorker, template: Template, recipients: Sequence[RecipientData], **how: bool
+    ) -> Mapping[str, Any]:
+        asked.append(len(recipients))
+        return await ask(it, template, recipients, content=how["content"], tell=how["tell"])
+
+    monkeypatch.setattr(render_worker.RenderWorker, "ask", noted)
+    template = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
+    readers = [RecipientData("r@example.com", None, json.dumps({"bad": number == 5})) for number in range(60)]
+    async with rendering() as it:
+        made = await it.renderer.render(template, readers, origin="o")
+    assert [number for number, each in enumerate(made) if not isinstance(each, Content)] == [5]
+    assert asked == [60, 1, 1, 1, 1, 1, 1, 1, 54]  # together; five good ones, the bad one twice; the others together
 
 
 async def test_origins_that_are_quick_take_turns() -> None:
