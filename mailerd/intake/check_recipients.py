@@ -22,7 +22,7 @@ from mailerd.store.new_job import NewRecipient, StoredAttachment
 CHECK_TIMEOUT: Final = 30.0
 """Seconds for all recipients of one job: 100,000 with a plain template take one."""
 MAX_EMAIL: Final = 320
-BATCH: Final = 500
+BATCH: Final = 1000
 """Recipients that are rendered while the next ones are read."""
 _SIZE_BATCH: Final = 10
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})

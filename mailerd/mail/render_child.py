@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
 from mailerd.mail.frames import LENGTH, decode_frame, encode_frame, template_from_json
@@ -21,6 +21,8 @@ from mailerd.mail.templates import Content, RecipientData, Source, Template, Tem
 
 TURN_SECONDS: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
+_BOUND_FOR: Final = 0.005
+"""Seconds for which the letters that follow share one letter's CPU: to bound each costs as much as a small one."""
 LARGE_LETTER: Final = 100_000
 """A letter with more characters than this is large."""
 _MAX_REASONS: Final = 100
@@ -89,12 +91,14 @@ class Child:
         self._tells = False
         self._slowest = 0.0
         """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
+        self._bound_at, self._used_at_bound = 0.0, 0.0
+        """When a letter was last given its CPU, in monotonic seconds, and what the process had used then."""
 
     def serve(self) -> None:
         """Answer until the parent closes the pipe, or memory runs out."""
         self.write({"ready": True})
         while head := self._source.read(LENGTH.size):
-            self._slowest, began = 0.0, time.process_time()
+            began = time.process_time()
             try:
                 asked = decode_frame(self._source.read(*LENGTH.unpack(head)))
                 answer = self._answer(asked)
@@ -129,32 +133,37 @@ class Child:
         if asked["forget"]:
             self._compiled.clear()
             self._parts.clear()
-        self._tells = asked["tell"]
-        _bound_next_letter(self._cpu)
+        self._tells, self._slowest = asked["tell"], 0.0
+        self._bound()
         number, given = asked["template"], asked["load"]
         try:
             if given is not None:
-                with self._timed():
-                    self._compiled[number] = self.compile(template_from_json(given))
+                self._compiled[number] = self.compile(template_from_json(given))
             compiled = self._compiled[number]
         except TemplateErrors as errors:
             return {"errors": [_as_list(each) for each in errors.errors]}
+        finally:
+            self._note_slowest()
         if not asked["recipients"]:
             return {"names": compiled.names()}
         until, results = time.monotonic() + TURN_SECONDS, list[Any]()
         for each in asked["recipients"]:
-            results.append(self._one(compiled, RecipientData(*each), content=asked["content"]))
-            if time.monotonic() > until:
+            if (now := time.monotonic()) > until:
                 break
+            if now - self._bound_at > _BOUND_FOR:
+                self._note_slowest()
+                self._bound()
+            results.append(self._one(compiled, RecipientData(*each), content=asked["content"]))
+        self._note_slowest()
         return {"results": results}
 
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.process_time()
-        try:
-            yield
-        finally:
-            self._slowest = max(self._slowest, time.process_time() - began)
+    def _bound(self) -> None:
+        """Give the next letter its CPU."""
+        _bound_next_letter(self._cpu)
+        self._bound_at, self._used_at_bound = time.monotonic(), time.process_time()
+
+    def _note_slowest(self) -> None:
+        self._slowest = max(self._slowest, time.process_time() - self._used_at_bound)
 
     def _at(self, what: str) -> None:
         """Write which part comes next, where the parent asks for it to learn what ends the process."""
@@ -162,9 +171,7 @@ class Child:
             self.write({"at": what})
 
     def _one(self, compiled: CompiledTemplate, reader: RecipientData, *, content: bool) -> dict[str, Any]:
-        _bound_next_letter(self._cpu)
-        with self._timed():
-            made = compiled.render(reader)
+        made = compiled.render(reader)
         if isinstance(made, Content):
             whole = {"content": [made.subject, made.html, made.text]}
             if not content and len(made.html or "") + len(made.text) > LARGE_LETTER:

@@ -32,8 +32,8 @@ from mailerd.mail.templates import (
 CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)
 """The sending has more of all, so that what the check accepted on a busy machine is not failed by a hair."""
-MAX_TURN: Final = 500
-"""The most recipients that are given to the child at once, some 20 ms of work: each turn waits for a busy loop."""
+MAX_TURN: Final = 1000
+"""The most recipients that are given to the child at once, some 40 ms of work: each turn waits for a busy loop."""
 MAX_STOPPED: Final = 3
 """Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
 SLOW: Final = 0.05
@@ -67,6 +67,8 @@ class RenderRequest:
     """How many letters the system had to stop."""
     one_at_a_time: bool = field(init=False)
     """It has one letter at most, or a turn of it has ended a child, and which of its letters does that is not known."""
+    _blamed: bool = False
+    """Whether the last letter had to be stopped."""
     abandoned: bool = False
     """Whether the caller has stopped waiting."""
 
@@ -84,7 +86,9 @@ class RenderRequest:
             self.results.append(result)
             if isinstance(result, list) and any(each.bound for each in result):
                 self.stopped += 1
-                self.one_at_a_time = len(self.recipients) <= 1  # it was this one: the others go together again
+                self._blamed = True
+            elif self._blamed:  # that one was the cause, and not its template: the others go together again
+                self._blamed, self.one_at_a_time = False, len(self.recipients) <= 1
             if self.stopped >= self.max_stopped:
                 self.results += [result] * self.left
 

@@ -33,6 +33,8 @@ MAX_PAGE: Final = 1000
 """The most suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
 """Rows of one INSERT: small enough for any packet, large enough that the round trip is nothing."""
+_LOOKED_UP_AT_ONCE: Final = 5000
+"""Digests of one question: some 5 ms to write it, and each question waits for a busy loop."""
 
 _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
 _INSERT_NEW: Final = (
@@ -220,8 +222,8 @@ class Suppressions:
         found: dict[str, Reason] = {}
 
         async def work(cursor: Cursor) -> None:
-            for first in range(0, len(digests), ROWS_AT_ONCE):
-                await cursor.execute(_READ_BINDING, (tuple(digests[first : first + ROWS_AT_ONCE]), lists))
+            for first in range(0, len(digests), _LOOKED_UP_AT_ONCE):
+                await cursor.execute(_READ_BINDING, (tuple(digests[first : first + _LOOKED_UP_AT_ONCE]), lists))
                 for digest, _, reason in await cursor.fetchall():
                     for address in by_digest[bytes(digest)]:
                         if found.get(address) is not Reason.HARD_BOUNCE:
