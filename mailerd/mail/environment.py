@@ -110,6 +110,8 @@ def _not_writable(value: object) -> str:
 
 def _written(value: Any) -> Any:
     """A value that becomes text, refused where it would read like an accident ("Dear None", a Python list)."""
+    if type(value) is str:  # most are, and this is asked for each value of each letter
+        return value
     if value is None:
         raise NullError
     if not isinstance(value, str | int | float | Undefined):
@@ -165,7 +167,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
 @pass_context  # so that Jinja does not evaluate constants while compiling, where an error has no line
 def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
     """The value of `{{ … }}`."""
-    return _written(value)
+    return value if type(value) is str else _written(value)
 
 
 def _each(value: Any) -> Any:
