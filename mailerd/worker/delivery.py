@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import Clock
@@ -35,24 +34,18 @@ from mailerd.core.replies import (
 from mailerd.core.states import Transition
 from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
-from mailerd.errors import DatabaseError
+from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Gmail, LetterSemaphore, Mailbox
 from mailerd.gmail.session import begin_before
-from mailerd.mail.templates import RendererError, RenderError, TemplateErrors
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery_log import DeliveryLog
 from mailerd.worker.in_flight import InFlight
-from mailerd.worker.message_builder import MessageBuilder
+from mailerd.worker.message_builder import MessageBuilder, why_not_built
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.refusals import Refusals
 
-_TEMPLATE_REFUSED: Final = (
-    "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
-)
-_RENDERER_WAIT: Final = timedelta(seconds=10)
-"""The time until the next try of a letter that the renderer could not render now."""
 _SUPPRESSION_UNKNOWN: Final = "it could not be looked up whether the address has opted out"
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
@@ -97,7 +90,7 @@ class Delivery:
     async def _bring_to_google(self, state: "_DeliveryState") -> Decision | None:
         """The decision to write; None when the claim had ended before anything was sent.
 
-        What may take long is done before the slot at Google is taken: the access token, and memory for a large letter.
+        What may take long is done before the slot at Google is taken: the access token, and the letter itself.
         """
         letter = state.letter
         if (failed := given_up(letter.attempt, reason=letter.error, policy=self.policy)) and not letter.unanswered:
@@ -110,11 +103,33 @@ class Delivery:
                 return no_drafts(late_arrival=self.policy.late_arrival)
             state.letter = letter = replace(letter, draft_id=None, thread_id=None)
         async with AsyncExitStack() as state.room:
-            if letter.draft_id is None:
-                await state.room.enter_async_context(self.builder.memory_slot(letter))
+            if letter.draft_id is None and (early := await self._make(state, mailbox)):
+                return early
             async with self.semaphore.slot(letter):
                 state.began = self.clock.monotonic()
                 return await self._attempt(state)
+
+    async def _make(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        """Make the bytes of a new letter, unless it is not to be sent; a decision where there will be none now."""
+        if state.letter.suppressed:
+            return None
+        state.began = self.clock.monotonic()
+        await state.room.enter_async_context(self.builder.memory_slot(state.letter))
+        self._announce(state.letter)
+        try:
+            if resting := await self._join_project(state, mailbox):
+                return resting
+            state.raw = await self._build(state.letter)
+        except (MailerdError, ValueError) as error:
+            if (decision := why_not_built(error)) is None:
+                raise
+            return decision
+        return None
+
+    def _announce(self, letter: ClaimedRecipient) -> None:
+        self.events.letter_started(
+            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
+        )
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
         letter = state.letter
@@ -125,11 +140,9 @@ class Delivery:
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if letter.suppressed:
             return await self._suppress(state, mailbox)
-        self.events.letter_started(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
-        )
         if letter.draft_id is None:
             return await self._send_new(state, mailbox)
+        self._announce(letter)
         await self._record_handover(state, mailbox)
         return None if state.claim_lost else await self._send_draft(state, mailbox)
 
@@ -141,21 +154,8 @@ class Delivery:
         return early if early is not None or state.claim_lost else await self._send_draft(state, mailbox)
 
     async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Build the letter and submit it; None when it is a draft at Google now, or the claim has ended."""
-        try:
-            if resting := await self._join_project(state, mailbox):
-                return resting
-            raw = await self._build(state.letter)
-        except (RenderError, ValueError) as error:
-            return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
-        except TemplateErrors as error:
-            return Decision(Transition.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
-        except RendererError as error:
-            return Decision(Transition.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
-        except DatabaseError as error:
-            if not error.retry:
-                raise
-            return Decision(Transition.RELEASED, error=f"the database could not be asked: {error}")
+        """Submit the letter; None when it is a draft at Google now, or the claim has ended."""
+        raw, state.raw = state.raw, b""
         if mailbox.mode == "direct":
             return await self._send_directly(state, raw, mailbox)
         return await self._create_draft(state, raw, mailbox)
@@ -386,6 +386,8 @@ class _DeliveryState:
     """When the attempt began, in monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
     """It holds the memory slot of a large letter, until Google has the letter."""
+    raw: bytes = b""
+    """The letter, from its making until it is submitted."""
     maybe_sent: bool = False
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""

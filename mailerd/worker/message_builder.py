@@ -7,25 +7,56 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import Clock
+from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient
+from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.mail.attachments import MimePart, encode_attachment
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.render_batches import RenderBatches
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import (
+    Content,
+    RecipientData,
+    RendererError,
+    RenderError,
+    Source,
+    Template,
+    TemplateErrors,
+)
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent, attachments, job_content
 from mailerd.store.new_job import StoredAttachment
 from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
+_TEMPLATE_REFUSED: Final = (
+    "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
+)
+_RENDERER_WAIT: Final = timedelta(seconds=10)
+"""The time until the next try of a letter that the renderer could not render now."""
 _MAX_CACHED_JOBS: Final = 256
 """Jobs whose templates are cached."""
 _LARGE_TEXT: Final = 100_000
 """A letter of so many characters is composed in a thread, so that it does not block the event loop."""
+
+
+def why_not_built(error: Exception) -> Decision | None:
+    """What becomes of a letter that `MessageBuilder.build` did not build; None: nothing is known that would help it."""
+    match error:
+        case TemplateErrors():
+            return Decision(Transition.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
+        case RendererError():
+            return Decision(Transition.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
+        case RenderError() | ValueError():
+            return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
+        case DatabaseError(retry=True):
+            return Decision(Transition.RELEASED, error=f"the database could not be asked: {error}")
+        case _:
+            return None
 
 
 @dataclass(frozen=True)
