@@ -27,7 +27,7 @@ class OptOutCheck:
         self._database = database
         self._timeout = timeout
         self._warn_above = warn_above
-        # What a key that was changed a moment ago lets through here is held up by the claim, which looks again.
+        # A second old at most: the claim and the hand-over look again.
         self._digests = AddressDigests(Secrets(database, timeout=timeout))
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:

@@ -36,7 +36,7 @@ class Limits:
     """What a letter may use."""
 
     cpu: float
-    """The seconds of CPU that a letter may use."""
+    """The seconds of CPU that a letter may use, less at most 5 ms that letters before it have used."""
     memory: int
     """The bytes of address space of the process, the interpreter's own 40 MB included."""
 

@@ -148,7 +148,7 @@ class Child:
             return {"names": compiled.names()}
         until, results = time.monotonic() + TURN_SECONDS, list[Any]()
         for each in asked["recipients"]:
-            if (now := time.monotonic()) > until:
+            if (now := time.monotonic()) > until and results:
                 break
             if now - self._bound_at > _BOUND_FOR:
                 self._note_slowest()

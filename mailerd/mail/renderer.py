@@ -33,9 +33,12 @@ CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)
 """The sending has more of all, so that what the check accepted on a busy machine is not failed by a hair."""
 MAX_TURN: Final = 1000
-"""The most recipients that are given to the child at once, some 40 ms of work: each turn waits for a busy loop."""
+"""The most recipients that are given to the child at once, 25 ms of work for small ones: each turn waits for the loop.
+After a turn that left some of them, the next one has twice as many as it made."""
+MAX_TURN_CHARACTERS: Final = 1_000_000
+"""Characters of variables after which no further recipient goes into the same turn."""
 MAX_STOPPED: Final = 3
-"""Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
+"""Letters of one request that the system may have to stop; each costs two or three children, and seconds of CPU."""
 SLOW: Final = 0.05
 """Seconds of CPU from which a letter, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
 _SLOW_FOR: Final = 10.0
@@ -67,8 +70,9 @@ class RenderRequest:
     """How many letters the system had to stop."""
     one_at_a_time: bool = field(init=False)
     """It has one letter at most, or a turn of it has ended a child, and which of its letters does that is not known."""
-    _blamed: bool = False
-    """Whether the last letter had to be stopped."""
+    _may_go_together_again: bool = True
+    _most: int = MAX_TURN
+    """The most recipients of the next turn."""
     abandoned: bool = False
     """Whether the caller has stopped waiting."""
 
@@ -82,20 +86,27 @@ class RenderRequest:
 
     def take(self, results: Iterable[Rendered]) -> None:
         """Add the next results. After `max_stopped` letters that had to be stopped, the others are not tried."""
+        before, alone = len(self.results), self.one_at_a_time
         for result in results:
             self.results.append(result)
             if isinstance(result, list) and any(each.bound for each in result):
                 self.stopped += 1
-                self._blamed = True
-            elif self._blamed:  # that one was the cause, and not its template: the others go together again
-                self._blamed, self.one_at_a_time = False, len(self.recipients) <= 1
+            elif self.stopped and self._may_go_together_again:  # that one was the cause, and not its template
+                self._may_go_together_again, self.one_at_a_time = False, len(self.recipients) <= 1
             if self.stopped >= self.max_stopped:
                 self.results += [result] * self.left
+        if not alone:
+            self._most = min(MAX_TURN, max(1, 2 * (len(self.results) - before)))
 
     def next(self) -> Sequence[RecipientData]:
         """The recipients of the next turn."""
-        start = len(self.results)
-        return self.recipients[start : start + (1 if self.one_at_a_time else MAX_TURN)]
+        first = end = len(self.results)
+        last = min(first + (1 if self.one_at_a_time else self._most), len(self.recipients))
+        characters = 0
+        while end < last and characters < MAX_TURN_CHARACTERS:
+            characters += len(self.recipients[end].variables or "")
+            end += 1
+        return self.recipients[first:end]
 
 
 class SlowOrigins:
@@ -209,17 +220,20 @@ class Renderer:
         task.cancelled() or task.exception()  # asyncio would report an error that a caller who has gone never reads
 
     async def _run(self, request: RenderRequest) -> Any:
-        """Work on a request, turn by turn. Each origin has one request at the workers, however many it has made."""
+        """Work on a request, turn by turn. Each origin has one turn at the workers, however many requests it has made.
+
+        Its own requests take turns, too: a small one waits for a turn of each that came before it, not for their end.
+        """
         own = self._origins.setdefault(request.origin, asyncio.Lock())
         try:
-            async with own:
-                while not request.abandoned:
+            while not request.abandoned:
+                async with own:
                     answer = await self._turn(request)
-                    if "names" in answer:
-                        return answer["names"]
-                    request.take(map(_rendered, answer.get("results", ())))
-                    if request.recipients and not request.left:
-                        return request.results
+                if "names" in answer:
+                    return answer["names"]
+                request.take(map(_rendered, answer.get("results", ())))
+                if request.recipients and not request.left:
+                    return request.results
         except (TemplateErrors, RendererError):
             raise
         except Exception as error:

@@ -139,7 +139,12 @@ class ForecastReader:
         asked = _Asked(job, sender, -priority, send_at, JobStatus.QUEUED, letters)
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            return await self._inputs_of_all(cursor, [asked])
+            if not job:
+                return await self._inputs_of_all(cursor, [asked])
+            # What a claim has taken by now is in the sender's pace and day, and must not be there twice.
+            await cursor.execute(_COUNT_LETTERS, ((job,), (job,)))
+            stored = await _with_letters(cursor, [replace(asked, letters=0)], await cursor.fetchall())
+            return await self._inputs_of_all(cursor, stored)
 
         found = (await self._ask(work))[asked.id]
         # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to do now has it then.

@@ -104,10 +104,14 @@ class Delivery:
             state.letter = letter = replace(letter, draft_id=None, thread_id=None)
         async with AsyncExitStack() as state.room:
             if letter.draft_id is None and (early := await self._make(state, mailbox)):
+                self._announce(state.letter)
                 return early
-            async with self.semaphore.slot(letter):
-                state.began = self.clock.monotonic()
-                return await self._attempt(state)
+            try:
+                async with self.semaphore.slot(letter):
+                    state.began = self.clock.monotonic()
+                    return await self._attempt(state)
+            finally:
+                state.raw = b""  # its record may wait for hours
 
     async def _make(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Make the bytes of a new letter, unless it is not to be sent; a decision where there will be none now."""
@@ -115,7 +119,6 @@ class Delivery:
             return None
         state.began = self.clock.monotonic()
         await state.room.enter_async_context(self.builder.memory_slot(state.letter))
-        self._announce(state.letter)
         try:
             if resting := await self._join_project(state, mailbox):
                 return resting
@@ -140,9 +143,9 @@ class Delivery:
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if letter.suppressed:
             return await self._suppress(state, mailbox)
+        self._announce(letter)
         if letter.draft_id is None:
             return await self._send_new(state, mailbox)
-        self._announce(letter)
         await self._record_handover(state, mailbox)
         return None if state.claim_lost else await self._send_draft(state, mailbox)
 

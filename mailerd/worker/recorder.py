@@ -86,8 +86,8 @@ class Recorder:
         self._written_at = -math.inf
         """When records were last written, in monotonic seconds."""
         self._touched: set[str] = set()
-        self._joins: dict[str, tuple[str, asyncio.Future[Pause | None]]] = {}
-        """The last claim in which a sender joined its project, and what that found."""
+        self._joins: dict[str, tuple[tuple[str, str, Mode], asyncio.Future[Pause | None]]] = {}
+        """The last claim in which a sender joined its project, what was noted, and what that found."""
         self._completing = asyncio.Lock()
         self._ended = asyncio.Event()
 
@@ -212,10 +212,10 @@ class Recorder:
         Raises:
             DatabaseError: it could not be noted.
         """
-        claim, joining = self._joins.get(letter.sender, ("", None))
-        if joining is None or claim != letter.token:
+        noted, joining = self._joins.get(letter.sender, (None, None))
+        if joining is None or noted != (letter.token, project, mode):
             joining = asyncio.ensure_future(join_project(self._rows.database, letter.sender, project, mode))
-            self._joins[letter.sender] = (letter.token, joining)
+            self._joins[letter.sender] = (letter.token, project, mode), joining
         return await asyncio.shield(joining)
 
     def job_changed(self, job: str) -> None:

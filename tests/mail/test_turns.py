@@ -99,8 +99,45 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
         runner.run(work())
 
 
+async def test_a_small_request_does_not_wait_for_the_end_of_its_origins_large_one() -> None:
+    async with rendering() as it:
+        large = asyncio.create_task(it.renderer.render(GOOD, [READER] * 100_000, origin="one key"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            (made,) = await it.renderer.render(GOOD, [READER], origin="one key")
+        assert isinstance(made, Content)
+        assert not large.done()
+        large.cancel()
+
+
+async def test_a_turn_has_no_more_than_a_million_characters_and_a_few_letters_of_a_slow_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = _asked(monkeypatch)
+    readers = [RecipientData("r@example.com", None, json.dumps({"x": "x" * 300_000})) for _ in range(10)]
+    async with rendering() as it:
+        await it.renderer.render(GOOD, readers, origin="o")
+        assert asked == [4, 4, 2]
+        asked.clear()
+        slow = a_template("{% for a in range(9000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}")
+        await it.renderer.render(slow, [READER] * 100, origin="o")
+    assert asked[0] == 100
+    assert max(asked[1:]) < 60, asked  # some 7 ms a letter: it was given those that it left again and again
+
+
 async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each went alone, to the end of the request: a busy loop makes that some milliseconds a letter."""
+    asked = _asked(monkeypatch)
+    template = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
+    readers = [RecipientData("r@example.com", None, json.dumps({"bad": number == 5})) for number in range(60)]
+    async with rendering() as it:
+        made = await it.renderer.render(template, readers, origin="o")
+    assert [number for number, each in enumerate(made) if not isinstance(each, Content)] == [5]
+    assert asked == [60, 1, 1, 1, 1, 1, 1, 1, 1, 53]  # together; five good, the bad one twice, a good one; together
+
+
+def _asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many letters go to a child at once, from now on."""
     asked: list[int] = []
     ask = render_worker.RenderWorker.ask
 
@@ -111,12 +148,7 @@ async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch
         return await ask(it, template, recipients, content=how["content"], tell=how["tell"])
 
     monkeypatch.setattr(render_worker.RenderWorker, "ask", noted)
-    template = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
-    readers = [RecipientData("r@example.com", None, json.dumps({"bad": number == 5})) for number in range(60)]
-    async with rendering() as it:
-        made = await it.renderer.render(template, readers, origin="o")
-    assert [number for number, each in enumerate(made) if not isinstance(each, Content)] == [5]
-    assert asked == [60, 1, 1, 1, 1, 1, 1, 1, 1, 53]  # together; five good, the bad one twice, a good one; together
+    return asked
 
 
 async def test_origins_that_are_quick_take_turns() -> None:

@@ -8,6 +8,7 @@ from mailerd.store import forecast_inputs
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.rate_limits import DefaultLimits
+from tests.store.queue.test_claim import claims
 from tests.support.rows import post
 
 PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
@@ -40,3 +41,16 @@ async def test_behind_more_jobs_than_are_read_no_end_is_promised(
     monkeypatch.setattr(forecast_inputs, "_MAX_JOBS", 200)
     forecast, words = await of_new(database)
     assert (forecast.queued_before, words[:11]) == (9, "done about ")
+
+
+async def test_letters_that_were_claimed_before_a_forecast_of_their_job_are_not_counted_twice(
+    database: Database,
+) -> None:
+    """The claim may be quicker than the answer to the POST, and the pace that it reads has those letters already."""
+    job = await post(database, recipients=3)
+    reader = ForecastReader(database, lambda: PACE, timeout=10)
+    assert len((await claims(database).claim(2)).letters) == 2
+    of_accepted = await reader.for_new_job("me@example.com", priority=0, letters=3, send_at=None, job=job)
+    assert of_accepted.letters == 1
+    assert sum(of_accepted.hours.values()) == 2
+    assert (await reader.for_new_job("me@example.com", priority=0, letters=3, send_at=None)).letters == 3

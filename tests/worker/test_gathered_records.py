@@ -134,6 +134,16 @@ async def test_the_letters_of_a_claim_join_their_project_once(
     assert await query(database, "SELECT project, mode FROM senders WHERE email = %s", one.sender) == [("p", "draft")]
 
 
+async def test_a_letter_whose_sign_in_was_exchanged_meanwhile_notes_its_own_project(
+    database: Database, recorder: Recorder, watched: Watched
+) -> None:
+    one, two = await letters(database, 2)
+    await recorder.join_project(one, "p", "draft")
+    await recorder.join_project(two, "q", "direct")
+    assert await query(database, "SELECT project, mode FROM senders WHERE email = %s", one.sender) == [("q", "direct")]
+    assert watched.joins == 2
+
+
 async def test_a_later_claim_learns_anew_whether_its_project_rests(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:

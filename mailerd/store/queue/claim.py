@@ -161,7 +161,10 @@ class Claims:
         want, share = taken.want, max(_MIN_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
-            if not await self._round(cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS)):
+            again = number > 0
+            if not await self._round(
+                cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS), again=again
+            ):
                 break
         letters = await suppressed.mark(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
@@ -211,10 +214,16 @@ class Claims:
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
         return -(-letters // max(1, 1 if limits.min_gap else at_once))
 
-    async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
-        """Give each of so many due senders a turn; whether another round may find more."""
+    async def _round(
+        self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int, again: bool
+    ) -> bool:
+        """Give each of so many due senders a turn; whether another round may find more. `again`: it is not the first.
+
+        Then those that alone are due share all that is wanted, as no other could have it. In the first round each has
+        its share at most, so that another job of the same sender has its turn in the second.
+        """
         found = await sender_turns.lock_due(cursor, self.defaults, senders, but=(*taken.full, *taken.passed_by))
-        if 0 < len(found) < senders:  # no other is due: what is wanted is theirs, and further rounds would bring no one
+        if again and 0 < len(found) < senders:
             share = max(share, -(-taken.left // len(found)))
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
