@@ -1,5 +1,6 @@
 """The path of a letter, where no daemon is needed to walk it: what an answer says about the road to Google."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any, cast
 
@@ -37,16 +38,21 @@ class Google:
 
     def __init__(self, answer: Reply, *, at_sign_in: bool) -> None:
         self.answer, self.at_sign_in = answer, at_sign_in
+        self.drafts = 0
 
     async def authenticate(self, sender: str) -> Mailbox | Reply:
         return self.answer if self.at_sign_in else Mailbox(sender, "draft", can_read_metadata=False, scopes=())
 
     async def create_draft(self, _: str, **__: object) -> Reply:
+        self.drafts += 1
         return self.answer
 
 
 class MessageBuilder:
     """Makes every letter at once."""
+
+    def __init__(self) -> None:
+        self.built = asyncio.Event()
 
     def memory_slot(self, _: object) -> "MessageBuilder":
         return self
@@ -58,6 +64,7 @@ class MessageBuilder:
         """There was."""
 
     async def build(self, _: object) -> bytes:
+        self.built.set()
         return b"letter"
 
     def is_slow(self, _: object) -> bool:
@@ -73,27 +80,31 @@ class Recorder:
 
 async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     """What is said of the road when it was closed and then a letter got that answer."""
-    clock, heard = Ticking(), Heard()
+    heard = Heard()
+    delivery = delivery_to(Google(answer, at_sign_in=at_sign_in), MessageBuilder(), heard)
+    delivery.breaker.failure("no route")
+    delivery.semaphore.add([letter(1)])
+    await delivery.deliver(letter(1))
+    assert delivery.breaker.is_open == ("google_back" not in heard.names())
+    return [name for name in heard.names() if name.startswith("google_")]
+
+
+def delivery_to(google: Google, builder: MessageBuilder, heard: Heard) -> Delivery:
+    """What delivers the letter 1, one letter at Google at a time."""
+    clock = Ticking()
     events = RunnerEvents(heard)
-    breaker = CircuitBreaker(clock=clock, events=events)
     in_flight = InFlight(
         cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events,
         heartbeats=Heartbeats(),
     )  # fmt: skip
     in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    google = Google(answer, at_sign_in=at_sign_in)
-    parts: Any = {"gmail": google, "limited_gmail": google, "builder": MessageBuilder(), "recorder": Recorder()}
-    delivery = Delivery(
-        **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=breaker,
+    parts: Any = {"gmail": google, "limited_gmail": google, "builder": builder, "recorder": Recorder()}
+    return Delivery(
+        **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=CircuitBreaker(clock=clock, events=events),
         log=DeliveryLog(events, PauseLog(clock=clock, events=events), JobProgress()),
         policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, late_arrival=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
-    breaker.failure("no route")
-    delivery.semaphore.add([letter(1)])
-    await delivery.deliver(letter(1))
-    assert breaker.is_open == ("google_back" not in heard.names())
-    return [name for name in heard.names() if name.startswith("google_")]
 
 
 @pytest.mark.parametrize(
@@ -117,3 +128,17 @@ async def test_google_is_not_back_while_nobody_answers(answer: Reply) -> None:
 
 async def test_google_is_not_back_because_nobody_was_asked() -> None:
     assert await names_after(NoCredentials("there is no file"), at_sign_in=True) == ["google_unreachable"]
+
+
+async def test_a_letter_is_made_while_it_waits_for_its_slot_and_starts_when_it_has_it() -> None:
+    google, builder, heard = Google(Refused(503), at_sign_in=False), MessageBuilder(), Heard()
+    delivery = delivery_to(google, builder, heard)
+    delivery.semaphore.add([letter(1), letter(2)])
+    async with asyncio.timeout(30):
+        async with delivery.semaphore.slot(letter(2)):
+            delivering = asyncio.create_task(delivery.deliver(letter(1)))
+            await builder.built.wait()
+            await asyncio.sleep(0)
+            assert (google.drafts, heard.of("letter_started")) == (0, [])
+        await delivering
+    assert (google.drafts, len(heard.of("letter_started"))) == (1, 1)
