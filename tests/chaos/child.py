@@ -16,15 +16,9 @@ from typing import Final
 from mailerd.sandbox.child_process import child_process
 from tests.support.heard import PATIENCE
 
-_LIBRARIES: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 PYTHON: Final = os.path.abspath(sys.executable)  # noqa: PTH100 - resolve() would leave the virtual environment
 EXIT_WITHIN: Final = 30.0
 """Seconds after which a daemon that was told to end is taken for hung."""
-
-
-def how_clocks_are_shifted() -> str:
-    """For the report: libfaketime where it is installed, else Python's own reading of the clock."""
-    return "libfaketime" if _LIBRARIES else "tests.chaos.shifted (libfaketime is not installed)"
 
 
 @dataclass
@@ -76,7 +70,7 @@ class Child:
         """Start one more life, with a log of its own. Called in the main thread alone: the child is tied to it."""
         log = self._config.with_name(f"{self.name}-{len(self.runs) + 1:03}.log")
         command = [PYTHON, "-m", self._module]
-        if self._shift and not _LIBRARIES:
+        if self._shift:
             command[2:] = ["tests.chaos.shifted", f"{self._shift:g}"]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -152,10 +146,4 @@ class Child:
         foreign = ("MAILERD_", "DATABASE_URL", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-        if self._shift and _LIBRARIES:
-            environment |= {
-                "LD_PRELOAD": str(_LIBRARIES[0]),
-                "FAKETIME": f"{self._shift:+g}s",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
         return environment

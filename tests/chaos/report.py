@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.sandbox import mysqld
-from tests.chaos.child import how_clocks_are_shifted
 from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, ROOT
 from tests.chaos.running import OVER_LIMIT, SILENCE_LIMIT, Result
 from tests.chaos.scenarios import ALL, LOST_ANSWERS
@@ -90,7 +89,7 @@ Lost answers are: {", ".join(LOST_ANSWERS)}.
 Daemons, Google's stand-in and the database are processes of their own; signals are real; the faults of the network are
 made by a TCP proxy. A lease is {LEASE:g} s, a call to Google may take {REQUEST_TIMEOUT:g} s, a drain {DRAIN:g} s: all
 shorter than in life, so that more goes wrong in a minute. No letter is given up (`max_attempts` is out of reach), so
-every letter must end as sent. Clocks are shifted by {how_clocks_are_shifted()}.
+every letter must end as sent. Clocks are shifted by tests.chaos.shifted.
 
 {_columns()}
 

@@ -1,7 +1,7 @@
-"""Runs mailerd with a wall clock that is off, where there is no libfaketime: `-m tests.chaos.shifted SECONDS run …`.
+"""Runs mailerd with a wall clock that is off: `-m tests.chaos.shifted SECONDS run …`.
 
-It turns every reading of the wall clock in Python: `time.time`, `time.time_ns` (and so the log's) and `mailerd.clock`'s
-datetime.
+Not by libfaketime: a daemon under it kept a core busy (futex), and answered seconds late. This turns every reading of
+the wall clock in Python: `time.time`, `time.time_ns` (and so the log's) and `mailerd.clock`'s datetime.
 """
 
 import importlib
