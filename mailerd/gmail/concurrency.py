@@ -1,6 +1,6 @@
 """The semaphore that limits the letters at Google, and each sender's share of it.
 
-A letter holds a slot until Google's last answer; its record needs none. One sender cannot hold up the others:
+A letter holds a slot while Google has it to answer; its records need none. One sender cannot hold up the others:
 
 * A free slot goes to the sender that has the fewest. So all have the same share while they want it, and one that is
   alone has all of them.
@@ -49,12 +49,15 @@ class _SenderSlots:
     in_flight: int = 0
     """Claimed, and without Google's last answer."""
     at_google: int = 0
-    waiting: "deque[tuple[_LetterInFlight, asyncio.Future[None]]]" = field(default_factory=deque)
+    waiting: "deque[_Waiting]" = field(default_factory=deque)
 
     @property
     def capacity(self) -> int:
         """Letters that may be claimed: half as many again as may be at Google, since some wait for their slot."""
         return self.limit + self.limit // 2 - self.in_flight
+
+
+_Waiting = tuple[_LetterInFlight, "asyncio.Future[None]"]
 
 
 class LetterSemaphore:
@@ -63,7 +66,8 @@ class LetterSemaphore:
     It counts a letter from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
     as there are slots. Then a slot that comes free has its next letter at once, and need not wait for a claim. Letters
     that have their answer and wait for their record hold no slot, or Google would idle for the length of a commit; but
-    there are never more of them than slots, since each would be a doubt if the process died now.
+    there are never more of them than slots, since each would be a doubt if the process died now. Nor does a draft hold
+    one whose id is being written (`released`); it costs one question to Google if the process dies.
     """
 
     def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
@@ -125,17 +129,21 @@ class LetterSemaphore:
     @asynccontextmanager
     async def slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
         """A slot for this letter until Google's last answer."""
-        key = letter.id, letter.token
-        mine = self._letters[key]
-        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        mine.sender.waiting.append((mine, free))
-        self._queue.setdefault(letter.sender, mine.sender)
-        self._grant()
+        mine = self._letters[letter.id, letter.token]
         try:
-            await free
+            await self._wait_for_slot(mine, mine.sender.waiting.append)
             yield
         finally:
-            self._answered(key)
+            self._answered((letter.id, letter.token))
+
+    @asynccontextmanager
+    async def released(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
+        """Its slot is free for others meanwhile; then it waits for one again, ahead of its sender's other letters."""
+        mine = self._letters[letter.id, letter.token]
+        self._release(mine)
+        self._grant()
+        yield
+        await self._wait_for_slot(mine, mine.sender.waiting.appendleft)
 
     def remove(self, letter: ClaimedRecipient) -> None:
         """Remove a letter that is recorded or given up."""
@@ -164,6 +172,20 @@ class LetterSemaphore:
         if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
             self._senders.pop(sender.email, None)
 
+    async def _wait_for_slot(self, letter: _LetterInFlight, enter: "Callable[[_Waiting], None]") -> None:
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        enter((letter, free))
+        self._queue.setdefault(letter.sender.email, letter.sender)
+        self._grant()
+        await free
+
+    def _release(self, letter: _LetterInFlight) -> None:
+        if letter.at_google:
+            letter.at_google = False
+            self._at_google -= 1
+            self._on_time_at_google -= not letter.slow
+            letter.sender.at_google -= 1
+
     def _answered(self, key: Key) -> None:
         """Free what the letter holds: it has Google's last answer, or needs none."""
         if (letter := self._letters.pop(key, None)) is None:
@@ -172,10 +194,7 @@ class LetterSemaphore:
         self._unrecorded += 1
         sender = letter.sender
         sender.in_flight -= 1
-        if letter.at_google:
-            self._at_google -= 1
-            self._on_time_at_google -= not letter.slow
-            sender.at_google -= 1
+        self._release(letter)
         self._grant()
         self._forget(sender)
         self._changed.set()

@@ -22,15 +22,7 @@ from mailerd.core.decisions import (
     should_delete_draft,
 )
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
-from mailerd.core.replies import (
-    Accepted,
-    Call,
-    MalformedResponse,
-    Refused,
-    Reply,
-    TokenRefused,
-    TooLate,
-)
+from mailerd.core.replies import Accepted, Call, MalformedResponse, Refused, Reply, TokenRefused, TooLate
 from mailerd.core.states import Transition
 from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
@@ -191,7 +183,8 @@ class Delivery:
         self._note_reply(state, reply)
         state.letter = replace(state.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # After a crash before this commit, nothing is sent and the draft is an orphan, found by its key.
-        await self._record_handover(state, mailbox)
+        async with self.semaphore.released(state.letter):
+            await self._record_handover(state, mailbox)
         return None
 
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:

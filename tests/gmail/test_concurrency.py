@@ -239,3 +239,90 @@ async def test_a_sender_whose_letters_are_slow_to_make_may_have_half_as_many_in_
     for _ in range(6):
         semaphore.grow("a")
     assert semaphore.capacity_by_sender() == {}
+
+
+class Drafts(Stays):
+    """Letters whose hand-over is written between two requests; the test says when it is."""
+
+    def __init__(self, semaphore: LetterSemaphore) -> None:
+        super().__init__(semaphore)
+        self.written: dict[ClaimedRecipient, asyncio.Event] = {}
+        self.sending: list[ClaimedRecipient] = []
+
+    async def _stay(self, one: ClaimedRecipient) -> None:
+        self.written[one] = asyncio.Event()
+        async with self.semaphore.slot(one):
+            async with self.semaphore.released(one):
+                await self.written[one].wait()
+            self.inside[one.sender] += 1
+            self.most = max(self.most, self.inside.total())
+            self.sending.append(one)
+            await self.leave[one].wait()
+            self.inside[one.sender] -= 1
+
+
+async def test_a_draft_whose_id_is_being_written_leaves_its_slot_to_another() -> None:
+    semaphore = LetterSemaphore(2, slow_after=1000.0)
+    drafts = Drafts(semaphore)
+    await drafts.start(those := letters(3))
+    assert len(drafts.written) == 3, "all three have created their drafts, by two slots"
+    for one in those:
+        drafts.written[one].set()
+    await turn()
+    assert drafts.sending == those[:2]
+    await drafts.end(those[0])
+    assert drafts.sending == those
+    await drafts.end(those[1])
+    await drafts.end(those[2])
+    assert drafts.most == 2
+    for one in those:
+        semaphore.remove(one)
+    await semaphore.wait_until_empty()
+
+
+async def test_a_draft_has_its_slot_again_before_the_new_letters_of_its_sender() -> None:
+    semaphore = LetterSemaphore(1, slow_after=1000.0)
+    drafts, stays = Drafts(semaphore), Stays(semaphore)
+    await drafts.start(draft := letters(1))
+    await stays.start(inside := letters(1, first=1))
+    await stays.start(waiting := letters(1, first=2))
+    drafts.written[draft[0]].set()
+    await turn()
+    assert drafts.sending == [], "there is one slot"
+    await stays.end(inside[0])
+    assert (drafts.sending, stays.inside["a"]) == (draft, 0)
+    await drafts.end(draft[0])
+    assert stays.inside["a"] == 1
+    await stays.end(waiting[0])
+
+
+async def test_a_draft_does_not_exceed_the_limit_of_its_sender(patient: Stays) -> None:
+    drafts = Drafts(patient.semaphore)
+    await drafts.start(draft := letters(1))
+    patient.semaphore.shrink("a")
+    patient.semaphore.shrink("a")
+    await patient.start(inside := letters(1, first=1))
+    drafts.written[draft[0]].set()
+    await turn()
+    assert drafts.sending == [], "its sender may have one letter at Google"
+    await patient.end(inside[0])
+    assert drafts.sending == draft
+    await drafts.end(draft[0])
+
+
+async def test_a_draft_that_is_cut_off_before_it_has_its_slot_again_is_not_waited_for() -> None:
+    semaphore = LetterSemaphore(1, slow_after=1000.0)
+    drafts, stays = Drafts(semaphore), Stays(semaphore)
+    await drafts.start(draft := letters(1))
+    await stays.start(inside := letters(1, first=1))
+    drafts.written[draft[0]].set()
+    await turn()
+    drafts.tasks[draft[0]].cancel()
+    await asyncio.gather(drafts.tasks[draft[0]], return_exceptions=True)
+    await stays.end(inside[0])
+    await stays.start(third := letters(1, first=2))
+    assert stays.inside["a"] == 1
+    await stays.end(third[0])
+    for one in (*draft, *inside, *third):
+        semaphore.remove(one)
+    await semaphore.wait_until_empty()

@@ -1,6 +1,7 @@
 """The path of a letter, where no daemon is needed to walk it: what an answer says about the road to Google."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -142,3 +143,30 @@ async def test_a_letter_is_made_while_it_waits_for_its_slot_and_starts_when_it_h
             assert (google.drafts, heard.of("letter_started")) == (0, [])
         await delivering
     assert (google.drafts, len(heard.of("letter_started"))) == (1, 1)
+
+
+class SlowRecorder(Recorder):
+    """Takes a record when the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+
+    async def record(self, one: object) -> WriteResult:
+        self.asked.set()
+        await self.free.wait()
+        return await super().record(one)
+
+
+async def test_a_draft_whose_id_is_being_written_holds_no_slot() -> None:
+    google, recorder = Google(Accepted("d1"), at_sign_in=False), SlowRecorder()
+    delivery = replace(delivery_to(google, MessageBuilder(), Heard()), recorder=cast("Any", recorder))
+    delivery.semaphore.add([letter(1), letter(2)])
+    async with asyncio.timeout(30):
+        delivering = asyncio.create_task(delivery.deliver(letter(1)))
+        await recorder.asked.wait()
+        async with delivery.semaphore.slot(letter(2)):
+            recorder.free.set()
+            await asyncio.sleep(0)
+            assert not delivering.done(), "it waits until it has a slot again"
+        await delivering
+    assert google.drafts == 1
