@@ -24,9 +24,9 @@ from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100
 """Records of one commit at most."""
-_GATHER_TIME: Final = 0.01
-"""Seconds that a record waits for others where some were written just now and letters need not wait for a slot: one
-commit for six letters costs half of what two for three do. It never holds up the first letter after a rest."""
+_GATHER_TIME: Final = 0.015
+"""Seconds that a record waits for others where some were written just now and no slot waits for it: one commit for six
+letters costs half of what two for three do. It never holds up the first letter after a rest."""
 _JUST_NOW: Final = 0.03
 """Seconds after a commit in which another record may follow closely."""
 _COMPLETION_INTERVAL: Final = 0.05
@@ -110,7 +110,7 @@ class Recorder:
                 heartbeat.waiting("something to record", at_most=None)
                 batch = [await self._queue.get()]
                 heartbeat.working("recording")
-                if self._gathers():
+                if self._gathers(batch[0].record):
                     await self._clock.sleep(_GATHER_TIME)
                 while len(batch) < _MAX_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
@@ -122,9 +122,10 @@ class Recorder:
                         apart.create_task(self._write_alone(one))
                 self._written_at = self._clock.monotonic()
 
-    def _gathers(self) -> bool:
+    def _gathers(self, first: Record) -> bool:
         busy = self._clock.monotonic() - self._written_at < _JUST_NOW
-        return busy and self._semaphore.capacity >= self._semaphore.number
+        holds_slot = isinstance(first, Handover) and first.letter.draft_id is None  # that of a draft has released it
+        return busy and (not holds_slot or self._semaphore.capacity >= self._semaphore.number)
 
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
         """The records whose rows are locked. Only the writer asks, between two commits, so no lock is its own."""

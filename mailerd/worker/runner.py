@@ -22,11 +22,9 @@ from mailerd.worker.in_flight import InFlight
 
 _MAX_CLAIM: Final = 100
 """The most letters of one claim."""
-_GATHER: Final = 2.0
-"""How long a claim waits until half of the slots are free, as a multiple of the last claim's duration, while letters
-are in flight: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
-_MAX_GATHER_TIME: Final = 0.03
-"""The longest such wait, in seconds."""
+_GATHER_TIME: Final = 0.05
+"""Seconds at most that a claim waits, while letters are in flight, until it can take a quarter as many as there are
+slots: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _MIN_POLL_DELAY: Final = 0.1
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
@@ -71,8 +69,6 @@ class Runner:
     _polls: int = 0
     _idle: int = 0
     _lost_races: int = 0
-    _took: float = 0.0
-    """The seconds that the last claim took."""
     _last_alive: float = 0.0
     _failures: int = 0
 
@@ -166,7 +162,6 @@ class Runner:
     async def _claim_and_start(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
         asked_at = self.clock.monotonic()
         claim = await self._query("claiming", claiming)
-        self._took = self.clock.monotonic() - asked_at
         if claim is not None:
             self.in_flight.add(claim, asked_at=asked_at)
             self.semaphore.add(claim.letters)
@@ -186,15 +181,14 @@ class Runner:
         """
         if retry_in := self.breaker.retry_in():
             await self.clock.sleep(retry_in)
-        half = self.semaphore.number // 2
         if self.breaker.is_open:
-            await self.semaphore.wait_for_capacity(half + 1)
+            await self.semaphore.wait_for_capacity(self.semaphore.number // 2 + 1)
             return 1
         await self.semaphore.wait_for_capacity(1)
         if len(self.in_flight):
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(_MAX_GATHER_TIME, _GATHER * self._took)):
-                    await self.semaphore.wait_for_capacity(half)
+                async with asyncio.timeout(_GATHER_TIME):
+                    await self.semaphore.wait_for_capacity(self.semaphore.number // 4)
         return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:

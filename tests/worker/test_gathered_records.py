@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient, Record, WriteResult
+from mailerd.core.decisions import Decision
+from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
+from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.gmail import LetterSemaphore
 from mailerd.store.db.cursor import Cursor
@@ -98,7 +100,7 @@ async def test_records_that_follow_closely_share_a_commit(
         waiting.append(asyncio.create_task(written(recorder, one)))
         await asyncio.sleep(0.05)  # the recorder has seen it; by its own clock no time has passed
     assert rows.sizes == [1]
-    await clock.move(0.011)
+    await clock.move(0.016)
     await asyncio.gather(*waiting)
     assert rows.sizes == [1, 3]
 
@@ -113,14 +115,33 @@ async def test_a_record_after_a_rest_is_written_at_once(
     assert rows.sizes == [1, 1]
 
 
-async def test_no_record_waits_for_others_while_letters_wait_for_slots(
+async def test_no_handover_that_holds_a_slot_waits_for_others_while_letters_wait_for_slots(
     database: Database, recorder: Recorder, rows: Batches, semaphore: LetterSemaphore
 ) -> None:
     first, second, *others = await letters(database, 2 + SLOTS)
     semaphore.add(others)
     await written(recorder, first)
-    await written(recorder, second)
+    async with asyncio.timeout(30):
+        assert await recorder.record(handover(second)) is WriteResult.APPLIED  # directly
     assert rows.sizes == [1, 1]
+
+
+async def test_the_handover_of_a_draft_and_an_outcome_wait_for_others_though_letters_wait_for_slots(
+    database: Database, recorder: Recorder, rows: Batches, semaphore: LetterSemaphore, clock: Ticking
+) -> None:
+    first, second, third, *others = await letters(database, 3 + SLOTS)
+    semaphore.add(others)
+    await written(recorder, first, third)
+    for record in (
+        handover(second, "d", "t"),
+        Outcome(third, Decision(Transition.FAILED, error="refused"), took=1.0),
+    ):
+        before = len(rows.sizes)
+        waiting = asyncio.create_task(recorder.record(record))
+        await asyncio.sleep(0.05)
+        assert (waiting.done(), len(rows.sizes)) == (False, before)
+        await clock.move(0.016)
+        assert await waiting is WriteResult.APPLIED
 
 
 async def test_the_letters_of_a_claim_join_their_project_once(

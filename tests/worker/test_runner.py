@@ -70,7 +70,7 @@ class Place:
             end.set()
 
     async def claim(self, want: int, **_: object) -> Claim:
-        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
+        await asyncio.sleep(0.001)
         self.wants.put_nowait(want)
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
@@ -202,7 +202,7 @@ class Failing(Place):
         self.runner._wait = self.wait  # type: ignore[method-assign]
 
     async def claim(self, want: int, **_: object) -> Claim:
-        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
+        await asyncio.sleep(0.001)
         self.wants.put_nowait(want)
         raise DatabaseError("claim", phase="work", cause=OSError("no"), errno=1054, retry=False, in_doubt=False)
 
@@ -234,7 +234,7 @@ class Quiet(Place):
         self.looks: asyncio.Queue[None] = asyncio.Queue()
 
     async def claim(self, want: int, **_: object) -> Claim:
-        await asyncio.sleep(0.015)  # for twice as long letters that end are gathered
+        await asyncio.sleep(0.001)
         self.wants.put_nowait(want)
         return Claim("T", (next(self.letters),) if self.due else (), ())
 
