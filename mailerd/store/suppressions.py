@@ -1,9 +1,9 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import batched
 from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
@@ -13,6 +13,7 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, dig
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.cursor import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.database import Database
+from mailerd.store.db.prepared import made_ahead
 from mailerd.store.db.times import utc
 from mailerd.store.mailing_lists import (
     FIND_LIST,
@@ -216,14 +217,13 @@ class Suppressions:
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
         """Which of the addresses get no letter of this list, or of no list (None), and why."""
-        by_digest = await asyncio.to_thread(self._by_digest, addresses)  # 100,000 of them take half a second
-        digests = list(by_digest)
         lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)
         found: dict[str, Reason] = {}
 
         async def work(cursor: Cursor) -> None:
-            for first in range(0, len(digests), _LOOKED_UP_AT_ONCE):
-                await cursor.execute(_READ_BINDING, (tuple(digests[first : first + _LOOKED_UP_AT_ONCE]), lists))
+            parts = (self._by_digest(some) for some in batched(addresses, _LOOKED_UP_AT_ONCE))
+            async for by_digest in made_ahead(parts):
+                await cursor.execute(_READ_BINDING, (tuple(by_digest), lists))
                 for digest, _, reason in await cursor.fetchall():
                     for address in by_digest[bytes(digest)]:
                         if found.get(address) is not Reason.HARD_BOUNCE:
