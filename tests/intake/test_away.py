@@ -96,19 +96,19 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
     build: Build, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     site = await build(patience=4.0)
-    execute, batches = Cursor.execute, 0
+    send, batches = Cursor.send, 0
     status, _, usual = await timed(site, *MANY)
     assert status == 200
 
-    async def go_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
+    async def go_at_the_third(cursor: Any, statement: str, sent: bytes) -> Any:
         nonlocal batches
         if statement.startswith("INSERT INTO job_recipients"):
             batches += 1
             if batches == 3:
                 getattr(mariadb, how)()
-        return await execute(cursor, statement, values)
+        return await send(cursor, statement, sent)
 
-    monkeypatch.setattr(Cursor, "execute", go_at_the_third)
+    monkeypatch.setattr(Cursor, "send", go_at_the_third)
     status, _, seconds = await timed(site, *MANY)
 
     assert status == 503

@@ -245,18 +245,18 @@ async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
 async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
     hasty: Jobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute = Cursor.execute
+    send = Cursor.send
     batches = 0
 
-    async def freeze_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
+    async def freeze_at_the_third(cursor: Any, statement: str, sent: bytes) -> Any:
         nonlocal batches
         if statement.startswith("INSERT INTO job_recipients"):
             batches += 1
             if batches == 3:
                 mariadb.freeze()
-        return await execute(cursor, statement, values)
+        return await send(cursor, statement, sent)
 
-    monkeypatch.setattr(Cursor, "execute", freeze_at_the_third)
+    monkeypatch.setattr(Cursor, "send", freeze_at_the_third)
     large = new(20_000)
     started = own_time()
     with pytest.raises(DatabaseAwayError) as caught:

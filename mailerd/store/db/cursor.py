@@ -1,10 +1,13 @@
 """Statements on their way to the server: one at a time, and every value is escaped here and nowhere else."""
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pymysql.err import DataError
+
+from mailerd.store.db.prepared import made_ahead
 
 if TYPE_CHECKING:
     from mailerd.store.db.connection import Connection
@@ -62,9 +65,27 @@ class Cursor:
         Raises:
             MySQLError: the server refused it, or cannot be reached.
         """
+        return await self.send(sql, self._encoded(sql, values))
+
+    async def execute_each(self, statements: Iterator[Statement], *, bound: float) -> None:
+        """Run large statements, each of which is spelled in a thread while the server has the one before.
+
+        Raises:
+            MySQLError: as `execute` does.
+            TimeoutError: one has taken more than `bound` seconds.
+        """
+        async for sql, sent in made_ahead((sql, self._encoded(sql, values)) for sql, values in statements):
+            async with asyncio.timeout(bound):
+                await self.send(sql, sent)
+
+    def _encoded(self, sql: str, values: Sequence[object] | None) -> bytes:
         sent = self.mogrify(sql, values).encode(self.connection.driver.encoding, "surrogateescape")
         if len(sent) > self.connection.packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
+        return sent
+
+    async def send(self, sql: str, sent: bytes) -> int:
+        """Run a statement whose values are spelled already, as `execute` does."""
         writes = _WRITE.match(sql) is not None
         self.wrote = self.wrote or writes
         rows = int(await self.connection.exchange(self._driver.execute(sent)))
