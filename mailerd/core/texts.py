@@ -31,6 +31,7 @@ _KINDS: Final = {
     "span": re.compile(r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?"),
     "time": re.compile("[^;,]*"),
     "name": re.compile(r"\S+"),
+    "phrase": re.compile("[^;,]*"),
     "number": re.compile(r"[\d,.:]+"),
     "line": re.compile(".*"),
 }
@@ -107,7 +108,7 @@ class Catalogue:
 
     A field of the Chinese template says what its value is: `{why:text}` is a sentence of the catalogue itself,
     `{why:line}` one of a single line, `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number or a time
-    of day, `{who:name}` has no spaces, and all others stay as they are.
+    of day, `{who:name}` has no spaces, `{part:phrase}` neither semicolon nor comma, and all others stay as they are.
     """
 
     def __init__(self, *tables: Mapping[str, str]) -> None:

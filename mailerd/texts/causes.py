@@ -163,7 +163,7 @@ TEXTS: Final = {
     "resolved: {name}, after {it} s": "已恢复：{name:text}，持续 {it} 秒",
     "resolved: {line}; it lasted {it} s": "已恢复：{line:text}；持续了 {it} 秒",
     "{email} is paused {end} ({pause_cause}): {why}": "{email} 已暂停，{end:text}（{pause_cause:text}）：{why:text}",
-    "sender {email}": "发件邮箱 {email}",
+    "sender {email}": "发件邮箱 {email:name}",
     "a letter has been unsure for {minutes} min: `mailerd settle` may be due": "有邮件结果未定已 {minutes} 分钟：可能需要 `mailerd settle`",
     "failure rate": "失败率",
     "{failed} of the last {outcomes} letters failed": "最近 {outcomes} 封邮件中有 {failed} 封失败",

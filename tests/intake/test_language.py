@@ -10,7 +10,7 @@ from mailerd.core.event_types import EventType
 from mailerd.core.suppression import Reason
 from mailerd.intake.http_responses import in_language
 from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.texts import speak
+from mailerd.texts import in_chinese, speak
 from tests.intake.site import Site, event, job
 from tests.support.own_time import at_this_speed
 
@@ -28,6 +28,29 @@ async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
         "recipients[0].email": "电子邮件地址必须有 @。",
         "recipients[1].variables": "subject，第 1 行：'name' 未定义",
     }
+
+
+@pytest.mark.parametrize(
+    "english, chinese",
+    [
+        (
+            "subject, line 1: 'a' is undefined; html, line 2: 'it's' is undefined",
+            "subject，第 1 行：'a' 未定义；html，第 2 行：'it's' 未定义",
+        ),
+        ("variables: text: 'z.0' is undefined; and 3 more", "variables: text：'z.0' 未定义；另有 3 项"),
+        ("sender a@b.c is paused until it is resumed: moving house", "发件邮箱 a@b.c 已暂停，直到被恢复：moving house"),
+        (
+            "sender a@b.c is paused until 2026-11-28T09:00:00Z: slower",
+            "发件邮箱 a@b.c 已暂停至 2026-11-28T09:00:00Z：slower",
+        ),
+        (
+            "sender a@b.c is paused until Gmail is switched on for a@b.c (tried each minute: no such luck)",
+            "发件邮箱 a@b.c 已暂停，等待处理：为 a@b.c 启用 Gmail（每分钟重试一次：no such luck）",
+        ),
+    ],
+)
+def test_no_sentence_is_half_chinese(english: str, chinese: str) -> None:
+    assert in_chinese(english) == chinese
 
 
 @pytest.mark.parametrize("header", [{}, {"Accept-Language": "en"}, {"Accept-Language": "de"}])
