@@ -1,7 +1,7 @@
 """What is wrong now, with its cause and its remedy in the runbook's words; pure: it reads nothing itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -29,8 +29,17 @@ DOUBTFUL: Final = timedelta(minutes=15)
 """A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
 SILENCE_IS_TROUBLE: Final = timedelta(minutes=10)
 """A daemon that fell silent is a warning for this long; after that it is a note."""
-UNREACHABLE: Final = ("Google cannot be reached", "no answer from Google", "no access token could be had")
+UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
 """Reasons of core/verdicts.py that begin so mean: Google cannot be reached."""
+SILENT_GOOGLE: Final = "no answer from Google"
+"""A reason of core/verdicts.py that begins so means: a request went out, and no answer came; the attempt counts."""
+NO_ANSWER: Final = replace(
+    RUNBOOKS["google_unreachable"],
+    en="Requests go out to Google, and no answer comes. Each letter is tried again, and each of these attempts counts: "
+    "after the last one (retry.max_attempts) it is failed.",
+    zh="请求已发往 Google，但没有应答。每封邮件会重试，每次尝试都计入次数；用完 retry.max_attempts 次后邮件失败。",
+)
+"""Of letters of which nothing was sent; one whose sending was begun is unsure, and waits."""
 UNREAD: Final = timedelta(minutes=15)
 """An inbox that could not be read for so long is trouble."""
 MAX_OF_A_KIND: Final = 5
@@ -229,6 +238,8 @@ def _held_up(language: Language, it: PutOff | None) -> list[Trouble]:
     link = f"/letters/{it.example}" if it.example else "/jobs?status=sending"
     if it.reason.startswith(UNREACHABLE):
         return [Trouble("bad", text, RUNBOOKS["google_unreachable"], link, letter=it.example)]
+    if it.reason.startswith(SILENT_GOOGLE):
+        return [Trouble("bad", text, NO_ANSWER, link, letter=it.example)]
     return [Trouble("warning", text, RUNBOOKS["letter_deferred"], link, letter=it.example)]
 
 

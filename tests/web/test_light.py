@@ -71,6 +71,21 @@ async def test_while_google_does_not_answer_the_light_is_not_green(
     assert "All is well" in await look(site, browser)
 
 
+@pytest.mark.parametrize(
+    "reason, en, zh",
+    [
+        ("Google cannot be reached: refused", "no attempt is lost", "不消耗尝试次数"),
+        ("no answer from Google: no answer within 5 s", "each of these attempts counts", "每次尝试都计入次数"),
+    ],
+)
+async def test_the_light_says_whether_attempts_are_used_up(site: ConsoleSite, reason: str, en: str, zh: str) -> None:
+    job, browser = await post(site.database, recipients=8), await site.signed_in()
+    await query(site.database, PUT_OFF, reason, job)
+    await query(site.database, TALLY, "me@example.com", 2, 8)
+    for language, meaning in (("en", en), ("zh", zh)):
+        assert says(await look(site, browser, language), meaning)
+
+
 async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> None:
     job = await post(site.database, recipients=8, sender="other@example.com")
     await query(site.database, PUT_OFF, "Google cannot be reached: secret.example", job)
