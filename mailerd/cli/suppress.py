@@ -314,9 +314,10 @@ def checked_address(given: str) -> str:
 def suppression_line(address: str, it: Suppression) -> str:
     """What keeps letters from an address, as a sentence."""
     how, at = f", {it.detail}" if it.detail else "", in_utc(it.created_at)
+    asked = f"{label(it.source)} ({it.actor})" if it.actor else label(it.source)
     if it.list_id == EVERYTHING:
-        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {label(it.source)}, {at}{how}")
-    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {label(it.source)}, {at}{how}")
+        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {asked}, {at}{how}")
+    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {asked}, {at}{how}")
 
 
 def _named(it: Suppression) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.cli import suppress
-from mailerd.cli.common import asked_by
+from mailerd.cli.common import asked_by, user_name
 from mailerd.core.suppression import EVERYTHING
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -23,10 +23,12 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
         "suppress", "add", "a.da@Gmail.com", "--list", "news", "--new-list"
     )
     assert "b@gmail.com gets no letters at all." in await shop.say("suppress", "add", "b@gmail.com")
-    assert "b@gmail.com gets no letters at all: manual, by cli" in await shop.say("suppress", "why", "b@gmail.com")
+    person = user_name()  # docs/privacy.md: it says who asked for that
+    told = await shop.say("suppress", "why", "b@gmail.com")
+    assert f"b@gmail.com gets no letters at all: manual, by cli ({person}), 20" in told
     assert "as before" in await shop.say("suppress", "add", "ada@gmail.com", "--list", "news")
     told = await shop.say("suppress", "why", "Ada@googlemail.com")
-    assert "gets no letters of news: manual, by cli" in told
+    assert f"gets no letters of news: manual, by cli ({person}), 20" in told
     assert "ada@gmail.com" in await shop.say("suppress", "list", "--list", "news")
     assert "news" in await shop.say("suppress", "lists")
     assert [it["name"] for it in json.loads(await shop.say("suppress", "lists", "--json"))] == ["news"]
