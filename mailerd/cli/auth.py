@@ -68,10 +68,25 @@ def login(
     scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
     key = read_client(client or known.credentials_dir / "client.json")
     place = credential_path(sender, known.credentials_dir)
+    _warn_of_loss(known, AuthorizationRequest(sender, scopes))
     done = run_async(
         _sign_in(known, AuthorizationRequest(sender, scopes), client=key, place=place, port=port, within=timeout)
     )
     _print_signed_in(sender, done, place)
+
+
+def _warn_of_loss(known: GmailSettings, wanted: AuthorizationRequest) -> None:
+    """Say which right to read the mailbox has now and would lose; it was renewed perhaps as a log line told."""
+    has = next((each.scopes for each in inventory(known) if each.owner == wanted.sender and each.used), ())
+    options = {READONLY: "--readonly", METADATA: "--metadata"}
+    for scope in options.keys() & has if not options.keys() & wanted.scopes else ():
+        print(
+            tr(
+                f"{wanted.sender} has {_short(scope)} now, and this sign-in does not ask for it: what comes back would "
+                f"not be read any more. To keep it, end this and add {options[scope]}."
+            ),
+            end="\n\n",
+        )
 
 
 async def _sign_in(

@@ -29,6 +29,7 @@ TEXTS: Final = {
     "\n  ssh -L {port}:127.0.0.1:{port2} {host}\n\nWaiting {within} s for it ...": "\n  ssh -L {port}:127.0.0.1:{port2} {host}\n\n等待 {within} 秒……",
     "mailerd: {text}; still waiting": "mailerd：{text:text}；仍在等待",
     "{sender} is signed in: {mode} mode, scopes {short}. Written: {place} (mode 0600).": "{sender} 已登录：{mode}模式，权限范围 {short}。已写入：{place}（权限 0600）。",
+    "{sender} has {short} now, and this sign-in does not ask for it: what comes back would not be read any more. To keep it, end this and add {option}.": "{sender} 现在有 {short}，而此次登录不请求它：退信和回复将不再被读取。要保留它，请结束本命令并加上 {option}。",
     "Not verified: that the account is {sender}. With gmail.send alone Google does not say whose it is; if another account agreed, letters come from that one.": "未核实：账号是否为 {sender}。只有 gmail.send 时 Google 不说明账号归属；如果同意的是另一个账号，邮件会从那个账号发出。",
     'Google says that this sign-in ends in {it} days: the OAuth app is in "Testing". Publish it in the Cloud console and sign in again.': "Google 称此登录将在 {it} 天后失效：OAuth 应用处于“Testing”状态。请在 Cloud 控制台发布后重新登录。",
     "One JSON array.": "以一个 JSON 数组输出。",

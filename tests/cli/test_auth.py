@@ -180,6 +180,18 @@ async def test_metadata_and_send_only_are_asked_for_when_they_are_wanted(place: 
     assert "Not verified" not in said
 
 
+async def test_a_sign_in_that_would_no_longer_read_the_mailbox_says_so_before_it_begins(login: Start) -> None:
+    first = await login("--readonly")
+    await browse(first.url)
+    assert (await first.end())[0] == 0
+    assert "has gmail.readonly now" not in first.said
+    warned = await login()
+    assert "me@example.com has gmail.readonly now, and this sign-in does not ask for it" in warned.said
+    assert "add --readonly" in warned.said
+    for kept in ("--readonly", "--metadata"):
+        assert "does not ask for it" not in (await login(kept)).said
+
+
 async def test_with_gmail_send_alone_it_is_said_that_the_account_was_not_verified(place: Place, login: Start) -> None:
     waiting = await login("--send-only")
     await browse(waiting.url.replace("me%40example.com", "you%40example.com"))
