@@ -179,12 +179,13 @@ class RecordWriter:
                 return WriteResult.IN_DOUBT
             return WriteResult.SUPPRESSED if await suppressed_now(cursor, record) else WriteResult.STALE
         letter, event = record.letter, record.decision.transition.value
-        lost = record.decision.transition is Transition.LOST  # the replay may have written it before its own record
-        if (repeated or lost) and await was_applied(
+        lost, sent = record.decision.transition is Transition.LOST, record.decision.transition is Transition.SENT
+        # The replay may have written either before its own record.
+        if (repeated or lost or sent) and await was_applied(
             cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
         ):
             return WriteResult.APPLIED
-        if record.decision.transition is Transition.SENT and await resolve_late(cursor, record, repeated=repeated):
+        if sent and await resolve_late(cursor, record, repeated=repeated):
             return WriteResult.RESOLVED
         if lost and await mark_unsure_late(cursor, record, by=self.daemon_id):
             return WriteResult.APPLIED

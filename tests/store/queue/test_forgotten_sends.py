@@ -123,6 +123,22 @@ async def test_a_doubt_that_the_history_told_before_its_own_record_came_is_told_
     assert await write(database, lost) == [TAKEN]
 
 
+async def test_a_letter_that_the_history_told_before_its_own_record_came_is_told_as_sent(
+    database: Database, one: Daemon
+) -> None:
+    """The row says that it was sent; a log line that its claim had ended would contradict it."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    sent = Outcome(replace(letter, **DRAFT), SENT)
+    one.replay_log.remember(sent)
+    await forget(database, claim=True)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await row(database, letter, "status", "message_id", "proof") == ("sent", "m1", "answered")
+    assert await write(database, sent) == [TAKEN]
+    assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 1)]
+
+
 async def test_who_was_stopped_before_its_hand_over_does_not_take_back_a_row_that_a_doubt_has_taken(
     database: Database, one: Daemon
 ) -> None:
