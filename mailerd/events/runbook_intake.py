@@ -40,9 +40,9 @@ INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (OWN_BUG,),
     ),
     "unsubscribe_unserved": Runbook(
-        "A person or a mail program wanted to unsubscribe and was answered 503, since the database could not store it. Mail "
-        "programs try again by themselves; a person sees a page that asks to try again.",
-        "有人或邮件程序请求退订，但数据库无法存储，已应答 503。邮件程序会自动重试；个人会看到请稍后重试的页面。",
+        "The database did not answer a request to the public site: POST wanted to unsubscribe, GET only opened a link, as "
+        "`mailerd check` does. Mail programs try again by themselves; a person sees a page that asks to try again.",
+        "数据库没有应答退订站点的一个请求：POST 是请求退订，GET 只是打开链接，`mailerd check` 也会这样做。邮件程序会自动重试；个人会看到请稍后重试的页面。",
         (
             LikelyCause("the database is away: the lines of the database say since when", "数据库不可用：数据库相关日志说明自何时起", "mailerd check"),
             LikelyCause("the database takes no writes (read-only, disk full)", "数据库拒绝写入（只读或磁盘已满）", "journalctl -u mariadb -u mysql -p warning -n 30"),

@@ -46,10 +46,10 @@ class SuppressionEvents(EventEmitter):
 
     @event(
         "warning",
-        en="unsubscribe request could not be stored and was answered with 503: {cause}",
-        zh="退订请求无法存储，已应答 503：{cause}",
+        en="{method} to the public site could not be served and was answered with 503: {cause}",
+        zh="退订站点的 {method} 请求无法处理，已应答 503：{cause}",
     )
-    def unsubscribe_unserved(self, *, cause: str) -> None: ...
+    def unsubscribe_unserved(self, *, method: str, cause: str) -> None: ...
 
     @event(
         "error",

@@ -150,7 +150,7 @@ class UnsubscribeSite:
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             return _page(pages.unknown(language), status=error.status, head=allow)
         except DatabaseError as error:
-            self._events.unsubscribe_unserved(cause=str(error))
+            self._events.unsubscribe_unserved(method=request.method, cause=str(error))
             return _page(pages.later(language), status=503, head={"Retry-After": str(RETRY_AFTER)})
         except (TimeoutError, ConnectionError):
             return _page(pages.later(language), status=408)

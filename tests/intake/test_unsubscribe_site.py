@@ -334,13 +334,16 @@ async def test_while_the_database_is_away_it_is_503_and_then_stored_once(public:
         async with public.client.post(url, data={"List-Unsubscribe": "One-Click"}) as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "30"
+    async with public.client.get(url) as response:
+        assert response.status == 503
     mariadb.start()
     await query(public.database, "SELECT 1")  # as a daemon's loops do
     async with public.client.post(url, data={"List-Unsubscribe": "One-Click"}) as response:
         assert response.status == 200
     assert await public.opted_out()
     assert await query(public.database, "SELECT COUNT(*) FROM suppression_log") == [(1,)]
-    assert len(public.heard.of("unsubscribe_unserved")) == 3
+    unserved = public.heard.of("unsubscribe_unserved")
+    assert [fields["method"] for fields in unserved] == ["POST", "POST", "POST", "GET"]
 
 
 @pytest.mark.parametrize(
