@@ -87,6 +87,11 @@ class JobProgress:
         if counts := self._jobs.get(job):
             counts[0] = max(counts[0], ended)
 
+    def claimed(self, job: str, *, letters: int) -> None:
+        """Letters that are claimed are not finished, whatever they were before: given back by Google, or retried."""
+        if counts := self._jobs.get(job):
+            counts[0] = min(counts[0], max(counts[1] - letters, 0))
+
     def advance(self, job: str) -> tuple[int, int]:
         """Count one more finished letter; how many are finished, and of how many."""
         counts = self._jobs.setdefault(job, [0, 0])

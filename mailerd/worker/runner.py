@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -221,6 +222,8 @@ class Runner:
                 self.progress.add(job.id, total=job.total)
                 if job.begun:
                     begun.append(job.id)
+        for job_id, letters in Counter(letter.job_id for letter in claim.letters).items():
+            self.progress.claimed(job_id, letters=letters)
         if claim.letters:
             self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
         return begun

@@ -192,6 +192,21 @@ async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, b
         await place.finish()
 
 
+async def test_letters_that_are_claimed_again_are_not_counted_as_finished_before_they_are() -> None:
+    """A limit notice gave them back, or a person retried them: `[1000/1000]` would stand at each of them."""
+    place = Resuming(begun=False)
+    progress = place.runner.progress
+    progress.add("J", total=1000)
+    progress.set_done("J", ended=1000)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        claimed = await place.wants.get()
+        await place.started(CONCURRENCY)
+        assert [progress.advance("J")[0] for _ in range(claimed)] == [*range(1001 - claimed, 1001)]
+        running.cancel()
+        await place.finish()
+
+
 class Failing(Place):
     """A runner whose claims are refused."""
 
