@@ -110,7 +110,10 @@ class RunnerSettings(Section):
     """`[runner]`."""
 
     poll_interval: Seconds = Field(2.0, description="seconds between polls for work, beside the wake-ups by new jobs")
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="letters at Google at once, per daemon")
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
+        20,
+        description="letters at Google at once, per daemon; up to three times as many where some are slow",
+    )
     lease: Seconds = Field(
         120.0, description="seconds for which a claim holds; must be above 2 x gmail.request_timeout"
     )
