@@ -74,6 +74,23 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "任务的最后几封邮件在停止期间发出，而数据库未能及时记下任务已结束。邮件均有记录；之后运行的守护进程会结束该任务，其事件届时发出。",
         (LikelyCause("the database is away or slow", "数据库不可用或缓慢", "systemctl status mariadb"),),
     ),
+    "letter_handover_lost": Runbook(
+        "This daemon came too late to go on with a letter: its claim had ended. It asks Google for nothing more, and the "
+        "letter is safe: the next claim goes on with it.",
+        "本守护进程来不及继续处理此邮件：领取已失效。不再向 Google 发出请求，邮件安全，由下一次领取继续。",
+        (
+            LikelyCause(
+                "the machine or the database stood still for longer than runner.lease",
+                "机器或数据库停顿超过 runner.lease",
+                "raise runner.lease",
+            ),
+            LikelyCause(
+                "the server is overloaded, or its disk is slow",
+                "服务器过载或磁盘缓慢",
+                "mariadb -e 'SHOW FULL PROCESSLIST'",
+            ),
+        ),
+    ),
     "database_told_again": Runbook(
         "The database was started anew or replaced by another one, and might have forgotten its last commits. What this "
         "daemon has sent in the last minute was written again before anything was claimed, so it does not go out twice.",

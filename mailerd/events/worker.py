@@ -132,6 +132,13 @@ class RunnerEvents(EventEmitter):
     def letter_claim_lost(self, *, job: str, recipient: int, to: str, change: str) -> None: ...
 
     @event(
+        "warning",
+        en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, the next request to Google is not made",
+        zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，不再向 Google 发出下一个请求",
+    )
+    def letter_handover_lost(self, *, job: str, recipient: int, to: str) -> None: ...
+
+    @event(
         "critical",
         en="job {job}: {to} (recipient {recipient}): an unforeseen error, {then}; please report the stack: {error!r}",
         zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{then}；请报告堆栈信息：{error!r}",

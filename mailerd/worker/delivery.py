@@ -303,7 +303,7 @@ class Delivery:
                     began=state.began,
                 )
             case _:
-                self.log.claim_lost(state.letter, "the hand-over")
+                self.log.handover_lost(state.letter)
         # The draft stays: only the recovery, which reads the row, knows whether another worker needs it.
         state.claim_lost = True
 

@@ -115,6 +115,10 @@ class DeliveryLog:
         """The claim had ended, and another daemon decides about the letter."""
         self.events.letter_claim_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
+    def handover_lost(self, letter: ClaimedRecipient) -> None:
+        """The claim had ended before the letter's next request, which is not made."""
+        self.events.letter_handover_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email)
+
     def result(self, letter: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
         """What became of a decision; `began`: when the attempt did, in monotonic seconds."""
         match written:

@@ -109,7 +109,7 @@ async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
         ):
             await asyncio.sleep(0.01)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_claim_lost")
+        await heard.wait_for("letter_handover_lost")
     assert requests(google, "drafts.delete") == 0
 
 
@@ -121,7 +121,7 @@ async def test_a_worker_whose_claim_has_gone_does_not_send(
     async with running(patient, heard):
         await until(lambda: len(google.drafts()) == 1)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_claim_lost")
+        await heard.wait_for("letter_handover_lost")
     assert requests(google, "drafts.send") == 0
     assert google.sent == []
 
