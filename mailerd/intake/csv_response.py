@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Final
 
 from aiohttp import web
 
@@ -11,6 +12,8 @@ from mailerd.core.csv_cells import without_formula
 from mailerd.intake.http_responses import write
 
 Rows = Sequence[Sequence[object]]
+ROWS_AT_ONCE: Final = 100
+"""Rows that are read and written in one turn of the loop: every other request waits for such turns, a dozen times."""
 
 
 async def write_csv(

@@ -9,7 +9,7 @@ from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.csv_response import Rows, write_csv
+from mailerd.intake.csv_response import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.intake.forecast import ForecastService, try_forecast
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
@@ -122,7 +122,7 @@ async def write_results(
 
     async def pages() -> AsyncGenerator[Rows]:
         after = -1
-        while page := await jobs.recipients(job_id, status=status, after=after, limit=MAX_RECIPIENTS_LIMIT):
+        while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
             yield [_row(each) for each in page]
             after = page[-1].seq
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import KeyHandler
-from mailerd.intake.csv_response import Rows, write_csv
+from mailerd.intake.csv_response import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
@@ -145,7 +145,7 @@ class SuppressionEndpoints:
 
         async def pages() -> AsyncGenerator[Rows]:
             after = None
-            while page := await suppressions.page(list_id=list_id, reason=reason, after=after):
+            while page := await suppressions.page(list_id=list_id, reason=reason, after=after, limit=ROWS_AT_ONCE):
                 yield [_row(it) for it in page]
                 after = page[-1].place
 

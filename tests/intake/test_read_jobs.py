@@ -7,6 +7,7 @@ import pytest
 from yarl import URL
 
 from mailerd.errors import DatabaseError
+from mailerd.intake import csv_response
 from tests.intake.site import Site
 
 
@@ -205,6 +206,26 @@ async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch:
     assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
     assert site.heard.of("forecast_failed")[-1]["job"] == job_id
     assert site.heard.of("request_unserved") == []
+
+
+async def test_a_download_gives_other_requests_their_turn_often(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, csv_lines = list[int](), csv_response.csv_lines
+
+    def counted(rows: csv_response.Rows) -> bytes:
+        written.append(len(rows))
+        return csv_lines(rows)
+
+    monkeypatch.setattr(csv_response, "csv_lines", counted)
+    emails = [f"r{n}@example.com" for n in range(250)]
+    job_id = await site.posted(*({"email": each, "name": "R"} for each in emails))
+    body = {"suppressions": [{"email": each} for each in emails]}
+    async with site.client.post(f"{site.url}/api/suppressions", json=body) as added:
+        assert added.status == 200
+    for path in (f"/api/jobs/{job_id}/results.csv", "/api/suppressions.csv"):
+        written.clear()
+        async with site.client.get(site.url + path) as response:
+            assert len((await response.text()).splitlines()) == 251
+        assert written == [1, 100, 100, 50]  # the columns, and no thousand rows that all others wait for
 
 
 @pytest.mark.parametrize("what", ["results.csv", "events"])
