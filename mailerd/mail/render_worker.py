@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.child_process import ChildProcess, Limits
@@ -59,8 +60,10 @@ class RenderWorker:
         self._exits = exits
         self._keep = keep
         self._child: ChildProcess | None = None
-        self._loaded: dict[Template, int] = {}
-        """The templates that the child has compiled, with their numbers."""
+        self._loaded = WeakKeyDictionary[Template, int]()
+        """The templates that the child has compiled, with their numbers. It keeps none of them, nor their variables."""
+        self._templates, self._characters = 0, 0
+        """How many the child has compiled, and how long they are together."""
         self._number = count()
         self._used_at = 0.0
         self._failures = 0
@@ -114,18 +117,27 @@ class RenderWorker:
         self._used_at = asyncio.get_running_loop().time()
         if "errors" in answer:  # the child does not keep a template that it refuses
             self._loaded.pop(template, None)
+            self._count(-1, -template.size)
         return answer
 
     def _load(self, template: Template) -> dict[str, Any]:
         """What the child must know of a template, and whether it forgets all others first."""
         if (known := self._loaded.get(template)) is not None:
             return {"template": known, "load": None, "forget": False}
-        characters = sum(each.size for each in self._loaded) + template.size
-        forget = len(self._loaded) >= _MAX_TEMPLATES or characters > _MAX_CHARACTERS
+        forget = self._templates >= _MAX_TEMPLATES or self._characters + template.size > _MAX_CHARACTERS
         if forget:
-            self._loaded.clear()
+            self._forget()
+        self._count(1, template.size)
         number = self._loaded[template] = next(self._number)
         return {"template": number, "load": template_to_json(template), "forget": forget}
+
+    def _count(self, templates: int, characters: int) -> None:
+        self._templates += templates
+        self._characters += characters
+
+    def _forget(self) -> None:
+        self._loaded.clear()
+        self._templates, self._characters = 0, 0
 
     async def _ready(self) -> ChildProcess:
         if self._child is not None and not self._child.has_ended:
@@ -134,7 +146,7 @@ class RenderWorker:
             self._exits.record("no one", self._child.cause)
         if self._failures:
             await asyncio.sleep(self._wait())
-        self._loaded.clear()
+        self._forget()
         try:
             self._child = await ChildProcess.start(self._limits)
         except RendererError as error:

@@ -6,7 +6,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -39,7 +39,11 @@ _TEMPLATE_REFUSED: Final = (
 _RENDERER_WAIT: Final = timedelta(seconds=10)
 """The time until the next try of a letter that the renderer could not render now."""
 _MAX_CACHED_JOBS: Final = 256
-"""Jobs whose templates are cached."""
+"""Jobs whose templates are cached, …"""
+_MAX_CACHED_SIZE: Final = 64_000_000
+"""… and their size together, in bytes or so; a larger job is cached alone. A job may have 16 MB of variables."""
+_BYTES_OF_A_VALUE: Final = 200
+"""What Python takes for a small value, or for a key, beside its characters."""
 _LARGE_TEXT: Final = 100_000
 """A letter of so many characters is composed in a thread, so that it does not block the event loop."""
 
@@ -63,6 +67,7 @@ def why_not_built(error: Exception) -> Decision | None:
 class _Job:
     content: JobContent
     template: Template
+    size: int
 
 
 class MessageBuilder:
@@ -76,6 +81,7 @@ class MessageBuilder:
         self._links = links
         self._attachments = AttachmentCache(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._size = 0
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
     async def build(self, letter: ClaimedRecipient) -> bytes:
@@ -154,8 +160,10 @@ class MessageBuilder:
         finally:
             del self._reading[id_]
         self._jobs[id_] = job
-        if len(self._jobs) > _MAX_CACHED_JOBS:
-            self._jobs.popitem(last=False)
+        self._size += job.size
+        while len(self._jobs) > _MAX_CACHED_JOBS or (self._size > _MAX_CACHED_SIZE and len(self._jobs) > 1):
+            _, oldest = self._jobs.popitem(last=False)
+            self._size -= oldest.size
         return job
 
     async def _read(self, id_: str) -> _Job:
@@ -166,7 +174,9 @@ class MessageBuilder:
             inline_css=bool(it.inline_css),
             variables=json.loads(it.variables),
         )
-        return _Job(it, template)
+        values = sum(map(it.variables.count, ",:[{"))
+        size = template.size + len(it.variables) + _BYTES_OF_A_VALUE * values
+        return _Job(replace(it, variables=""), template, size)
 
 
 MAX_CACHED_BYTES: Final = 100_000_000

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -213,3 +214,16 @@ async def test_a_killed_child_that_the_kernel_does_not_let_go_holds_up_nothing(m
     async with asyncio.timeout(10):
         await child.kill()
     assert await reaped() == -signal.SIGKILL
+
+
+async def test_a_template_is_not_kept_in_memory_because_a_child_has_compiled_it() -> None:
+    async with rendering() as it:
+        template = Template(Source("s", "<p>{{ x }}</p>", None), variables={"pad": "x" * 1_000_000})
+        known = weakref.ref(template)
+
+        async def gone() -> bool:
+            return known() is None
+
+        await it.renderer.render(template, [READER], origin="o")
+        del template
+        await eventually(gone, within=5)

@@ -143,3 +143,17 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
 
         await asyncio.gather(*(hand_in(number) for number in range(6)))
         assert most == MAX_LARGE
+
+
+async def test_jobs_with_large_variables_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_builder, "_MAX_CACHED_SIZE", 3_500, raising=False)
+    asked = []
+
+    async def read(_: Database, job: str) -> JobContent:
+        asked.append(job)
+        return replace(CONTENTS, variables='{"pad": "%s"}' % ("x" * 4_000 if job == "huge" else "x" * 1_000))
+
+    async with a_workshop(monkeypatch, read) as it:
+        for job in ("A", "B", "B", "C", "A", "huge", "huge", "A"):
+            assert b"Dear Ada" in await it.build(replace(letter(1), job_id=job))
+    assert asked == ["A", "B", "C", "A", "huge", "A"], "two of 1,400 bytes fit, and a larger one is alone"
