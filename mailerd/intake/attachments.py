@@ -1,6 +1,5 @@
 """Attachments of a request, each content kept once, and the size of the letters that carry them."""
 
-import binascii
 import hashlib
 import mimetypes
 from base64 import b64decode
@@ -47,24 +46,11 @@ class AttachmentSet:
         self, given: Sequence[AttachmentIn], others: Sequence[StoredAttachment], *, recipient: int | None
     ) -> tuple[list[StoredAttachment], list[FieldError]]:
         """What a letter carries together with the `others`, and what is wrong with it."""
-        found, errors = [*others], list[FieldError]()
-        for index, each in enumerate(given):
-            one = self._decode(each, recipient=recipient)
-            if isinstance(one, str):
-                errors.append(FieldError(f"attachments[{index}].content", one))
-            else:
-                found.append(one)
-        errors += [FieldError("attachments", why) for why in self._errors_together(found)]
-        return found, errors
+        found = [*others, *(self._decode(each, recipient=recipient) for each in given)]
+        return found, [FieldError("attachments", why) for why in self._errors_together(found)]
 
-    def _decode(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment | str:
-        """An attachment, or why it is none."""
-        try:
-            content = b64decode(it.content, validate=True)
-        except (binascii.Error, ValueError) as error:
-            return f"is not base64: {error}"
-        if not content:
-            return "is empty"
+    def _decode(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment:
+        content = b64decode(it.content)
         digest = hashlib.sha256(content).digest()
         content = self._contents.setdefault(digest, content)
         kind = it.content_type or _kind_of(it.filename)

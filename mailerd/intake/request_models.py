@@ -24,7 +24,7 @@ from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
-from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
+from mailerd.mail.attachments import check_base64, check_content_id, check_content_type, check_filename
 from mailerd.mail.template_library import NAME
 from mailerd.mail.templates import CONTROL
 from mailerd.store.mailing_lists import check_list
@@ -166,7 +166,11 @@ class AttachmentIn(RequestModel):
         Annotated[str, AfterValidator(check_content_type)] | None,
         Field(description="such as application/pdf; by default it follows from the name's ending"),
     ] = None
-    content: Annotated[str, Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"})]
+    content: Annotated[
+        str,
+        AfterValidator(check_base64),
+        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"}),
+    ]
     content_id: Annotated[
         Annotated[str, AfterValidator(check_content_id)] | None,
         Field(description='shown inside the letter where its HTML has src="cid:…", not attached'),

@@ -1,7 +1,7 @@
 """Attachments as MIME parts: checked, encoded once and joined to many letters. Also the largest size of a letter."""
 
 import re
-from base64 import encodebytes
+from base64 import b64decode, encodebytes
 from dataclasses import dataclass, field
 from typing import Final
 from unicodedata import category, normalize
@@ -90,6 +90,21 @@ def _unseen(name: str) -> str:
         if each in _BLANKS or (category(each) == "Cf" and each not in _JOINERS):
             return each
     return next((each for each in ending if each in _BLANKS or category(each) in {"Cf", "Mn"}), "")
+
+
+def check_base64(content: str) -> str:
+    """A file in base64, as it was given.
+
+    Raises:
+        ValueError: it is none, or holds no byte.
+    """
+    try:
+        empty = not b64decode(content, validate=True)
+    except ValueError as error:
+        raise ValueError(f"is not base64: {error}") from None
+    if empty:
+        raise ValueError("is empty")
+    return content
 
 
 def check_content_type(kind: str) -> str:

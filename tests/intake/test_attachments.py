@@ -103,6 +103,21 @@ async def test_a_bad_attachment_is_named_wherever_it_stands(
     assert await site.stored() == (0, 0)
 
 
+async def test_a_bad_attachment_hides_no_other(site: Site) -> None:
+    wrong = [a_file(filename="NUL"), a_file(content="!!"), a_file()]
+    status, answer = await site.post(
+        job({"email": "a@example.com", "name": "A", "attachments": wrong}, attachments=wrong)
+    )
+    assert status == 422
+    assert [fault["field"] for fault in answer["error"]["details"]] == [
+        "attachments[0].filename",
+        "attachments[1].content",
+        "recipients[0].attachments[0].filename",
+        "recipients[0].attachments[1].content",
+    ]
+    assert await site.stored() == (0, 0)
+
+
 async def test_a_letter_above_googles_limit_is_refused_before_it_is_stored(build: Build) -> None:
     site = await build(patience=10)
     half = a_file(b"x" * 14_000_000)
