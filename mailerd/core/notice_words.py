@@ -24,6 +24,8 @@ AUTO_SUBJECTS: Final = (
 )  # fmt: skip
 # ASCII: to Python the digits of every script are digits, and the column of a code takes none but these.
 CODE: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
+REPLY_CODE: Final = re.compile(r"(?<![\w.=/-])[45]\d\d[ -]([245]\.\d{1,3}\.\d{1,3})(?=[\s,;:)]|\Z)", re.ASCII)
+"""An enhanced code where a server puts it: behind its reply code and before the words. No host's name has that form."""
 SMTP: Final = re.compile(r"(?<![\d.])([45])\d\d(?![\d.])", re.ASCII)
 
 HARD: Final = frozenset({"5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1", "5.4.4"})
@@ -38,7 +40,9 @@ GENERIC: Final = frozenset({"", "5.0.0", "4.0.0", "5.5.0", "5.3.0"})
 """Codes that say nothing: the server's own words may have a better one."""
 LIMIT_CODE: Final = "5.4.5"
 """Google's own, https://support.google.com/a/answer/3726730: "Daily user sending limit exceeded"."""
-LIMIT_ARTICLES: Final = re.compile(r"(?:answer/|p=)(?:166852|22839|DailyLimitExceeded)\b", re.IGNORECASE)
+_ARTICLE: Final = r"https?://support\.google\.com/[a-z/]{0,20}(?:answer/|\?(?:[\w.=-]{0,40}&)?p=)"
+"""Google's articles, by number or by name. No address can be read as one: a colon stands in no part of it."""
+LIMIT_ARTICLES: Final = re.compile(rf"{_ARTICLE}(?:166852|22839|DailyLimitExceeded)\b", re.IGNORECASE)
 """Google's articles on sending limits, for Workspace and for gmail.com: they stand in the notice in every language."""
 LIMIT_WORDS: Final = re.compile(
     r"reached a limit for sending mail|exceeded (?:the|your) (?:daily )?(?:user )?sending (?:limit|quota)"
@@ -47,7 +51,13 @@ LIMIT_WORDS: Final = re.compile(
     r"|邮件发送上限|发送邮件的上限|已达到.{0,6}发送.{0,8}(?:上限|限制)|送信.{0,8}(?:上限|制限)",
     re.IGNORECASE,
 )
-BLOCK_ARTICLE: Final = re.compile(r"answer/69585|p=(?:UnsolicitedMessageError|UnauthenticatedMessage)", re.IGNORECASE)
+BLOCK_ARTICLE: Final = re.compile(rf"{_ARTICLE}(?:69585|UnsolicitedMessageError|UnauthenticatedMessage)", re.IGNORECASE)
+RATE_WORDS: Final = re.compile(
+    r"receiving (?:mail|messages|e-?mails?) (?:at a rate|too (?:quickly|fast|many))|prevents additional messages"
+    rf"|exceeded (?:their|its|the) limit for the number of messages|{_ARTICLE}(?:ReceivingRate|6592\b)",
+    re.IGNORECASE,
+)
+"""The mailbox lives, and gets more than it takes now. Google's code for that is 5.2.1, as for a disabled one."""
 BLOCK_WORDS: Final = re.compile(
     r"\bblocked\b|block ?list|black ?list|\bspam|unsolicited|reputation|\bpolicy\b|\bbanned\b"
     r"|content (?:filter|reject)|message rejected|\bdmarc\b|\bspf\b|访问被拒|垃圾邮件",

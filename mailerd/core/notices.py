@@ -1,9 +1,10 @@
 """What a message in a sender's inbox means: a bounce and of which class, a limit notice, an answer, an unsubscribe.
 
-Pure: facts of the message in, a `Classification` out. Codes are read first, Google's article numbers second, words
-last. What follows from it stands in `fates.py`.
+Pure: facts of the message in, a `Classification` out. The action is read first, codes second, Google's article numbers
+third, words last, and never in an address. What follows from it stands in `fates.py`.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ Headers = Sequence[tuple[str, str]]
 
 MAX_REASON: Final = 500
 """Characters of a server's words that are kept."""
-_MAX_HEADER: Final = 4_000
+MAX_HEADER: Final = 4_000
 """Characters of one header that are read: a stranger writes them, and a search in them must not take long."""
 
 
@@ -93,7 +94,7 @@ class InboxMessage:
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, first to last, as far as it is read."""
-        return [value[:_MAX_HEADER] for key, value in self.headers if key.lower() == name]
+        return [value[:MAX_HEADER] for key, value in self.headers if key.lower() == name]
 
     def first(self, name: str) -> str:
         """The first value of a header; "" without one."""
@@ -111,12 +112,22 @@ class Classification:
     addresses: tuple[str, ...] = ()
     """The addresses that it is about, where it names them; several if the same happened to all of them."""
     counts: bool = True
-    """Whether a soft bounce says something about the mailbox. One for size or content does not."""
+    """Whether a soft bounce says something about the mailbox. One for size, content or too much mail does not."""
     token: str = ""
     """The token of an unsubscribe; "" for any other message."""
 
 
 _ADDRESS: Final = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
+_ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-"
+_ANY_ADDRESS: Final = re.compile(
+    rf'(?:(?<![{_ATEXT}])[{_ATEXT}]+|"(?:[^"\\]|\\.){{0,320}}")\s{{0,2}}@\s{{0,2}}(?:[\w.-]+|\[[\w.:]{{1,60}}\])',
+    re.DOTALL,
+)
+"""Each begins where no other could: to try from each of its characters takes quadratic time."""
+_MAX_ADDRESS: Final = 320
+_NO_FAILURES: Final = {
+    "delayed": Kind.DELAYED, "delivered": Kind.OTHER, "relayed": Kind.OTHER, "expanded": Kind.OTHER,
+}  # fmt: skip
 _NEAR: Final = 400
 """Characters around an address in which its own reason is looked for first."""
 _TOKEN: Final = re.compile(r"\s*u\.([A-Za-z0-9_-]{62})\s*")
@@ -180,48 +191,95 @@ def same_address(one: str, other: str) -> bool:
 def _notice(message: InboxMessage, about: str) -> Classification:
     report = message.report
     if report is None:
-        return _by_headers(message)
-    if _is_over_limit(report):
-        return Classification(Kind.OVER_LIMIT, words.LIMIT_CODE, _short(report.text), _named(message, report))
+        return _by_headers(message, about)
     reported = _the_one(report.recipients, about)
-    if reported is not None:
-        return _of(reported, report)
-    return _by_text(message, report.text, about)
+    if reported is not None and (kind := _NO_FAILURES.get(reported.action)):
+        return Classification(kind, reported.status, _short(reported.diagnostic or report.text), reported.addresses)
+    if _is_over_limit(report, reported, about):
+        return Classification(Kind.OVER_LIMIT, words.LIMIT_CODE, _short(report.text), _named(message, report))
+    if reported is None:
+        return _by_text(message, report.text, about)
+    # The text repeats the diagnosis, and is all there is where a server gives none.
+    said = reported.diagnostic or report.text
+    kind, code, counts = classify(reported.status, without_addresses(said, about, *reported.addresses))
+    return Classification(kind, code, _short(said), reported.addresses, counts)
 
 
 def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
     """What a notice without a report tells: each system has its own form, so the known address is looked for."""
     failed = tuple(addresses(message.first("x-failed-recipients")))
-    at = text.lower().find(about.lower()) if about else -1
-    if at >= 0 and not failed:
+    at = _spelled(about).search(text) if about else None
+    if at and not failed:
         failed = (about,)
-    if words.DELAY_WORDS.search(message.first("subject")) or words.DELAY_WORDS.search(text):
+    said = without_addresses(text, about)
+    if words.DELAY_WORDS.search(without_addresses(message.first("subject"), about)) or words.DELAY_WORDS.search(said):
         return Classification(Kind.DELAYED, reason=_short(text), addresses=failed)
-    near = text[max(0, at - _NEAR) : at + len(about) + _NEAR] if at >= 0 else text
+    near, shown = said, text
+    if at:
+        before, after = without_addresses(text[: at.start()], about), without_addresses(text[at.end() :], about)
+        near = f"{before[-_NEAR:]}@{after[:_NEAR]}"
+        shown = text[max(0, at.start() - _NEAR) : at.end() + _NEAR]
     kind, code, counts = classify("", near)
     if kind is Kind.UNKNOWN:
-        kind, code, counts = classify("", text)
-    return Classification(kind, code, _short(near), failed, counts)
+        kind, code, counts = classify("", said)
+    return Classification(kind, code, _short(shown), failed, counts)
 
 
-def _by_headers(message: InboxMessage) -> Classification:
+def _by_headers(message: InboxMessage, about: str) -> Classification:
     """What the headers alone tell: that it failed, or is late. A bounce and a limit notice look the same there."""
     failed = tuple(addresses(message.first("x-failed-recipients")))
-    if words.DELAY_WORDS.search(message.first("subject")):
+    if words.DELAY_WORDS.search(without_addresses(message.first("subject"), about)):
         return Classification(Kind.DELAYED, reason=_short(message.first("subject")), addresses=failed)
     return Classification(Kind.UNKNOWN, reason="only the headers of the notice could be read", addresses=failed)
 
 
-def _is_over_limit(report: DeliveryReport) -> bool:
-    """Whether Google refused the letter itself. A server that is asked for a letter may say anything it likes."""
+def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str) -> bool:
+    """Whether Google refused the letter itself. A server that is asked for a letter may say anything it likes.
+
+    A code that says something decides; Google has used its article on limits for mailboxes that receive too much, too.
+    """
     if any(it.remote for it in report.recipients):
         return False
-    said = " ".join((report.text, *(it.diagnostic for it in report.recipients)))
-    return (
-        any(it.status == words.LIMIT_CODE for it in report.recipients)
-        or words.LIMIT_CODE in words.CODE.findall(said)
-        or bool(words.LIMIT_ARTICLES.search(said) or words.LIMIT_WORDS.search(said))
-    )
+    if reported and reported.status not in words.GENERIC:
+        return reported.status == words.LIMIT_CODE
+    said = f"{reported.diagnostic}\n{report.text}" if reported else report.text
+    said = without_addresses(said, about, *(reported.addresses if reported else ()))
+    codes = [it for it in words.REPLY_CODE.findall(said) if it not in words.GENERIC]
+    if codes:
+        return words.LIMIT_CODE in codes
+    return bool(words.LIMIT_ARTICLES.search(said) or words.LIMIT_WORDS.search(said))
+
+
+def without_addresses(text: str, *known: str) -> str:
+    """A text with "@" for each address, for each `known` one also where it is broken, and for their domains.
+
+    Whoever chose an address has chosen what it reads like: `5.4.5@` is no code, and `answer/22839@` no article.
+    """
+    spelled = [it for it in dict.fromkeys(known) if 0 < len(it) <= _MAX_ADDRESS]
+    for address in spelled:
+        text = _spelled(address).sub("@", text)
+    text = _ANY_ADDRESS.sub("@", text)
+    for domain in dict.fromkeys(it.rpartition("@")[2] for it in spelled):
+        if "." in domain:
+            text = re.sub(
+                rf"(?<![A-Za-z0-9_.-])(?<!//)(?:[A-Za-z0-9_-]+\.)*{_broken(domain)}(?![A-Za-z0-9_-])", "@", text
+            )
+    return text
+
+
+def _spelled(address: str) -> re.Pattern[str]:
+    """An address in a text, also where lines were broken within it."""
+    local, _, domain = address.rpartition("@")
+    return re.compile(rf"(?<![{_ATEXT}]){_broken(f'{local}@')}\s*{_broken(domain)}(?![A-Za-z0-9-])", re.IGNORECASE)
+
+
+def _broken(text: str) -> str:
+    """The pattern of a text with line breaks anywhere in it, and of a domain in both of its forms."""
+    forms = {text}
+    if "xn--" in text.lower():
+        with contextlib.suppress(UnicodeError):
+            forms.add(text.encode().decode("idna"))
+    return f"(?:{'|'.join(r'\s*'.join(map(re.escape, form)) for form in sorted(forms))})"
 
 
 def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
@@ -237,19 +295,6 @@ def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
     return next((it for it in recipients if it.action == "failed"), next(iter(recipients), None))
 
 
-def _of(it: Reported, report: DeliveryReport) -> Classification:
-    reason = _short(it.diagnostic or report.text)
-    match it.action:
-        case "delayed":
-            return Classification(Kind.DELAYED, it.status, reason, it.addresses)
-        case "delivered" | "relayed" | "expanded":
-            return Classification(Kind.OTHER, it.status, reason, it.addresses)
-        case _:
-            # The text repeats the diagnosis, and is all there is where a server gives none.
-            kind, code, counts = classify(it.status, it.diagnostic or report.text)
-            return Classification(kind, code, reason, it.addresses, counts)
-
-
 def classify(status: str, text: str) -> tuple[Kind, str, bool]:
     """The class of a failure, its code, and whether it says something about the mailbox; total.
 
@@ -260,6 +305,8 @@ def classify(status: str, text: str) -> tuple[Kind, str, bool]:
         code = next(
             (found for found in words.CODE.findall(text) if found[0] != "2" and found not in words.GENERIC), code
         )
+    if words.RATE_WORDS.search(text) and (code in words.GENERIC or code.startswith(("5.2.", "4.2."))):
+        return Kind.SOFT, code, False
     if code in words.GENERIC:
         return _by_words(text), code, True
     if code.startswith(("5.7.", "4.7.")):

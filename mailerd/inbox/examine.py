@@ -286,14 +286,18 @@ class Examiner:
 
 
 def shown_headers(items: object) -> tuple[tuple[str, str], ...]:
-    """The headers of a message as Google lists them, with their encoded words decoded; total: a stranger wrote them.
+    """The headers of a message as Google lists them; total: a stranger wrote them.
 
-    Google decodes most and not all. Those that are read first stand first.
+    Of these only a subject is text for people, whose encoded words are decoded (RFC 2047, 5): in any other one they
+    would become quotes, brackets and addresses that it does not have. Those that are read first stand first.
     """
     listed = items[:MAX_HEADERS] if isinstance(items, list) else []
-    return tuple(
-        (str(it.get("name", "")), decoded_words(str(it.get("value", "")))) for it in listed if isinstance(it, Mapping)
-    )
+    given = [(str(it.get("name", "")), str(it.get("value", ""))) for it in listed if isinstance(it, Mapping)]
+    return tuple((name, decoded_words(value) if name.lower() == "subject" else _whole(value)) for name, value in given)
+
+
+def _whole(value: str) -> str:
+    return value.encode("utf-8", "replace").decode("utf-8")  # half a character is none that the database takes
 
 
 def trouble(call: Call, reply: Reply) -> None:

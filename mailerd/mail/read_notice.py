@@ -6,6 +6,7 @@ for its key and its proof alone.
 
 import re
 from email.message import Message as Mail
+from html import unescape
 from typing import Final
 
 from mailerd.core.notices import DeliveryReport, Reported
@@ -20,13 +21,13 @@ _STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 _TAGS: Final = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 """Each is taken in one go, also where it has no end: to try again from each of its characters takes quadratic time."""
 _RETURNED: Final = re.compile(
-    r"^[ \t]*(?:[-=]{2,}[^\n]{0,80}(?:copy of (?:the|your) (?:message|mail)|original message|below this line"
-    r"|returned message|unsent message|message text follows|header|undelivered message|beginning of)[^\n]{0,80}"
+    r"^[ \t]*(?:[-=]{2,}[^\n@]{0,80}(?:copy of (?:the|your) (?:message|mail)|original message|below this line"
+    r"|returned message|unsent message|message text follows|header|undelivered message|beginning of)[^\n@]{0,80}"
     r"|original message follows[^\n]*"
     r"|(?:received|return-path|delivered-to): [^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Where a text notice ends and the letter that came back begins."""
+"""Where a text notice ends and the letter that came back begins. An address such as --header@ is no such line."""
 _QMAIL: Final = re.compile(r"^<([^<>\s@]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _KEY, _PROOF = (
@@ -83,7 +84,7 @@ def _reported(part: Mail) -> list[Reported]:
             address = original
         if not address:
             continue
-        status = _STATUS.search(_field(group, "Status"))
+        status = _STATUS.match(_field(group, "Status"))
         found.append(
             Reported(
                 address=address,
@@ -128,7 +129,7 @@ def _decoded(part: Mail) -> str:
 
 def _text(part: Mail) -> str:
     text = _decoded(part)[: 4 * _MAX_TEXT]
-    return _TAGS.sub(" ", text) if part.get_content_type() == "text/html" else text
+    return unescape(_TAGS.sub(" ", text)) if part.get_content_type() == "text/html" else text
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -142,7 +143,5 @@ def _told(text: str) -> list[Reported]:
     """Recipients and reasons as qmail and Exim write them, in a text without a report."""
     found = []
     for address, words in [*_QMAIL.findall(text), *_EXIM.findall(text)][:_MAX_RECIPIENTS]:
-        said = " ".join(words.split())
-        codes = [it[0] for it in _STATUS.finditer(said) if it[1] in "45"]
-        found.append(Reported(address.strip("<>:"), "failed", codes[0] if codes else "", said))
+        found.append(Reported(address.strip("<>:"), "failed", diagnostic=" ".join(words.split())))
     return found

@@ -5,12 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core.authentication import is_forged, is_googles
-from mailerd.core.notices import BOUNCES, DeliveryReport, InboxMessage, Kind, Reported, classify, read
+from mailerd.core.notices import (
+    BOUNCES,
+    DeliveryReport,
+    InboxMessage,
+    Kind,
+    Reported,
+    classify,
+    read,
+    without_addresses,
+)
 
 ADA = "ada@example.org"
 DAEMON = ("From", "Mail Delivery Subsystem <mailer-daemon@googlemail.com>")
 VOUCHED = ("Authentication-Results", "mx.google.com; dkim=pass header.i=@googlemail.com; dmarc=pass (p=QUARANTINE "
            "sp=QUARANTINE dis=NONE) header.from=googlemail.com")  # fmt: skip
+
+
+RATE = "The user you are trying to contact is receiving mail at a rate"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +33,15 @@ VOUCHED = ("Authentication-Results", "mx.google.com; dkim=pass header.i=@googlem
         ("5.4.4", "Host or domain name not found", Kind.HARD),
         ("5.2.1", "account disabled", Kind.HARD),
         ("5.2.1", "mailbox is over quota", Kind.SOFT),
+        ("5.2.1", f"550-5.2.1 {RATE} that prevents additional", Kind.SOFT),
+        ("5.2.1", "550-5.2.1 … at a rate that 550-5.2.1 prevents additional messages from being", Kind.SOFT),
+        ("5.2.1", "550 5.2.1 https://support.google.com/mail/?p=ReceivingRatePerm - gsmtp", Kind.SOFT),
+        ("5.2.1", "550 5.2.1 The email account that you tried to reach is inactive.", Kind.HARD),
+        ("5.2.1", "550 5.2.1 https://support.google.com/mail/?p=DisabledUser x - gsmtp", Kind.HARD),
+        ("4.2.1", "450-4.2.1 The user you are trying to contact is receiving mail too quickly.", Kind.SOFT),
+        ("5.0.0", f"550 {RATE}", Kind.SOFT),
+        ("5.7.1", f"554 5.7.1 blocked: {RATE}", Kind.BLOCKED),
+        ("5.1.1", f"550 5.1.1 no such user. {RATE}", Kind.HARD),
         ("5.2.2", "", Kind.SOFT),
         ("5.4.7", "delivery time expired", Kind.SOFT),
         ("4.4.1", "no answer", Kind.SOFT),
@@ -46,6 +67,11 @@ def test_size_and_content_say_nothing_of_the_mailbox(status: str, *, counts: boo
     assert classify(status, "")[2] is counts
 
 
+def test_a_mailbox_that_gets_too_much_mail_lives() -> None:
+    assert classify("5.2.1", RATE) == (Kind.SOFT, "5.2.1", False)
+    assert classify("4.2.1", RATE) == (Kind.SOFT, "4.2.1", False)
+
+
 LIMITS = [
     "You have reached a limit for sending mail. Your message was not sent.",
     "Vous avez atteint une limite d'envoi d'e-mails. Votre message n'a pas été envoyé.",
@@ -66,6 +92,74 @@ def test_another_server_cannot_say_that_our_limit_was_reached(text: str) -> None
     """It answers what it likes to a letter, and Google reports that in a notice that is Google's own."""
     said = Reported(ADA, "failed", "5.4.5", text, remote=True)
     assert read(InboxMessage((DAEMON,), DeliveryReport((said,), text=text)), about=ADA).kind in BOUNCES
+
+
+@pytest.mark.parametrize("text", LIMITS)
+@pytest.mark.parametrize(
+    "action,status", [("delayed", "4.4.1"), ("delayed", ""), ("failed", "5.1.1"), ("failed", "4.2.1")]
+)
+def test_a_report_is_believed_before_its_words(action: str, status: str, text: str) -> None:
+    """What Google says of a mailbox that gets too much mail names the article on limits, for example."""
+    report = DeliveryReport((Reported(ADA, action, status, text),), text=text)
+    kind = read(InboxMessage((DAEMON,), report), about=ADA).kind
+    assert kind is (Kind.DELAYED if action == "delayed" else classify(status, "")[0])
+
+
+@pytest.mark.parametrize("text", LIMITS)
+def test_a_report_without_a_telling_code_leaves_it_to_the_words(text: str) -> None:
+    report = DeliveryReport((Reported(ADA, "failed", "5.0.0", "smtp; it was refused"),), text=text)
+    assert read(InboxMessage((DAEMON,), report), about=ADA).kind is Kind.OVER_LIMIT
+
+
+IDN = "x@xn--fhq4vr0j699ewyal1w.example"
+ODD = "p=DailyLimitExceeded@a-5.4.5-a.example"
+SPELLED = [
+    ODD, ODD.upper(), f"<{ODD}>", f"mailto:{ODD}", f'"{ODD}" <{ODD}>', "p=DailyLimit\n Exceeded@a-5.4.5-a.example",
+    "p=DailyLimitExceeded@a-5.4\n .5-a.example", "p=DailyLimitExceeded @ a-5.4.5-a.example", "at a-5.4.5-a.example",
+    "mx1.a-5.4.5-a.example", f"{ODD}, 550-5.4.5@other.example",
+    '"550 5.4.5 reached a limit for sending mail"@x.example',
+    "发到550-5.4.5@邮件发送上限.example", "邮件发送上限.example", "5.4.5", "answer/22839", "550-5.4.5.dead.example",
+    "[mx.550-5.4.5-x.example. 192.0.2.1: timed out]", "support.google.com/a/answer/22839",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+@pytest.mark.parametrize("about", [ODD, IDN])
+def test_an_address_in_googles_own_words_is_no_limit(spelled: str, about: str) -> None:
+    if spelled == "邮件发送上限.example":
+        about = IDN
+    elif "-5.4.5-a" in spelled:
+        about = ODD
+    text = f"Address not found. Your message wasn't delivered to {spelled} because the domain couldn't be found"
+    for reported in ((), (Reported(about, "failed", "4.0.0", f"smtp; lookup of {spelled} failed"),)):
+        report = DeliveryReport(reported, text=text)
+        assert read(InboxMessage((DAEMON,), report), about=about).kind is not Kind.OVER_LIMIT
+
+
+def test_an_address_makes_no_delay() -> None:
+    late = "delayed@dead.example"
+    for subject, text in ((f"failed: {late}", f"{late}: 550 no such user"), ("failed", f"{late} 550 no such user")):
+        report = DeliveryReport(text=text)
+        headers = (DAEMON, ("Subject", subject), ("X-Failed-Recipients", late))
+        assert read(InboxMessage(headers, report), about=late).kind is Kind.HARD
+        assert read(InboxMessage(headers), about=late).kind is Kind.UNKNOWN
+
+
+_LOCALS = st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9=/-]{1,20}){0,2}", fullmatch=True)
+_DOMAINS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,5}){0,3}\.(example|org)", fullmatch=True)
+
+
+@given(_LOCALS, _DOMAINS, st.lists(st.integers(0, 60), max_size=3), st.sampled_from(["\n", " ", "\r\n  ", "\n\t"]))
+def test_no_part_of_an_address_is_left_however_its_lines_are_broken(
+    local: str, domain: str, breaks: list[int], space: str
+) -> None:
+    address = f"{local}@{domain}"
+    broken = address
+    for at in sorted({1 + it % (len(address) - 1) for it in breaks}, reverse=True):
+        broken = broken[:at] + space + broken[at:]
+    text = f"It failed for {broken.upper()}: <{broken}>, at {domain} and mx.{domain}"
+    left = without_addresses(text, address).split()
+    assert [it.strip("<>,:") for it in left] == ["It", "failed", "for", "@", "@", "at", "@", "and", "@"]
 
 
 def test_of_several_recipients_the_letters_own_counts() -> None:
@@ -111,7 +205,7 @@ def test_answers(headers: list[tuple[str, str]], kind: Kind) -> None:
 @pytest.mark.parametrize(
     "writer",
     [DAEMON[1], "mailer-daemon@googlemail.com", "<MAILER-DAEMON@google.com>",
-     '"Mail, Delivery" (a <b@c>) < mailer-daemon@googlemail.com >'],
+     '"Mail, Delivery" (a <b>) < mailer-daemon@googlemail.com >'],
 )  # fmt: skip
 def test_google_vouches_for_its_own_notice(writer: str) -> None:
     assert is_googles(InboxMessage((VOUCHED, ("From", writer))))

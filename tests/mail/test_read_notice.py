@@ -3,14 +3,16 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from mailerd.core.authentication import is_googles
-from mailerd.core.notices import InboxMessage, Kind, read
+from mailerd.core.authentication import is_forged, is_googles
+from mailerd.core.notices import InboxMessage, Kind, read, same_address
+from mailerd.inbox.examine import shown_headers
+from mailerd.mail.addresses import Addresses
 from mailerd.mail.read_notice import read_notice
 from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.notices import write
+from mailerd.sandbox.google.notices import SHAPES, write
 from tests.support.own_time import at_this_speed
 
 ADA = "ada@example.org"
@@ -43,6 +45,8 @@ def arrived(shape: str) -> InboxMessage:
         ("limit_zh", Kind.OVER_LIMIT, "5.4.5", True),
         ("limit_report", Kind.OVER_LIMIT, "5.4.5", True),
         ("claims_limit", Kind.UNKNOWN, "5.4.5", True),
+        ("dead_domain", Kind.HARD, "4.0.0", True),
+        ("rate", Kind.SOFT, "5.2.1", True),
         ("exchange", Kind.HARD, "5.1.10", False),
         ("postfix", Kind.HARD, "5.1.1", False),
         ("forwarded", Kind.HARD, "5.1.1", False),
@@ -56,6 +60,52 @@ def test_a_notice_is_read(shape: str, kind: Kind, code: str, *, googles: bool) -
     message = arrived(shape)
     meaning = read(message, about=ADA)
     assert (meaning.kind, meaning.code, is_googles(message)) == (kind, code, googles)
+
+
+HOSTILE = st.sampled_from(
+    ["5.4.5", "5.1.1", "550-5.4.5", "2.0.0", "p=DailyLimitExceeded", "answer/22839", "answer/69585", "spam", "blocked",
+     "user-unknown", "unknown", "delayed", "mailbox", "full", "--header", "---", "received", "=3D", "=2E4",
+     "=?utf-8?q?", "?=", "support.google.com/a", "421", "550", "{5.2.2}", "&lt", "o'neil", "x" * 30]
+)  # fmt: skip
+LABEL = st.sampled_from(
+    ["dead", "5", "4", "x-5.4.5-y", "dailylimitexceeded", "5-4-5", "spam", "user-unknown", "not-found", "delayed",
+     "xn--fhq4vr0j699ewyal1w", "google", "mail", "host"]
+)  # fmt: skip
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> str:
+    """What a stranger may call a mailbox, as it is taken into a job."""
+    local = draw(st.lists(HOSTILE, min_size=1, max_size=4).map(draw(st.sampled_from(["", ".", "+", "-", "="])).join))
+    domain = ".".join(draw(st.lists(LABEL, min_size=1, max_size=3)))
+    try:
+        return Addresses().check(f"{local}@{domain}.{draw(st.sampled_from(['example.org', 'com', 'co']))}")
+    except ValueError:
+        reject()
+
+
+BOUNCES = sorted(
+    set(SHAPES) - {"unsubscribe"} - {it for it in SHAPES if it.startswith(("reply", "auto_reply", "forged"))}
+)
+
+
+@pytest.mark.parametrize("shape", BOUNCES)
+@given(address=addresses(), headers_only=st.booleans())
+def test_a_bounce_means_the_same_whatever_its_address_reads_like(
+    shape: str, address: str, *, headers_only: bool
+) -> None:
+    def meaning(to: str) -> tuple[object, ...]:
+        raw = RAW.replace(f"To: {ADA}".encode(), f"To: {to}".encode())
+        letter = LETTER._replace(to=to, raw=raw)
+        arrived = letter._replace(raw=write(shape, letter).raw)
+        report = None if headers_only else read_notice(arrived.raw)
+        listed = [{"name": name, "value": value} for name, value in arrived.headers]
+        message = InboxMessage(shown_headers(listed), report)
+        it = read(message, about=to)
+        named = any(same_address(each, to) for each in it.addresses)
+        return it.kind, it.code, it.counts, named, report and report.key, is_googles(message), is_forged(message)
+
+    assert meaning(address) == meaning(ADA)
 
 
 @pytest.mark.parametrize("shape", ["hard", "exchange", "postfix", "exim", "qmail"])

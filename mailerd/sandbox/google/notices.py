@@ -4,6 +4,7 @@ Gmail's shapes are those of real notices of 2025 and 2026; the others are what E
 write. Google's own headers stand on top of each, as Google writes them.
 """
 
+import quopri
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,11 @@ _DISOWNED: Final = (
 _UNKNOWN: Final = (
     "mx.google.com;\r\n       spf=none (google.com: {domain} does not designate permitted sender hosts) "
     "smtp.helo={domain}"
+)
+_RATE: Final = (
+    "550-5.2.1 The user you are trying to contact is receiving mail at a rate that\r\n 550-5.2.1 prevents additional "
+    "messages from being delivered. For more\r\n 550-5.2.1 information, please visit\r\n 550 5.2.1 "
+    "https://support.google.com/mail/?p=ReceivingRatePerm - gsmtp"
 )
 LIMIT_TEXTS: Final = {
     "en": "You have reached a limit for sending mail. Your message was not sent.",
@@ -57,6 +63,21 @@ def _gmail(
     title = "Address not found" if failed else "Delivery incomplete"
     text = f"** {title} **\r\n\r\nYour message to {letter.to}: {words}\r\n"
     return Arrival(_report(head, text, fields, letter, agent="googlemail.com"))
+
+
+def _dead_domain(letter: Letter) -> Arrival:
+    """No server was asked, so Google names none: the words are its own, and the address stands among them."""
+    domain = letter.to.rpartition("@")[2]
+    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: failed\r\nStatus: 4.0.0\r\n"
+    fields += f"Diagnostic-Code: smtp; DNS Error: 2320449 DNS type 'mx' lookup of {domain} responded with code NXDOMAIN"
+    fields += f"\r\n Domain name not found: {domain}\r\nLast-Attempt-Date: {_date(letter.at)}\r\n"
+    head = _head(letter, "Delivery Status Notification (Failure)", failed=letter.to)
+    text = (
+        f"\r\n** Address not found **\r\n\r\nYour message wasn't delivered to {letter.to} because the domain {domain} "
+        "couldn't be found. Check for typos or unnecessary spaces and try again.\r\n\r\nThe response was:\r\n\r\n"
+        f"DNS Error: 2320449 DNS type 'mx' lookup of {domain} responded with code NXDOMAIN\r\n"
+    )
+    return Arrival(_report(head, text, fields, letter, agent="googlemail.com", encoding="quoted-printable"))
 
 
 def _limit(letter: Letter, language: str) -> Arrival:
@@ -164,6 +185,8 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "delayed": lambda it: _gmail(
         it, status="4.4.1", action="delayed", words="The recipient server did not accept our requests"
     ),
+    "dead_domain": _dead_domain,
+    "rate": lambda it: _gmail(it, status="5.2.1", words=_RATE),
     "limit": lambda it: _limit(it, "en"),
     "limit_fr": lambda it: _limit(it, "fr"),
     "limit_it": lambda it: _limit(it, "it"),
@@ -230,12 +253,15 @@ def _foreign(letter: Letter, writer: str, subject: str) -> str:
     return f"{head}From: {writer}\r\nTo: {letter.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
 
 
-def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str) -> bytes:
+def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str, encoding: str = "8bit") -> bytes:
     line = f"=_{letter.id}"
+    if encoding == "quoted-printable":
+        text = quopri.encodestring(text.replace("\r\n", "\n").encode()).decode("ascii").replace("\n", "\r\n")
     return (
         (
             f'{head}Content-Type: multipart/report; boundary="{line}"; report-type=delivery-status\r\n\r\n--{line}\r\n'
-            f"Content-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n--{line}\r\n"
+            f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+            f"{text}\r\n--{line}\r\n"
             "Content-Type: message/delivery-status\r\n\r\n"
             f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(letter.at)}\r\n\r\n{fields}\r\n--{line}\r\n"
             "Content-Type: message/rfc822\r\n\r\n"
