@@ -22,6 +22,8 @@ from mailerd.mail.templates import CONTROL, Content
 
 MAX_LINE: Final = 78
 """The most characters of a line that RFC 5322, 2.1.1 recommends; it allows 998."""
+_MAX_FOLDED: Final = 76
+"""The most of a line with encoded words, which leaves each of them at most 75 (RFC 2047, section 2)."""
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 """A display name that needs no quotes."""
@@ -60,7 +62,7 @@ class ListHeaders:
         title = _check(self.title, header="List-Id")
         charset = _charset(title)
         phrase = title if charset != "us-ascii" or _ATOMS.fullmatch(title) else f'"{quote(title)}"'
-        line = Header(phrase, charset, maxlinelen=MAX_LINE, header_name="List-Id")
+        line = Header(phrase, charset, maxlinelen=_MAX_FOLDED, header_name="List-Id")
         line.append(f"<{_url(self.list_id)}>", "us-ascii")
         return _folded("List-Id", line)
 
@@ -135,7 +137,7 @@ def _text_line(header: str, value: str) -> str:
     value = _check(value, header=header)
     if _charset(value) == "us-ascii" and len(header) + 2 + len(value) <= MAX_LINE:
         return f"{header}: {value}"
-    return _folded(header, Header(value, _charset(value), maxlinelen=MAX_LINE, header_name=header))
+    return _folded(header, Header(value, _charset(value), maxlinelen=_MAX_FOLDED, header_name=header))
 
 
 def _address_line(header: str, address: str, name: str | None) -> str:
@@ -153,7 +155,7 @@ def _address_line(header: str, address: str, name: str | None) -> str:
     quoted = name if _ATOMS.fullmatch(name) else f'"{quote(name)}"'
     if _charset(name) == "us-ascii" and len(quoted) + len(header) + len(address) + 5 <= MAX_LINE:
         return f"{header}: {quoted} <{address}>"
-    line = Header(name, "utf-8", maxlinelen=MAX_LINE, header_name=header)
+    line = Header(name, "utf-8", maxlinelen=_MAX_FOLDED, header_name=header)
     line.append(f"<{address}>", "us-ascii")
     return _folded(header, line)
 

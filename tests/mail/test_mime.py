@@ -1,5 +1,6 @@
 """What is composed is what a mail reader reads, and no value can add a header or a recipient."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes
@@ -200,6 +201,33 @@ def test_names_and_subjects_read_back_as_they_were(name: str, subject: str) -> N
     assert message["Subject"] == subject
     assert all(len(line) <= 78 and line.isascii() and line.strip() for line in head_of(octets))
     assert len(message.keys()) == 8
+
+
+_WORD = re.compile(rb"=\?[^?\s]+\?[^?\s]+\?[^?\s]*\?=")
+_LONG = st.lists(
+    st.sampled_from(["王", "小明", "灯笼节快乐", "👩\u200d👩\u200d👧", "🎉", "é", "ß", "a" * 90, "Wort", " ", "  ", "=?utf-8?q?x?=", "שלום"]),
+    min_size=1, max_size=60,
+).map("".join).map(lambda it: it.strip(" ") or "x")  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(_LONG, _LONG, st.sampled_from(["a@b.example", "a" * 60 + "@" + "b" * 40 + ".example"]))
+@example("a" * 60 + "é", "é" + "a" * 300, "ada@example.com")
+def test_encoded_words_and_their_lines_are_as_short_as_rfc_2047_wants_them(name: str, subject: str, to: str) -> None:
+    lists = ListHeaders("https://m.example.com/u/t", "mailto:a@b.example?subject=u", name, "news.example.com")
+    envelope = replace(ENVELOPE, to_name=name, to_email=to, sender_name=subject, list_headers=lists)
+    octets = composed(replace(CONTENT, subject=subject), envelope)
+    for line in head_of(octets):
+        words = _WORD.findall(line)
+        assert all(len(word) <= 75 for word in words)
+        assert not words or len(line) <= 76
+        for word in words:
+            decode_header(word.decode())[0][0].decode()  # each decodes by itself: no character spans two
+    message = message_from_bytes(octets)
+    assert str(make_header(decode_header(message["Subject"]))) == subject
+    assert (named(octets, "To"), named(octets, "From")) == ((name, to), (subject, ENVELOPE.sender_email))
+    title, _, ident = str(make_header(decode_header(message["List-Id"]))).rpartition(" ")
+    assert (title.strip('"'), ident) == (name, "<news.example.com>")
 
 
 def test_a_long_ascii_subject_is_folded_and_not_encoded() -> None:
