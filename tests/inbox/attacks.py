@@ -22,7 +22,7 @@ from typing import Any, Final
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.notices import write
+from mailerd.sandbox.google.notices import CLOSING, write
 from mailerd.sandbox.mariadb import Server
 from tests.chaos import place as places
 from tests.chaos.child import Child
@@ -115,6 +115,13 @@ def forgeries(letters: list[Letter]) -> list[Attack]:
         "her own domain passes": head(DAEMON, EVIL),
         "praise in a comment": head(DAEMON, f"mx.google.com; spf=pass (; {VOUCHED[15:]}) x=y"),
         "praise in a quoted string": head(DAEMON, f'mx.google.com; spf=pass x="; {VOUCHED[15:]}"'),
+        "praise in an encoded word": head(
+            DAEMON,
+            f'mx.google.com; spf=pass smtp.mailfrom="{CLOSING}"@evil.example; dmarc=fail header.from=googlemail.com',
+        ),
+        "the daemon in an encoded name": head(
+            "=?utf-8?q?=3Cmailer-daemon=40googlemail.com=3E_=28?= <eve@googlemail.com>", VOUCHED
+        ),
         "two senders": head(f"{DAEMON}, eve@evil.example", VOUCHED),
         "the name is Google's": head('"mailer-daemon@googlemail.com" <eve@evil.example>', EVIL),
         "two From": head("eve@evil.example", VOUCHED, more=f"From: {DAEMON}\r\n"),

@@ -19,6 +19,8 @@ TRUTH: Final[dict[str, tuple[str | None, str | None, str | None]]] = {
     "blocked": ("bounced", "blocked", "5.0.0"),
     "policy": ("bounced", "blocked", "5.7.1"),
     "delayed": (None, None, None),
+    "dead_domain": ("bounced", "hard", "4.0.0"),
+    "rate": ("bounced", "soft", "5.2.1"),
     "exchange": ("bounced", "hard", "5.1.10"),
     "postfix": ("bounced", "hard", "5.1.1"),
     "forwarded": ("bounced", "hard", "5.1.1"),
@@ -31,6 +33,8 @@ TRUTH: Final[dict[str, tuple[str | None, str | None, str | None]]] = {
     "claims_limit": ("bounced", "unknown", "5.4.5"),
     "forged_hard": (None, None, None),
     "forged_limit": (None, None, None),
+    "forged_hard_by_address": (None, None, None),
+    "forged_limit_by_address": (None, None, None),
 }
 """What becomes of a letter that gets a message of this shape, where whole messages can be read."""
 

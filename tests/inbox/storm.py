@@ -30,6 +30,11 @@ _CLASSES: Final = (
     "hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail", "reply", "reply_of_other",
     "auto_reply", "claims_limit",
 )  # fmt: skip
+_FORGED: Final = ("forged_hard", "forged_limit", "forged_hard_by_address", "forged_limit_by_address")
+_HOSTILE: Final = ("5.4.5+", "p=dailylimitexceeded+", "answer/22839+", "550-5.4.5-")
+"""How addresses begin that read like a limit notice, in SHARE of all letters."""
+_OF_HOSTILE: Final = ("dead_domain", "delayed", "rate", "soft")
+"""What comes back for them in Google's own words."""
 
 
 @dataclass
@@ -66,12 +71,18 @@ async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, fol
     async with place(folder, setting(), seed=1) as it:
         for child in it.daemons:
             child.start()
-        job = await it.post(letters)
+        each, like_limits = int(letters * SHARE), int(letters * SHARE) // len(_HOSTILE)
+        plain = letters - like_limits * len(_HOSTILE)
+        job = await it.post(plain)
+        others = [await it.post(like_limits, to=to) for to in _HOSTILE]
+        hostile = [f"{other}-{seq}" for other in others for seq in range(like_limits)]
         await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
         await _until(it, "SELECT COUNT(*) FROM mailboxes WHERE history_id IS NOT NULL", 1)
-        keys = [f"{job}-{seq}" for seq in range(letters)]
+        keys = [f"{job}-{seq}" for seq in range(plain)]
         it.chance.shuffle(keys)
-        truth = await _arrive(it, keys, each=int(letters * SHARE), limits=limits, forged=forged, seen=seen, kills=kills)
+        truth = dict(zip(hostile, _OF_HOSTILE * len(hostile), strict=False))
+        truth |= _shapes_of(keys, each=each, limits=limits, forged=forged)
+        await _arrive(it, truth, seen=seen, kills=kills)
         await _read_up(it)
         await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
         await _read_up(it)
@@ -81,14 +92,15 @@ async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, fol
     return seen
 
 
-async def _arrive(
-    it: Place, keys: list[str], *, each: int, limits: int, forged: int, seen: Seen, kills: int
-) -> dict[str, str]:
-    """Let the messages come in a random order, kill daemons between them, and forget the history twice."""
+def _shapes_of(keys: list[str], *, each: int, limits: int, forged: int) -> dict[str, str]:
     shapes = [shape for shape in _CLASSES for _ in range(each)]
     shapes += ["limit", "limit_fr", "limit_it", "limit_zh", "limit_report"] * (limits // 5)
-    shapes += ["forged_hard", "forged_limit"] * (forged // 2)
-    truth = dict(zip(keys, shapes, strict=False))
+    shapes += _FORGED * (forged // len(_FORGED))
+    return dict(zip(keys, shapes, strict=False))
+
+
+async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -> None:
+    """Let the messages come in a random order, kill daemons between them, and forget the history twice."""
     plan = list(truth.items())
     it.chance.shuffle(plan)
     moments = {len(plan) * n // (kills + 1) for n in range(1, kills + 1)}
@@ -102,8 +114,7 @@ async def _arrive(
             child = it.daemons[number % len(it.daemons)]
             child.kill()
             child.start()
-    seen.notes["messages"] = Counter(shapes)
-    return truth
+    seen.notes["messages"] = Counter(truth.values())
 
 
 async def _while_reading(it: Place) -> None:

@@ -205,7 +205,8 @@ def test_names_and_subjects_read_back_as_they_were(name: str, subject: str) -> N
 
 _WORD = re.compile(rb"=\?[^?\s]+\?[^?\s]+\?[^?\s]*\?=")
 _LONG = st.lists(
-    st.sampled_from(["王", "小明", "灯笼节快乐", "👩\u200d👩\u200d👧", "🎉", "é", "ß", "a" * 90, "Wort", " ", "  ", "=?utf-8?q?x?=", "שלום"]),
+    st.sampled_from(["王", "小明", "灯笼节快乐", "👩\u200d👩\u200d👧", "🎉", "é", "ß", "a" * 90, "Wort", " ", "  ",
+                     "=?utf-8?q?x?=", "שלום"]),
     min_size=1, max_size=60,
 ).map("".join).map(lambda it: it.strip(" ") or "x")  # fmt: skip
 

@@ -25,6 +25,8 @@ _DISOWNED: Final = (
     "192.0.2.66 as permitted sender) smtp.mailfrom=eve@evil.example;\r\n"
     "       dmarc=fail (p=QUARANTINE sp=QUARANTINE dis=QUARANTINE) header.from=googlemail.com"
 )
+CLOSING: Final = "=?us-ascii?q?=29=22=3Bdmarc=3Dpass_header.from=3Dgooglemail.com_=28?="
+"""A local part that, once decoded, closes its quotes, vouches for Google, and opens a comment over the true result."""
 _UNKNOWN: Final = (
     "mx.google.com;\r\n       spf=none (google.com: {domain} does not designate permitted sender hosts) "
     "smtp.helo={domain}"
@@ -169,6 +171,12 @@ def _forged(genuine: Arrival) -> Arrival:
     return Arrival(f"Return-Path: <eve@evil.example>\r\nAuthentication-Results: {_DISOWNED}\r\n".encode() + ours)
 
 
+def _forged_by_address(genuine: Arrival) -> Arrival:
+    """The same words from an envelope address that closes the quotes of whoever decodes it."""
+    results = _DISOWNED.replace("smtp.mailfrom=eve@", f'smtp.mailfrom="{CLOSING}"@')
+    return Arrival(genuine.raw.replace(_VOUCHED.format(domain="googlemail.com").encode(), results.encode(), 1))
+
+
 SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "hard": lambda it: _gmail(
         it, status="5.1.1", words="550 5.1.1 The email account that you tried to reach does not exist. NoSuchUser"
@@ -207,6 +215,8 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "unsubscribe": _unsubscribe,
     "forged_hard": lambda it: _forged(SHAPES["hard"](it)),
     "forged_limit": lambda it: _forged(SHAPES["limit"](it)),
+    "forged_hard_by_address": lambda it: _forged_by_address(SHAPES["hard"](it)),
+    "forged_limit_by_address": lambda it: _forged_by_address(SHAPES["limit"](it)),
 }
 """Every shape by its name; each takes the letter that it is about. `claims_limit`: a foreign server's lie."""
 
