@@ -253,7 +253,7 @@ def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str
 def without_addresses(text: str, *known: str) -> str:
     """A text with "@" for each address, for each `known` one also where it is broken, and for their domains.
 
-    Whoever chose an address has chosen what it reads like: `5.4.5@` is no code, and `answer/22839@` no article.
+    A stranger chooses what an address reads like: `5.4.5@` is no code, and `answer/22839@` no article.
     """
     spelled = [it for it in dict.fromkeys(known) if 0 < len(it) <= _MAX_ADDRESS]
     for address in spelled:

@@ -172,7 +172,7 @@ def _forged(genuine: Arrival) -> Arrival:
 
 
 def _forged_by_address(genuine: Arrival) -> Arrival:
-    """The same words from an envelope address that closes the quotes of whoever decodes it."""
+    """The same words from an envelope address that closes its quotes once a reader decodes it."""
     results = _DISOWNED.replace("smtp.mailfrom=eve@", f'smtp.mailfrom="{CLOSING}"@')
     return Arrival(genuine.raw.replace(_VOUCHED.format(domain="googlemail.com").encode(), results.encode(), 1))
 
