@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.core.notices import BOUNCES, InboxMessage, Kind, read
-from mailerd.mail.hostile_mail import decoded_words
+from mailerd.inbox.examine import shown_headers
 from mailerd.mail.read_notice import read_notice
 
 REASONS: Final = {
@@ -35,7 +35,8 @@ def agreement(raw: bytes, temporary: set[str], permanent: set[str]) -> tuple[boo
     report = read_notice(raw)
     named = sorted(temporary | permanent)
     about = named[0] if named else ""
-    message = InboxMessage(tuple((name, decoded_words(str(value))) for name, value in mail.items()), report)
+    listed = [{"name": name, "value": str(value)} for name, value in mail.items()]
+    message = InboxMessage(shown_headers(listed), report)
     meaning = read(message, about=about)
     ours = {it.lower() for one in report.recipients for it in one.addresses} | {it.lower() for it in meaning.addresses}
     found = set(named) <= ours or all(it in report.text.lower() for it in named)
