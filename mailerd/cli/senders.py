@@ -230,8 +230,8 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
-        _limit(each, "units_per_minute"), _limit(each, "per_minute"), _limit(each, "min_gap"), warm,
-        label(it.mode or ""), it.project or "",
+        _limit(each, "units_per_minute", now=it.allowance.units_per_minute), _limit(each, "per_minute"),
+        _limit(each, "min_gap"), warm, label(it.mode or ""), it.project or "",
     )  # fmt: skip
 
 

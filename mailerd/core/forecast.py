@@ -181,6 +181,8 @@ class _Play:
         interval = _interval(it, allowance)
         number = ready if today.letters is None else min(ready, today.letters)
         if interval:
+            if it.limits.standard and at < rate_limit.STANDARD_PACE_FROM:
+                ends.append(rate_limit.STANDARD_PACE_FROM)
             number = min(number, 1 + (hour + _HOUR - at) // interval, *(-((at - end) // interval) for end in ends))
         self._hours[hour] = self._hours.get(hour, 0) + number
         self._send(number, at + interval * (number - 1))

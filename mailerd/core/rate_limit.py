@@ -25,6 +25,12 @@ UNITS: Final[Mapping[Call, int]] = {
 """What Google charges for a call: https://developers.google.com/workspace/gmail/api/reference/quota"""
 DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
 DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
+STANDARD_UNITS: Final = 6000
+"""Units per minute and user of Google's Standard tier."""
+TIERS_PAGE: Final = "https://developers.google.com/workspace/guides/quota-usage-tiers"
+"""Google's page on its tiers, its dates and who is excepted."""
+STANDARD_FROM: Final = datetime(2027, 4, 1, tzinfo=UTC)
+"""When that tier holds for older Cloud projects too: Google names the day, and UTC's begins before Pacific time's."""
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
 MAX_GAP: Final = 86_400.0
 """The longest gap between two letters that a sender may be given, in seconds: a day."""
@@ -47,6 +53,8 @@ _LATENCY_FRESH: Final = timedelta(minutes=2)
 """How long after that no letter which it covers needs a note: longer than a letter takes and a minute of Google's."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
 """How long another call slows the letters: longer than a minute and the greatest margin."""
+STANDARD_PACE_FROM: Final = STANDARD_FROM - _CALLS_KEPT
+"""When claims keep to it: the first minute that Google measures by the new limit begins before that limit does."""
 _PROJECT_BURST: Final = 0.01
 """How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
 _GROWTH_INTERVAL: Final = timedelta(minutes=1)
@@ -69,6 +77,8 @@ class SenderLimits:
     """How many letters go on the first day, where a new sender starts slowly."""
     warm_up_growth: int = 0
     """How many letters more go on each day after the first."""
+    standard: bool = False
+    """Its Cloud project is in Google's Standard tier, whatever it was given when it was made."""
     calls: bool = False
     """No limit, but an observation: other calls than letters have used units lately."""
     latency: float = 0.0
@@ -77,13 +87,17 @@ class SenderLimits:
     def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
         """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
 
-        At least one letter a day remains, since 0 would mean that there is no limit.
+        At least one letter a day remains, since 0 would mean that there is no limit. The Standard tier lowers the units
+        of a minute from its day on, a sender's own too; where there is no limit, it sets none.
         """
+        units = self.units_per_minute
+        if self.standard and now >= STANDARD_PACE_FROM:
+            units = min(units, STANDARD_UNITS)
         limits = [self.per_day - self.reserve] if self.per_day else []
         if self.warm_up:
             limits.append(self.warm_up + self.warm_up_growth * max(0, (now - since) // _DAY))
         per_day = max(1, min(limits)) if limits else 0
-        return replace(self, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
+        return replace(self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
 
 
 @dataclass(frozen=True)

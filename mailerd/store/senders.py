@@ -225,5 +225,6 @@ def default_limits(settings: Settings) -> DefaultLimits:
         min_gap=pace.min_gap,
         warm_up=pace.warm_up,
         warm_up_growth=pace.warm_up_growth,
+        standard=pace.tier == "standard",
     )
     return DefaultLimits(default, pace.consumer_per_day, pace.project_units_per_minute)

@@ -14,6 +14,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import applied_migration, migrations
 from mailerd.store.db.times import utc
 from mailerd.store.queue.complete_jobs import UNFINISHED
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, sender_state
 
 _VARIABLES: Final = (
     "aurora_version",
@@ -187,3 +188,14 @@ async def senders(database: Database, *, bound: float, most: int) -> list[str]:
         "SELECT email FROM senders ORDER BY email LIMIT %s", (most,), what="read the senders", bound=bound
     )
     return [row[0] for row in rows]
+
+
+async def senders_above(
+    database: Database, defaults: DefaultLimits, *, units: int, bound: float, most: int
+) -> list[SenderState]:
+    """The senders whose own limit of units a minute is above `units`."""
+    rows = await database.read_rows(
+        f"SELECT {COLUMNS} FROM senders WHERE units_per_minute > %s ORDER BY email LIMIT %s",
+        (units, most), what="read the pace of senders", bound=bound,
+    )  # fmt: skip
+    return [sender_state(row, defaults) for row in rows]

@@ -311,3 +311,30 @@ def test_without_limits_there_is_no_rate() -> None:
     it = compute_forecast(outlook(10_000, SenderLimits(0, 0, 0)))
     assert it.per_minute is None
     assert it.done_at == NOW
+
+
+TIER_CHANGE = datetime(2027, 4, 1, tzinfo=UTC)
+OLDER_PROJECT = SenderLimits(15_000, 0, 0, standard=True)
+
+
+@pytest.mark.parametrize("letters", [300, 4000, 9000])
+@pytest.mark.parametrize("before", [0.5 * MINUTE, 20 * MINUTE, 50.5 * MINUTE, 100 * MINUTE])
+def test_a_forecast_across_the_change_of_googles_tiers_is_right_to_the_minute(letters: int, before: timedelta) -> None:
+    job = Job(TIER_CHANGE - before, letters)
+    Sender(OLDER_PROJECT, [job]).run()
+    assert job.foreseen
+    assert job.foreseen.done_at
+    assert job.done
+    assert abs(job.done - job.foreseen.done_at) < MINUTE
+
+
+def test_the_arithmetic_of_that_night_by_hand() -> None:
+    """136 a minute until 75 s before it, when Google's first minute by the new limit begins to fill; then 54."""
+    begin, minute = TIER_CHANGE - 31.25 * MINUTE, 60.4 * SECOND  # a minute and the margin of a quick network
+    rest = 6000 - 30 * MINUTE / minute * 136
+    done = compute_forecast(outlook(6000, OLDER_PROJECT, now=begin)).done_at
+    assert done
+    assert abs(done - (TIER_CHANGE - 75 * SECOND + rest / 54 * minute)) < MINUTE
+    paid = compute_forecast(outlook(6000, replace(OLDER_PROJECT, standard=False), now=begin)).done_at
+    assert paid
+    assert abs(paid - (begin + 6000 / 136 * minute)) < MINUTE

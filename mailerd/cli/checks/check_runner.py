@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mailerd.cli.checks import database, files, google, machine, public_site
+from mailerd.cli.checks import database, files, google, machine, pace, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
@@ -18,6 +18,7 @@ from mailerd.config import Settings
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.store import StoreEvents
 from mailerd.ops.daemon_thread import in_thread
+from mailerd.store.senders import default_limits
 
 TOTAL_TIMEOUT: Final = 20.0
 """Seconds for everything."""
@@ -105,7 +106,11 @@ class CheckRunner:
         found: list[CheckResult] = []
         try:
             found, senders = await database.examine(
-                self.settings.database, clock=self.clock, events=StoreEvents(no_log), hooks=self.settings.webhooks
+                self.settings.database,
+                clock=self.clock,
+                events=StoreEvents(no_log),
+                hooks=self.settings.webhooks,
+                limits=default_limits(self.settings),
             )
         finally:
             known.set_result(senders)
@@ -122,6 +127,7 @@ class CheckRunner:
             *files.alerts(self.settings.alerts),
             files.folder(self.settings.gmail.credentials_dir),
             *files.templates(self.settings.templates.folder),
+            *pace.configured(default_limits(self.settings).default),
         ]
 
     def _folders(self) -> list[Path]:

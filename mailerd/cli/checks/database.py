@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from mailerd.cli.checks import inboxes, replication, webhooks
+from mailerd.cli.checks import inboxes, pace, replication, webhooks
 from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
@@ -18,6 +18,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.writer import NoWriterError
 from mailerd.store.describe import SILENT
 from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import ServerInfo
 
@@ -49,7 +50,12 @@ _OTHERS: Final = ("TiDB", "Vitess", "OceanBase")
 
 
 async def examine(
-    settings: DatabaseSettings, *, clock: Clock, events: StoreEvents, hooks: WebhookSettings
+    settings: DatabaseSettings,
+    *,
+    clock: Clock,
+    events: StoreEvents,
+    hooks: WebhookSettings,
+    limits: DefaultLimits,
 ) -> tuple[list[CheckResult], list[str]]:
     """The findings, and the senders that the database knows."""
     bounded = settings.model_copy(
@@ -78,6 +84,7 @@ async def examine(
                 await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
             )
             found += await webhooks.examine(database, hooks, bound=ANSWER_TIMEOUT)
+            found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from mailerd.core.rate_limit import STANDARD_FROM
+
 PROJECT_NUMBER = "424242424242"
 """The Cloud project that Google's quota messages name as the consumer."""
 
@@ -20,6 +22,8 @@ class FakeLimits:
 
     units_per_minute: int = 6_000
     """Quota units per mailbox in any 60 s; Google gives this to projects created since 2026-05-01."""
+    standard_from: float = STANDARD_FROM.timestamp()
+    """The epoch time from which a mailbox has at most the Standard tier's units; 0: the project pays for more."""
     project_units_per_minute: int = 1_200_000
     """Quota units of all mailboxes together in any 60 s."""
     per_day: int = 2_000

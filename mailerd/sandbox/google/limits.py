@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mailerd.core.rate_limit import CONSUMER_DOMAINS
+from mailerd.core.rate_limit import CONSUMER_DOMAINS, STANDARD_UNITS
 from mailerd.sandbox.google.answers import Refused, retry_after, too_many_concurrent, units_exceeded
 from mailerd.sandbox.google.fake_limits import FakeLimits
 from mailerd.sandbox.google.mailbox import Mailbox
@@ -29,7 +29,7 @@ class Limits:
     def charge(self, box: Mailbox, units: int, *, now: float) -> None:
         """Take units from the mailbox and the project. Raises Refused when either has too few left."""
         usage, rules = box.usage, self._rules()
-        if usage.minute.used(now) + units > rules.units_per_minute > 0:
+        if usage.minute.used(now) + units > self._allowance(now) > 0:
             usage.throttled["units"] += 1
             raise Refused(units_exceeded("user"))
         if self._project.used(now) + units > rules.project_units_per_minute > 0:
@@ -37,6 +37,11 @@ class Limits:
             raise Refused(units_exceeded("project"))
         usage.charge(units, now=now)
         self._project.add(units, now=now)
+
+    def _allowance(self, now: float) -> int:
+        """Units per mailbox in the 60 s that end now; 0: no limit."""
+        rules = self._rules()
+        return min(rules.units_per_minute, STANDARD_UNITS) if 0 < rules.standard_from <= now else rules.units_per_minute
 
     def permit_sending(self, box: Mailbox, *, now: float) -> None:
         """Take one letter from the daily cap. Raises Refused, with the time at which there is room, above it."""
@@ -62,7 +67,7 @@ class Limits:
 
     def of(self, box: Mailbox, *, now: float) -> dict[str, Any]:
         """What a mailbox has used and how often it was turned away, by limit. Shares are None without a limit."""
-        usage, allowance = box.usage, self._rules().units_per_minute
+        usage, allowance = box.usage, self._allowance(now)
         used = usage.minute.used(now)
         return {
             "units_last_minute": used,

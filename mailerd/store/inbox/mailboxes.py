@@ -1,7 +1,7 @@
 """The inboxes that are read: which is due, whose turn it is, and how far it is read."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -133,7 +133,9 @@ class Mailboxes:
             await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
             await cursor.execute(_READ_LEASED, (email,))
             history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
-            units = self.defaults().default.units_per_minute if own is None else own
+            default = self.defaults().default
+            limits = default if own is None else replace(default, units_per_minute=own)
+            units = limits.on(utc(now), since=utc(now)).units_per_minute
             if free[0] is not None and units:  # its round was never given back: it may have used all that it might
                 await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
             spent = await cursor.fetch_batch(

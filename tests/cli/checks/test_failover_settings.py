@@ -9,8 +9,10 @@ from mailerd.cli.checks.result import CheckResult, Level
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.conftest import CACHE
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
@@ -46,7 +48,11 @@ async def found_at(url: str) -> list[CheckResult]:
     """What `check` says of servers and failover."""
     settings = DatabaseSettings(url=url, connect_timeout=2)
     results, _ = await examine(
-        settings, clock=Clock(), events=StoreEvents(Heard()), hooks=WebhookSettings.model_validate({})
+        settings,
+        clock=Clock(),
+        events=StoreEvents(Heard()),
+        hooks=WebhookSettings.model_validate({}),
+        limits=DefaultLimits(SenderLimits(0, 0, 0)),
     )
     return [each for each in results if each.check in {"database: durability", "database: failover"}]
 

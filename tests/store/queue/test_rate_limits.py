@@ -7,17 +7,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Settings
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import FakeGoogle, FakeLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
+from mailerd.store.senders import default_limits
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
 from tests.support.heard import Heard
@@ -394,3 +396,44 @@ async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: s
     for end, _ in taken:
         assert sum(letters for at, letters in taken if end - timedelta(days=1) < at <= end) <= 2000
     assert sum(letters for _, letters in taken) >= 0.95 * 4000
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("tier, own", [("standard", False), ("standard", True), ("scaled", True)])
+async def test_across_the_night_of_googles_new_tier_two_daemons_slow_down_in_time(
+    database_url: str, *, tier: str, own: bool
+) -> None:
+    """By the database's clock, with looks beside the messages; Google counts each claim when it is made."""
+    midnight = datetime(2027, 4, 1, tzinfo=UTC)
+    pace = {"units_per_minute": 6000 if own else 15_000, "per_day": 0, "tier": tier}
+    defaults = default_limits(Settings.model_validate({"pace": pace}))
+    shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    shifted.at = midnight - timedelta(minutes=2, seconds=15)
+    google = FakeGoogle(
+        FakeLimits(units_per_minute=15_000, standard_from=midnight.timestamp() if tier == "standard" else 0.0)
+    )
+    box = google.mailbox(ME)
+    await post(shifted, recipients=1000)
+    if own:
+        await query(shifted, "UPDATE senders SET units_per_minute = 15000")
+    claimers = [Claims(shifted, it, timedelta(seconds=60), defaults, replayed(shifted, it)) for it in ("D1", "D2")]
+    looks = RateLimits(shifted, lambda: defaults)
+    taken: list[datetime] = []
+    for step in range(4 * 255):
+        for _ in (await claimers[step % 2].claim(100)).letters:
+            for units in (10, 100):
+                google.limits.charge(box, units, now=shifted.at.timestamp())
+            taken.append(shifted.at)
+        if step % 120 == 0 and not await looks.acquire(ME, units=20):
+            google.limits.charge(box, 20, now=shifted.at.timestamp())
+        shifted.at += timedelta(seconds=0.25)
+    await shifted.close()
+
+    def within_minute(seconds: int) -> int:
+        return sum(0 <= (at - midnight).total_seconds() - seconds < 60 for at in taken)
+
+    assert box.usage.throttled == {}
+    slow, fast = range(48, 55), range(115, 137)
+    assert within_minute(-135) in fast
+    assert {within_minute(0) in slow, within_minute(60) in slow} == {tier == "standard"}
+    assert {within_minute(0) in fast, within_minute(60) in fast} == {tier == "scaled"}

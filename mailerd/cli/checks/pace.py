@@ -1,0 +1,44 @@
+"""What Google's Standard tier will take, for senders that may use more than it has."""
+
+from typing import Final
+
+from mailerd.cli.checks.result import CheckResult, warn
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, STANDARD_FROM, STANDARD_UNITS, TIERS_PAGE, SenderLimits
+from mailerd.store import server_info
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import DefaultLimits
+
+_MAX_SENDERS: Final = 20
+"""Senders with a finding of their own."""
+
+
+def configured(limits: SenderLimits) -> list[CheckResult]:
+    """A finding where the configuration gives senders more than the Standard tier, which then takes messages away."""
+    return _slower("pace", limits)
+
+
+async def of_senders(database: Database, defaults: DefaultLimits, *, bound: float) -> list[CheckResult]:
+    """A finding for each sender whose own limit is above the Standard tier's."""
+    above = await server_info.senders_above(database, defaults, units=STANDARD_UNITS, bound=bound, most=_MAX_SENDERS)
+    return [result for it in above for result in _slower(f"pace of {it.email}", it.limits)]
+
+
+def _slower(check: str, limits: SenderLimits) -> list[CheckResult]:
+    now, then = _messages(limits, limits.units_per_minute), _messages(limits, STANDARD_UNITS)
+    if not limits.standard or now <= then:
+        return []
+    return [
+        warn(
+            check,
+            f"units_per_minute is {limits.units_per_minute}; from {STANDARD_FROM:%Y-%m-%d} on, Google's Standard tier "
+            f"has {STANDARD_UNITS} for older Cloud projects too, and mailerd keeps to that: {now} -> {then} messages a "
+            "minute",
+            remedy='take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use (pace.tier = '
+            f'"internal"), both at Google: {TIERS_PAGE}',
+        )
+    ]
+
+
+def _messages(limits: SenderLimits, units: int) -> int:
+    """Whole messages a minute, by draft."""
+    return min(units // DRAFT_PAIR_UNITS, limits.per_minute or units)
