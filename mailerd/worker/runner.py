@@ -119,9 +119,11 @@ class Runner:
             await self._try_alone(claim.alone, letters, heartbeat)
         if claim is None:
             await self._rest(None, heartbeat)
-        elif (taken := len(claim.letters)) < want:
-            self._idle = 0 if taken else self._idle + 1
-            self._lost_races = 0 if taken or claim.next_in != 0 else self._lost_races + 1
+            return
+        taken = len(claim.letters)
+        self._idle = 0 if taken else self._idle + 1
+        self._lost_races = 0 if taken or claim.next_in != 0 else self._lost_races + 1
+        if taken < want:
             await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:

@@ -204,3 +204,35 @@ async def test_the_place_in_the_day_of_a_letter_that_failed_goes_to_the_next_one
 
     async with running(known, heard):
         await eventually(used_up, within=20.0)  # those who look for senders that wait in vain do it once a minute
+
+
+async def test_a_busy_daemon_claims_without_asking_first_whether_something_is_due(
+    known: Settings, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was idle before: the first claim of a job does not leave it looking before each of those that follow."""
+    asked: list[str] = []
+    for name in ("claim", "due_in"):
+        call = getattr(Claims, name)
+
+        async def counted(self: Claims, *given: Any, call: Any = call, name: str = name, **more: Any) -> Any:
+            asked.append(name)
+            return await call(self, *given, **more)
+
+        monkeypatch.setattr(Claims, name, counted)
+
+    async def idle() -> bool:
+        return asked.count("due_in") > 2
+
+    async def nearly_done() -> bool:
+        return len(heard.of("letter_sent")) >= 260
+
+    async with running(known, heard):
+        await eventually(idle)
+        asked.clear()
+        job = await post(database, recipients=300)
+        await eventually(nearly_done)
+        looks, claims = asked.count("due_in"), asked.count("claim")
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"sent": 300}
+    assert claims > 10
+    assert looks <= 3, f"{looks} looks before {claims} claims"
