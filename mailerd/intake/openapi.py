@@ -22,10 +22,7 @@ _ERROR_EXAMPLES: Final = {
     413: "too_large", 415: "unsupported_encoding", 429: "too_fast", 503: "database_away",
 }  # fmt: skip
 """The code that an example of each status has; else it is `invalid_request`."""
-_TEXT_EXAMPLES: Final = {
-    "text/csv": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n",
-    "text/event-stream": "retry: 5000\n\nevent: progress\nid: sending-0-1.1.0\ndata: {}\n\n",
-}
+_CSV: Final = {"schema": {"type": "string"}, "example": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n"}
 _WITH_KEY: Final = (401, 403, 429, 503)
 _MEANINGS: Final = {
     400: "the body was cut off",
@@ -137,10 +134,9 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     headers = {"X-Request-Id": _header("X-Request-Id")}
-    content = {it.kind: _text(it.kind) if it.kind in _TEXT_EXAMPLES else _content(it.answers[0], schemas)}
-    if it.kind == "text/event-stream" or it.stream:
-        event = it.stream or it.answers[0]
-        content["text/event-stream"] = {**_text("text/event-stream"), "x-event-schema": _ref(event)}
+    content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
+    if it.stream:
+        content["text/event-stream"] = _content(it.stream, schemas)
     found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")
@@ -171,11 +167,6 @@ def _error(status: int) -> dict[str, Any]:
 
 def _content(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
     return {"schema": _ref(model), "example": example_of(schemas[model.__name__], schemas)}
-
-
-def _text(kind: str) -> dict[str, Any]:
-    """A body that is no JSON: to OpenAPI 3.1 a stream is a text, and `x-event-schema` says what each event holds."""
-    return {"schema": {"type": "string"}, "example": _TEXT_EXAMPLES[kind]}
 
 
 def _header(name: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Schemas as generators of clients take them, and examples made of them."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ def _plain(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str) -> 
         return EXAMPLES[name]
     if either:
         return example_of(either[0], schemas, name=name)
+    if "contentSchema" in schema:
+        return json.dumps(example_of(schema["contentSchema"], schemas))
     if kind == "array":
         return [example_of(schema.get("items", {}), schemas)]
     if kind == "object":

@@ -6,7 +6,7 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Json
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.event_types import EventType
@@ -221,11 +221,11 @@ def _cause_of_wait(job: Job) -> str | None:
 
 
 class EventOut(ResponseModel):
-    """One event of a stream: its fields as the stream has them, `data` as JSON in one line."""
+    """One event of a job's stream: its fields as the stream has them, `data` as JSON in one line."""
 
     event: Annotated[Literal["progress", "finished"], Field(description="finished: the last one")]
     id: Annotated[str, Field(description="made of what it shows; comes back as `Last-Event-ID`")]
-    data: JobOut
+    data: Json[JobOut]
 
 
 class FeedEventOut(ResponseModel):
@@ -246,6 +246,14 @@ class FeedEventOut(ResponseModel):
             id=it.position, uid=it.uid, type=it.type, timestamp=it.at, job_id=it.job_id, sender_email=it.sender,
             data=it.data,
         )  # fmt: skip
+
+
+class FeedStreamOut(ResponseModel):
+    """One event of the feed's stream: its fields as the stream has them, `data` as JSON in one line."""
+
+    event: Annotated[EventType, Field(description="`type` of what happened")]
+    id: Annotated[str, Field(description="`id` of what happened; comes back as `Last-Event-ID`")]
+    data: Json[FeedEventOut]
 
 
 class FeedOut(ResponseModel):

@@ -191,7 +191,7 @@ _JOBS: Final = (
             _page_size(100, MAX_FEED_PAGE),
             Param("Last-Event-ID", {"type": "string"}, "of a stream: the id of the last event seen", where="header"),
         ),
-        answers=(response_models.FeedOut,), stream=response_models.FeedEventOut, errors=(409, 410, 422),
+        answers=(response_models.FeedOut,), stream=response_models.FeedStreamOut, errors=(409, 410, 422),
     ),
     Operation(
         "listJobActions", "GET", "/api/jobs/{id}/actions", "Who asked what of a job, and when", call=Permission.READ,

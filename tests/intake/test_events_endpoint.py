@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from mailerd.core.event_types import EventType
-from mailerd.intake.response_models import FeedEventOut
+from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.outbox import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
@@ -117,6 +117,7 @@ async def test_a_stream_that_broke_is_taken_up_where_it_was(site: Site) -> None:
     await happen(site, "a@example.com", "a@example.com")
     async with stream(site, "?limit=1") as response:
         told = await event(response)
+        FeedStreamOut.model_validate(told)
         assert (told["event"], told["id"]) == ("job.paused", "1")
         shown: dict[str, Any] = json.loads(told["data"])
         assert (shown["id"], shown["sender_email"]) == (1, "a@example.com")

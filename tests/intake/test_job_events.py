@@ -166,17 +166,15 @@ async def test_a_stop_does_not_wait_for_streams(build: Build, monkeypatch: pytes
 
 async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -> None:
     described = document()["paths"]["/api/jobs/{id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
-    assert described["schema"] == {"type": "string"}, "to OpenAPI 3.1 the body of a stream is a text"
-    assert described["x-event-schema"] == {"$ref": "#/components/schemas/EventOut"}
+    assert described["schema"] == {"$ref": "#/components/schemas/EventOut"}
     schema = document()["components"]["schemas"]["EventOut"]
-    assert schema["properties"]["data"]["$ref"] == "#/components/schemas/JobOut"
     assert set(schema["required"]) == {"event", "id", "data"}
     job_id = await posted(site)
     kinds = set()
     async with stream(site, job_id) as response:
         while "finished" not in kinds:
             told = await event(response)
-            EventOut.model_validate({**told, "data": json.loads(told["data"])})
+            EventOut.model_validate(told)
             kinds.add(told["event"])
             await finish(site)
     assert kinds == {"progress", "finished"}

@@ -10,6 +10,7 @@ import schemathesis
 from pydantic import TypeAdapter
 
 import mailerd.intake
+from mailerd.intake import response_models
 from mailerd.intake.errors import CODES
 from mailerd.intake.openapi import document
 from mailerd.intake.routes import OPERATIONS, Operation
@@ -105,10 +106,19 @@ def test_the_guide_has_every_code() -> None:
     assert dict(re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", table, re.MULTILINE)) == CODES
 
 
-def test_a_stream_is_a_text_and_says_what_its_events_hold() -> None:
-    content = known()["paths"]["/api/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
-    assert content["schema"] == {"type": "string"}
-    assert content["x-event-schema"] == {"$ref": "#/components/schemas/FeedEventOut"}
+@pytest.mark.parametrize("path, model, data", [
+    ("/api/events", "FeedStreamOut", "FeedEventOut"), ("/api/jobs/{id}/events", "EventOut", "JobOut"),
+])  # fmt: skip
+def test_a_stream_is_described_by_one_of_its_events_whose_data_is_a_text_of_json(
+    path: str, model: str, data: str
+) -> None:
+    content = known()["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    assert content["schema"] == {"$ref": f"#/components/schemas/{model}"}
+    described = known()["components"]["schemas"][model]["properties"]["data"]
+    assert described["type"] == "string"
+    assert described["contentMediaType"] == "application/json"
+    assert described["contentSchema"] == {"$ref": f"#/components/schemas/{data}"}
+    getattr(response_models, model).model_validate(content["example"])
 
 
 async def test_the_forecast_is_typed_and_its_answer_is_as_before(site: Site) -> None:
