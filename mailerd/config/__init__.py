@@ -183,19 +183,18 @@ class PaceSettings(Section):
 
     units_per_minute: Limit = Field(
         6000,
-        description="Google's quota units per sender; 15000 for Cloud projects older than May 2026, see tier; 0 = no "
-        "limit",
+        description="Google's quota units per sender; 15000 until 2027-04-01 if its Cloud project is older than May 2026; "
+        "0 = no limit",
     )
     tier: Annotated[Literal["standard", "scaled", "internal"], BeforeValidator(values.word)] = Field(
         "standard",
-        description="of the Cloud project; from 2027-04-01 on, standard caps units_per_minute at 6000, a sender's own "
-        "too: developers.google.com/workspace/guides/quota-usage-tiers",
+        description="standard: at most 6000 units from 2027-04-01 on, see docs/mailboxes.md",
     )
     per_minute: Limit = Field(0, description="letters per sender and minute, a further cap; 0 = no limit")
     per_day: Limit = Field(
         2000,
-        description="letters per sender in any 24 hours; Workspace has 2000, but 500 until its domain has paid USD 100 "
-        "and 60 days have passed since (support.google.com/a/answer/166852); 0 = no limit",
+        description="letters per sender in any 24 h; Workspace 2000, young domains 500: "
+        "support.google.com/a/answer/166852; 0 = no limit",
     )
     consumer_per_day: Limit = Field(
         500, description="the same for @gmail.com and @googlemail.com mailboxes; 0 = no limit"

@@ -149,6 +149,7 @@ TEXTS: Final = {
     "try the time-out": "测试超时",
     "look for daemons": "查找守护进程",
     "read the senders": "读取发件邮箱",
+    "read the pace of senders": "读取发件邮箱的发送速率",
     "end a suppression": "解除退订",
     "look up a suppression": "查找退订",
     "list suppressions": "列出退订",

@@ -223,6 +223,20 @@ MUTATIONS: Final = (
         "tests/core/test_rate_limit_arrivals.py::test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute",
     ),
     Mutation(
+        "an older Cloud project keeps its pace after Google's Standard tier holds",
+        "mailerd/core/rate_limit.py",
+        "if self.standard and now >= STANDARD_PACE_FROM:",
+        "if False:",
+        "tests/store/queue/test_rate_limits.py::test_across_the_night_of_googles_new_tier_two_daemons_slow_down_in_time",
+    ),
+    Mutation(
+        "the last minute before the Standard tier is as full as before",
+        "mailerd/core/rate_limit.py",
+        "STANDARD_PACE_FROM: Final = STANDARD_FROM - _CALLS_KEPT",
+        "STANDARD_PACE_FROM: Final = STANDARD_FROM",
+        "tests/core/test_rate_limit_tier.py::test_a_greedy_sender_with_late_answers_is_not_throttled_across_that_midnight",
+    ),
+    Mutation(
         "a lapsed lease is looked at without the wait",
         "mailerd/store/queue/expired_claims.py",
         "micros(self.late_arrival), error, id_, token)",

@@ -389,3 +389,31 @@ async def test_a_bug_of_the_doctors_own_is_a_line_too(patient: Patient, monkeypa
     found = (await patient.examined())["disk"]
     assert found.level is Level.FAIL
     assert "KeyError: 'oops'" in found.what
+
+
+async def test_what_googles_standard_tier_will_take_is_told_until_the_tier_is_named(patient: Patient) -> None:
+    other = "other@example.com"
+    await post(patient.database, sender=other)
+    found = await patient.with_(pace={"units_per_minute": 15_000}).examined()
+    told = found["pace"]
+    assert told.level is Level.WARN
+    assert "2027-04-01" in told.what
+    assert "136 -> 54 messages a minute" in told.what
+    assert 'pace.tier = "scaled"' in told.remedy
+    assert 'pace.tier = "internal"' in told.remedy
+    assert "https://developers.google.com/workspace/guides/quota-usage-tiers" in told.remedy
+    assert f"pace of {other}" not in found, "it has no limit of its own"
+    for tier in ("scaled", "internal"):
+        assert "pace" not in await patient.with_(pace={"units_per_minute": 15_000, "tier": tier}).examined()
+    assert "pace" not in await patient.with_(pace={"units_per_minute": 15_000, "per_minute": 50}).examined()
+
+
+async def test_a_sender_whose_own_limit_the_standard_tier_will_lower_is_named(patient: Patient) -> None:
+    for sender, units in (("fast@example.com", 12_000), ("slow@example.com", 6000), ("free@example.com", 0)):
+        await post(patient.database, sender=sender)
+        await query(patient.database, "UPDATE senders SET units_per_minute = %s WHERE email = %s", units, sender)
+    paced = patient.with_(pace={"units_per_minute": 6000})
+    warned = {check: each.what for check, each in (await paced.examined()).items() if check.startswith("pace")}
+    assert list(warned) == ["pace of fast@example.com"]
+    assert "109 -> 54 messages a minute" in warned["pace of fast@example.com"]
+    assert not [check for check in await paced.with_(pace={"tier": "scaled"}).examined() if check.startswith("pace")]

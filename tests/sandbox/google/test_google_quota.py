@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -164,3 +165,27 @@ async def test_zero_means_no_limit(session: aiohttp.ClientSession, google: FakeG
             assert answer.status == 200
     used = google.usage()["users"]["me@example.com"]
     assert (used["units_last_minute"], used["sent_24h"], used["share_last_minute"]) == (7_000, 70, None)
+
+
+async def test_an_older_project_has_the_standard_tier_from_its_day_on_unless_it_pays(
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
+) -> None:
+    midnight = google.now() + 30  # of the tier's day
+    assert google.rules.standard_from == datetime(2027, 4, 1, tzinfo=UTC).timestamp()
+    google.change_rules(units_per_minute=15_000, standard_from=midnight)
+
+    async def send_at(seconds: float, number: int = 1) -> set[int]:
+        google.now = lambda: midnight + seconds
+        statuses = set()
+        for _ in range(number):
+            async with session.post(USER + "messages/send", json=compose()) as answer:
+                statuses.add(answer.status)
+        return statuses
+
+    assert await send_at(-30, 100) == {200}
+    assert await send_at(-0.01) == {200}
+    assert await send_at(0) == {403}, "the minute before counts as well"
+    assert await send_at(60, 60) == {200}
+    assert await send_at(60) == {403}
+    google.change_rules(standard_from=0.0)
+    assert await send_at(60, 90) == {200}
