@@ -183,8 +183,8 @@ class PaceSettings(Section):
 
     units_per_minute: Limit = Field(
         6000,
-        description="Google's quota units per sender; 15000 until 2027-04-01 if its Cloud project is older than May 2026; "
-        "0 = no limit",
+        description="Google's quota units per sender; 15000 until 2027-04-01 if its Cloud project is older than May "
+        "2026; 0 = no limit",
     )
     tier: Annotated[Literal["standard", "scaled", "internal"], BeforeValidator(values.word)] = Field(
         "standard",

@@ -178,7 +178,8 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
 ) -> None:  # fmt: skip
     """A doubt's look, the search for an orphan and its deletion, a failed letter's draft: none is for nothing."""
     known = settings(
-        database_url, served, credentials, pace={"units_per_minute": 60_000}, gmail={"request_timeout": 2.0},
+        database_url, served, credentials, pace={"units_per_minute": 60_000, "tier": "scaled"},
+        gmail={"request_timeout": 2.0},
         runner={"lease": 16, "poll_interval": 0.1},
     )  # fmt: skip
     paid: list[int] = []

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.config import DatabaseSettings
 from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import UNITS, SenderLimits
 from mailerd.core.reading_budget import MIN_ROUND, SHARE, BudgetSpentError, RoundBudget, counted_for, most_of_round
 from mailerd.core.replies import Call
+from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval
@@ -20,6 +22,7 @@ from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.inbox.place import ME, METADATA, arrive, read_up, reading
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_rate_limits import Shifted
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.in_doubt import in_doubt
@@ -118,6 +121,23 @@ async def test_one_reads_a_mailbox_at_a_time_and_who_lost_it_writes_nothing(data
     assert await query(database, "SELECT history_id FROM mailboxes") == [(None,)]
     await writer.write(second, [], InboxCursor(7, 7), address_key=b"k" * 32, on_retry=lambda: None)
     assert await query(database, "SELECT history_id FROM mailboxes") == [(7,)]
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("own", [None, 20_000])
+async def test_reading_has_its_share_of_the_standard_tier_from_its_day_on(database_url: str, own: int | None) -> None:
+    shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    await query(shifted, "INSERT INTO senders (email, created_at, units_per_minute) VALUES (%s, NOW(), %s)", ME, own)
+    await query(shifted, "INSERT INTO mailboxes (email, next_at) VALUES (%s, '2026-01-01')", ME)
+    defaults = DefaultLimits(SenderLimits(15_000, 0, 0, standard=True))
+    boxes, found = Mailboxes(shifted, lambda: defaults, lease_time=MINUTE, interval=MINUTE), []
+    for day in (30, 31, 32):
+        shifted.at = datetime(2027, 3, 1, 12, tzinfo=UTC) + timedelta(days=day - 1)
+        lease = await boxes.lease(ME)
+        assert lease is not None
+        found.append(lease.units_per_minute)
+    await shifted.close()
+    assert found == [own or 15_000, own or 15_000, 6000]
 
 
 async def test_a_write_in_doubt_makes_known_that_it_goes_on(

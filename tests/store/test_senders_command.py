@@ -41,16 +41,16 @@ def test_limits_are_set_shown_and_given_back() -> None:
     for _ in range(2):
         told = say("set", "Me@Example.com", "--profile", "consumer", "--reserve", "40", "--min-gap", "2.5")
         assert told == f"{ME}: units per minute 6000, per minute without limit, per day 500, reserve 40, min gap 2.5\n"
-    say("set", ME, "--warm-up", "50+25", "--units-per-minute", "15000", "--per-minute", "30")
+    say("set", ME, "--warm-up", "50+25", "--units-per-minute", "5000", "--per-minute", "30")
     (shown,) = json.loads(say("list", "--json"))
     assert shown["limits"] == {
-        "units_per_minute": 15000, "per_minute": 30, "per_day": 500, "reserve": 40, "min_gap": 2.5, "warm_up": 50,
+        "units_per_minute": 5000, "per_minute": 30, "per_day": 500, "reserve": 40, "min_gap": 2.5, "warm_up": 50,
         "warm_up_growth": 25,
     }  # fmt: skip
     assert (shown["email"], shown["per_day_now"], shown["paused"]) == (ME, 50, False)
     line = say("list").splitlines()[1]
     assert line.split()[:2] == [ME, "sends"]
-    assert "15000*" in line
+    assert "5000*" in line
     told = say("set", ME, "--default", "all", "--per-day", "7")
     assert told == f"{ME}: units per minute 6000, per minute without limit, per day 7\n"
     (shown,) = json.loads(say("list", "--json"))
