@@ -37,6 +37,12 @@ def in_clear() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Certificates of a server that is not named as it is reached, as MySQL makes them for itself."""
+    return authority_and_server(tmp_path_factory.mktemp("elsewhere"), host="192.0.2.1")
+
+
 async def cipher(url: str) -> str:
     """What the connection is encrypted with; empty: it is not."""
     database = Database(DatabaseSettings(url=url, connect_attempts=1, connect_timeout=5), events=StoreEvents(Heard()))
@@ -91,3 +97,15 @@ async def test_a_server_without_tls_is_not_spoken_to_in_clear(
     with pytest.raises(DatabaseAwayError, match="the server offers no TLS"):
         await cipher(f"{in_clear.url}?{query.format(ca=certificates[0])}")
     assert await cipher(in_clear.url) == ""
+
+
+async def test_a_certificate_of_another_name_is_taken_where_only_its_authority_is_asked_for(
+    elsewhere: tuple[Path, Path, Path], certificates: tuple[Path, Path, Path]
+) -> None:
+    authority, certificate, key = elsewhere
+    with Server(cache=CACHE, extra=(f"--ssl-cert={certificate}", f"--ssl-key={key}")) as server:
+        assert (await cipher(f"{server.url}?ssl=verify_ca&ssl_ca={authority}")).startswith("TLS_")
+        with pytest.raises(DatabaseAwayError, match="no TLS with this server"):
+            await cipher(f"{server.url}?ssl_ca={authority}")
+        with pytest.raises(DatabaseAwayError, match="no TLS with this server"):
+            await cipher(f"{server.url}?ssl=verify_ca&ssl_ca={certificates[0]}")
