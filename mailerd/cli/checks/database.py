@@ -10,7 +10,7 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.quantities import counted
-from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError
+from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
@@ -81,6 +81,9 @@ async def examine(
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []
+    except SchemaError as error:
+        what, _, remedy = str(error).partition("; ")
+        return [*found, fail("database: schema", what, remedy=remedy)], []
     finally:
         await database.close()
     return found, senders
