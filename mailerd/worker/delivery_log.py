@@ -73,7 +73,7 @@ class _Counts:
 
 
 class JobProgress:
-    """The numbers of `[17/200]` in the log: of a letter that starts, which it would be if all before it were finished."""
+    """The numbers of `[17/200]` in the log; of a letter that starts: as if all that are under way were finished."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, _Counts] = OrderedDict()

@@ -91,9 +91,8 @@ class Rogue:
                 threading.Thread(target=self._serve, args=self._listener.accept()[:1], daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError, EOFError):
-            with client:
-                self._talk(client)
+        with suppress(OSError, EOFError), client:
+            self._talk(client)
 
     def _talk(self, client: socket.socket) -> None:
         if self._greeting:
@@ -103,9 +102,10 @@ class Rogue:
         _write(client, 0, self._hello)
         number, said = self._read(client)
         if self._tls is not None and len(said) == 32:
-            with self._tls.wrap_socket(client, server_side=True) as client:  # noqa: PLW2901 - the same one
-                return self._log_in(client, *self._read(client))
-        self._log_in(client, number, said)
+            with self._tls.wrap_socket(client, server_side=True) as hidden:
+                self._log_in(hidden, *self._read(hidden))
+        else:
+            self._log_in(client, number, said)
 
     def _log_in(self, client: socket.socket, number: int, said: bytes) -> None:
         for answer in self._script:

@@ -60,9 +60,10 @@ async def examine(
     except ConfigurationError as error:
         what, _, remedy = str(error).partition("; ")
         return [fail("database", what, remedy=remedy)], []
+    found: list[CheckResult] = []
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
-        found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         writer = database.pool.writer
         found += replication.failover(known.variables, several=not writer.alone)
         if not writer.alone:

@@ -1,4 +1,4 @@
-"""aiomysql's connection, and what it may say at the log-in: whoever stands in the server's place gets no password."""
+"""aiomysql's connection, and what it may say at the log-in: a machine in the server's place gets no password."""
 
 import os
 import ssl

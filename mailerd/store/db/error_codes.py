@@ -125,10 +125,10 @@ def refused(errno: int) -> str:
             )
         case 2059:
             return "let the user log in by a password: ALTER USER … IDENTIFIED BY …"
-        case 2061:
+        case 2061:  # MySQL asks for it also after its start, and where the password is wrong
             return (
-                "add ?unix_socket=… to database.url on the same machine, else ?ssl_ca=…; if you did not expect that "
-                "question, see who answers there"
+                "correct user and password in database.url, and add ?unix_socket=… on the same machine, else "
+                "?ssl_ca=…; see who answers there if it is not your MySQL"
             )
         case 2068:
             return "see who answers at host and port in database.url: mailerd asked for no such thing"

@@ -100,8 +100,7 @@ async def _foreign_tables(cursor: Cursor) -> str:
 
 
 def _some(columns: Sequence[str]) -> str:
-    more = len(columns) - _SHOWN
-    return ", ".join(columns[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else "")
 
 
 async def own_migration(cursor: Cursor) -> int:

@@ -279,7 +279,7 @@ async def test_tables_of_another_program_are_named_and_nothing_is_made_among_the
         await query(empty, statement)
     before = await everything(empty)
     message = (
-        r"tables of another program, or altered ones: jobs \(without type, sender_email, .* and \d+ more\), "
+        r"tables of another program, or altered ones: jobs \(without type, sender_email, .*, …\), "
         r"job_recipients \(without .*to_email.*\); give mailerd a database of its own .*; nothing was changed"
     )
     for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
@@ -317,6 +317,7 @@ async def test_a_table_whose_name_differs_by_its_case_is_another_one(empty: Data
     await check(empty)
 
 
+@pytest.mark.skipif(not is_mariadb(), reason="MySQL takes lower_case_table_names when its directory is made alone")
 async def test_where_case_does_not_count_a_table_of_another_case_is_found(heard: Heard) -> None:
     with Server(cache=CACHE, extra=("--lower-case-table-names=1",)) as server:
         database = opened(server.url, heard)

@@ -1,4 +1,4 @@
-"""Whoever stands in the database's place gets no password and no file, and the error names what was asked for."""
+"""A server that stands in the database's place gets no password and no file, and the error names what it asked for."""
 
 import asyncio
 import time
@@ -61,10 +61,10 @@ async def refusal(url: str) -> MySQLError | None:
     return None
 
 
-@pytest.mark.parametrize("offered", [False, True], ids=["in clear", "with TLS"])
+@pytest.mark.parametrize("offered", ["", "TLS"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_no_server_gets_the_password_by_whatever_it_asks(
-    way: str, offered: bool, theirs: tuple[Path, Path], authority: Path
+    way: str, offered: str, theirs: tuple[Path, Path], authority: Path
 ) -> None:
     for case in CASES if way in {"", "?ssl=unverified"} else CASES[:: len(TAILS)]:
         plugin, asks, tail, capabilities = case
@@ -137,14 +137,15 @@ async def test_a_server_that_asks_for_a_file_gets_none_and_the_error_says_so() -
             await asyncio.wait_for(database.open(), BOUND)
         await database.close()
         assert rogue.queries
-        assert Path("/etc/hostname").read_bytes().strip() not in rogue.got
+    assert rogue.packets[-1][:1] == b"\x03"  # the query was the last that was sent
     assert "asked for a file" in heard.of("database_unreachable")[0]["cause"]
 
 
 @pytest.mark.parametrize(
     "greeting",
     [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_10.0\r\n", b"\x01\x00\x00\x00\x0a", b"\x05\x00\x00\x00\x0aabc\x00",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_10.0\r\n", b"\x01\x00\x00\x00\x0a",
+        b"\x05\x00\x00\x00\x0aabc\x00",
         b"\x00\x00\x00\x00",
     ],
 )  # fmt: skip

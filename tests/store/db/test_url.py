@@ -1,5 +1,6 @@
 """The way to the database: TLS that was asked for is there or nothing is sent, and a socket file serves as well."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.conftest import CACHE
 from tests.support.certificates import authority_and_server
-from tests.support.dialect import without_tls
+from tests.support.dialect import known_by_its_digest, without_tls
 from tests.support.heard import Heard
 
 
@@ -86,6 +87,7 @@ async def test_a_password_may_have_any_letters(mariadb: Server, database_url: st
     ):
         cursor.execute(f"CREATE USER '{url.user}'@'127.0.0.1' IDENTIFIED BY %s", (password,))
         cursor.execute(f"GRANT ALL PRIVILEGES ON {url.user}.* TO '{url.user}'@'127.0.0.1'")
+    await asyncio.to_thread(known_by_its_digest, str(url))
     assert isinstance(await cipher(str(url)), str)
 
 
