@@ -58,7 +58,11 @@ def _check_options(given: Mapping[str, str]) -> None:
     if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
         named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
         raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
-    if given.get("ssl", "true") not in {"true", "unverified"}:
-        raise ValueError("ssl must be true or unverified; leave it out for a connection that is not encrypted")
+    if given.get("ssl", "true") not in {"true", "verify_ca", "unverified"}:
+        raise ValueError(
+            "ssl must be true, verify_ca or unverified; leave it out for a connection that is not encrypted"
+        )
+    if given.get("ssl") == "verify_ca" and "ssl_ca" not in given:
+        raise ValueError("ssl=verify_ca needs the file of that authority, as ssl_ca")
     if given.get("charset", "utf8mb4") != "utf8mb4":
         raise ValueError("charset can only be utf8mb4, and need not be given")

@@ -51,7 +51,12 @@ _SLOW: Final = LikelyCause(
 _READ_ONLY: Final = LikelyCause(
     "the server is read-only", "服务器只读", "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
 )
-_DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _CONNECTIONS)
+_NOT_PROVEN: Final = LikelyCause(
+    "the server asks for the password itself, and has not shown that it is the right one (TLS, or a unix socket)",
+    "服务器要求直接发送密码，而未证明自己的身份（TLS 或 Unix 套接字）",
+    "mailerd check",
+)
+_DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _NOT_PROVEN, _CONNECTIONS)
 LOG: Final = LikelyCause(
     "the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"
 )

@@ -50,10 +50,12 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "info",
-        en="job {job}: letter to {to} (recipient {recipient}) started, attempt {attempt}",
-        zh="任务 {job}：开始发送给 {to}（收件人 {recipient}），第 {attempt} 次尝试",
+        en="job {job} [{number}/{total}]: letter to {to} (recipient {recipient}) started, attempt {attempt}",
+        zh="任务 {job} [{number}/{total}]：开始发送给 {to}（收件人 {recipient}），第 {attempt} 次尝试",
     )
-    def letter_started(self, *, job: str, recipient: int, to: str, sender: str, attempt: int) -> None: ...
+    def letter_started(
+        self, *, job: str, recipient: int, to: str, sender: str, number: int, total: int, attempt: int
+    ) -> None: ...
 
     @event(
         "success",

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
+import pymysql
+
 from mailerd.sandbox import mariadb_files as files
 from mailerd.sandbox import mysqld
 from mailerd.sandbox.child_process import spawn
@@ -192,7 +194,14 @@ class Server:
         ]
         self._process = spawn(command)
         self._wait_for_greeting(place / "s")
+        if not program.is_mariadb:
+            self._let_digests_be_known()
         return self
+
+    def _let_digests_be_known(self) -> None:
+        """Log each user in once: until then MySQL would ask a daemon for its password, which it keeps from loopback."""
+        for user in ("mailerd", "admin"):
+            pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=self.password).close()
 
     def _prepare(self, program: mysqld.Program) -> tuple[Path, Path]:
         """The folder for socket and accounts, and the data directory; both are found again on a restart."""

@@ -11,7 +11,7 @@ from mailerd.clock import Clock
 from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import applied_migration, migrations
+from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.times import utc
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, sender_state
@@ -158,8 +158,12 @@ async def supports_skip_locked(database: Database, *, bound: float) -> bool | No
 
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:
-    """The migration that the database is at (0: none), and the one that this code needs."""
-    applied = await database.read(applied_migration, what="read the schema's version", bound=bound)
+    """The migration that the database is at (0: none), and the one that this code needs.
+
+    Raises:
+        SchemaError: it holds tables of another program.
+    """
+    applied = await database.read(own_migration, what="read the schema's version", bound=bound)
     return applied, migrations()[-1].number
 
 

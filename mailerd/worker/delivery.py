@@ -78,6 +78,7 @@ class Delivery:
             await self._handle_bug(state, error)
         finally:
             self.in_flight.remove(letter)
+            self.log.progress.end(letter.job_id, letter.id)
 
     async def _bring_to_google(self, state: "_DeliveryState") -> Decision | None:
         """The decision to write; None when the claim had ended before anything was sent.
@@ -122,9 +123,11 @@ class Delivery:
         return None
 
     def _announce(self, letter: ClaimedRecipient) -> None:
+        number, total = self.log.progress.begin(letter.job_id, letter.id)
         self.events.letter_started(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
-        )
+            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+            number=number, total=total, attempt=letter.attempt,
+        )  # fmt: skip
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
         letter = state.letter

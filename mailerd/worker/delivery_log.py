@@ -1,7 +1,7 @@
 """What the log says of one letter's delivery, of a job's progress, and of a sender's pauses."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.clock import Clock
@@ -64,11 +64,19 @@ _MAX_JOBS: Final = 4096
 """Jobs that are remembered; one that is dropped is counted again when a claim finds it."""
 
 
+@dataclass
+class _Counts:
+    done: int = 0
+    total: int = 0
+    under_way: set[int] = field(default_factory=set)
+    """The recipients whose letters were begun, and are neither finished nor waiting again."""
+
+
 class JobProgress:
-    """The numbers of `[17/200]` in the log."""
+    """The numbers of `[17/200]` in the log; of a letter that starts: as if all that are under way were finished."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, list[int]] = OrderedDict()
+        self._jobs: OrderedDict[str, _Counts] = OrderedDict()
         self.sent = 0
         self.failed = 0
 
@@ -78,25 +86,37 @@ class JobProgress:
 
     def add(self, job: str, *, total: int) -> None:
         """Add a job; none of its recipients is known to be finished."""
-        self._jobs[job] = [0, total]
+        self._jobs[job] = _Counts(total=total)
         if len(self._jobs) > _MAX_JOBS:
             self._jobs.popitem(last=False)
 
     def set_done(self, job: str, *, ended: int) -> None:
         """Set how many recipients were finished before this daemon met the job."""
         if counts := self._jobs.get(job):
-            counts[0] = max(counts[0], ended)
+            counts.done = max(counts.done, ended)
 
     def claimed(self, job: str, *, letters: int) -> None:
         """Letters that are claimed are not finished, whatever they were before: given back by Google, or retried."""
         if counts := self._jobs.get(job):
-            counts[0] = min(counts[0], max(counts[1] - letters, 0))
+            counts.done = min(counts.done, max(counts.total - letters, 0))
 
-    def advance(self, job: str) -> tuple[int, int]:
+    def begin(self, job: str, recipient: int) -> tuple[int, int]:
+        """Count a letter as under way; its number, and of how many."""
+        counts = self._jobs.setdefault(job, _Counts())
+        counts.under_way.add(recipient)
+        return min(counts.done + len(counts.under_way), max(counts.total, 1)), counts.total
+
+    def end(self, job: str, recipient: int) -> None:
+        """A letter is under way no longer: it is finished, or it waits again."""
+        if counts := self._jobs.get(job):
+            counts.under_way.discard(recipient)
+
+    def advance(self, job: str, recipient: int) -> tuple[int, int]:
         """Count one more finished letter; how many are finished, and of how many."""
-        counts = self._jobs.setdefault(job, [0, 0])
-        counts[0] = min(counts[0] + 1, max(counts[1], 1))
-        return counts[0], counts[1]
+        counts = self._jobs.setdefault(job, _Counts())
+        counts.under_way.discard(recipient)
+        counts.done = min(counts.done + 1, max(counts.total, 1))
+        return counts.done, counts.total
 
 
 @dataclass(frozen=True)
@@ -148,14 +168,14 @@ class DeliveryLog:
             case Transition.SENT:
                 self.progress.sent += 1
                 self.pause_log.sender_recovered(letter.sender, began=began)
-                done, total = self.progress.advance(letter.job_id)
+                done, total = self.progress.advance(letter.job_id, letter.id)
                 say.letter_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, message_id=decision.message_id or "",
                 )  # fmt: skip
             case Transition.FAILED:
                 self.progress.failed += 1
-                done, total = self.progress.advance(letter.job_id)
+                done, total = self.progress.advance(letter.job_id, letter.id)
                 say.letter_failed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, cause=cause,
@@ -171,7 +191,7 @@ class DeliveryLog:
                     cause=cause, look_in=decision.wait.total_seconds(),
                 )  # fmt: skip
             case Transition.SUPPRESSED:
-                self.progress.advance(letter.job_id)
+                self.progress.advance(letter.job_id, letter.id)
                 say.letter_suppressed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
                 )

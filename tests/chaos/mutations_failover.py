@@ -258,4 +258,32 @@ OF_FAILOVER: Final = (
         "",
         _ENDED + "test_a_letter_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten",
     ),
+    Mutation(
+        "a server that has not shown who it is gets the password",
+        "mailerd/store/db/driver.py",
+        "if not proves_itself(self._url) and self._shows_password(payload):",
+        "if False:",
+        "tests/store/db/test_rogue_server.py::test_the_driver_alone_would_give_it_away",
+    ),
+    Mutation(
+        "a password is encrypted with whatever key a server sends",
+        "mailerd/store/db/driver.py",
+        "return payload == secret or len(payload) not in _DIGESTS",
+        "return payload == secret",
+        "tests/store/db/test_rogue_server.py::test_the_driver_alone_would_give_it_away",
+    ),
+    Mutation(
+        "a log-in goes on in clear where TLS was asked for",
+        "mailerd/store/db/driver.py",
+        "if tls and not offered and",
+        "if False and",
+        "tests/store/db/test_url.py::test_a_server_without_tls_is_not_spoken_to_in_clear",
+    ),
+    Mutation(
+        "tables of another program are taken for ours",
+        "mailerd/store/db/migrate.py",
+        "if said := await _foreign_tables(cursor):",
+        'if said := "":',
+        "tests/store/db/test_migrate.py::test_tables_of_another_program_are_named_and_nothing_is_made_among_them",
+    ),
 )

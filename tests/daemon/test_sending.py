@@ -44,6 +44,7 @@ async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
     told = [name for name in heard.names() if name in steps]
     assert sorted(set(told), key=told.index) == steps
     assert [(fields["done"], fields["total"]) for fields in heard.of("letter_sent")] == [(1, 3), (2, 3), (3, 3)]
+    assert [(fields["number"], fields["total"]) for fields in heard.of("letter_started")] == [(1, 3), (2, 3), (3, 3)]
 
 
 async def test_the_letter_is_what_the_template_says(

@@ -31,8 +31,9 @@ def test_the_pool_has_no_other_way_of_waiting_for_the_database() -> None:
     assert _connecting(POOL) == ["_connect_to", "_end_thread"]
     callers = [each.name for each in functions(POOL) if "self._connect_to(" in ast.unparse(each)]
     assert callers == ["_connect"]
-    opening = [path.name for path in modules("mailerd") if "aiomysql.Connection(" in path.read_text("utf-8")]
-    assert opening == ["connection.py"]
+    known = {path.name: path.read_text("utf-8") for path in modules("mailerd")}
+    assert [name for name, text in known.items() if "aiomysql.Connection" in text] == ["driver.py"]
+    assert [name for name, text in known.items() if "= Driver(" in text] == ["connection.py"]
     using = {
         path.name
         for path in modules("mailerd")

@@ -20,7 +20,7 @@ def metrics() -> Metrics:
     """One letter of one sender was sent."""
     made = Metrics()
     events = RunnerEvents(made.on_event)
-    events.letter_started(job="J", recipient=1, to="a@x", sender="me@example.com", attempt=1)
+    events.letter_started(job="J", recipient=1, to="a@x", sender="me@example.com", number=1, total=1, attempt=1)
     events.letter_sent(job="J", recipient=1, to="a@x", sender="me@example.com", done=1, total=1, message_id="m")
     return made
 

@@ -27,7 +27,7 @@ def value(page: bytes, name: str) -> float:
 
 def sent(metrics: Metrics, *, sender: str = "me@example.com") -> None:
     events = RunnerEvents(metrics.on_event)
-    events.letter_started(job="J", recipient=1, to="a@x", sender=sender, attempt=1)
+    events.letter_started(job="J", recipient=1, to="a@x", sender=sender, number=1, total=1, attempt=1)
     events.letter_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
 
 

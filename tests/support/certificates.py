@@ -17,7 +17,7 @@ _SIGNS: Final = x509.KeyUsage(
 """What an authority's key may be used for; without it the certificate is refused."""
 
 
-def authority_and_server(folder: Path) -> tuple[Path, Path, Path]:
+def authority_and_server(folder: Path, *, host: str = "127.0.0.1") -> tuple[Path, Path, Path]:
     """The files of the authority's certificate, the server's certificate and the server's key."""
     ours, theirs = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = _named("an authority of the tests")
@@ -30,7 +30,7 @@ def authority_and_server(folder: Path) -> tuple[Path, Path, Path]:
     )
     server = (
         _certificate(_named("a database of the tests"), issuer, theirs)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key()), critical=False)
         .sign(ours, hashes.SHA256())
     )

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import pymysql
+from yarl import URL
+
 from mailerd.sandbox import mysqld
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -26,6 +29,13 @@ def without_tls() -> str:
 def statement_limit() -> str:
     """The variable that limits a statement: seconds on MariaDB, milliseconds and only for what reads on MySQL."""
     return "max_statement_time" if is_mariadb() else "max_execution_time"
+
+
+def known_by_its_digest(url: str) -> None:
+    """Log a new user in once: at the first log-in over TCP MySQL asks for the password, which mailerd does not send."""
+    if not is_mariadb():
+        at = URL(url)
+        pymysql.connect(host=at.host, port=at.port or 3306, user=at.user, password=(at.password or "").encode()).close()
 
 
 async def plan(database: Database, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:

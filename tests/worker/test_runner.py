@@ -183,11 +183,11 @@ async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, b
         await place.wants.get()
         await place.started(CONCURRENCY)
         assert place.asked == ([["J"]] if begun else [])
-        assert place.runner.progress.advance("J") == (1, 1000)
+        assert place.runner.progress.advance("J", 1) == (1, 1000)
         place.answer.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert place.runner.progress.advance("J") == (401 if begun else 2, 1000)
+        assert place.runner.progress.advance("J", 1) == (401 if begun else 2, 1000)
         running.cancel()
         await place.finish()
 
@@ -202,7 +202,7 @@ async def test_letters_that_are_claimed_again_are_not_counted_as_finished_before
         running = letters.create_task(place.runner.run(letters))
         claimed = await place.wants.get()
         await place.started(CONCURRENCY)
-        assert [progress.advance("J")[0] for _ in range(claimed)] == [*range(1001 - claimed, 1001)]
+        assert [progress.advance("J", 1)[0] for _ in range(claimed)] == [*range(1001 - claimed, 1001)]
         running.cancel()
         await place.finish()
 

@@ -10,7 +10,7 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.quantities import counted
-from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError
+from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
@@ -66,9 +66,10 @@ async def examine(
     except ConfigurationError as error:
         what, _, remedy = str(error).partition("; ")
         return [fail("database", what, remedy=remedy)], []
+    found: list[CheckResult] = []
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
-        found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         writer = database.pool.writer
         found += replication.failover(known.variables, several=not writer.alone)
         if not writer.alone:
@@ -88,6 +89,9 @@ async def examine(
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []
+    except SchemaError as error:
+        what, _, remedy = str(error).partition("; ")
+        return [*found, fail("database: schema", what, remedy=remedy)], []
     finally:
         await database.close()
     return found, senders

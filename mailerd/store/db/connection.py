@@ -1,25 +1,17 @@
 """One connection to one server: the driver's, and what is known of it."""
 
-import os
 import select
 import time
 import warnings
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
-from pymysql.constants import CLIENT
 from pymysql.err import OperationalError
 from pymysql.err import Warning as ServerWarning
 from yarl import URL
 
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.url import address, no_tls, require_encryption
-
-try:
-    import aiomysql
-except OSError:  # since Python 3.13 its import fails for a user without a name, as in many a container
-    os.environ["LOGNAME"] = "without a name"
-    import aiomysql
+from mailerd.store.db.driver import Driver
 
 T = TypeVar("T")
 
@@ -59,6 +51,8 @@ class Connection:
         try:
             return await talk
         except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
+            if "LOAD_LOCAL" in str(error):  # the driver sends none, as local_infile is off, and is out of step now
+                raise OperationalError(2068, "the server asked for a file of this machine, and gets none") from error
             if not self.transport.is_closing():
                 raise
             raise OperationalError(2006, f"the connection was closed: {error}") from error
@@ -103,23 +97,8 @@ async def connect(url: URL) -> Connection:
     """Connect to one server and log in.
 
     Raises:
-        MySQLError, OSError: there is no connection, or it is not encrypted though that was asked for.
+        MySQLError, OSError: there is no connection, see `Driver.log_in`.
     """
-    driver = aiomysql.Connection(**address(url))
-    # The driver would let one text hold several statements; without this flag the server refuses the second one.
-    driver.client_flag &= ~CLIENT.MULTI_STATEMENTS
-    try:
-        await driver.ping()  # connects
-    except OperationalError as error:
-        if clearer := no_tls(error, url):
-            raise clearer from error
-        raise
-    except RuntimeError as error:  # it was reset in the midst of the log-in, see `exchange`
-        raise OperationalError(2013, f"the connection was closed: {error}") from error
-    connection = Connection(driver, url)
-    try:
-        require_encryption(connection.transport, url)
-    except OperationalError:
-        connection.abort()
-        raise
-    return connection
+    driver = Driver(url)
+    await driver.log_in()
+    return Connection(driver, url)

@@ -116,6 +116,22 @@ def refused(errno: int) -> str:
             return "raise max_connections, or lower database.pool_size of the daemons"
         case 1130:
             return "create the user for the host from which this machine connects"
+        case 2012:
+            return "see that host and port in database.url are those of MySQL or MariaDB"
+        case 2026:
+            return (
+                "switch TLS on at the server; see that ssl_ca in database.url is the authority that signed its "
+                "certificate, and that it names the host (else ssl=verify_ca)"
+            )
+        case 2059:
+            return "let the user log in by a password: ALTER USER … IDENTIFIED BY …"
+        case 2061:  # MySQL asks for it also after its start, and where the password is wrong
+            return (
+                "correct user and password in database.url, and add ?unix_socket=… on the same machine, else "
+                "?ssl_ca=…; see who answers there if it is not your MySQL"
+            )
+        case 2068:
+            return "see who answers at host and port in database.url: mailerd asked for no such thing"
         case _:
             return ""
 

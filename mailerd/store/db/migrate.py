@@ -1,6 +1,7 @@
 """Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema is newer."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -16,6 +17,16 @@ _LOCK_WAIT: Final = 20
 _LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
 _BOUND: Final = 600.0
 """The most seconds for all migrations."""
+
+_SCHEMA_VERSION: Final = (
+    "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
+    "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
+)
+_NO_COLUMN: Final = frozenset({"PRIMARY", "KEY", "UNIQUE", "INDEX", "CONSTRAINT", "CHECK"})
+"""The first words of what else stands in a CREATE TABLE."""
+_SHOWN: Final = 5
+"""The most columns of a table that are named."""
+_OWN_DATABASE: Final = "give mailerd a database of its own (database.url); nothing was changed"
 
 _WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
 """No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may
@@ -36,7 +47,7 @@ def migrations() -> list[Migration]:
     found = []
     for file in files("mailerd.store").joinpath("migrations").iterdir():
         if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            bare = re.sub(r"^--.*$", "", file.read_text("utf-8"), flags=re.MULTILINE)
+            bare = re.sub(r"(^|[ \t])--( .*)?$", "", file.read_text("utf-8"), flags=re.MULTILINE)
             statements = tuple(part.strip() for part in bare.split(";") if part.strip())
             found.append(Migration(int(match[1]), match[2], statements))
     return sorted(found, key=lambda migration: migration.number)
@@ -54,6 +65,55 @@ async def applied_migration(cursor: Cursor) -> int:
     return int((await cursor.fetchone())[0])
 
 
+def _created(statement: str) -> tuple[str, list[str]] | None:
+    """The table that a statement makes and its columns; None: it makes none."""
+    if not (made := re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*)\)", statement, re.DOTALL)):
+        return None
+    body, nested = made[2], 1
+    while nested:  # the commas that are left divide the columns
+        body, nested = re.subn(r"\([^()]*\)", "", body)
+    words = [part.split()[0] for part in body.split(",")]
+    return made[1], [word.lower() for word in words if word not in _NO_COLUMN]
+
+
+async def _foreign_tables(cursor: Cursor) -> str:
+    """The tables that are named as ours and lack columns of ours, with these; empty: there are none.
+
+    CREATE TABLE IF NOT EXISTS would pass over them in silence. What a migration of ours leaves behind that was cut off
+    has all columns: a server makes a table whole or not at all.
+    """
+    statements = (_SCHEMA_VERSION, *(sql for migration in migrations() for sql in migration.statements))
+    ours = dict(filter(None, map(_created, statements)))
+    await cursor.execute("SELECT @@lower_case_table_names")
+    folded = int((await cursor.fetchone())[0]) > 0  # else `Jobs` and `jobs` are two tables
+    await cursor.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+        "AND table_name IN %s",  # on MariaDB without regard to case
+        (tuple(ours),),
+    )
+    there: dict[str, set[str]] = {}
+    for table, column in await cursor.fetchall():
+        there.setdefault(table.lower() if folded else table, set()).add(column.lower())
+    lacking = {table: [name for name in ours[table] if name not in there[table]] for table in ours if table in there}
+    said = [f"{table} (without {_some(columns)})" for table, columns in lacking.items() if columns]
+    return ", ".join(said) and f"the database holds tables of another program, or altered ones: {', '.join(said)}"
+
+
+def _some(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else "")
+
+
+async def own_migration(cursor: Cursor) -> int:
+    """As `applied_migration`, of a database that holds no table of another program in the place of ours.
+
+    Raises:
+        SchemaError: it does.
+    """
+    if said := await _foreign_tables(cursor):
+        raise SchemaError(f"{said}; {_OWN_DATABASE}")
+    return await applied_migration(cursor)
+
+
 def _refuse_newer(applied: int, known: int) -> None:
     if applied > known:
         raise SchemaError(
@@ -66,9 +126,9 @@ async def check(database: Database) -> None:
     """Make sure that the schema is this code's.
 
     Raises:
-        SchemaError: it is older or newer.
+        SchemaError: it is older or newer, or another program's.
     """
-    _require_current(await database.read(applied_migration, what="read the schema's version"))
+    _require_current(await database.read(own_migration, what="read the schema's version"))
 
 
 async def check_writable(database: Database) -> None:
@@ -109,8 +169,8 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
     there, and so does an ALTER whose columns and keys are there. Nothing is dropped, and no row is touched.
 
     Raises:
-        SchemaError: the schema is newer than this code, it was altered by hand, or another daemon has been
-            migrating for too long.
+        SchemaError: the schema is newer than this code, or another program's, it was altered by hand, or another
+            daemon has been migrating for too long.
     """
     known = migrations()
 
@@ -171,11 +231,8 @@ async def _is_applied(cursor: Cursor, statement: str, *, of: Migration) -> bool:
 
 
 async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) -> int:
-    await cursor.execute(
-        "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
-        "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
-    )
-    applied = await applied_migration(cursor)
+    applied = await own_migration(cursor)
+    await cursor.execute(_SCHEMA_VERSION)
     _refuse_newer(applied, known[-1].number)
     for migration in known:
         if migration.number > applied:

@@ -1,15 +1,10 @@
 """Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or it is not taken."""
 
-import asyncio
 import ssl
-from typing import Any, Final
+from typing import Any
 
 from pymysql.constants import CLIENT
-from pymysql.err import OperationalError
 from yarl import URL
-
-_NO_TLS: Final = "the server offers no TLS, which database.url asks for"
-_BAD_HANDSHAKE: Final = 1043
 
 
 def address(url: URL) -> dict[str, Any]:
@@ -39,23 +34,9 @@ def encrypted(url: URL) -> bool:
     return "ssl" in url.query or "ssl_ca" in url.query
 
 
-def require_encryption(transport: asyncio.BaseTransport, url: URL) -> None:
-    """Make sure that what was asked for is there.
-
-    The driver goes on in clear when MariaDB does not offer TLS, or a third party has removed the offer; MySQL
-    then answers with 1043, see `no_tls`.
-
-    Raises:
-        OperationalError: it is not encrypted.
-    """
-    local = url.query.get("unix_socket")
-    if encrypted(url) and not local and transport.get_extra_info("ssl_object") is None:
-        raise OperationalError(2026, _NO_TLS)
-
-
-def no_tls(error: OperationalError, url: URL) -> OperationalError | None:
-    """What is wrong, in words, where a handshake failed for want of TLS; None where it failed for another reason."""
-    return OperationalError(2026, _NO_TLS) if error.args[:1] == (_BAD_HANDSHAKE,) and encrypted(url) else None
+def proves_itself(url: URL) -> bool:
+    """Whether a server to which a log-in is sent has shown who it is: by its certificate, or by its socket file."""
+    return "unix_socket" in url.query or (encrypted(url) and url.query.get("ssl") != "unverified")
 
 
 def _context(url: URL) -> ssl.SSLContext | None:
@@ -66,7 +47,8 @@ def _context(url: URL) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=authority)
     except OSError as error:  # its own words name no file
         raise OSError(f"ssl_ca {authority} cannot be used: {error.strerror or error}") from error
-    if url.query.get("ssl") == "unverified":  # against listeners, not against a third party in between
+    if url.query.get("ssl") in {"verify_ca", "unverified"}:  # MySQL's own certificates name no host
         context.check_hostname = False
+    if url.query.get("ssl") == "unverified":  # against listeners, not against a third party in between
         context.verify_mode = ssl.CERT_NONE
     return context

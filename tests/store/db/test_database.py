@@ -101,6 +101,7 @@ async def test_a_port_that_never_greets_is_told_with_its_time_out(proxy: Proxy, 
     assert "attempt 1/1: no answer within 0.2 s; giving up" in said(heard)[0]
 
 
+@pytest.mark.skipif(not is_mariadb(), reason="MySQL asks for the password itself, see test_rogue_server.py")
 async def test_a_wrong_password_is_not_tried_again(mariadb: Server, database_url: str, heard: Heard) -> None:
     url = str(URL(database_url).with_password("wrong"))
     database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))

@@ -17,7 +17,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import error_codes
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.pool import Pool
-from tests.support.dialect import is_mariadb
+from tests.support.dialect import is_mariadb, known_by_its_digest
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 
@@ -274,6 +274,7 @@ async def test_a_privilege_that_is_given_back_counts_at_once(mariadb: Server, da
     with admin(mariadb) as cursor:
         cursor.execute(f"CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{mariadb.password}'")
         cursor.execute(f"GRANT CREATE, SELECT ON {name}.* TO '{name}'@'127.0.0.1'")
+        await asyncio.to_thread(known_by_its_digest, str(URL(database_url).with_user(name)))
         pool = Pool(DatabaseSettings(url=str(URL(database_url).with_user(name))), events=StoreEvents(heard))
         try:
             await run(pool, "CREATE TABLE given (id INT PRIMARY KEY) ENGINE=InnoDB")

@@ -21,6 +21,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import migrate as migrate_module
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import Migration, check, migrate, migrations
+from tests.conftest import CACHE
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard
@@ -44,6 +45,7 @@ NEXT = Migration(
 KNOWN = [*migrations(), NEXT]
 CUTS = [(migration, after) for migration in KNOWN for after in range(1, len(migration.statements) + 1)]
 """Every migration, cut off after each of its statements: before the next one, or before its row in schema_version."""
+STATEMENTS = (migrate_module._SCHEMA_VERSION, *(sql for one in migrations() for sql in one.statements))
 ROWS = {
     "senders": "email = 'me@example.com', per_day = 7, created_at = '2026-01-02'",
     "jobs": "id = '01J', type = 'template', sender_email = 'me@example.com', subject = 'Hi', variables = '{}', "
@@ -245,6 +247,98 @@ async def test_a_table_that_somebody_has_altered_is_not_taken_for_a_migration_th
         await migrate(empty, events=StoreEvents(heard))
     await query(empty, "ALTER TABLE senders DROP COLUMN tag")
     assert await migrate(empty, events=StoreEvents(heard)) == NEXT.number
+
+
+PREDECESSOR = (
+    "CREATE TABLE jobs (id INT AUTO_INCREMENT PRIMARY KEY, template TEXT NOT NULL, state VARCHAR(20) NOT NULL) "
+    "ENGINE=InnoDB",
+    "CREATE TABLE job_recipients (id INT AUTO_INCREMENT PRIMARY KEY, job_id INT NOT NULL, email VARCHAR(255) NOT NULL, "
+    "sent_at DATETIME NULL) ENGINE=InnoDB",
+    "INSERT INTO jobs (template, state) VALUES ('welcome', 'running')",
+    "INSERT INTO job_recipients (job_id, email) VALUES (1, 'ada@example.com')",
+)
+
+
+async def everything(database: Database) -> list[Any]:
+    """What the server knows of the database's tables, and their rows."""
+    known = [
+        await query(database, f"SELECT * FROM information_schema.{what} WHERE table_schema = DATABASE() ORDER BY 3, 4")
+        for what in ("columns", "statistics")
+    ]
+    made = [
+        (name, await query(database, f"SHOW CREATE TABLE {name}"), await query(database, f"SELECT * FROM {name}"))
+        for name in sorted(await tables(database))
+    ]
+    return [*known, made]
+
+
+async def test_tables_of_another_program_are_named_and_nothing_is_made_among_them(
+    empty: Database, heard: Heard
+) -> None:
+    for statement in PREDECESSOR:
+        await query(empty, statement)
+    before = await everything(empty)
+    message = (
+        r"tables of another program, or altered ones: jobs \(without type, sender_email, .*, …\), "
+        r"job_recipients \(without .*to_email.*\); give mailerd a database of its own .*; nothing was changed"
+    )
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=message):
+            await refused
+    assert await everything(empty) == before
+    assert heard.names() == []
+
+
+async def test_tables_of_another_program_are_found_where_mailerd_was_migrated_among_them_before(
+    empty: Database, heard: Heard
+) -> None:
+    await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "DROP TABLE jobs, job_recipients")
+    for statement in PREDECESSOR:
+        await query(empty, statement)
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=r"jobs \(without .*job_recipients \(without"):
+            await refused
+
+
+async def test_a_table_of_versions_that_another_program_keeps_is_not_written_to(empty: Database, heard: Heard) -> None:
+    await query(empty, "CREATE TABLE schema_version (version VARCHAR(50) PRIMARY KEY, checksum INT) ENGINE=InnoDB")
+    before = await everything(empty)
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=r"schema_version \(without number, name, applied_at\)"):
+            await refused
+    assert await everything(empty) == before
+
+
+async def test_a_table_whose_name_differs_by_its_case_is_another_one(empty: Database, heard: Heard) -> None:
+    """But on a server that has lower_case_table_names, where it is the same."""
+    await query(empty, "CREATE TABLE Jobs (id INT) ENGINE=InnoDB")
+    assert await migrate(empty, events=StoreEvents(heard)) == LATEST
+    await check(empty)
+
+
+@pytest.mark.skipif(not is_mariadb(), reason="MySQL takes lower_case_table_names when its directory is made alone")
+async def test_where_case_does_not_count_a_table_of_another_case_is_found(heard: Heard) -> None:
+    with Server(cache=CACHE, extra=("--lower-case-table-names=1",)) as server:
+        database = opened(server.url, heard)
+        await query(database, "CREATE TABLE Jobs (ID INT, TYPE INT) ENGINE=InnoDB")
+        with pytest.raises(SchemaError, match=r"jobs \(without sender_email"):
+            await migrate(database, events=StoreEvents(heard))
+        await query(database, "DROP TABLE Jobs")
+        assert await migrate(database, events=StoreEvents(heard)) == LATEST
+        await database.close()
+
+
+async def test_every_column_that_the_schema_has_is_looked_for(empty: Database, heard: Heard) -> None:
+    await migrate(empty, events=StoreEvents(heard))
+    found = await query(
+        empty, "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+    )
+    for table, column in found:
+        one = migrate_module._created(next(sql for sql in STATEMENTS if re.search(rf"EXISTS {table} ", sql)))
+        assert one is not None
+        assert column.lower() in one[1]
+    assert len(found) == sum(len(one[1]) for sql in STATEMENTS if (one := migrate_module._created(sql)))
 
 
 async def test_a_migration_that_is_cancelled_is_cancelled(

@@ -16,6 +16,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.pool import Pool
+from tests.support.dialect import is_mariadb, known_by_its_digest
 from tests.support.heard import Heard
 from tests.support.own_time import own_time
 from tests.support.proxy import Proxy
@@ -226,7 +227,9 @@ async def test_a_refused_log_in_is_loud_and_not_repeated(
     wrong = str(getattr(URL(url), f"with_{part}")(value))
     async with pooled(wrong, heard) as pool:
         error, seconds = await failure(pool)
-        assert (type(error), error.errno, error.retry, error.in_doubt) == (DatabaseAwayError, errno, False, False)
+        asked = errno == 1045 and not is_mariadb()  # MySQL asks for the password itself, where its digest is wrong
+        expected = (DatabaseAwayError, 2061 if asked else errno, asked, False)
+        assert (type(error), error.errno, error.retry, error.in_doubt) == expected
         assert seconds < GRACE
         assert pool.connections == 0
 
@@ -245,8 +248,9 @@ async def test_a_user_that_is_locked_out_has_no_database_until_it_is_let_in_agai
             async with pooled(str(URL(database_url).with_user(name)), heard) as pool:
                 error, _ = await failure(pool)
                 assert (type(error), error.phase, error.in_doubt) == (DatabaseAwayError, "connect", False)
-                assert "locked" in str(error)
+                assert not is_mariadb() or "locked" in str(error)
                 cursor.execute(f"ALTER USER '{name}'@'127.0.0.1' ACCOUNT UNLOCK")
+                known_by_its_digest(str(URL(database_url).with_user(name)))
                 assert await pool.transaction(one, what="test") == 1
         finally:
             cursor.execute(f"DROP USER '{name}'@'127.0.0.1'")

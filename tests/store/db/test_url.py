@@ -1,5 +1,6 @@
 """The way to the database: TLS that was asked for is there or nothing is sent, and a socket file serves as well."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.conftest import CACHE
 from tests.support.certificates import authority_and_server
-from tests.support.dialect import without_tls
+from tests.support.dialect import known_by_its_digest, without_tls
 from tests.support.heard import Heard
 
 
@@ -35,6 +36,12 @@ def with_tls(certificates: tuple[Path, Path, Path]) -> Iterator[Server]:
 def in_clear() -> Iterator[Server]:
     with Server(cache=CACHE, extra=(without_tls(),)) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Certificates of a server that is not named as it is reached, as MySQL makes them for itself."""
+    return authority_and_server(tmp_path_factory.mktemp("elsewhere"), host="192.0.2.1")
 
 
 async def cipher(url: str) -> str:
@@ -80,6 +87,7 @@ async def test_a_password_may_have_any_letters(mariadb: Server, database_url: st
     ):
         cursor.execute(f"CREATE USER '{url.user}'@'127.0.0.1' IDENTIFIED BY %s", (password,))
         cursor.execute(f"GRANT ALL PRIVILEGES ON {url.user}.* TO '{url.user}'@'127.0.0.1'")
+    await asyncio.to_thread(known_by_its_digest, str(url))
     assert isinstance(await cipher(str(url)), str)
 
 
@@ -91,3 +99,15 @@ async def test_a_server_without_tls_is_not_spoken_to_in_clear(
     with pytest.raises(DatabaseAwayError, match="the server offers no TLS"):
         await cipher(f"{in_clear.url}?{query.format(ca=certificates[0])}")
     assert await cipher(in_clear.url) == ""
+
+
+async def test_a_certificate_of_another_name_is_taken_where_only_its_authority_is_asked_for(
+    elsewhere: tuple[Path, Path, Path], certificates: tuple[Path, Path, Path]
+) -> None:
+    authority, certificate, key = elsewhere
+    with Server(cache=CACHE, extra=(f"--ssl-cert={certificate}", f"--ssl-key={key}")) as server:
+        assert (await cipher(f"{server.url}?ssl=verify_ca&ssl_ca={authority}")).startswith("TLS_")
+        with pytest.raises(DatabaseAwayError, match="no TLS with this server"):
+            await cipher(f"{server.url}?ssl_ca={authority}")
+        with pytest.raises(DatabaseAwayError, match="no TLS with this server"):
+            await cipher(f"{server.url}?ssl=verify_ca&ssl_ca={certificates[0]}")
