@@ -110,7 +110,7 @@ class RenderBatches:
                     each.future.set_exception(error)
             return
         for one in made:
-            if isinstance(one, list) and any(error.bound for error in one):
+            if stopped < MAX_STOPPED and isinstance(one, list) and any(error.bound for error in one):
                 stopped += 1
                 self._stopped[batch] = _Stopped(stopped, one, asyncio.get_running_loop().time() + STOPPED_FOR)
         _answer(taken, made)

@@ -50,8 +50,6 @@ _STOPPED_FOR: Final = 600.0
 _QUICK_CPU: Final = 0.2
 """Seconds of CPU for a letter among the quick ones; one that needs more is tried again among the slow ones."""
 
-_NOT_TRIED: Final = f"not tried: {MAX_STOPPED} messages with this template had to be stopped"
-
 Rendered = Content | list[RenderError]
 """A letter, or why there is none; an empty list where only that was asked, and it can be made."""
 
@@ -123,7 +121,7 @@ class RenderRequest:
 def not_tried(last: Sequence[RenderError]) -> list[RenderError]:
     """What is said of a letter that is not tried, since so many of the same template had to be stopped."""
     it = next(each for each in last if each.bound)
-    reason = it.reason if it.reason.startswith(_NOT_TRIED) else f"{_NOT_TRIED}, the last because {it.reason}"
+    reason = f"not tried: {MAX_STOPPED} messages with this template had to be stopped, the last because {it.reason}"
     return [RenderError(reason, part=it.part, line=it.line, bound=True)]
 
 
