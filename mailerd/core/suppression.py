@@ -1,7 +1,8 @@
 """Who gets no letters: the reasons, the mailbox behind an address, and the tokens of unsubscribe links.
 
 A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no address, so none ends in
-a proxy's log, and it needs no row, so it works after the letter's row has been pruned. It does not expire.
+a proxy's log, and it needs no row, so it works after the letter's row has been pruned. It does not expire. What it says
+is masked, so that without the key it is like any random bytes: a template cannot tell a letter's from that of a check.
 """
 
 import base64
@@ -138,15 +139,24 @@ def digest_of(address: str, key: bytes) -> bytes:
 def make_token(token: UnsubscribeToken, *, key_id: int, key: bytes) -> str:
     """The token as 62 characters that any URL or subject line takes."""
     said = _FIELDS.pack(_VERSION, key_id, token.list_id, token.recipient_id, token.digest)
-    return base64.urlsafe_b64encode(said + _mac(said, key)).decode("ascii").rstrip("=")
+    mac = _mac(said, key)
+    return encode_token(_masked(said, mac, key) + mac)
+
+
+TOKEN_BYTES: Final = _FIELDS.size + _MAC_BYTES
+
+
+def encode_token(raw: bytes) -> str:
+    """`TOKEN_BYTES` as a token is written. Random ones make a link that does nothing, and does not look so."""
+    return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
 
 
 DEAD_TOKEN: Final = "A" * 62
-"""As long as a token, and none: for previews, dry runs and checks, whose links must do nothing."""
+"""As long as a token, and seen to be none: for previews, whose links must do nothing."""
 
 
 def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
-    """What the token says, where one of `keys` (by id) made it; None where none did.
+    """What the token says, where one of `keys` (by id) made it; None where none did. Each of the few is tried.
 
     Each form but the one that `make_token` writes is refused, so that one link has one spelling.
     """
@@ -154,15 +164,15 @@ def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
         raw = base64.b64decode(text.encode("ascii") + b"==", altchars=b"-_", validate=True)
     except ValueError:
         return None
-    if len(raw) != _FIELDS.size + _MAC_BYTES or base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=") != text:
+    if len(raw) != TOKEN_BYTES or encode_token(raw) != text:
         return None
-    said, mac = raw[: _FIELDS.size], raw[_FIELDS.size :]
-    version, key_id, list_id, recipient_id, digest = _FIELDS.unpack(said)
-    key = keys.get(key_id)
-    # A missing key refuses: a check that is skipped for want of a key accepts every forgery.
-    if version != _VERSION or key is None or not hmac.compare_digest(mac, _mac(said, key)):
-        return None
-    return UnsubscribeToken(list_id, recipient_id, digest)
+    hidden, mac = raw[: _FIELDS.size], raw[_FIELDS.size :]
+    for key_id, key in keys.items():
+        said = _masked(hidden, mac, key)
+        version, named, list_id, recipient_id, digest = _FIELDS.unpack(said)
+        if hmac.compare_digest(mac, _mac(said, key)) and (version, named) == (_VERSION, key_id):
+            return UnsubscribeToken(list_id, recipient_id, digest)
+    return None
 
 
 def why_suppressed(reason: str) -> str:
@@ -178,3 +188,12 @@ def masked(address: str) -> str:
 
 def _mac(said: bytes, key: bytes) -> bytes:
     return hmac.digest(key, said, hashlib.sha256)[:_MAC_BYTES]
+
+
+def _masked(said: bytes, mac: bytes, key: bytes) -> bytes:
+    """Mask what a token says, or take the mask off: the MAC, which no two tokens share, stands for a nonce (RFC 5297).
+
+    The MAC is made of 30 bytes, and the mask of 16, so that neither is ever the other.
+    """
+    mask = hmac.digest(key, mac, hashlib.sha256)
+    return bytes(one ^ other for one, other in zip(said, mask, strict=False))

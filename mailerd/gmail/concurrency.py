@@ -5,8 +5,9 @@ A letter holds a slot while Google has it to answer; its records need none. One 
 * A free slot goes to the sender that has the fewest. So all have the same share while they want it, and one that is
   alone has all of them.
 * A letter that is slow no longer counts for the others, whatever it waits for; it still counts for its own sender.
+  One that waits behind slow templates counts for its sender alone from the first moment (`set_aside`).
 * A sender has no more letters in flight than its limit. Each call without an answer halves the limit, and each answer
-  raises it by one. A letter whose template is slow halves it too.
+  raises it by one. A letter that waits behind slow templates halves it too.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ class _LetterInFlight:
     slow_at: float
     """When it becomes slow, by the event loop's clock."""
     slow: bool = False
+    aside: bool = False
+    """It waits behind slow templates."""
     at_google: bool = False
 
 
@@ -80,6 +83,7 @@ class LetterSemaphore:
         self._letters: dict[Key, _LetterInFlight] = {}
         self._on_time: OrderedDict[Key, _LetterInFlight] = OrderedDict()
         """The letters that are not slow, in the order of their claims."""
+        self._aside = 0
         self._at_google = 0
         self._on_time_at_google = 0
         self._unrecorded = 0
@@ -94,7 +98,7 @@ class LetterSemaphore:
     @property
     def capacity(self) -> int:
         """Letters that may be claimed now."""
-        slow = len(self._letters) - len(self._on_time)
+        slow = len(self._letters) - len(self._on_time) - self._aside
         counted = len(self._on_time) + max(0, slow - MAX_SLOW * self.number)
         return min(self.number + self.number // 2, 2 * self.number - self._unrecorded) - counted
 
@@ -126,10 +130,29 @@ class LetterSemaphore:
             self._letters[key] = self._on_time[key] = _LetterInFlight(sender, slow_at)
         self._watch()
 
+    def set_aside(self, letter: ClaimedRecipient) -> None:
+        """It waits behind slow templates, maybe for long: until it asks for a slot it counts for its sender alone.
+
+        There are few of them: half as many of its sender may be in flight for each.
+        """
+        mine = self._letters.get((letter.id, letter.token))
+        if mine is None or mine.aside:
+            return
+        mine.aside = True
+        self._aside += 1
+        self._on_time.pop((letter.id, letter.token), None)
+        self.shrink(letter.sender)
+        self._changed.set()
+
     @asynccontextmanager
     async def slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
         """A slot for this letter until Google's last answer."""
         mine = self._letters[letter.id, letter.token]
+        if mine.aside:
+            mine.aside, mine.slow, mine.slow_at = False, False, _now() + self._slow_after
+            self._aside -= 1
+            self._on_time[letter.id, letter.token] = mine
+            self._watch()
         try:
             await self._wait_for_slot(mine, mine.sender.waiting.append)
             yield
@@ -158,7 +181,7 @@ class LetterSemaphore:
         self._forget(sender)
 
     def shrink(self, email: str) -> None:
-        """A call of this sender ended without an answer, or its template is slow: half as many may be in flight."""
+        """A call of this sender ended without an answer, or its letter is set aside: half as many may be in flight."""
         sender = self._sender(email)
         sender.limit = max(1, sender.limit // 2)
 
@@ -191,6 +214,7 @@ class LetterSemaphore:
         if (letter := self._letters.pop(key, None)) is None:
             return
         self._on_time.pop(key, None)
+        self._aside -= letter.aside
         self._unrecorded += 1
         sender = letter.sender
         sender.in_flight -= 1

@@ -1,12 +1,13 @@
 """Checks every recipient of a request in one pass: a valid one becomes a row, an invalid one gets its reasons."""
 
+import secrets
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from mailerd.core.suppression import canonical
+from mailerd.core.suppression import DEAD_TOKEN, TOKEN_BYTES, canonical, encode_token
 from mailerd.errors import MailerdError
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.check_time import CheckTime
@@ -92,6 +93,16 @@ def check(
     return checker.found
 
 
+def unsubscribe_link(envelope: Envelope) -> str:
+    """A link that does nothing, with a token of its own, for one letter that is checked; empty where it has none.
+
+    The template cannot tell it from the one that it will be sent with: it would be harmless here, and a bomb then.
+    """
+    return envelope.unsubscribe_url and (
+        envelope.unsubscribe_url.removesuffix(DEAD_TOKEN) + encode_token(secrets.token_bytes(TOKEN_BYTES))
+    )
+
+
 def stopped_too_often(reason: str) -> ApiError:
     """The 422 for a template whose rendering was stopped so often that the other letters are not tried."""
     return ApiError(
@@ -133,8 +144,9 @@ class _Letters:
 
     def start(self, candidates: list[_Candidate], *, content: bool = False) -> "Future[list[Rendered]]":
         """Begin to render."""
-        url = self._envelope.unsubscribe_url
-        readers = [RecipientData(each.email, each.name, each.stored, url) for each in candidates]
+        readers = [
+            RecipientData(each.email, each.name, each.stored, unsubscribe_link(self._envelope)) for each in candidates
+        ]
         return self._renderer.start(self._template, readers, content=content)
 
     def weigh(self, candidates: list[_Candidate], *, within: CheckTime) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.intake.attachments import encoded_sizes, letter_size
-from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
+from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often, unsubscribe_link
 from mailerd.intake.check_time import CheckTime
 from mailerd.intake.errors import cut
 from mailerd.intake.http_responses import shortened
@@ -72,8 +72,9 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
 def _rendered(
     parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, within: CheckTime
 ) -> list[Rendered]:
-    url = parsed.envelope.unsubscribe_url
-    readers = [RecipientData(each.email, each.name, each.variables, url) for _, each in batch]
+    readers = [
+        RecipientData(each.email, each.name, each.variables, unsubscribe_link(parsed.envelope)) for _, each in batch
+    ]
     within.require(batch[0][0])
     made = within.wait_for(renderer.start(parsed.template, readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]

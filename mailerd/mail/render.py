@@ -47,10 +47,6 @@ MAX_OUTPUT: Final = 1_000_000
 _INLINER: Final = css_inline.CSSInliner(
     load_remote_stylesheets=False, keep_style_tags=True, keep_link_tags=True, keep_at_rules=True
 )
-_FAILURES: Final = (
-    jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError
-)  # fmt: skip
-"""The errors that a template can cause."""
 _DEFAULTING: Final = frozenset({"default", "d", "defined", "undefined"})
 _ABSENT: Final = object()
 
@@ -91,8 +87,11 @@ class CompiledPart:
             tree = _parsed(source, name=name, environment=environment)
             reads = tuple(_variable_reads(tree))
             tree = LoopsAndCalls().visit(tree)
-            names = frozenset(meta.find_undeclared_variables(tree)) - {"range"}
             code = environment.compile(tree, filename=f"<{name}>")
+            # Last: it evaluates what is constant in the tree, such as 1e308 * 10, which no code can be made of.
+            names = frozenset(meta.find_undeclared_variables(tree)) - {"range"}
+        except TemplateErrors:
+            raise
         except TemplateSyntaxError as error:
             raise TemplateErrors([TemplateError(str(error.message), part=name, line=error.lineno)]) from error
         except MemoryError:
@@ -101,6 +100,8 @@ class CompiledPart:
             raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
         except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
             raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
+        except Exception as error:
+            raise TemplateErrors([TemplateError(f"{type(error).__name__}: {error}", part=name, line=None)]) from error
         return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
 
     def render(self, variables: Mapping[str, object]) -> str:
@@ -126,10 +127,8 @@ class CompiledPart:
         RecordedVariable.paths.clear()
         environment.undefined = RecordedVariable
         try:
-            with contextlib.suppress(*_FAILURES):
-                self._run(environment, variables)  # the first rendering has said what stops it
-        except MemoryError:
-            raise OutOfMemoryError(self.name, None) from None
+            with contextlib.suppress(RenderError):  # the first rendering has said what stops it
+                self.render(variables)
         finally:
             environment.undefined = MissingVariable
         return [self._undefined(*self._place(step, None, variables)) for step in RecordedVariable.paths]
@@ -180,7 +179,7 @@ class CompiledPart:
                 return RenderError(reason, part=self.name, line=line, variable=path)
             case RecursionError():
                 reason = "nested too deeply"
-            case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError():
+            case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError() | AssertionError():
                 reason = str(error)
             case _:
                 reason = f"{type(error).__name__}: {error}"

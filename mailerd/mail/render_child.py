@@ -62,7 +62,7 @@ def bound(*, memory: int) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `nowhere`, and what a library keeps: libffi 3.5 its own file
     for what, most in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, 3),  # the three pipes are open already; nothing else ever is
+        (resource.RLIMIT_NOFILE, 0),  # the three pipes stay open, and none can be closed to make room for a file
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),

@@ -1,18 +1,20 @@
 """The only way to run templates: renders many recipients of one template, in a child process that the system bounds.
 
 Every template ends with a letter, or with a short reason for that recipient. Where a template ends the child, another
-child renders the other letters without it. The caller gives an `origin` (a sender, an API key): origins take turns,
-and those whose templates are slow share a second child.
+child renders the other letters without it. The caller gives an `origin` (a sender, an API key) and its `owner` (the
+API key): owners take turns, however many origins they have, and origins whose templates are slow share a second child.
+An owner whose template has ended a child is slow for longer, with all its origins.
 
-A turn ends after about 50 ms, or with a letter that takes longer. A letter that may have ended the child is tried again
-alone, in a process that has done nothing else, so that only the letter that does it is blamed.
+A turn ends after about 50 ms, or with a letter that takes longer; the first child is taken from a letter after 0.2 s of
+CPU, and the second one gives it all that it may have. A letter that may have ended the child is tried again alone, in a
+process that has done nothing else, so that only the letter that does it is blamed.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
@@ -43,6 +45,10 @@ SLOW: Final = 0.05
 """Seconds of CPU from which a letter, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
 _SLOW_FOR: Final = 10.0
 """Seconds after a slow letter for which its origin counts as slow."""
+_STOPPED_FOR: Final = 600.0
+"""Seconds after the end of a child for which the owner of the letter counts as slow: each takes the child from all."""
+_QUICK_CPU: Final = 0.2
+"""Seconds of CPU for a letter among the quick ones; one that needs more is tried again among the slow ones."""
 
 Rendered = Content | list[RenderError]
 """A letter, or why there is none; an empty list where only that was asked, and it can be made."""
@@ -62,8 +68,11 @@ class RenderRequest:
     template: Template
     recipients: Sequence[RecipientData]
     origin: str
+    owner: str
     content: bool
     max_stopped: int = MAX_STOPPED
+    on_slow: Callable[[], None] = lambda: None
+    """Called when it is to wait for slow ones, be they its own or others'; it may be called again."""
     cpu: CpuTime = field(default_factory=CpuTime)
     results: list[Rendered] = field(default_factory=list)
     stopped: int = 0
@@ -91,10 +100,10 @@ class RenderRequest:
             self.results.append(result)
             if isinstance(result, list) and any(each.bound for each in result):
                 self.stopped += 1
+                if self.stopped >= self.max_stopped:
+                    self.results += [not_tried(result)] * self.left
             elif self.stopped and self._may_go_together_again:  # that one was the cause, and not its template
                 self._may_go_together_again, self.one_at_a_time = False, len(self.recipients) <= 1
-            if self.stopped >= self.max_stopped:
-                self.results += [result] * self.left
         if not alone:
             self._most = min(MAX_TURN, max(1, 2 * (len(self.results) - before)))
 
@@ -109,17 +118,24 @@ class RenderRequest:
         return self.recipients[first:end]
 
 
+def not_tried(last: Sequence[RenderError]) -> list[RenderError]:
+    """What is said of a letter that is not tried, since so many of the same template had to be stopped."""
+    it = next(each for each in last if each.bound)
+    reason = f"not tried: {MAX_STOPPED} messages with this template had to be stopped, the last because {it.reason}"
+    return [RenderError(reason, part=it.part, line=it.line, bound=True)]
+
+
 class SlowOrigins:
-    """The origins whose templates were slow in the last seconds, or have ended a child."""
+    """The origins whose templates were slow in the last seconds, and the owners whose templates have ended a child."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
-    def add(self, origin: str) -> None:
-        """Note that a letter of this origin was slow."""
+    def add(self, origin: str, *, seconds: float) -> None:
+        """Note that a letter of this origin, or owner, was slow."""
         now = asyncio.get_running_loop().time()
         self._until = {each: until for each, until in self._until.items() if until > now}
-        self._until[origin] = now + _SLOW_FOR
+        self._until[origin] = max(now + seconds, self._until.get(origin, 0.0))
 
     def __contains__(self, origin: str) -> bool:
         return self._until.get(origin, 0.0) > asyncio.get_running_loop().time()
@@ -130,10 +146,12 @@ class Renderer:
 
     def __init__(self, name: str, *, limits: Limits, events: RendererEvents, keep: bool = False) -> None:
         self._exits = ChildExits(name, events)
-        self._worker = RenderWorker(limits=limits, exits=self._exits, keep=keep)
+        quick = replace(limits, cpu=min(limits.cpu, _QUICK_CPU))
+        self._worker = RenderWorker(limits=quick, exits=self._exits, keep=keep)
         self._slow_worker = RenderWorker(limits=limits, exits=self._exits, keep=False)
         self._slow = SlowOrigins()
-        self._origins = WeakValueDictionary[str, asyncio.Lock]()
+        self._owners = WeakValueDictionary[str, asyncio.Lock]()
+        self._requests = set[RenderRequest]()
         self._tasks = set[asyncio.Task[Any]]()
         self._stack = AsyncExitStack()
         self._closed = True
@@ -160,9 +178,9 @@ class Renderer:
         """Why nothing can be rendered; "" while nothing is known to be wrong."""
         return self._worker.start_error or self._slow_worker.start_error
 
-    def is_slow(self, origin: str) -> bool:
+    def is_slow(self, origin: str, *, owner: str = "") -> bool:
         """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
-        return origin in self._slow
+        return origin in self._slow or owner in self._slow
 
     async def compile(self, template: Template, *, origin: str) -> Mapping[str, frozenset[str]]:
         """The variables that each language of a template reads, by their top-level names; "" is the default.
@@ -171,7 +189,7 @@ class Renderer:
             TemplateErrors: it cannot be used.
             RendererError: no child can be started, or each is killed or gets no CPU.
         """
-        names: Mapping[str, list[str]] = await self._submit(RenderRequest(template, (), origin, content=False))
+        names: Mapping[str, list[str]] = await self._submit(RenderRequest(template, (), origin, origin, content=False))
         return {language: frozenset(each) for language, each in names.items()}
 
     async def render(
@@ -181,13 +199,16 @@ class Renderer:
         *,
         origin: str,
         content: bool = True,
+        owner: str = "",
         max_stopped: int = MAX_STOPPED,
         cpu: CpuTime | None = None,
+        on_slow: Callable[[], None] = lambda: None,
     ) -> list[Rendered]:
         """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
 
-        After `max_stopped` letters that had to be stopped, those after them get the last one's reason untried.
-        `cpu`: what the letters take is added to it.
+        After `max_stopped` letters that had to be stopped, those after them are not tried, and say so.
+        `owner`: see above; "": the origin. `cpu`: what the letters take is added to it. `on_slow` is called when
+        they are to wait for slow ones, and may be called again.
 
         Raises:
             TemplateErrors: the template cannot be used for any recipient.
@@ -195,7 +216,9 @@ class Renderer:
         """
         if not recipients:
             return []
-        request = RenderRequest(template, recipients, origin, content, max_stopped, cpu or CpuTime())
+        request = RenderRequest(
+            template, recipients, origin, owner or origin, content, max_stopped, on_slow, cpu=cpu or CpuTime()
+        )
         made: list[Rendered] = await self._submit(request)
         return made
 
@@ -220,11 +243,13 @@ class Renderer:
         task.cancelled() or task.exception()  # asyncio would report an error that a caller who has gone never reads
 
     async def _run(self, request: RenderRequest) -> Any:
-        """Work on a request, turn by turn. Each origin has one turn at the workers, however many requests it has made.
+        """Work on a request, turn by turn. Each owner has one turn at the workers, however many requests it has made.
 
         Its own requests take turns, too: a small one waits for a turn of each that came before it, not for their end.
         """
-        own = self._origins.setdefault(request.origin, asyncio.Lock())
+        own = self._owners.setdefault(request.owner, asyncio.Lock())
+        self._requests.add(request)
+        self._tell_slow()
         try:
             while not request.abandoned:
                 async with own:
@@ -240,6 +265,13 @@ class Renderer:
             # A bug here is no letter's fault.
             self._exits.events.renderer_broke(renderer=self._exits.renderer, origin=request.origin, error=error)
             raise RendererError(f"the renderer met a bug: {error!r}") from error
+        finally:
+            self._requests.discard(request)
+
+    def _tell_slow(self) -> None:
+        for each in self._requests:
+            if self.is_slow(each.origin, owner=each.owner):
+                each.on_slow()
 
     async def _turn(self, request: RenderRequest) -> Mapping[str, Any]:
         """As many letters as the child makes in one turn.
@@ -248,12 +280,13 @@ class Renderer:
             TemplateErrors: the template cannot be used.
             RendererError: no child can be started, or each is killed or gets no CPU.
         """
-        worker = self._slow_worker if request.origin in self._slow else self._worker
+        worker = self._slow_worker if self.is_slow(request.origin, owner=request.owner) else self._worker
         async with worker.lock:
             answer = {} if request.abandoned else await self._ask(request, worker)
         request.cpu.seconds += answer.get("cpu", 0.0)
         if answer.get("slowest", 0.0) > SLOW:
-            self._slow.add(request.origin)
+            self._slow.add(request.origin, seconds=_SLOW_FOR)
+            self._tell_slow()
         if "errors" in answer:
             raise TemplateErrors([TemplateError(why, part=part, line=line) for why, part, line in answer["errors"]])
         return answer
@@ -262,8 +295,8 @@ class Renderer:
         """The child's answer, or nothing where it has ended and the letters are to be tried one at a time."""
         try:
             return await self._answer(request, worker)
-        except ChildEndedError:
-            if not request.one_at_a_time:
+        except ChildEndedError as ended:
+            if not request.one_at_a_time or (ended.by_work and worker is self._worker):
                 request.one_at_a_time = True
                 return {}
             return await self._answer_alone(request, worker)
@@ -289,7 +322,8 @@ class Renderer:
         except ChildEndedError as ended:
             self._exits.record(request.origin, ended.cause)
             if ended.by_work:
-                self._slow.add(request.origin)
+                self._slow.add(request.owner, seconds=_STOPPED_FOR)
+                self._tell_slow()
             raise
 
 

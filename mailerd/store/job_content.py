@@ -28,6 +28,8 @@ class JobContent:
     list_name: str | None = None
     list_title: str | None = None
     inline_css: int = 0
+    api_key_id: int | None = None
+    """The key that posted it; None: the command line did."""
     attachments: int = 0
     """How many attachments there are, those of single recipients included."""
     attached_bytes: int = field(default=0, kw_only=True)
@@ -41,7 +43,8 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.attachments, EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, "
+            "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
             "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )

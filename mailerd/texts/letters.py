@@ -33,6 +33,7 @@ TEXTS: Final = {
     "must be letters, digits, dots, dashes and underscores, as in logo or logo@example.com": "必须由字母、数字、句点、短横线和下划线组成，如 logo 或 logo@example.com",
     "the letter has {size} bytes, above Google's limit of {max_letter_bytes} (35 MiB)": "邮件为 {size} 字节，超过 Google 的上限 {max_letter_bytes}（35 MiB）",
     "takes too long": "耗时过长",
+    "not tried: {max_stopped} messages with this template had to be stopped, the last because {reason}": "未尝试：使用此模板的 {max_stopped} 封邮件的渲染被中止，最后一次的原因：{reason:text}",
     "takes too much memory": "占用内存过多",
     "gave no answer within {answer_timeout} s: it gets no CPU, or its memory is swapped out": "{answer_timeout} 秒内没有应答：得不到 CPU，或内存被换出",
     "the process that renders {cause}": "渲染进程{cause:text}",

@@ -111,11 +111,13 @@ class Delivery:
         if state.letter.suppressed:
             return None
         state.began = self.clock.monotonic()
-        await state.room.enter_async_context(self.builder.memory_slot(state.letter))
         try:
             if resting := await self._join_project(state, mailbox):
                 return resting
-            state.raw = await self._build(state.letter)
+            letter = state.letter
+            state.raw = await self.builder.build(
+                letter, room=state.room, on_slow=lambda: self.semaphore.set_aside(letter)
+            )
         except (MailerdError, ValueError) as error:
             if (decision := why_not_built(error)) is None:
                 raise
@@ -168,13 +170,6 @@ class Delivery:
         # Its row says so now: no record of this letter has to.
         state.letter = replace(letter, sender_project=mailbox.project, sender_mode=mailbox.mode)
         return None
-
-    async def _build(self, letter: ClaimedRecipient) -> bytes:
-        try:
-            return await self.builder.build(letter)
-        finally:
-            if self.builder.is_slow(letter):
-                self.semaphore.shrink(letter.sender)
 
     async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft exists and its id is durable, or the claim has ended."""

@@ -4,8 +4,8 @@ import asyncio
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -75,7 +75,6 @@ class MessageBuilder:
 
     def __init__(self, database: Database, *, renderer: Renderer, clock: Clock, links: UnsubscribeLinks) -> None:
         self._database = database
-        self._renderer = renderer
         self._batches = RenderBatches(renderer)
         self._clock = clock
         self._links = links
@@ -84,8 +83,13 @@ class MessageBuilder:
         self._size = 0
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
-    async def build(self, letter: ClaimedRecipient) -> bytes:
+    async def build(
+        self, letter: ClaimedRecipient, *, room: AsyncExitStack, on_slow: Callable[[], None] = lambda: None
+    ) -> bytes:
         """The letter's RFC 5322 bytes.
+
+        `on_slow` is called when it waits behind slow templates. A large one, once it is rendered, waits for a slot in
+        memory, which `room` holds until Google has it.
 
         Raises:
             RenderError: the template fails with this recipient's variables.
@@ -97,7 +101,8 @@ class MessageBuilder:
         it = await self._job(letter.job_id)
         job = it.content
         list_headers = await self._links.headers(letter, job)
-        content = await self._render(it.template, letter, list_headers.url if list_headers else "")
+        content = await self._render(it, letter, list_headers.url if list_headers else "", on_slow)
+        await room.enter_async_context(self._attachments.memory_slot(job.attached_bytes))
         envelope = Envelope(
             sender_email=job.from_email,
             sender_name=job.sender_name,
@@ -117,29 +122,20 @@ class MessageBuilder:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
-    async def _render(self, template: Template, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
-        recipient = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
-        made = await self._batches.render(template, recipient, origin=letter.sender, batch=letter.job_id)
+    async def _render(
+        self, job: _Job, letter: ClaimedRecipient, unsubscribe_url: str, on_slow: Callable[[], None]
+    ) -> Content:
+        made = await self._batches.render(
+            job.template,
+            RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url),
+            origin=letter.sender,
+            owner=letter.sender if job.content.api_key_id is None else f"key {job.content.api_key_id}",
+            batch=letter.job_id,
+            on_slow=on_slow,
+        )
         if isinstance(made, Content):
             return made
         raise made[0]
-
-    def is_slow(self, letter: ClaimedRecipient) -> bool:
-        """Whether letters of its sender wait for one another at the renderer."""
-        return self._renderer.is_slow(letter.sender)
-
-    @asynccontextmanager
-    async def memory_slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """A slot in memory for a letter, from its building until Google has it: large ones wait for one another.
-
-        The job is read where it is not known yet. An error is ignored: `build` meets it again and raises it.
-        """
-        try:
-            size = (await self._job(letter.job_id)).content.attached_bytes
-        except (ValueError, DatabaseError):
-            size = 0
-        async with self._attachments.memory_slot(size):
-            yield
 
     async def _job(self, id_: str) -> _Job:
         if (known := self._jobs.get(id_)) is not None:

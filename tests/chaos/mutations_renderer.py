@@ -30,9 +30,9 @@ OF_RENDERER: Final = (
     Mutation(
         "the child can open files and sockets",
         "mailerd/mail/render_child.py",
+        "        (resource.RLIMIT_NOFILE, 0),",
         "        (resource.RLIMIT_NOFILE, 3),",
-        "        (resource.RLIMIT_NOFILE, 64),",
-        _BOUNDS + "test_the_child_has_nothing_of_its_parents_and_can_open_nothing",
+        _BOUNDS + "test_nothing_can_be_opened_in_the_child_whatever_it_closes",
     ),
     Mutation(
         "the child inherits the environment",
@@ -65,21 +65,28 @@ OF_RENDERER: Final = (
     Mutation(
         "a letter is blamed that was not alone",
         "mailerd/mail/renderer.py",
-        "            if not request.one_at_a_time:\n",
-        "            if False:\n",
+        "if not request.one_at_a_time or (ended.by_work and worker is self._worker):",
+        "if ended.by_work and worker is self._worker:",
         _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
+    ),
+    Mutation(
+        "a letter is blamed for what it takes among the quick ones",
+        "mailerd/mail/renderer.py",
+        " or (ended.by_work and worker is self._worker):",
+        ":",
+        "tests/mail/test_turns.py::test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones",
     ),
     Mutation(
         "origins do not take turns",
         "mailerd/mail/renderer.py",
-        "        own = self._origins.setdefault(request.origin, asyncio.Lock())\n",
+        "        own = self._owners.setdefault(request.owner, asyncio.Lock())\n",
         "        own = asyncio.Lock()\n",
         "tests/mail/test_turns.py::test_origins_that_are_quick_take_turns",
     ),
     Mutation(
         "slow templates are rendered among the others",
         "mailerd/mail/renderer.py",
-        "self._slow_worker if request.origin in self._slow else self._worker",
+        "self._slow_worker if self.is_slow(request.origin, owner=request.owner) else self._worker",
         "self._worker",
         "tests/mail/test_turns.py::test_a_slow_template_gives_nobody_else_its_pace",
     ),
@@ -91,10 +98,63 @@ OF_RENDERER: Final = (
         "tests/mail/test_turns.py::test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
     ),
     Mutation(
-        "the letters of a slow sender fill the slots",
-        "mailerd/worker/delivery.py",
-        "if self.builder.is_slow(letter):",
-        "if False:",
+        "letters that wait behind slow templates hold the places of others",
+        "mailerd/gmail/concurrency.py",
+        "len(self._on_time) - self._aside",
+        "len(self._on_time)",
+        "tests/gmail/test_concurrency.py"
+        "::test_a_letter_that_waits_behind_slow_templates_takes_no_room_from_others_until_it_asks_for_a_slot",
+    ),
+    Mutation(
+        "letters learn only at their turn that they wait behind slow ones",
+        "mailerd/mail/renderer.py",
+        "                each.on_slow()\n",
+        "                pass\n",
+        "tests/mail/test_render_batches.py"
+        "::test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins",
+    ),
+    Mutation(
+        "the rest of a job is tried, however many of its letters had to be stopped",
+        "mailerd/mail/render_batches.py",
+        "if before and stopped >= MAX_STOPPED:",
+        "if False and before:",
+        "tests/mail/test_render_batches.py"
+        "::test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried",
+    ),
+    Mutation(
+        "a large letter holds its slot in memory while it is rendered",
+        "mailerd/worker/message_builder.py",
+        "        content = await self._render(it, letter",
+        "        await room.enter_async_context(self._attachments.memory_slot(job.attached_bytes))\n"
+        "        content = await self._render(it, letter",
+        "tests/worker/test_message_builder.py::test_large_letters_that_are_being_rendered_hold_no_slot_in_memory",
+    ),
+    Mutation(
+        "a template can tell a check by its link",
+        "mailerd/intake/check_recipients.py",
+        "encode_token(secrets.token_bytes(TOKEN_BYTES))",
+        "DEAD_TOKEN",
+        "tests/intake/test_suppressions.py::test_a_template_cannot_tell_the_link_of_the_check_from_one_that_is_sent",
+    ),
+    Mutation(
+        "a link says which recipient it is for",
+        "mailerd/core/suppression.py",
+        "mask = hmac.digest(key, mac, hashlib.sha256)",
+        "mask = bytes(32)",
+        "tests/core/test_suppression.py::test_without_the_key_a_token_is_like_any_random_bytes",
+    ),
+    Mutation(
+        "what a template raises ends the child",
+        "mailerd/mail/render.py",
+        "                self.render(variables)\n",
+        "                self._run(environment, variables)\n",
+        _BOUNDS + "test_whatever_a_template_raises_is_an_error_with_its_line_and_ends_no_child",
+    ),
+    Mutation(
+        "letters of a slow sender are claimed as before",
+        "mailerd/gmail/concurrency.py",
+        "        self.shrink(letter.sender)\n",
+        "",
         "tests/daemon/test_slow_templates.py::test_the_others_go_on_beside_a_sender_whose_template_is_slow",
     ),
     Mutation(

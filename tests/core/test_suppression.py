@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core.suppression import (
+    DEAD_TOKEN,
     SECRET_BYTES,
+    TOKEN_BYTES,
     UnsubscribeToken,
     canonical,
     digest_of,
+    encode_token,
     make_token,
     masked,
     read_token,
@@ -73,6 +76,20 @@ def test_a_rotated_key_reads_its_old_tokens_and_a_missing_one_reads_none() -> No
     assert read_token(text, {2: OTHER}) is None
     assert read_token(text, {1: OTHER}) is None
     assert read_token(text, {}) is None
+
+
+def test_without_the_key_a_token_is_like_any_random_bytes() -> None:
+    """A template could tell a check from a sending by its link: the numbers of lists and recipients stood in it."""
+    raw = [
+        base64.urlsafe_b64decode(make_token(UnsubscribeToken(1, number, bytes(16)), key_id=1, key=KEY) + "==")
+        for number in range(1, 2001)
+    ]
+    assert {len(each) for each in raw} == {TOKEN_BYTES}
+    for place in range(TOKEN_BYTES):
+        for bit in range(8):
+            ones = sum(each[place] >> bit & 1 for each in raw)
+            assert 850 < ones < 1150, "a bit that says something; that of a fair coin is out of here once in 50 billion"
+    assert len(encode_token(raw[0])) == len(DEAD_TOKEN)
 
 
 def test_nothing_that_was_changed_or_cut_is_read() -> None:

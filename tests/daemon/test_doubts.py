@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,10 +155,10 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
 ) -> None:
     build = MessageBuilder.build
 
-    async def broken(self: MessageBuilder, letter: ClaimedRecipient) -> bytes:
+    async def broken(self: MessageBuilder, letter: ClaimedRecipient, **how: Any) -> bytes:
         if letter.to_email == "bad@example.org":
             raise KeyError("nobody foresaw this")
-        return await build(self, letter)
+        return await build(self, letter, **how)
 
     monkeypatch.setattr(MessageBuilder, "build", broken)
     job = await post(database, recipients=["bad@example.org", "good@example.org"])

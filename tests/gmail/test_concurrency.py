@@ -231,6 +231,24 @@ async def test_who_was_full_is_told_when_there_is_room_again(patient: Stays) -> 
     assert patient.semaphore.capacity_by_sender() == {"a": 1}, "of a sender that is like any other nothing is kept"
 
 
+async def test_a_letter_that_waits_behind_slow_templates_takes_no_room_from_others_until_it_asks_for_a_slot() -> None:
+    semaphore = LetterSemaphore(4, slow_after=60.0)
+    those = letters(3 * 6)
+    for first in (0, 6, 12):
+        semaphore.add(those[first : first + 6])
+        assert semaphore.capacity == 0
+        for one in (*those[first : first + 6], those[0]):
+            semaphore.set_aside(one)
+        assert semaphore.capacity == 6, "however many of them there are"
+    assert semaphore.capacity_by_sender()["a"] < 0, "one of them at a time may be claimed by now"
+    async with semaphore.slot(those[0]):
+        assert semaphore.capacity == 5
+    for one in those:
+        semaphore.remove(one)
+    semaphore.set_aside(those[0])
+    assert semaphore.capacity == 6
+
+
 async def test_a_sender_whose_letters_are_slow_to_make_may_have_half_as_many_in_flight() -> None:
     semaphore = LetterSemaphore(8)
     semaphore.shrink("a")

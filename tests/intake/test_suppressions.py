@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 
 from mailerd.config import PublicSettings
-from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.core.suppression import DEAD_TOKEN, read_token
 from mailerd.intake.suppressions import MAX_BODY
 from mailerd.store import mailing_lists
 from mailerd.store.api_keys import Permission
+from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.intake.site import Build, Site
 from tests.intake.site import job as good
@@ -301,9 +302,32 @@ async def test_a_template_may_use_the_link_and_a_dry_run_shows_one_that_does_not
     site = await build(public=public)
     template = {"subject": "x", "text": "{{ unsubscribe_url }}"}
     _, found = await site.post(job(ADA, template=template, list="news", dry_run=True))
-    assert found["samples"][0]["text"] == f"https://mail.example.com/u/{DEAD_TOKEN}"
+    base, _, token = found["samples"][0]["text"].rpartition("/")
+    assert base == "https://mail.example.com/u"
+    assert len(token) == len(DEAD_TOKEN)
+    keys = await Secrets(site.database, timeout=60).keys()
+    assert read_token(token, keys.tokens) is None
     _, found = await site.post(job(ADA, template=template, dry_run=True))
     assert found["samples"][0]["text"] == ""
+
+
+BOMB = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"
+
+
+async def test_a_template_cannot_tell_the_link_of_the_check_from_one_that_is_sent(build: Build) -> None:
+    """It rendered "A" 62 times: a template was harmless then, and a bomb when it was sent."""
+    site = await build(public=PublicSettings(base_url="https://mail.example.com"))
+    text = "{% if 'AAAA' in unsubscribe_url %}harmless{% else %}" + BOMB + "{% endif %}"
+    status, answer = await site.post(job(ADA, template={"subject": "x", "text": text}, list="news"))
+    assert status == 422
+    assert "the template takes too long" in answer["error"]["details"][0]["message"]
+
+
+async def test_each_letter_of_a_check_has_a_link_of_its_own(build: Build) -> None:
+    site = await build(public=PublicSettings(base_url="https://mail.example.com"))
+    template = {"subject": "x", "text": "{{ unsubscribe_url }}"}
+    _, found = await site.post(job(ADA, BOB, template=template, list="news", dry_run=True))
+    assert len({each["text"] for each in found["samples"]}) == 2
 
 
 async def test_without_the_keys_of_the_suppressions_no_job_is_taken(site: Site) -> None:

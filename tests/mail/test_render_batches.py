@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.events.renderer import RendererEvents
+from mailerd.mail import render_batches
 from mailerd.mail.child_process import Limits
 from mailerd.mail.render_batches import MAX_BATCH, RenderBatches
 from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Rendered, Renderer
@@ -56,8 +57,7 @@ async def test_letters_that_wait_go_together_and_each_gets_its_own() -> None:
 
 
 async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> None:
-    """A request at the intake gives up after MAX_STOPPED; a letter that is sent was accepted, and is tried itself."""
-    bombs = MAX_STOPPED + 1
+    bombs = MAX_STOPPED - 1
     async with CountingRenderer() as renderer, asyncio.timeout(60):
         batches = RenderBatches(renderer)
         made = await asyncio.gather(
@@ -67,6 +67,60 @@ async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> No
             )
         )
     assert [isinstance(each, Content) for each in made] == [False] * bombs + [True] * 3
+
+
+async def test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with CountingRenderer() as renderer, asyncio.timeout(60):
+        batches = RenderBatches(renderer)
+
+        async def render(*numbers: int, bomb: bool, batch: str = "job") -> list[str]:
+            made = await asyncio.gather(
+                *(batches.render(CHOSEN, reader(n, bomb=bomb), origin="o", batch=batch) for n in numbers)
+            )
+            return ["" if isinstance(each, Content) else str(each[0]) for each in made]
+
+        assert await render(1, 2, bomb=True) == ["html: the template takes too long"] * 2
+        assert await render(3, bomb=False) == [""]
+        stopped, *others = await render(*range(4, 30), bomb=True)
+        assert stopped == "html: the template takes too long"
+        asked = len(renderer.sizes)
+        others += await render(30, bomb=False)
+        assert set(others) == {
+            "html: not tried: 3 messages with this template had to be stopped, the last because the template takes "
+            "too long"
+        }
+        assert len(renderer.sizes) == asked
+        assert await render(31, bomb=False, batch="another job") == [""]
+        monkeypatch.setattr(render_batches, "STOPPED_FOR", 0.0)
+        assert await render(1, bomb=True, batch="a third") == ["html: the template takes too long"]
+        assert await render(*range(2, 5), bomb=False, batch="a third") == [""] * 3
+
+
+async def test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins() -> None:
+    slow = set[int]()
+    async with CountingRenderer() as renderer, asyncio.timeout(60):
+        batches = RenderBatches(renderer)
+
+        def render(number: int, origin: str, *, owner: str = "key", bomb: bool = False) -> asyncio.Task[Rendered]:
+            return asyncio.create_task(
+                batches.render(
+                    CHOSEN, reader(number, bomb=bomb), origin=origin, owner=owner, batch=origin,
+                    on_slow=lambda: slow.add(number),
+                )
+            )  # fmt: skip
+
+        bomb = render(0, "a", bomb=True)
+        of_the_job, of_the_owner = render(1, "a"), render(2, "b")
+        await renderer.asked.wait()
+        late, stranger = render(3, "a"), render(4, "c", owner="another key")
+        assert isinstance(await stranger, Content)
+        assert not bomb.done()
+        assert slow == {0, 1, 2, 3}
+        await asyncio.gather(of_the_job, of_the_owner, late, bomb)
+        await render(5, "d")
+        assert slow == {0, 1, 2, 3, 5}
 
 
 async def test_the_letters_of_a_slow_sender_go_one_by_one() -> None:

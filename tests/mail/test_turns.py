@@ -49,6 +49,19 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
             assert took < 2.0 + 4 * alone, "a hundred turns of the stranger take five seconds and more"
 
 
+async def test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(renderer, "_QUICK_CPU", 0.02)
+    heard = Heard()
+    async with rendering(heard) as it:
+        (made,) = await it.renderer.render(a_template(SLOW), [READER], origin="a stranger", owner="a key")
+        assert isinstance(made, Content)
+        assert [each["cause"] for each in heard.of("renderer_ended")] == ["takes too long"]
+        assert it.renderer.is_slow("another mailbox", owner="a key"), "its other mailboxes would do the same"
+        assert not it.renderer.is_slow("another mailbox", owner="another key")
+
+
 async def _hundred(it: renderer.Renderer) -> float:
     """Seconds for a hundred good letters, one after the other."""
     started = time.monotonic()

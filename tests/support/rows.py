@@ -23,6 +23,7 @@ async def post(
     text: str = "Dear {{ name }}",
     variables: dict[str, object] | None = None,
     list_id: int | None = None,
+    api_key_id: int | None = None,
 ) -> str:
     """A job, stored by the store's own door; its id."""
     job = new_id()
@@ -37,6 +38,7 @@ async def post(
             variables=json.dumps(variables or {}),
             priority=priority,
             list_id=list_id,
+            api_key_id=api_key_id,
             recipients=[NewRecipient(email=name, name=name.partition("@")[0], variables=None) for name in names],
         )
     )

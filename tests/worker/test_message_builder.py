@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,9 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.models import ClaimedRecipient
 from mailerd.events.store import StoreEvents
+from mailerd.mail.render_batches import RenderBatches
+from mailerd.mail.renderer import Rendered
+from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
@@ -25,6 +29,11 @@ CONTENTS = JobContent(
 )  # fmt: skip
 
 Read = Callable[[Database, str], Awaitable[JobContent]]
+
+
+async def built(it: MessageBuilder, letter: ClaimedRecipient) -> bytes:
+    async with AsyncExitStack() as room:
+        return await it.build(letter, room=room)
 
 
 def letter(id_: int) -> ClaimedRecipient:
@@ -52,7 +61,7 @@ async def test_letters_that_start_together_read_their_job_once(monkeypatch: pyte
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(it.build(letter(n)) for n in range(5)))
+        made = await asyncio.gather(*(built(it, letter(n)) for n in range(5)))
         assert asked == ["J"]
         assert all(b"Dear Ada" in each for each in made)
 
@@ -70,9 +79,9 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(it.build(letter(n)) for n in range(3)), return_exceptions=True)
+        made = await asyncio.gather(*(built(it, letter(n)) for n in range(3)), return_exceptions=True)
         assert [type(each) for each in made] == [ConnectionError] * 3
-        assert b"Dear Ada" in await it.build(letter(4))
+        assert b"Dear Ada" in await built(it, letter(4))
         assert len(asked) == 2
 
 
@@ -84,7 +93,7 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        first, second, third = (asyncio.create_task(it.build(letter(n))) for n in range(3))
+        first, second, third = (asyncio.create_task(built(it, letter(n))) for n in range(3))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait({second})
@@ -103,15 +112,11 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        inside = 0
-        everybody = asyncio.Event()
+        everybody = asyncio.Barrier(5)
 
         async def hand_in(number: int) -> None:
-            nonlocal inside
-            async with it.memory_slot(letter(number)):
-                inside += 1
-                if inside == 5:
-                    everybody.set()
+            async with AsyncExitStack() as room:
+                await it.build(letter(number), room=room)
                 await everybody.wait()
 
         async with asyncio.timeout(60):
@@ -122,19 +127,15 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
 async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
     letters_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read(_: Database, __: str) -> JobContent:
-        await asyncio.sleep(0)
-        return replace(CONTENTS, attachments=1, attached_bytes=LARGE_BYTES)
-
-    async with a_workshop(monkeypatch, read) as it:
+    async with a_workshop(monkeypatch, _read_large) as it:
         for number in range(letters_before):
-            async with it.memory_slot(letter(number)):
-                pass
+            await built(it, letter(number))
         inside, most = 0, 0
 
         async def hand_in(number: int) -> None:
             nonlocal inside, most
-            async with it.memory_slot(letter(number)):
+            async with AsyncExitStack() as room:
+                await it.build(letter(number), room=room)
                 inside += 1
                 most = max(most, inside)
                 for _ in range(5):
@@ -143,6 +144,29 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
 
         await asyncio.gather(*(hand_in(number) for number in range(6)))
         assert most == MAX_LARGE
+
+
+async def test_large_letters_that_are_being_rendered_hold_no_slot_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one tenant, whose templates are slow, kept everybody's large letters waiting."""
+    render = RenderBatches.render
+
+    async def stuck(it: RenderBatches, template: Template, recipient: RecipientData, **how: Any) -> Rendered:
+        if how["origin"] == "slow@example.com":
+            await asyncio.Event().wait()
+        return await render(it, template, recipient, **how)
+
+    monkeypatch.setattr(RenderBatches, "render", stuck)
+    async with a_workshop(monkeypatch, _read_large) as it, asyncio.timeout(60):
+        slow = [asyncio.create_task(built(it, replace(letter(n), sender="slow@example.com"))) for n in range(MAX_LARGE)]
+        await asyncio.sleep(0)
+        assert b"Dear Ada" in await built(it, letter(7))
+        for each in slow:
+            each.cancel()
+
+
+async def _read_large(_: Database, __: str) -> JobContent:
+    await asyncio.sleep(0)
+    return replace(CONTENTS, attached_bytes=LARGE_BYTES)
 
 
 async def test_jobs_with_large_variables_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,5 +179,5 @@ async def test_jobs_with_large_variables_do_not_fill_the_memory(monkeypatch: pyt
 
     async with a_workshop(monkeypatch, read) as it:
         for job in ("A", "B", "B", "C", "A", "huge", "huge", "A"):
-            assert b"Dear Ada" in await it.build(replace(letter(1), job_id=job))
+            assert b"Dear Ada" in await built(it, replace(letter(1), job_id=job))
     assert asked == ["A", "B", "C", "A", "huge", "A"], "two of 1,400 bytes fit, and a larger one is alone"
