@@ -144,11 +144,17 @@ async def test_an_address_has_few_forms_under_way_and_others_sign_in_beside_thre
     assert not site.heard.of("connection_failed")
 
 
+@pytest.fixture
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the site: it reads the bound once."""
+    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 6)
+
+
+@pytest.mark.usefixtures("few_connections")
 async def test_of_too_many_connections_those_of_strangers_are_closed_first(
     site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forms that never came had every connection closed that was kept open by who has a key."""
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 6)
     monkeypatch.setattr("mailerd.web.console.LOGINS_PER_ADDRESS", 100)
     monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
     key = f"X-API-Key: {await site.keys.create('shop')}\r\n"
