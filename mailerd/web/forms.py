@@ -91,6 +91,8 @@ async def read_login(request: web.Request) -> Form:
     """
     body = bytearray()
     try:
+        if (request.charset or "utf-8").lower() != "utf-8":
+            raise ValueError(request.charset)
         async with asyncio.timeout(LOGIN_TIMEOUT):
             while len(body) <= MAX_LOGIN >= (request.content_length or 0):
                 if not (piece := await request.content.read(MAX_LOGIN)):
