@@ -90,9 +90,9 @@ async def read_login(request: web.Request) -> Form:
         RefusedError: it is too large, too slow, or cannot be read.
     """
     body = bytearray()
+    if (request.charset or "utf-8").lower() != "utf-8":
+        raise RefusedError("the form cannot be read", status=400)
     try:
-        if (request.charset or "utf-8").lower() != "utf-8":
-            raise ValueError(request.charset)
         async with asyncio.timeout(LOGIN_TIMEOUT):
             while len(body) <= MAX_LOGIN >= (request.content_length or 0):
                 if not (piece := await request.content.read(MAX_LOGIN)):
