@@ -368,6 +368,7 @@ def _intake(
         page=page,
         webhooks=settings.webhooks,
         console=console.routes,
+        hosts=settings.web.names,
         late_arrival=settings.gmail.late_arrival,
         public=settings.public,
         unsubscribe=settings.unsubscribe,

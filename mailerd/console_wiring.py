@@ -1,6 +1,6 @@
 """Joins the console: gives it its queries, and what the intake lends it."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -112,7 +112,7 @@ def _lend(services: Services, intake: Intake) -> None:
             return await _there(intake.renderer).render(template, readers, origin=origin)
 
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
-        return await write_results(request, job_id, intake.jobs)
+        return await write_results(request, job_id, intake.jobs, pace=intake.shares.rows)
 
     def count_request(key: ApiKey, *, refresh: bool = False) -> None:
         with _plainly():
@@ -123,11 +123,15 @@ def _lend(services: Services, intake: Intake) -> None:
         with _plainly():
             return await intake.auth.check_secret(request, secret)
 
+    async def look_up[T](request: web.Request, secret: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
+        with _plainly():
+            return await intake.auth.look_up(request, secret, find)
+
     def is_logged(request: web.Request) -> bool:
         return intake.strangers.logs_request(intake.client_address.address(request))
 
     services.lent = Lent(
-        check_key=check_key, count_request=count_request,
+        check_key=check_key, look_up=look_up, count_request=count_request,
         count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
         address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
         stream_place=_place(intake.shares.streams), download_place=_place(intake.shares.downloads),

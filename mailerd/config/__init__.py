@@ -93,11 +93,18 @@ class WebSettings(Section):
 
     enabled: bool = Field(True, description="whether there is a console")
     hosts: Annotated[str, AfterValidator(values.host_names)] = Field(
-        "", description="names, by commas, under which browsers reach it, mail.example.com; addresses always work"
+        "",
+        description="names, by commas, under which browsers reach it, /docs and /metrics, mail.example.com; addresses "
+        "always work",
     )
     outbox: Annotated[str, AfterValidator(values.web_or_none)] = Field(
         "", description="where the letters of the sandbox are read; empty: no such link"
     )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of `hosts`."""
+        return frozenset(self.hosts.split(",")) - {""}
 
 
 class TemplateSettings(Section):

@@ -5,10 +5,11 @@ the operator's own services (server-side request forgery) and to a cloud's metad
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
+from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -46,6 +47,28 @@ def is_loopback(host: str) -> bool:
     """Whether a name or an address is this machine and no other."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(header: str) -> str:
+    """The name in a header `Host`, without its port.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return (urlsplit(f"//{header}").hostname or "").lower()
+
+
+def is_own_host(header: str, names: Container[str]) -> bool:
+    """Whether a browser that sends this header `Host` came by a name of ours: localhost, or one of `names`.
+
+    A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what it asks for. It
+    cannot be an address, which has no owner.
+    """
+    try:
+        host = host_of(header)
+        return host == "localhost" or host in names or bool(ip_address(host))
     except ValueError:
         return False
 

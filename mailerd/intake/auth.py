@@ -21,12 +21,12 @@ HEADER: Final = "X-API-Key"
 _UNTOLD: Final = ("/suppressions/{email}", "/login/{secret}")
 """How the paths end that the log shows as their patterns."""
 MAX_KNOWN_GOOD: Final = 1000
-"""Digests of keys that were valid, kept in memory."""
+"""Digests of keys and sessions that were valid, kept in memory."""
 KEY_USE_INTERVAL: Final = 60.0
 """Seconds between two writes of one key's last_used_at."""
 MAX_FAILURES_PER_MINUTE: Final = 60
-"""Invalid keys from one address in a minute; beyond that it gets 429 without a query. Keys that were valid before are
-looked up all the same: many clients may share one address."""
+"""Invalid keys, sessions and links from one address in a minute; beyond that it gets 429 without a query. What was
+valid before is looked up all the same: many clients may share one address."""
 FAILURE_RETRY_AFTER: Final = 10.0
 """Seconds until such an address may try again."""
 KeyHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
@@ -91,21 +91,38 @@ class ApiKeyAuth:
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
         """
-        address = self._client_address.address(request)
-        now = self._clock.monotonic()
-        shown = digest(secret) if secret else None
-        if shown not in self._known_good and self._failures.is_over(
-            address, per_minute=MAX_FAILURES_PER_MINUTE, now=now
-        ):
-            raise _too_fast("this address has shown too many bad API keys", FAILURE_RETRY_AFTER)
-        key = await self._find(shown) if shown else None
+        key = await self.look_up(request, secret, self._find)
         if key is None:
-            self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
+            address = self._client_address.address(request)
             if self._strangers.logs_request(address):
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         return key
+
+    async def look_up[T](
+        self, request: web.Request, secret: str | None, find: Callable[[str], Awaitable[T | None]]
+    ) -> T | None:
+        """What `find` has for a secret that was shown: a key, a session or a link; who guesses is slowed down.
+
+        Raises:
+            ApiError: 429, too many bad ones from this address.
+        """
+        address, now = self._client_address.address(request), self._clock.monotonic()
+        shown = digest(secret) if secret else None
+        if shown not in self._known_good and self._failures.is_over(
+            address, per_minute=MAX_FAILURES_PER_MINUTE, now=now
+        ):
+            raise _too_fast("this address has shown too many bad API keys, sessions or links", FAILURE_RETRY_AFTER)
+        found = await find(secret) if secret else None
+        if shown is None or found is None:
+            self._known_good.discard(shown or b"")
+            self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
+            return None
+        if len(self._known_good) >= MAX_KNOWN_GOOD:
+            self._known_good.clear()
+        self._known_good.add(shown)
+        return found
 
     def count_request(self, key: ApiKey, *, refresh: bool = False) -> None:
         """Count a request of a key. `refresh`: an open page asks anew by itself; those have the same rate apart.
@@ -119,19 +136,14 @@ class ApiKeyAuth:
 
     async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
         """The key of a long request as it is now; None: it is revoked, or may not make the call any more."""
-        key = await self._find(digest(request.headers.get(HEADER, "")))
+        key = await self._find(request.headers.get(HEADER, ""))
         return key if key is not None and key.may(call) else None
 
-    async def _find(self, wanted: bytes) -> ApiKey | None:
+    async def _find(self, secret: str) -> ApiKey | None:
+        wanted = digest(secret)
         key = await self._keys.active(wanted)
         # The query compares digests, so its timing says nothing about a key; this guards against a wrong row.
-        if key is None or not hmac.compare_digest(key.digest, wanted):
-            self._known_good.discard(wanted)
-            return None
-        if len(self._known_good) >= MAX_KNOWN_GOOD:
-            self._known_good.clear()
-        self._known_good.add(wanted)
-        return key
+        return key if key is not None and hmac.compare_digest(key.digest, wanted) else None
 
     async def write_last_used(self) -> None:
         """Write last_used_at until cancelled, in a task of its own, so that no request waits for it."""

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
 
 from aiohttp import web
 
@@ -12,14 +11,14 @@ from mailerd.core.csv_cells import without_formula
 from mailerd.intake.http_responses import write
 
 Rows = Sequence[Sequence[object]]
-ROWS_AT_ONCE: Final = 100
-"""Rows that are read and written in one turn of the loop: every other request waits for such turns, a dozen times."""
 
 
 async def write_csv(
     request: web.Request, pages: AsyncGenerator[Rows], *, columns: Sequence[str], filename: str
 ) -> web.StreamResponse:
-    """Answer with the rows of all pages. An error of the first page is raised before anything is written.
+    """Answer with the rows of all pages, which take turns of a RowPace.
+
+    An error of the first page is raised before anything is written.
 
     Raises:
         UnreadError: the client reads nothing any more.

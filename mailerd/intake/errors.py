@@ -48,6 +48,7 @@ CODES: Final = {
     "too_fast": "the key's rate, or too many bad keys from this address; again after `Retry-After`",
     "too_large": "the body is larger than it may be; one letter that is too large is an `invalid_request`",
     "unauthorized": "the API key is missing, unknown or revoked",
+    "unknown_host": "mailerd does not go by the name in `Host`: `web.hosts` has its names",
     "unknown_position": "events that you have seen are lost: the database was restored, or another server took over",
     "unsupported_encoding": "the body is compressed",
 }

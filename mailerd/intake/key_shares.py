@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
+from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.intake.errors import RETRY_AFTER, ApiError
+from mailerd.intake.row_pace import RowPace
 from mailerd.store.api_keys import ApiKey
 
 LARGE_BODY: Final = 1024 * 1024
@@ -103,7 +105,7 @@ class KeyShare:
 class KeyShares:
     """All shares of one daemon."""
 
-    def __init__(self, settings: IntakeSettings) -> None:
+    def __init__(self, settings: IntakeSettings, clock: Clock | None = None) -> None:
         def share(what: str, setting: str, *, keys: int, within: float = SHARE_TIMEOUT) -> KeyShare:
             per_key: int = getattr(settings, setting)
             return KeyShare(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
@@ -113,6 +115,7 @@ class KeyShares:
         self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2)
         self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2)
         self.downloads = share("downloads of CSV", "downloads_per_key", keys=2)
+        self.rows = RowPace(clock or Clock())
         self.reads = share("reads", "reads_per_key", keys=5)
         self.streams = share("event streams", "streams_per_key", keys=5, within=0)
         self.webhook_calls = KeyShare(  # these take seconds

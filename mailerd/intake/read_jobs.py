@@ -9,13 +9,14 @@ from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.csv_response import ROWS_AT_ONCE, Rows, write_csv
+from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.forecast import ForecastService, try_forecast
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query, job_of
 from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
 from mailerd.intake.response_models import ForecastOut, JobOut, JobsOut
+from mailerd.intake.row_pace import ROWS_AT_ONCE, RowPace, page_response
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
@@ -47,7 +48,7 @@ class ReadEndpoints:
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
-        self._downloads = shares.downloads
+        self._downloads, self._pace = shares.downloads, shares.rows
 
     async def job(self, request: web.Request, key: ApiKey) -> web.Response:
         """One job."""
@@ -95,16 +96,19 @@ class ReadEndpoints:
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
             fate, after = given.choice("fate", Fate), given.cursor()
         job = await job_of(request, key, self._jobs)
-        found = await self._jobs.recipients(
-            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
+        first = -1 if after is None else int(after)
+        found = await self._pace.read(
+            lambda last, limit: self._jobs.recipients(
+                job.id, status=status, email=email, after=last.seq if last else first, limit=limit, fate=fate
+            ),
+            most=size + 1,
         )
         page = found[:size]
-        return json_response(
-            RecipientsOut(
-                recipients=[RecipientOut.model_validate(each) for each in page],
-                next_cursor=str(page[-1].seq) if len(found) > size else None,
-            )
+        body = RecipientsOut(
+            recipients=[RecipientOut.model_validate(each) for each in page],
+            next_cursor=str(page[-1].seq) if len(found) > size else None,
         )
+        return await page_response(body, "recipients", self._pace)
 
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
@@ -112,11 +116,11 @@ class ReadEndpoints:
             status = given.choice("status", State)
         job = await job_of(request, key, self._jobs)
         async with self._downloads.place(key):
-            return await write_results(request, job.id, self._jobs, status=status)
+            return await write_results(request, job.id, self._jobs, pace=self._pace, status=status)
 
 
 async def write_results(
-    request: web.Request, job_id: str, jobs: Jobs, *, status: State | None = None
+    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, status: State | None = None
 ) -> web.StreamResponse:
     """Answer with the results of a job that the caller may see."""
 
@@ -125,6 +129,7 @@ async def write_results(
         while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
             yield [_row(each) for each in page]
             after = page[-1].seq
+            await pace.turn()
 
     return await write_csv(request, pages(), columns=CSV_COLUMNS, filename=f"{job_id}.csv")
 

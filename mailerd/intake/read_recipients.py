@@ -7,11 +7,11 @@ from typing import Annotated, Final, Self
 from aiohttp import web
 from pydantic import Field
 
-from mailerd.intake.http_responses import json_response
 from mailerd.intake.query_params import Query
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
 from mailerd.intake.recipient_models import RecipientOut
 from mailerd.intake.response_models import ResponseModel
+from mailerd.intake.row_pace import RowPace, page_response
 from mailerd.intake.suppression_models import SuppressionOut
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import ApiKey, Permission
@@ -59,8 +59,9 @@ class PersonOut(ResponseModel):
 class PersonEndpoint:
     """The handler. `timeout`: seconds that the database gets for an answer."""
 
-    def __init__(self, *, database: Database, timeout: float) -> None:
+    def __init__(self, *, database: Database, timeout: float, pace: RowPace) -> None:
         self._database = database
+        self._pace = pace
         self._timeout = timeout
 
     async def letters(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -68,10 +69,15 @@ class PersonEndpoint:
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
-        found = await Recipients(self._database, timeout=self._timeout).of_person(
-            email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
+        recipients, first = Recipients(self._database, timeout=self._timeout), None if before is None else int(before)
+        found = await self._pace.read(
+            lambda last, limit: recipients.of_person(
+                email, before=last.id if last else first, limit=limit, senders=key.senders
+            ),
+            most=size + 1,
         )
         suppressions = None
         if key.may(Permission.SUPPRESS):
             suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
-        return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
+        body = PersonOut.of(email, found, size=size, suppressions=suppressions)
+        return await page_response(body, "recipients", self._pace)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
@@ -26,7 +27,7 @@ from mailerd.intake.auth import ApiKeyAuth, KeyHandler
 from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.docs_pages import DocsEndpoints
-from mailerd.intake.errors import no_such_path
+from mailerd.intake.errors import ApiError, no_such_path
 from mailerd.intake.event_stream import EventStreams
 from mailerd.intake.events_endpoint import EventFeedEndpoint
 from mailerd.intake.forecast import ForecastService
@@ -76,7 +77,7 @@ class Intake:
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
-    `console`: method, path and handler of each page for people.
+    `console`: method, path and handler of each page for people. `hosts`: the names by which browsers reach it.
     `templates`: the folder of the named templates. `public`: the site of unsubscribe links. `unsubscribe`: when a
     job without a list is warned of.
     """
@@ -103,8 +104,9 @@ class Intake:
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
         console: Sequence[tuple[str, str, Handler]] = (),
+        hosts: Collection[str] = (),
     ) -> None:
-        self._settings, self._page, self._console = settings, page, console
+        self._settings, self._page, self._console, self._hosts = settings, page, console, hosts
         self._public = public or PublicSettings()
         self._opt_out = OptOutCheck(
             database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
@@ -113,7 +115,7 @@ class Intake:
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self._clock = clock = clock or Clock()
-        self.shares: Final = KeyShares(settings)
+        self.shares: Final = KeyShares(settings, clock)
         self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
@@ -141,7 +143,11 @@ class Intake:
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
             await self.listens.wait()  # of two ports that are taken, the daemon names the intake's
             site = UnsubscribeSite(
-                self._public, database=self._database, timeout=self._patience, events=self._suppression_events
+                self._public,
+                database=self._database,
+                timeout=self._patience,
+                events=self._suppression_events,
+                client_address=self.client_address,
             )
             tasks.create_task(site.run(), name="unsubscribe site")
 
@@ -230,7 +236,7 @@ class Intake:
         if self._console:
             del pages["/"]  # the way to the API's page, where there is no console
         for path, page in pages.items():
-            self._add_route(application, "GET", path, page)
+            self._add_route(application, "GET", path, self._by_own_name(page))
         for method, path, handler in self._console:
             self._add_route(application, method, path, handler)
         application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
@@ -241,6 +247,21 @@ class Intake:
             application.router.add_get(path, endpoint, expect_handler=self._middleware.on_expect)
         else:
             application.router.add_route(method, path, endpoint, expect_handler=self._middleware.on_expect)
+
+    def _by_own_name(self, page: Handler) -> Handler:
+        """A page without a key, for who calls by a name of ours: a page of a stranger whose name was rebound does not.
+
+        The health endpoints say nothing that a stranger may not know, and a proxy may ask them by any name.
+        """
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if not is_own_host(request.headers.get("Host", ""), self._hosts):
+                raise ApiError(
+                    421, "unknown_host", "mailerd does not go by this name: an operator adds it to web.hosts"
+                )
+            return await page(request)
+
+        return answer
 
     def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
         """An operation's endpoint behind the check of the key, and of a query where the operation takes none.
@@ -301,7 +322,9 @@ class Intake:
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
-            "findRecipients": PersonEndpoint(database=self._database, timeout=self._patience).letters,
+            "findRecipients": PersonEndpoint(
+                database=self._database, timeout=self._patience, pace=self.shares.rows
+            ).letters,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=self.shares.reads).events,

@@ -3,12 +3,14 @@
 import asyncio
 import resource
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
+from mailerd.intake.auth import CALLER
 from mailerd.intake.server_log import StrangerLog
 from mailerd.ops.periodic import every
 
@@ -16,9 +18,9 @@ FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
 
 MAX_CONNECTIONS: Final = 1_000
-"""Connections of one listener, or an eighth of the open files that the system allows, if it is less. Beyond that, those
-that ask nothing are closed: the daemon needs its files for Google. Requests under way, whose bodies may never come, may
-be twice as many."""
+"""Connections of one listener, or an eighth of the open files that the system allows, if it is less: the daemon needs
+its files for Google. Beyond that, those of strangers are closed that ask nothing, or whose bodies have not come; then
+those that ask nothing and have shown a valid key or session before. Requests under way may be twice as many."""
 _INTERVAL: Final = 0.5
 """The most seconds between two looks at the connections; some thousands can come meanwhile."""
 
@@ -33,7 +35,10 @@ class SlowClientReaper:
         self._clock = clock
         self._first_seen: dict[_Connection, float] = {}
         self._have_asked: set[_Connection] = set()
-        self._being_served: set[_Connection] = set()
+        self._being_served: dict[_Connection, tuple[web.Request, Context]] = {}
+        """By the connection: the request under way, and the context that says whose it is once its key is checked."""
+        self._known: set[_Connection] = set()
+        """Connections over which a valid key or session has come."""
 
     @web.middleware
     async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -42,12 +47,16 @@ class SlowClientReaper:
         It also gives other connections their turn: aiohttp would answer thousands of pipelined requests in one go.
         """
         self._have_asked.add(request.protocol)
-        self._being_served.add(request.protocol)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._being_served[request.protocol] = request, task.get_context()
         try:
             await asyncio.sleep(0)
             return await handler(request)
         finally:
-            self._being_served.discard(request.protocol)
+            self._being_served.pop(request.protocol, None)
+            if CALLER.get():
+                self._known.add(request.protocol)
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""
@@ -58,6 +67,7 @@ class SlowClientReaper:
         async def check_all() -> None:
             there = connections()
             self._have_asked.intersection_update(there)
+            self._known.intersection_update(there)
             silent = [each for each in there if each not in self._have_asked]
             now = self._clock.monotonic()
             self._first_seen = {each: self._first_seen.get(each, now) for each in silent}
@@ -65,13 +75,29 @@ class SlowClientReaper:
                 if now - self._first_seen[each] > FIRST_REQUEST_TIMEOUT - interval:
                     self._close(each, f"no whole request came within {FIRST_REQUEST_TIMEOUT:g} s")
             idle = [each for each in there if each in self._have_asked and each not in self._being_served]
-            for each in [*silent, *idle][: max(len(there) - most, 0)]:  # the oldest first
-                self._close(each, f"there are more than {most:,} connections, and it asked nothing")
-            served = [each for each in there if each in self._being_served]
-            for each in served[: max(len(served) - 2 * most, 0)]:
+            served = sorted((each for each in there if each in self._being_served), key=self._is_known)
+            waiting = [each for each in served if not self._is_known(each) and not self._has_body(each)]
+            strangers = [*silent, *(each for each in idle if not self._is_known(each)), *waiting]
+            beyond = [*strangers, *filter(self._is_known, idle)][: max(len(there) - most, 0)]  # the oldest first
+            for each in beyond:
+                asked = "its request has not come whole" if each in self._being_served else "it asked nothing"
+                self._close(each, f"there are more than {most:,} connections, and {asked}")
+            left = [each for each in served if each not in beyond]
+            for each in left[: max(len(left) - 2 * most, 0)]:
                 self._close(each, f"there are more than {2 * most:,} requests under way")
 
         await every(interval, check_all, first_after=interval)
+
+    def _is_known(self, connection: _Connection) -> bool:
+        """Whether a valid key or session has come over it, be it with the request under way."""
+        if connection in self._known:
+            return True
+        served = self._being_served.get(connection)
+        caller: str | None = served[1].get(CALLER) if served else None
+        return bool(caller)
+
+    def _has_body(self, connection: _Connection) -> bool:
+        return self._being_served[connection][0].content.is_eof()
 
     def _close(self, connection: _Connection, reason: str) -> None:
         if connection.transport is not None:

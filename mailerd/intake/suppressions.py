@@ -10,13 +10,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import KeyHandler
-from mailerd.intake.csv_response import ROWS_AT_ONCE, Rows, write_csv
+from mailerd.intake.csv_response import Rows, write_csv
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.query_params import Query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
+from mailerd.intake.row_pace import ROWS_AT_ONCE, page_response
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppression_models import (
     ListOut,
@@ -96,7 +97,7 @@ class SuppressionEndpoints:
         self._timeout = timeout
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY, large=shares.large_bodies)
-        self._checks, self._downloads = shares.checks, shares.downloads
+        self._checks, self._downloads, self._pace = shares.checks, shares.downloads, shares.rows
 
     def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
@@ -124,12 +125,16 @@ class SuppressionEndpoints:
             return json_response(
                 SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in wanted], next_cursor=None)
             )
-        found = await suppressions.page(list_id=list_id, reason=reason, after=after, limit=most + 1)
+        found = await self._pace.read(
+            lambda last, limit: suppressions.page(
+                list_id=list_id, reason=reason, after=last.place if last else after, limit=limit
+            ),
+            most=most + 1,
+        )
         page = found[:most]
         following = page[-1].cursor if len(found) > most else None
-        return json_response(
-            SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
-        )
+        body = SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
+        return await page_response(body, "suppressions", self._pace)
 
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """All of them as CSV, page by page."""
@@ -148,6 +153,7 @@ class SuppressionEndpoints:
             while page := await suppressions.page(list_id=list_id, reason=reason, after=after, limit=ROWS_AT_ONCE):
                 yield [_row(it) for it in page]
                 after = page[-1].place
+                await self._pace.turn()
 
         return await write_csv(request, pages(), columns=CSV_COLUMNS, filename="suppressions.csv")
 

@@ -31,7 +31,8 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
-from mailerd.intake.client_address import TokenBuckets
+from mailerd.intake.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE
+from mailerd.intake.client_address import ClientAddress, TokenBuckets
 from mailerd.intake.errors import no_such_path
 from mailerd.intake.listener import running
 from mailerd.intake.port_owner import cannot_listen
@@ -76,6 +77,7 @@ class UnsubscribeSite:
         database: Database,
         timeout: float,
         events: SuppressionEvents,
+        client_address: ClientAddress | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -85,6 +87,9 @@ class UnsubscribeSite:
         self._strangers = StrangerLog(events=IntakeEvents(events.sink), clock=self._clock)
         self._slow_clients = SlowClientReaper(strangers=self._strangers, clock=self._clock)
         self._secrets = Secrets(database, timeout=timeout)
+        self._client_address = client_address or ClientAddress(())
+        self._failures = TokenBuckets()
+        """By the address, apart from those of the API: made-up public links must not shut out its clients."""
         self._undos = TokenBuckets()
         self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)
         self._links = WeakValueDictionary[tuple[int, int, bytes], asyncio.Lock]()
@@ -147,12 +152,12 @@ class UnsubscribeSite:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return _page(pages.unknown(language), status=error.status, head=allow)
+            head = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
+            return _page(pages.unknown(language), status=error.status, head=head)
         except DatabaseError as error:
             self._events.unsubscribe_unserved(method=request.method, cause=str(error))
             return _page(pages.later(language), status=503, head={"Retry-After": str(RETRY_AFTER)})
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, web.RequestPayloadError):
             return _page(pages.later(language), status=408)
         except Exception as error:  # noqa: BLE001 - a bug must not show its stack to strangers
             self._events.unsubscribe_failed(error=error)
@@ -237,6 +242,7 @@ class UnsubscribeSite:
 
         Raises:
             HTTPNotFound: it was cut, or no key of ours made it.
+            HTTPTooManyRequests: so it is, and its address has shown many such. A good one is never refused.
             DatabaseError: the keys cannot be read.
         """
         text = request.match_info["token"]
@@ -246,6 +252,9 @@ class UnsubscribeSite:
             keys = await self._known_keys(anew=True)  # another process may have rotated them
             token = read_token(text, keys.tokens)
         if token is None or token.list_id == EVERYTHING:
+            address, now = self._client_address.address(request), self._clock.monotonic()
+            if self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now):
+                raise web.HTTPTooManyRequests(headers={"Retry-After": f"{FAILURE_RETRY_AFTER:.0f}"})
             raise web.HTTPNotFound
         return token, Suppressions(self._database, key=keys.address, timeout=self._timeout)
 

@@ -101,13 +101,14 @@ class Sessions:
 
         return await self.database.request(work, what="use a link", bound=self.timeout)
 
-    async def end(self, secret: str) -> None:
-        """End a session.
+    async def end(self, secret: str) -> bool | None:
+        """End a session; None: there is none.
 
         Raises:
             DatabaseError: it goes on.
         """
-        await self.database.execute(_END_SESSION, (digest(secret),), what="end a session", bound=self.timeout)
+        ended = await self.database.execute(_END_SESSION, (digest(secret),), what="end a session", bound=self.timeout)
+        return bool(ended) or None
 
 
 async def _insert(

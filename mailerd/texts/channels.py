@@ -68,6 +68,7 @@ TEXTS: Final = {
     "the key's rate, or too many bad keys from this address; again after `Retry-After`": "超过密钥的速率，或来自此地址的错误密钥过多；请在 `Retry-After` 之后重试",
     "the body is larger than it may be; one letter that is too large is an `invalid_request`": "请求体超过允许的大小；单封邮件过大时为 `invalid_request`",
     "the API key is missing, unknown or revoked": "缺少 API 密钥、密钥未知或已吊销",
+    "mailerd does not go by the name in `Host`: `web.hosts` has its names": "`Host` 中的主机名不属于 mailerd：其主机名见 `web.hosts`",
     "events that you have seen are lost: the database was restored, or another server took over": "您见过的事件已丢失：数据库曾被恢复，或由另一台服务器接管",
     "the body is compressed": "请求体被压缩",
     "a post of this job is refused (422): none of its recipients is good": "提交此任务会被拒绝（422）：没有一个收件人有效",

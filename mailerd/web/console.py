@@ -1,12 +1,15 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mailerd.core.network_rules import is_own_host
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.store.api_keys import ApiKey, Permission
@@ -26,7 +29,7 @@ from mailerd.web import (
     template_page,
     webhooks_page,
 )
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_login
 from mailerd.web.html import static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, RefusedError, Services
@@ -41,6 +44,8 @@ _YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
 _AGAIN: Final = {"Retry-After": "5"}
+LOGINS_PER_ADDRESS: Final = 8
+"""Sign-ins of one address whose forms are being read at once; more of them get a 429."""
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -89,7 +94,9 @@ class Console:
     def __init__(self, services: Services, live: LiveUpdates) -> None:
         self._services = services
         self._live = live
-        self._hosts = frozenset(services.settings.web.hosts.split(",")) - {""}
+        self._logins = Counter[str]()
+        """How many sign-ins of each address are being read."""
+        self._hosts = services.settings.web.names
 
     def routes(self) -> Iterator[Route]:
         """Every route of the console, each behind its guards."""
@@ -107,7 +114,7 @@ class Console:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not guards.host_is_allowed(request, self._hosts):
+            if not is_own_host(request.headers.get("Host", ""), self._hosts):
                 return self._refused(
                     request, 421, "unknown host", "This name is not one of the console's: see web.hosts."
                 )
@@ -179,7 +186,9 @@ class Console:
 
     async def _key(self, request: web.Request) -> ApiKey | None:
         secret = request.cookies.get(guards.cookie_name(request), "")
-        return await self._services.sessions.key_of(secret) if secret else None
+        if not secret:
+            return None
+        return await self._services.intake.look_up(request, secret, self._services.sessions.key_of)
 
     def _to_login(self, request: web.Request) -> web.Response:
         if "HX-Request" in request.headers or request.path == "/live":
@@ -226,7 +235,7 @@ class Console:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         services = self._services
         try:
-            secret = (await read_form(request)).text("key")
+            secret = await self._read_login(request)
             key = await services.intake.check_key(request, secret)
             services.intake.count_request(key)
             if not key.may(Permission.READ):
@@ -234,15 +243,39 @@ class Console:
             address = services.intake.address(request)
             session = await services.sessions.create(key, ip=address[:45])
         except RefusedError as error:
-            response = self._login_page(request, status=error.status, error=str(error))
-            response.headers.update(error.headers)
-            return response
+            return self._login_refused(request, error)
         services.events.console_signed_in(key=key.name, address=address, way="key")
         return _begin(request, session)
 
+    async def _read_login(self, request: web.Request) -> str:
+        """The key that was entered.
+
+        Raises:
+            RefusedError: it cannot be read, or too many forms of this address are being read.
+        """
+        address = self._services.intake.address(request)
+        if self._logins[address] >= LOGINS_PER_ADDRESS:
+            raise RefusedError("this address has too many sign-ins under way", status=429, retry_after=1)
+        self._logins[address] += 1
+        try:
+            return (await read_login(request)).text("key")
+        finally:
+            self._logins[address] -= 1
+            self._logins += Counter()  # drops the addresses that have none
+
+    def _login_refused(self, request: web.Request, error: RefusedError) -> web.Response:
+        text = in_chinese(str(error)) if _language(request) == "zh" else str(error)
+        response = self._login_page(request, status=error.status, error=text)
+        response.headers.update(error.headers)
+        return response
+
     async def _use_link(self, request: web.Request) -> web.StreamResponse:
         address = self._services.intake.address(request)
-        session = await self._services.sessions.use_link(request.match_info["secret"], ip=address[:45])
+        use = partial(self._services.sessions.use_link, ip=address[:45])
+        try:
+            session = await self._services.intake.look_up(request, request.match_info["secret"], use)
+        except RefusedError as error:
+            return self._login_refused(request, error)
         if session is None:
             text = translate(
                 _language(request), "This link was used or is too old; `mailerd console login` makes another."
@@ -253,7 +286,10 @@ class Console:
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         if secret := request.cookies.get(guards.cookie_name(request)):
-            await self._services.sessions.end(secret)
+            try:
+                await self._services.intake.look_up(request, secret, self._services.sessions.end)
+            except RefusedError as error:
+                return self._login_refused(request, error)
         response = web.Response(status=303, headers={"Location": "/login"})
         guards.clear_session(request, response)
         return response

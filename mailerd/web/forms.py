@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, web
 
@@ -16,6 +17,11 @@ MAX_TABLE: Final = 16 * 1024 * 1024
 MAX_FIELDS: Final = 1000
 """Fields of a form; a list of jobs has one for each of them."""
 FORM_TIMEOUT: Final = 30.0
+"""Seconds for the whole of it to come."""
+MAX_LOGIN: Final = 4096
+"""Bytes of the sign-in form, which a stranger sends: a key and its field have 60."""
+MAX_LOGIN_FIELDS: Final = 4
+LOGIN_TIMEOUT: Final = 5.0
 """Seconds for the whole of it to come."""
 _CHUNK: Final = 64 * 1024
 
@@ -71,10 +77,39 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collec
         raise RefusedError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
     except web.HTTPRequestEntityTooLarge:
         raise RefusedError(f"the form is larger than {most:,} bytes", status=413) from None
-    except ConnectionError:
-        raise
+    except ConnectionError as error:
+        raise _cut_off() from error
     except Exception as error:
         raise RefusedError("the form cannot be read", status=400) from error
+
+
+async def read_login(request: web.Request) -> Form:
+    """The fields of the sign-in form: few and small, since a stranger sends them.
+
+    Raises:
+        RefusedError: it is too large, too slow, or cannot be read.
+    """
+    body = bytearray()
+    if (request.charset or "utf-8").lower() != "utf-8":
+        raise RefusedError("the form cannot be read", status=400)
+    try:
+        async with asyncio.timeout(LOGIN_TIMEOUT):
+            while len(body) <= MAX_LOGIN >= (request.content_length or 0):
+                if not (piece := await request.content.read(MAX_LOGIN)):
+                    fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_LOGIN_FIELDS)
+                    return Form(fields)
+                body += piece
+    except TimeoutError:
+        raise RefusedError(f"the form did not come within {LOGIN_TIMEOUT:g} s", status=408) from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise _cut_off() from error
+    except ValueError as error:
+        raise RefusedError("the form cannot be read", status=400) from error
+    raise RefusedError(f"the form is larger than {MAX_LOGIN:,} bytes", status=413)
+
+
+def _cut_off() -> RefusedError:
+    return RefusedError("the form was cut off", status=400)
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:

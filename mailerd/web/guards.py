@@ -1,12 +1,11 @@
 """What keeps strangers out of the console: names of hosts, the origin of a request, headers, and the cookie."""
 
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mailerd.core.network_rules import is_loopback
+from mailerd.core import network_rules
 
 COOKIE: Final = "mailerd"
 """The cookie of the session's secret over http, which is for this machine alone."""
@@ -36,7 +35,7 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 def host_of(request: web.Request) -> str:
     """The name by which the browser called, without its port."""
-    return (urlsplit(f"//{request.host}").hostname or "").lower()
+    return network_rules.host_of(request.headers.get("Host", ""))
 
 
 def is_plain(request: web.Request) -> bool:
@@ -45,26 +44,7 @@ def is_plain(request: web.Request) -> bool:
     A proxy with TLS calls over http too; but a browser says Sec-Fetch-Site over https and to its own machine only.
     """
     is_safe = request.scheme == "https" or "Sec-Fetch-Site" in request.headers
-    return not is_safe and not is_loopback(host_of(request))
-
-
-def host_is_allowed(request: web.Request, hosts: frozenset[str]) -> bool:
-    """Whether the console goes by this name.
-
-    A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what it asks for. It
-    cannot be an address, which has no owner.
-    """
-    try:
-        host = host_of(request)
-    except ValueError:
-        return False
-    if host == "localhost" or host in hosts:
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return not is_safe and not network_rules.is_loopback(host_of(request))
 
 
 def is_own_request(request: web.Request) -> bool:
@@ -85,7 +65,7 @@ def is_own_request(request: web.Request) -> bool:
 
 def cookie_name(request: web.Request) -> str:
     """Which cookie the browser can keep."""
-    return COOKIE if is_loopback(host_of(request)) else SECURE_COOKIE
+    return COOKIE if network_rules.is_loopback(host_of(request)) else SECURE_COOKIE
 
 
 def set_session(request: web.Request, response: web.StreamResponse, secret: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from importlib.resources import files
@@ -95,9 +96,10 @@ def line_of_story(line: str) -> Markup:
     """A line of a story: its moments as those of lists are, so that one page has one time zone."""
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
-        shown += escape(line[at : found.start()])
-        shown += moment(datetime.strptime(f"{found[1]}+0000", "%Y-%m-%d %H:%M:%S%z"))
-        at = found.end()
+        with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
+            when = moment(datetime.fromisoformat(f"{found[1]}+00:00"))
+            shown += escape(line[at : found.start()]) + when
+            at = found.end()
     return shown + escape(line[at:])
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from aiohttp import web
 
@@ -60,12 +60,23 @@ PostBody = Callable[[bytearray, str], Awaitable[web.Response]]
 """Posts a job, as JSON, once for each idempotency key ("": always); the JSON is emptied."""
 
 
+class LookUp(Protocol):
+    """What a secret that was shown leads to; None: it is made up, which counts as a bad key; RefusedError: too many."""
+
+    async def __call__[T](
+        self, request: web.Request, secret: str, find: Callable[[str], Awaitable[T | None]], /
+    ) -> T | None:
+        """`find` looks it up; it is not asked where its address has shown too many bad ones."""
+
+
 @dataclass(frozen=True)
 class Lent:
     """What only the intake has, as it lends it."""
 
     check_key: Callable[[web.Request, str], Awaitable[ApiKey]]
     """The key of this secret, or RefusedError; it slows down who guesses."""
+    look_up: LookUp
+    """Looks a session or a link up; it slows down who guesses."""
     count_request: Callable[[ApiKey], None]
     """Counts a request of a key; RefusedError: it has made as many as it may within a minute."""
     count_refresh: Callable[[ApiKey], None]

@@ -125,6 +125,39 @@ def _streams(daemon: Daemon, key: str, sender: str) -> Iterator[Counter[Any]]:
         yield statuses
 
 
+def _reading(threads: int, path: str, *, language: str = "en") -> _Hog:
+    """Whoever reads the 100,000 recipients of one job again and again, by so many connections at once."""
+
+    @contextmanager
+    def hog(daemon: Daemon, key: str, sender: str) -> Iterator[Counter[Any]]:
+        stop, statuses, headers = threading.Event(), Counter[Any](), {"X-API-Key": key, "Accept-Language": language}
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_WITHIN_S)
+        connection.request("POST", _POST, _job(sender, _people(100_000)), headers)
+        job_id = json.loads(connection.getresponse().read())["job_id"]
+
+        def work() -> None:
+            reading, cursor = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_WITHIN_S), 0
+            while not stop.is_set():
+                reading.request("GET", path.format(job=job_id, cursor=cursor), headers=headers)
+                answer = reading.getresponse()
+                while answer.read(65_536) and not stop.is_set():
+                    pass
+                statuses[answer.status] += 1
+                cursor = (cursor + 1000) % 100_000
+
+        working = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+        for each in working:
+            each.start()
+        yield statuses
+        stop.set()
+
+    return hog
+
+
+_PAGES: Final = "/api/jobs/{job}/recipients?limit=1000&cursor={cursor}"
+_CSV: Final = "/api/jobs/{job}/results.csv"
+
+
 def _faults(sender: str) -> bytes:
     """5 MB of nothing but faults, deep down."""
     deep = b"[" * 900 + b'"\\u0000",' * 500_000 + b'""' + b"]" * 900
@@ -144,4 +177,8 @@ _HOGS: Final[dict[str, _Hog]] = {
         ),
     ),
     "streams": _streams,
+    "pages of recipients": _reading(1, _PAGES),
+    "pages of recipients by six at once": _reading(6, _PAGES),
+    "pages in Chinese by six at once": _reading(6, _PAGES, language="zh"),
+    "downloads of CSV by four at once": _reading(4, _CSV),
 }

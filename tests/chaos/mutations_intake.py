@@ -50,6 +50,27 @@ OF_INTAKE: Final = (
         "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",
     ),
     Mutation(
+        "pages without a key are read by any name of a host",
+        "mailerd/intake/server.py",
+        'if not is_own_host(request.headers.get("Host", ""), self._hosts):',
+        'if not request.headers.get("Host", ""):',
+        "tests/intake/test_hosts.py::test_a_name_that_is_not_ours_is_refused",
+    ),
+    Mutation(
+        "long pages are read without rests between their turns",
+        "mailerd/intake/row_pace.py",
+        "self._next = begins + TURN_INTERVAL",
+        "self._next = begins",
+        "tests/intake/test_row_pace.py::test_turns_of_all_who_read_are_apart",
+    ),
+    Mutation(
+        "made-up sessions and links are looked up without a bound",
+        "mailerd/intake/auth.py",
+        "self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)",
+        "pass",
+        "tests/web/test_login.py::test_made_up_secrets_are_slowed_down_as_bad_keys_are_and_good_ones_are_not",
+    ),
+    Mutation(
         "/metrics names every mailbox to whoever asks",
         "mailerd/intake/health.py",
         "key.may_send if key else lambda _: False",

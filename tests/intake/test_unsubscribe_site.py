@@ -31,6 +31,7 @@ from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_site
+from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.unsubscribe_site import UNDOS_PER_MINUTE, UnsubscribeSite
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
@@ -99,6 +100,31 @@ async def test_a_number_that_was_given_anew_names_no_other_person(public: Public
     assert await public.opted_out()
     ((job, data),) = await query(public.database, "SELECT job_id, data FROM events")
     assert (job, json.loads(data)["recipient_id"], json.loads(data)["email"]) == (None, None, None)
+
+
+async def test_made_up_links_are_slowed_down_and_a_good_one_of_the_same_address_never(public: Public) -> None:
+    seen, told = list[int](), list[str | None]()
+    while 429 not in seen:
+        async with public.client.get(f"{public.url}/u/{len(seen):060}") as response:
+            seen.append(response.status)
+            told.append(response.headers.get("Retry-After"))
+    assert told[-1] == "10"
+    assert (len(seen) > MAX_FAILURES_PER_MINUTE, set(seen[:-1])) == (True, {404})
+    async with public.client.post(f"{public.url}/u/{public.token()}") as response:
+        assert response.status == 200
+    assert await public.opted_out()
+
+
+async def test_a_body_that_is_no_http_is_no_bug(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsubscribe_site, "BODY_TIMEOUT", 0.5)
+    host, _, port = public.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"POST /u/{public.token()} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    writer.write(b"5\r\nhello\r\n")
+    writer.write(b"ZZZ\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 30)).split()[1] in {b"400", b"408"}
+    writer.close()
+    assert not public.heard.of("unsubscribe_failed")
 
 
 @pytest.mark.parametrize(
