@@ -66,12 +66,10 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_kn
         await read_up(database, google)
         doubt = "UPDATE job_recipients SET status = 'unsure', thread_id = NULL, message_id = NULL, proof = NULL"
         await query(database, doubt)
+        await query(database, "UPDATE jobs SET status = 'sending', finished_at = NULL")
         arrive(google, google.sent[0], "limit")
-
-        async def waits() -> bool:
-            return bool((await query(database, "SELECT waiting_from FROM mailboxes"))[0][0])
-
-        await eventually(waits)
+        await read_up(database, google)
+        assert (await query(database, "SELECT waiting_from FROM mailboxes"))[0][0]
         settled = "UPDATE job_recipients SET status = 'sent', thread_id = %s, message_id = %s, proof = 'seen in SENT'"
         await query(database, settled, google.sent[0].thread_id, google.sent[0].id)
         await heard.wait_for("letter_given_back")

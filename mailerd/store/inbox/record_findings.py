@@ -43,8 +43,8 @@ _INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _LOCK_LETTERS: Final = f"""
-SELECT id, given_back, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY)
- WHERE id IN %s AND {NOT_FORGOTTEN} ORDER BY id FOR UPDATE"""
+SELECT id, fate, fate_kind, given_back, NOT ({NOT_FORGOTTEN}) FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s ORDER BY id FOR UPDATE"""
 # A letter may bounce before its own outcome is recorded, or while that is in doubt.
 _SET_FATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -119,6 +119,8 @@ class _FindingsBatch:
     """How much the counts of each job change."""
     _given_back: set[int] = field(default_factory=set)
     """The letters that a limit notice has let wait again before."""
+    _forgotten: set[int] = field(default_factory=set)
+    """The letters whose person was taken out of the rows, as docs/privacy.md says: nothing is noted of them any more."""
     _bounced: int = 0
     """The letters that bounced, and had not before."""
     _undone: list[SentLetter] = field(default_factory=list)
@@ -137,8 +139,8 @@ class _FindingsBatch:
         unknown = await self._unknown(found)
         known = await self._lock(unknown)
         for it in unknown:
-            if (seen := self._as_row_allows(it, known)) is not None:
-                await self._note(it)
+            if (seen := self._as_row_allows(it)) is not None:
+                await self._note(seen)
                 self.done.fresh.append(seen)
         fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
         for it in fresh:
@@ -188,20 +190,21 @@ class _FindingsBatch:
         await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
 
     async def _lock(self, found: Sequence[Found]) -> dict[int, tuple[Fate, str] | None]:
-        """Lock the letters and read the fate of each. Those whose person was forgotten are not among them."""
+        """Lock the letters and read the fate of each."""
         ids = sorted({it.letter.id for it in found if isinstance(it, Finding) and it.letter})
         if not ids:
             return {}
         await self.cursor.execute(_LOCK_LETTERS, (tuple(ids),))
         rows = await self.cursor.fetchall()
-        self._given_back = {id_ for id_, given_back, _, _ in rows if given_back}
-        return {id_: (Fate(fate), kind or "") if fate else None for id_, _, fate, kind in rows}
+        self._given_back = {row[0] for row in rows if row[3]}
+        self._forgotten = {row[0] for row in rows if row[4]}
+        return {id_: (Fate(fate), kind or "") if fate else None for id_, fate, kind, *_ in rows}
 
-    def _as_row_allows(self, it: Found, known: dict[int, tuple[Fate, str] | None]) -> Found | None:
+    def _as_row_allows(self, it: Found) -> Found | None:
         """What a finding is to its letter's row; None: to nothing, since its person was forgotten."""
         if not isinstance(it, Finding) or it.letter is None:
             return it
-        if it.letter.id not in known:
+        if it.letter.id in self._forgotten:
             return replace(it, letter=None) if it.unsubscribes else None
         if it.consequence.step is Step.UNDO and it.letter.id in self._given_back and self.writer.undo:
             # It was sent again, and is not a third time: it has come back, and a person may retry it.
