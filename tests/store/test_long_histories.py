@@ -157,7 +157,8 @@ class History:
             return
         rows = await query(
             self.database,
-            "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back "
+            "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, "
+            "r.came_back "
             "FROM job_recipients r JOIN jobs j ON j.id = r.job_id WHERE j.sender_email = %s "
             "AND r.thread_id IS NOT NULL AND r.status = 'sent' AND r.proof <> 'draft gone' "
             "ORDER BY RAND(%s) LIMIT 6",

@@ -120,7 +120,7 @@ class _FindingsBatch:
     _given_back: set[int] = field(default_factory=set)
     """The letters that a limit notice has let wait again before."""
     _forgotten: set[int] = field(default_factory=set)
-    """The letters whose person was taken out of the rows, as docs/privacy.md says: nothing is noted of them any more."""
+    """The letters whose person was taken out of the rows (docs/privacy.md): nothing is noted of them any more."""
     _bounced: int = 0
     """The letters that bounced, and had not before."""
     _undone: list[SentLetter] = field(default_factory=list)
