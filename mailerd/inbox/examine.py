@@ -85,7 +85,7 @@ class Arrived:
 
 
 @dataclass
-class Waiting:
+class WaitingMessage:
     """A message outside our threads that was not examined yet."""
 
     message: Arrived
@@ -121,7 +121,7 @@ class SeenMessages:
     """The Message-ID of letters of ours, by Gmail's id."""
     half_read: tuple[str, InboxMessage, datetime] | None = None
     """A notice of which all is read, by its Gmail id: no units were left to ask for the letter that it is about."""
-    waiting: dict[str, Waiting] = field(default_factory=dict)
+    waiting: dict[str, WaitingMessage] = field(default_factory=dict)
     """Messages outside our threads that were not examined yet.
 
     Other servers' notices are among them; most are the person's own mail, for which no notice shall wait. And what may
@@ -188,7 +188,7 @@ class Examiner:
         if not it.is_answer and self._is_no_matter(it, letters):
             return False
         if len(self.seen.waiting) < MAX_WAITING:
-            self.seen.waiting.setdefault(it.gmail_id, Waiting(it, behind))
+            self.seen.waiting.setdefault(it.gmail_id, WaitingMessage(it, behind))
         return True
 
     def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:

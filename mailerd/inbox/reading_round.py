@@ -20,7 +20,7 @@ from mailerd.inbox.examine import (
     LetterUndecidedError,
     MailboxTroubleError,
     MessageFailedError,
-    Waiting,
+    WaitingMessage,
     Walk,
     trouble,
 )
@@ -244,7 +244,7 @@ class ReadingRound:
             if not await self._examine([(None, part)], waited=True):
                 return
 
-    def _may_be_ours(self, it: Waiting) -> bool:
+    def _may_be_ours(self, it: WaitingMessage) -> bool:
         """Whether a message may stand in the thread of a letter that was handed over before, and is not decided yet."""
         met, first = it.met_at, self._undecided
         return it.message.is_answer and met is not None and first is not None and first <= met
