@@ -58,6 +58,11 @@ class Evidence:
     """The message stands in the thread of the letter."""
     has_key: bool
     """The letter that came back in it has the letter's own key and the proof that belongs to it."""
+    is_about: bool
+    """It is about the letter's present sending, by the headers that it returns or by the Message-ID that it names.
+
+    In a letter's thread stand notices about what its owner wrote there by hand, too.
+    """
     body_read: bool
 
 
@@ -80,7 +85,8 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
         case Kind.HARD | Kind.SOFT | Kind.BLOCKED | Kind.UNKNOWN | Kind.DELAYED:
             return _of_bounce(meaning, evidence, to)
         case Kind.OVER_LIMIT:
-            proven = evidence.from_google and evidence.in_thread and evidence.body_read and _concerns(meaning, to)
+            googles = evidence.from_google and evidence.in_thread and evidence.is_about
+            proven = googles and evidence.body_read and _concerns(meaning, to)
             return Consequence(None, Step.UNDO) if proven else _NOT_BELIEVED
         case Kind.REPLY | Kind.AUTO_REPLY:
             if evidence.forged or not evidence.in_thread:
@@ -99,11 +105,12 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
 def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
     """Google's own notice in the letter's thread is believed; another server's, if our key and its proof came back.
 
-    Recipients can forge the second kind for their own letter, so it must name the letter's address.
+    Both must be about the letter's present sending. Recipients can forge the second kind for their own letter, so it
+    must name the letter's address.
     """
     googles = evidence.from_google and evidence.in_thread and _concerns(meaning, to)
     returned = evidence.has_key and not evidence.forged and _names(meaning, to)
-    if not googles and not returned:
+    if not evidence.is_about or not (googles or returned):
         return _NOT_BELIEVED
     if meaning.kind is Kind.DELAYED:
         return Consequence(None)

@@ -20,6 +20,8 @@ class SentLetter:
     status: str
     thread_id: str | None
     message_id: str | None
+    came_back: bool
+    """An earlier sending of it came back: what is about that one says nothing about the present one."""
 
 
 @dataclass(frozen=True)

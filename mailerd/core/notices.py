@@ -82,6 +82,10 @@ class DeliveryReport:
     """The X-Mailerd-Key of the letter that came back."""
     proof: str = ""
     """The X-Mailerd-Proof of the letter that came back."""
+    message_id: str = ""
+    """The Message-ID of the letter that came back."""
+    original_id: str = ""
+    """The Message-ID that Google's report names (X-Original-Message-ID)."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Classification:
     """The token of an unsubscribe; "" for any other message."""
 
 
+_MESSAGE_ID: Final = re.compile(r"<[^<>\s]{1,990}>")
 _ADDRESS: Final = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
 _ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-"
 _ANY_ADDRESS: Final = re.compile(
@@ -162,6 +167,14 @@ def read(message: InboxMessage, *, about: str = "") -> Classification:
         return Classification(Kind.AUTO_REPLY, reason=_short(message.first("subject")), addresses=sender)
     other = () if any(same_address(it, about) for it in sender) else sender
     return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
+
+
+def message_ids(message: InboxMessage) -> list[str]:
+    """The Message-IDs of the one letter that a notice is about: of what it returns, else those that it names."""
+    if message.report and message.report.message_id:
+        return _MESSAGE_ID.findall(message.report.message_id)
+    original = message.report.original_id if message.report else ""
+    return _MESSAGE_ID.findall(f"{original} {message.first('in-reply-to')}")
 
 
 def is_automatic(message: InboxMessage) -> bool:

@@ -31,6 +31,8 @@ class Accepted:
     thread_id: str = ""
     body: object = None
     """The parsed JSON, for the calls that read (lists, threads, profile)."""
+    answered_at: datetime | None = None
+    """The time of the answer by Google's clock, for the calls that ask how far a mailbox has come."""
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,11 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         ),
     ),
     "notice_not_believed": Runbook(
-        "A message claims to be a notice about a letter, and Google does not vouch for it, or it names another address. It "
-        "changed nothing.",
-        "有邮件自称是关于某封邮件的通知，但 Google 未予认证，或其中的地址不符。未作任何改动。",
+        "A message claims to be a notice about a letter, and Google does not vouch for it, or it names another address or "
+        "another message. It changed nothing.",
+        "有邮件自称是关于某封邮件的通知，但 Google 未予认证，或其中的地址或邮件不符。未作任何改动。",
         (
+            LikelyCause("it is about a message that the owner of the mailbox wrote in the same thread, or about an earlier sending", "通知关于邮箱主人在同一会话中所写的邮件，或关于此前的一次发送", "look at the message in the mailbox"),
             LikelyCause("a third party forges notices", "有人伪造通知", "look at the message in the mailbox"),
             LikelyCause("another mail system's notice under gmail.metadata, where its body cannot be read", "在 gmail.metadata 权限下无法读取正文的其他邮件系统通知", "mailerd auth login --sender SENDER --readonly"),
         ),

@@ -14,7 +14,8 @@ _LETTER = "message/rfc822"
 KEY_HEADERS = ("X-Mailerd-Key",)
 NOTICE_HEADERS = (
     "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
-    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key",
+    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key", "Message-ID",
+    "In-Reply-To",
 )  # fmt: skip
 """What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -25,6 +25,9 @@ _REASONS = {"NOT_FOUND": "notFound", "FAILED_PRECONDITION": "failedPrecondition"
 """Gmail's word for a status, where the envelope has that alone."""
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
 """A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""
+
+_DATED = (Call.HISTORY_LIST, Call.GET_PROFILE)
+"""Calls whose answers keep their time: they say how far a mailbox has come, by Google's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,10 @@ def read(answer: Answer, *, call: Call) -> Reply:
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
         return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
-    return _accepted(call, parse_json(answer.body)) or _garbled(answer)
+    reply = _accepted(call, parse_json(answer.body))
+    if reply is not None and call in _DATED:
+        reply = replace(reply, answered_at=_http_date(answer.headers.get("Date", "")))
+    return reply or _garbled(answer)
 
 
 def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Accepted | MalformedResponse:

@@ -5,7 +5,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,14 +15,14 @@ from mailerd.core.findings import Finding, Found, InboxCursor, InboxLease, SentE
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
-    Kind,
     addresses,
     is_notice,
+    message_ids,
     read,
     same_address,
     unsubscribe_token,
 )
-from mailerd.core.reading_budget import NOTICE_UNITS, RoundBudget
+from mailerd.core.reading_budget import NOTICE_UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply, UnitsUsedUp
 from mailerd.core.returned import is_proof
 from mailerd.core.suppression import digest_of, read_token
@@ -63,7 +63,7 @@ class MessageFailedError(Exception):
 
 
 class LetterUndecidedError(MessageFailedError):
-    """A limit notice came for a letter of which it is not known whether it was sent; `at`: when it came."""
+    """A notice came for a letter of which it is not known whether, or as what, it was sent; `at`: when it came."""
 
     def __init__(self, gmail_id: str, cause: str, *, at: datetime) -> None:
         super().__init__(gmail_id, cause)
@@ -77,6 +77,22 @@ class Arrived:
     gmail_id: str
     thread_id: str
     labels: frozenset[str]
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it stands in a conversation that was there before it: whatever begins one gives it its own id."""
+        return self.thread_id != self.gmail_id
+
+
+@dataclass
+class WaitingMessage:
+    """A message outside our threads that was not examined yet."""
+
+    message: Arrived
+    behind: InboxCursor
+    """The cursor behind which it was found."""
+    met_at: datetime | None = None
+    """When it was first to be examined, by the database's clock."""
 
 
 @dataclass
@@ -101,10 +117,15 @@ class SeenMessages:
     unrelated: set[str] = field(default_factory=set)
     """The ids of messages that concern no letter."""
     dates: dict[str, datetime] = field(default_factory=dict)
-    waiting: dict[str, tuple[InboxCursor, Arrived]] = field(default_factory=dict)
-    """Messages outside our threads that were not examined yet, and the cursor behind which each was found.
+    message_ids: dict[str, str] = field(default_factory=dict)
+    """The Message-ID of letters of ours, by Gmail's id."""
+    half_read: tuple[str, InboxMessage, datetime] | None = None
+    """A notice of which all is read, by its Gmail id: no units were left to ask for the letter that it is about."""
+    waiting: dict[str, WaitingMessage] = field(default_factory=dict)
+    """Messages outside our threads that were not examined yet.
 
-    Other servers' notices are among them; most are the person's own mail, for which no notice shall wait.
+    Other servers' notices are among them; most are the person's own mail, for which no notice shall wait. And what may
+    be about a letter whose thread is known only once its outcome is.
     """
     written: InboxCursor | None = None
     """The cursor that this daemon has written last: what waits before it stands in `waiting`; None: it is not known."""
@@ -115,6 +136,8 @@ class SeenMessages:
         if len(self.dates) > at_most:
             self.unrelated.clear()
             self.dates.clear()
+        if len(self.message_ids) > at_most:
+            self.message_ids.clear()
 
 
 @dataclass
@@ -144,10 +167,14 @@ class Examiner:
             return None
         if it.labels & _TYPED_BY_PERSON:
             return await self._sent(it, letters)
-        got = await self._headers(it, units=NOTICE_UNITS if self.bodies else 0)
-        if got is None:
-            return None
-        message, at = got
+        half, self.seen.half_read = self.seen.half_read, None
+        if half is not None and half[0] == it.gmail_id:
+            _, message, at = half
+        else:
+            got = await self._headers(it, units=NOTICE_UNITS if self.bodies else 0)
+            if got is None:
+                return None
+            message, at = got
         found = await self._found(it, message, at, letters)
         if found is None:
             self.seen.unrelated.add(it.gmail_id)
@@ -155,10 +182,13 @@ class Examiner:
 
     def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: InboxCursor) -> bool:
         """Whether a message waits until the round has read what stands in our threads; `behind`: where it was found."""
-        if letters or it.labels & _TYPED_BY_PERSON or self._is_no_matter(it, letters):
+        if letters or it.labels & (_TYPED_BY_PERSON | _NO_MAIL):
+            return False
+        # An answer of any category may stand in the thread of a letter whose thread is not known yet.
+        if not it.is_answer and self._is_no_matter(it, letters):
             return False
         if len(self.seen.waiting) < MAX_WAITING:
-            self.seen.waiting.setdefault(it.gmail_id, (behind, it))
+            self.seen.waiting.setdefault(it.gmail_id, WaitingMessage(it, behind))
         return True
 
     def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:
@@ -187,8 +217,8 @@ class Examiner:
         notice = is_notice(message)
         if not notice and any(same_address(it, self.lease.email) for it in addresses(message.first("from"))):
             return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the letter
-        report = await self._report(it) if notice and self.bodies and it.gmail_id not in self._large else None
-        message = InboxMessage(message.headers, report)
+        if notice and self.bodies and message.report is None and it.gmail_id not in self._large:
+            message = InboxMessage(message.headers, await self._report(it))
         letter, by_key = await self._letter(message, letters)
         if letter is None:
             return None
@@ -196,16 +226,50 @@ class Examiner:
         in_thread = letter.id in {other.id for other in letters}  # the row may have changed since those were read
         evidence = Evidence(
             from_google=is_googles(message), forged=is_forged(message), in_thread=in_thread, has_key=by_key,
-            body_read=report is not None,
+            is_about=True, body_read=message.report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
-        # Sent without a draft, it has no thread yet.
-        unknown = meaning.kind is Kind.OVER_LIMIT and evidence.from_google and by_key and letter.thread_id is None
-        if (follows.step is Step.UNDO or unknown) and letter.status in _UNDECIDED:
+        if notice and follows.believed and not await self._is_about(it, message, at, letter, proven=by_key):
+            follows = consequence(meaning, replace(evidence, is_about=False), to=letter.to_email)
+        if follows.step is Step.UNDO and letter.status in _UNDECIDED:
             raise LetterUndecidedError(
                 it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that", at=at
             )
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
+
+    async def _is_about(
+        self, it: Arrived, message: InboxMessage, at: datetime, letter: SentLetter, *, proven: bool
+    ) -> bool:
+        """Whether a notice is about the present sending of a letter; `proven`: its key came back, with its proof.
+
+        Without the key, or where an earlier sending with the same key has come back, the Message-ID tells. Google gives
+        it, so Google is asked for it.
+
+        Raises:
+            LetterUndecidedError: it is not known yet which message the letter is.
+        """
+        if proven and not letter.came_back:
+            return True
+        named = message_ids(message)
+        if not named:
+            return False
+        if letter.message_id is None:
+            if letter.status in _UNDECIDED:
+                cause = f"its letter is still {letter.status}: a notice that does not return it waits for that"
+                raise LetterUndecidedError(it.gmail_id, cause, at=at)
+            return False
+        known = self.seen.message_ids
+        if letter.message_id not in known:
+            try:
+                self.budget.spend(Call.MESSAGES_GET)
+            except BudgetSpentError:
+                self.seen.half_read = (it.gmail_id, message, at)
+                raise
+            reply = await self.gmail.get_headers(self.lease.email, message_id=letter.message_id)
+            ours = InboxMessage(shown_headers(_listed(self.body(reply, it.gmail_id) or {})))
+            is_its = ours.first("x-mailerd-key").strip() == f"{letter.job_id}-{letter.seq}"
+            known[letter.message_id] = ours.first("message-id").strip() if is_its else ""
+        return known[letter.message_id] in named
 
     async def _letter(self, message: InboxMessage, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
         """The letter that a message concerns, and whether its own key came back in it with its proof."""
@@ -239,7 +303,9 @@ class Examiner:
         if letter is not None and digest_of(letter.to_email, self.keys.address) != token.digest:
             letter = None  # a database that has lost commits gives their numbers anew: it is another person's
         meaning = read(message)
-        nothing = Evidence(from_google=False, forged=False, in_thread=False, has_key=False, body_read=False)
+        nothing = Evidence(
+            from_google=False, forged=False, in_thread=False, has_key=False, is_about=False, body_read=False
+        )
         follows = consequence(meaning, nothing, to=letter.to_email if letter else "")
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
 
@@ -252,10 +318,8 @@ class Examiner:
             return None
         if isinstance(size := body.get("sizeEstimate"), int) and size > MAX_FETCHED:
             self._large.add(it.gmail_id)
-        payload = body.get("payload")
-        items = payload.get("headers") if isinstance(payload, Mapping) else None
         at = self.seen.dates[it.gmail_id] = arrived_at(body, self.lease.now)
-        return InboxMessage(shown_headers(items)), at
+        return InboxMessage(shown_headers(_listed(body))), at
 
     async def _report(self, it: Arrived) -> DeliveryReport | None:
         self.budget.spend(Call.MESSAGES_GET)
@@ -283,6 +347,12 @@ class Examiner:
             return None
         trouble(Call.MESSAGES_GET, reply)
         raise MessageFailedError(gmail_id, judge(Call.MESSAGES_GET, reply).reason)
+
+
+def _listed(body: Mapping[str, object]) -> object:
+    """The headers in an answer about a message."""
+    payload = body.get("payload")
+    return payload.get("headers") if isinstance(payload, Mapping) else None
 
 
 def shown_headers(items: object) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ A round that dies is read again from its last commit; what was written then is k
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.findings import Found, InboxCursor, InboxLease, PassedOver
@@ -20,17 +20,16 @@ from mailerd.inbox.examine import (
     LetterUndecidedError,
     MailboxTroubleError,
     MessageFailedError,
+    WaitingMessage,
     Walk,
     trouble,
 )
 from mailerd.inbox.inbox_log import InboxLog
-from mailerd.store.inbox.mailboxes import READ_FOR
+from mailerd.store.inbox.mailboxes import READ_FOR, UNDECIDED_WAIT
 from mailerd.store.inbox.record_findings import FindingsWriter
 
 MAX_FAILURES: Final = 3
 """How often one message is tried; then it is passed over by name, so that it delays nothing behind it."""
-UNDECIDED_WAIT: Final = timedelta(days=1)
-"""How long a limit notice waits for its letter. Passed over before that, a letter that Google gave back stays sent."""
 _MAX_COUNTED: Final = 200
 """The most failures that are counted: the column holds 255."""
 BATCH: Final = 25
@@ -43,7 +42,7 @@ _NEVER_READ: Final = 1
 _DAY_MS: Final = 25 * 3_600_000
 """How far the rolling day can reach back: older letters that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
-"""The moment up to which all was read is set back by this much: Google's clock is not the database's."""
+"""The moment up to which all was read is set back by this much: messages do not come in the order of their dates."""
 
 
 @dataclass
@@ -64,9 +63,14 @@ class ReadingRound:
     cursor: InboxCursor = field(init=False)
     _committed: float = field(default_factory=time.monotonic, init=False)
     """When the lease was taken or last renewed, in monotonic seconds."""
+    _undecided: datetime | None = field(default=None, init=False)
+    """When the first letter was handed over whose outcome and thread are not known, by the database's clock."""
+    _now: datetime = field(init=False)
+    """The time by Google's clock, at its last answer: what dates messages says how far they are read."""
 
     def __post_init__(self) -> None:
         self.lease, self.cursor = self.examiner.lease, self.examiner.lease.cursor
+        self._now = self.lease.now
 
     async def read(self) -> None:
         """Read what there is, as far as the budget goes.
@@ -114,16 +118,22 @@ class ReadingRound:
         history_id = await self._profile()
         since = await self.examiner.mailboxes.first_sent(self.lease.email, within=READ_FOR)
         if since is not None:
-            self.cursor = InboxCursor(None, int(since.timestamp() * 1000))
+            ahead = self.lease.now - self._now  # the hour is the database's
+            self.cursor = InboxCursor(None, _millis(since - ahead))
             await self._walk(history_id)
         else:
-            self.cursor = InboxCursor(history_id, _now_ms(self.lease))
+            self.cursor = InboxCursor(history_id, _millis(self._now))
             await self._write([])
 
     async def _profile(self) -> int:
         self.examiner.budget.spend(Call.GET_PROFILE)
-        body = _body(Call.GET_PROFILE, await self.examiner.gmail.get_profile(self.lease.email))
-        return _number(body.get("historyId"))
+        reply = await self.examiner.gmail.get_profile(self.lease.email)
+        self._look_at_clock(reply)
+        return _number(_body(Call.GET_PROFILE, reply).get("historyId"))
+
+    def _look_at_clock(self, reply: Reply) -> None:
+        if isinstance(reply, Accepted | Refused) and reply.answered_at is not None:
+            self._now = reply.answered_at
 
     async def _history(self) -> None:
         """Read the history from the cursor to its end, and commit every few messages with it."""
@@ -132,6 +142,7 @@ class ReadingRound:
             self.examiner.budget.spend(Call.HISTORY_LIST)
             reply = await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
             self.progress()
+            self._look_at_clock(reply)
             if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
                 await self._forgotten()
                 return
@@ -141,14 +152,14 @@ class ReadingRound:
                 if not await self._examine(records[first : first + BATCH]):
                     return
             if not (page := str(body.get("nextPageToken") or "")):
-                self.cursor = InboxCursor(_number(body.get("historyId")), _now_ms(self.lease))
+                self.cursor = InboxCursor(_number(body.get("historyId")), _millis(self._now))
                 await self._write([])
                 if not self.examiner.seen.waiting:  # what is behind the cursor is not met again
                     self.examiner.seen.prune(at_most=0)
                 return
 
     async def _forgotten(self) -> None:
-        since = self.cursor.internal_date or _now_ms(self.lease) - int(READ_FOR.total_seconds() * 1000)
+        since = self.cursor.internal_date or _millis(self._now - READ_FOR)
         self.log.history_forgotten(self.lease.email, since)
         self.cursor = InboxCursor(self.cursor.history_id, since)
         await self._walk()
@@ -171,7 +182,7 @@ class ReadingRound:
         walk = self._walk_begun()
         if walk is None:
             history_id = history_id or await self._profile()
-            walk = Walk(self.cursor, history_id, _now_ms(self.lease), ["INBOX", "SPAM", "SENT"])
+            walk = Walk(self.cursor, history_id, _millis(self._now), ["INBOX", "SPAM", "SENT"])
         self.examiner.seen.walk = walk
         try:
             while walk.labels:
@@ -222,18 +233,28 @@ class ReadingRound:
 
     async def _waiting(self) -> None:
         """Examine what stands in no thread of a letter: the budget's rest is for that, what is left waits."""
-        waiting = self.examiner.seen.waiting
-        while waiting:
-            part = [message for _, message in list(waiting.values())[:BATCH]]
+        waiting = list(self.examiner.seen.waiting.values())
+        if any(it.message.is_answer for it in waiting):
+            # Looked at before the threads are: a letter that is decided in between has its thread by then.
+            now, self._undecided = await self.examiner.mailboxes.undecided(self.lease.email)
+            for it in waiting:
+                it.met_at = it.met_at or now
+        for first in range(0, len(waiting), BATCH):
+            part = [it.message for it in waiting[first : first + BATCH]]
             if not await self._examine([(None, part)], waited=True):
                 return
+
+    def _may_be_ours(self, it: WaitingMessage) -> bool:
+        """Whether a message may stand in the thread of a letter that was handed over before, and is not decided yet."""
+        met, first = it.met_at, self._undecided
+        return it.message.is_answer and met is not None and first is not None and first <= met
 
     async def _examine(self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False) -> bool:
         """Examine some records and commit what was found; whether the round may go on behind them.
 
         `waited`: these have waited for the end of a round; others do that now if they stand in no thread of ours.
         """
-        found, failing, spent = list[Found](), None, False
+        found, failing, spent, waiting = list[Found](), None, False, self.examiner.seen.waiting
         messages = [message for _, part in records for message in part]
         known = await self.examiner.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
         letters = await self.examiner.mailboxes.letters_in(
@@ -244,10 +265,12 @@ class ReadingRound:
                 behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
                 for message in part:
                     mine = letters.get(message.thread_id, ())
+                    if waited and not mine and self._may_be_ours(waiting[message.gmail_id]):
+                        continue
                     if message.gmail_id not in known and (waited or not self.examiner.postpone(message, mine, behind)):
                         found += await self._one(message, mine)
                     if waited:
-                        del self.examiner.seen.waiting[message.gmail_id]
+                        del waiting[message.gmail_id]
                     found = await self._commit_if_due(found)
                 if history_id is not None:
                     self.cursor = replace(self.cursor, history_id=history_id)
@@ -288,7 +311,7 @@ class ReadingRound:
         try:
             found = await self._carefully(message, self.examiner.examine(message, letters))
         except MessageFailedError as error:
-            if isinstance(error, LetterUndecidedError) and self.lease.now - error.at < UNDECIDED_WAIT:
+            if isinstance(error, LetterUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
                 raise
             if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
                 return [PassedOver(message.gmail_id, message.thread_id, str(error), self.lease.now)]
@@ -316,7 +339,7 @@ class ReadingRound:
         While messages wait, or a walk goes on, the moment up to which all is read is that before the first of them.
         """
         seen = self.examiner.seen
-        places = [behind for behind, _ in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
+        places = [it.behind for it in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
         oldest = min(places, key=lambda place: place.history_id or 0, default=None)
         cursor = replace(self.cursor, waiting_from=None)
         if oldest is not None:
@@ -376,5 +399,6 @@ def _number(value: object) -> int:
     return int(text)
 
 
-def _now_ms(lease: InboxLease) -> int:
-    return int(lease.now.timestamp() * 1000) - _MARGIN_MS
+def _millis(at: datetime) -> int:
+    """That moment in milliseconds since 1970, set back by the margin."""
+    return int(at.timestamp() * 1000) - _MARGIN_MS

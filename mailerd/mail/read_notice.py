@@ -30,9 +30,12 @@ _RETURNED: Final = re.compile(
 """Where a text notice ends and the letter that came back begins. An address such as --header@ is no such line."""
 _QMAIL: Final = re.compile(r"^<([^<>\s@]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
-_KEY, _PROOF = (
-    re.compile(rf"^{it}:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE) for it in (KEY_HEADER, PROOF_HEADER)
-)
+_MARKS: Final = (KEY_HEADER, PROOF_HEADER, "Message-ID")
+_MARK_LINES: Final = [
+    re.compile(rf"^{it}:[ \t]*(?:\n[ \t]+)?(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE) for it in _MARKS
+]
+_HEAD: Final = re.compile(r"(?:^[!-9;-~]{1,100}:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)){2,}", re.MULTILINE)
+"""The headers of the letter that came back, as text; never a word of its body, which may quote another letter's."""
 
 
 def read_notice(raw: bytes) -> DeliveryReport:
@@ -44,19 +47,20 @@ def read_notice(raw: bytes) -> DeliveryReport:
 
 
 def _read(mail: Mail) -> DeliveryReport:
-    found, texts, marks = list[Reported](), list[str](), ("", "")
+    found, texts, marks, original_id = list[Reported](), list[str](), ("", "", ""), ""
     for part in _outer_parts(mail):
         kind = part.get_content_type()
         if kind in ("message/delivery-status", "message/global-delivery-status"):
             found += _reported(part)
+            original_id = original_id or _original_id(part)
         elif kind in ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"):
-            marks = marks if marks[0] else _marks_of(part)
+            marks = marks if any(marks) else _marks_of(part)
         elif kind in ("text/plain", "text/html") and len(texts) < _MAX_PARTS:
             texts.append(_text(part))
     text, returned = _split(next((it for it in texts if it.strip()), ""))
-    key, proof = marks if marks[0] else _marks_in(returned)
+    key, proof, message_id = marks if any(marks) else _marks_in(returned)
     recipients = tuple(found[:_MAX_RECIPIENTS]) or tuple(_told(text))
-    return DeliveryReport(recipients=recipients, text=text[:_MAX_TEXT], key=key, proof=proof)
+    return DeliveryReport(recipients, text[:_MAX_TEXT], key, proof, message_id, original_id)
 
 
 def _outer_parts(mail: Mail) -> list[Mail]:
@@ -98,6 +102,13 @@ def _reported(part: Mail) -> list[Reported]:
     return found
 
 
+def _original_id(part: Mail) -> str:
+    """The Message-ID that Google writes among the fields about the notice itself."""
+    payload = part.get_payload()
+    groups = payload if isinstance(payload, list) else []
+    return next((found for it in groups if isinstance(it, Mail) and (found := _field(it, "X-Original-Message-ID"))), "")
+
+
 def _field(group: Mail, name: str) -> str:
     return " ".join(str(group.get(name, "")).split())
 
@@ -109,17 +120,20 @@ def _typed(group: Mail, name: str) -> str:
     return (rest if separator else value).strip().strip("<>")
 
 
-def _marks_of(part: Mail) -> tuple[str, str]:
-    """The key and the proof of the letter that came back."""
+def _marks_of(part: Mail) -> tuple[str, str, str]:
+    """The key, the proof and the Message-ID of the letter that came back."""
     payload = part.get_payload()
     if isinstance(payload, list) and payload and isinstance(payload[0], Mail):
-        return _field(payload[0], KEY_HEADER), _field(payload[0], PROOF_HEADER)
+        key, proof, message_id = (_field(payload[0], it) for it in _MARKS)
+        return key, proof, message_id
     return _marks_in(_decoded(part))
 
 
-def _marks_in(text: str) -> tuple[str, str]:
-    key, proof = _KEY.search(text), _PROOF.search(text)
-    return key[1] if key else "", proof[1] if proof else ""
+def _marks_in(text: str) -> tuple[str, str, str]:
+    head = _HEAD.search(text.replace("\r\n", "\n"))
+    found = [line.search(head[0]) if head else None for line in _MARK_LINES]
+    key, proof, message_id = (it[1] if it else "" for it in found)
+    return key, proof, message_id
 
 
 def _decoded(part: Mail) -> str:

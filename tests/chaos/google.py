@@ -74,9 +74,12 @@ class Google:
         """Change rules; the words are those of mailerd.sandbox.google.FakeLimits."""
         await self._ask("PATCH", "rules", rules)
 
-    async def send_manually(self, email: str) -> bool:
-        """Send a letter as the person does in Gmail; whether Google took it."""
-        return bool((await self._ask("POST", "manual-send", {"email": email}))["sent"])
+    async def send_manually(self, email: str, **more: str) -> bool:
+        """Send a letter as the person does in Gmail; whether Google took it.
+
+        `key`: in the conversation of the letter with that key. `shape`: what Google writes about it.
+        """
+        return bool((await self._ask("POST", "manual-send", {"email": email, **more}))["sent"])
 
     async def usage(self) -> dict[str, Any]:
         """What was used of the allowances."""

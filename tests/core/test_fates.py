@@ -1,5 +1,6 @@
 """What follows from a message: the table, and what holds for every message."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -10,11 +11,12 @@ from mailerd.core.fates import Consequence, Evidence, Fate, Step, consequence, p
 from mailerd.core.notices import Classification, Kind
 
 ADA = "ada@example.org"
-GOOGLES = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, body_read=True)
-HEADERS_ONLY = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, body_read=False)
-FOREIGN = Evidence(from_google=False, forged=False, in_thread=False, has_key=True, body_read=True)
-NOBODYS = Evidence(from_google=False, forged=False, in_thread=True, has_key=False, body_read=True)
-DISOWNED = Evidence(from_google=False, forged=True, in_thread=True, has_key=True, body_read=True)
+GOOGLES = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, is_about=True, body_read=True)
+HEADERS_ONLY = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, is_about=True, body_read=False)
+FOREIGN = Evidence(from_google=False, forged=False, in_thread=False, has_key=True, is_about=True, body_read=True)
+NOBODYS = Evidence(from_google=False, forged=False, in_thread=True, has_key=False, is_about=True, body_read=True)
+OWNERS = replace(GOOGLES, is_about=False)
+DISOWNED = Evidence(from_google=False, forged=True, in_thread=True, has_key=True, is_about=True, body_read=True)
 NOTHING = Consequence(None, believed=False)
 
 
@@ -38,7 +40,7 @@ NOTHING = Consequence(None, believed=False)
         (Kind.OTHER, GOOGLES, Consequence(None)),
         *[(kind, evidence, NOTHING)
           for kind in (Kind.HARD, Kind.SOFT, Kind.BLOCKED, Kind.UNKNOWN, Kind.DELAYED, Kind.OVER_LIMIT)
-          for evidence in (NOBODYS, DISOWNED)],
+          for evidence in (NOBODYS, DISOWNED, OWNERS, replace(FOREIGN, is_about=False))],
         (Kind.REPLY, DISOWNED, NOTHING),
         (Kind.REPLY, FOREIGN, NOTHING),
     ],
@@ -62,7 +64,7 @@ def test_an_answer_from_elsewhere_is_another_persons() -> None:
     assert it == Consequence(Fate.OTHER_REPLIED)
 
 
-EVIDENCE = st.builds(Evidence, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+EVIDENCE = st.builds(Evidence, *[st.booleans()] * 6)
 MEANINGS = st.builds(
     Classification,
     st.sampled_from(Kind),
@@ -76,10 +78,11 @@ def test_nothing_suppresses_or_undoes_without_its_proof(meaning: Classification,
     it = consequence(meaning, evidence, to=ADA)
     if it.step is Step.SUPPRESS:
         assert (meaning.kind, evidence.body_read) == (Kind.HARD, True)
+        assert evidence.is_about
         assert evidence.from_google or (evidence.has_key and not evidence.forged)
     if it.step is Step.UNDO:
         assert it.fate is None
-        assert all((evidence.from_google, evidence.in_thread, evidence.body_read))
+        assert all((evidence.from_google, evidence.in_thread, evidence.is_about, evidence.body_read))
     if meaning.kind in (Kind.BLOCKED, Kind.OVER_LIMIT):
         assert it.step is not Step.SUPPRESS
     if not it.believed:

@@ -35,6 +35,8 @@ _HOSTILE: Final = ("5.4.5+", "p=dailylimitexceeded+", "answer/22839+", "550-5.4.
 """How addresses begin that read like a limit notice, in SHARE of all letters."""
 _OF_HOSTILE: Final = ("dead_domain", "delayed", "rate", "soft")
 """What comes back for them in Google's own words."""
+_OWNERS: Final = ("limit", "limit_bare", "limit_report", "hard", "soft", "blocked", "delayed")
+"""What Google writes about messages that the owner sent by hand in the threads of letters: it changes nothing."""
 
 
 @dataclass
@@ -66,7 +68,10 @@ def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
 
 
 async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
-    """Every class at once on `letters` letters, `limits` limit notices and `forged` forgeries, while daemons die."""
+    """Every class at once on `letters` letters, `limits` limit notices and `forged` forgeries, while daemons die.
+
+    The owner writes by hand in the threads of SHARE of the letters, and each of these messages comes back.
+    """
     seen, began = Seen(letters=letters, kills=kills), time.monotonic()
     async with place(folder, setting(), seed=1) as it:
         for child in it.daemons:
@@ -100,13 +105,21 @@ def _shapes_of(keys: list[str], *, each: int, limits: int, forged: int) -> dict[
 
 
 async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -> None:
-    """Let the messages come in a random order, kill daemons between them, and forget the history twice."""
-    plan = list(truth.items())
+    """Let the messages come in a random order, kill daemons between them, and forget the history twice.
+
+    In the threads of SHARE of the letters the owner writes by hand, and Google writes about that.
+    """
+    own = it.chance.sample(list(truth), int(seen.letters * SHARE))
+    owners = [(key, f"own {_OWNERS[number % len(_OWNERS)]}") for number, key in enumerate(own)]
+    plan = [*truth.items(), *owners]
     it.chance.shuffle(plan)
     moments = {len(plan) * n // (kills + 1) for n in range(1, kills + 1)}
     lost = {len(plan) // 3, 2 * len(plan) // 3}
     for number, (key, shape) in enumerate(plan):
-        await it.google.notify(key, shape)
+        if shape.startswith("own "):
+            await it.google.send_manually(SENDER, key=key, shape=shape.removeprefix("own "))
+        else:
+            await it.google.notify(key, shape)
         if number in lost:
             await it.google.forget_history()
         if number in moments:
@@ -114,7 +127,7 @@ async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -
             child = it.daemons[number % len(it.daemons)]
             child.kill()
             child.start()
-    seen.notes["messages"] = Counter(truth.values())
+    seen.notes |= {"messages": Counter(truth.values()), "about the owner's own": len(owners)}
 
 
 async def _while_reading(it: Place) -> None:

@@ -7,8 +7,9 @@ import pytest
 from mailerd.config import Settings
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.fake_limits import READONLY
+from mailerd.sandbox.google.notices import write
 from mailerd.store.db.database import Database
-from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -65,12 +66,52 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_kn
         await read_up(database, google)
         doubt = "UPDATE job_recipients SET status = 'unsure', thread_id = NULL, message_id = NULL, proof = NULL"
         await query(database, doubt)
+        await query(database, "UPDATE jobs SET status = 'sending', finished_at = NULL")
         arrive(google, google.sent[0], "limit")
-
-        async def waits() -> bool:
-            return bool((await query(database, "SELECT failures FROM mailboxes"))[0][0])
-
-        await eventually(waits)
+        await read_up(database, google)
+        assert (await query(database, "SELECT waiting_from FROM mailboxes"))[0][0]
         settled = "UPDATE job_recipients SET status = 'sent', thread_id = %s, message_id = %s, proof = 'seen in SENT'"
         await query(database, settled, google.sent[0].thread_id, google.sent[0].id)
         await heard.wait_for("letter_given_back")
+
+
+@pytest.mark.parametrize("shape", ["reply", "auto_reply", "hard", "soft", "limit_bare", "limit"])
+@pytest.mark.parametrize("labels", [("CATEGORY_PERSONAL", "INBOX"), ("CATEGORY_UPDATES", "INBOX")])
+async def test_what_comes_before_the_outcome_is_known_is_not_forgotten(
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard, shape: str, labels: tuple[str, ...]
+) -> None:
+    async with running(known, heard):
+        await post(database, recipients=["first@example.org"])
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        google.fault(Fault(kind="hang_after", method="messages.send", count=1, seconds=5))
+        await post(database, recipients=1)
+        await eventually(lambda: _was_sent(google))
+        _, letter = google.sent
+        came = google.mailbox(ME).receive(write(shape, letter).raw, thread_id=letter.thread_id, now=google.now())
+        google.mailbox(ME).history[-1] = google.mailbox(ME).history[-1]._replace(labels=labels)
+        own = google.mailbox(ME).receive(
+            b"From: x@friend.example\r\nSubject: Re: 1\r\n\r\nx", thread_id="", now=came.at
+        )
+        google.mailbox(ME).receive(
+            b"From: x@friend.example\r\nSubject: Re: 1\r\n\r\nx", thread_id=own.thread_id, now=came.at
+        )
+        undecided = "SELECT status IN ('sending', 'unsure'), thread_id FROM job_recipients WHERE id = %s"
+        ((row,),) = await query(database, "SELECT MAX(id) FROM job_recipients")
+        assert await query(database, undecided, row) == [(1, None)]
+        await read_up(database, google)  # it is met while nothing is known
+        await heard.wait_for("letter_found")
+        if shape.startswith("limit"):
+            await heard.wait_for("letter_given_back")
+            return
+
+        async def is_known() -> bool:
+            return (await fates(database))[letter.to] == TRUTH[shape]
+
+        await eventually(is_known)
+        await read_up(database, google)
+    assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+
+
+async def _was_sent(google: FakeGoogle) -> bool:
+    return len(google.sent) == 2

@@ -12,6 +12,10 @@ async def test_every_fate_is_right_though_the_readers_are_killed(tmp_path: Path)
     seen = await fates_storm(200, kills=6, limits=20, forged=20, folder=tmp_path)
     assert seen.wrong == {}
     assert (seen.twice, seen.suppressed_wrongly, seen.undone) == (0, [], 20)
+    assert seen.notes["about the owner's own"] == 10
+    assert seen.notes["not believed"] in range(20, 31), (
+        "one whose letter was sent again meanwhile is in no thread of ours"
+    )
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from mailerd.core.authentication import is_forged, is_googles
-from mailerd.core.notices import InboxMessage, Kind, read, same_address
+from mailerd.core.notices import InboxMessage, Kind, message_ids, read, same_address
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.addresses import Addresses
 from mailerd.mail.read_notice import read_notice
@@ -115,6 +115,28 @@ def test_the_key_of_the_returned_letter_is_found(shape: str) -> None:
     assert report.key == KEY
     assert [it.address for it in report.recipients] == [ADA]
     assert "reached a limit" not in report.text  # that stands in the letter, which is its sender's
+
+
+@pytest.mark.parametrize("shape", ["hard", "limit", "limit_bare", "limit_report"])
+def test_a_notice_names_the_message_that_it_is_about(shape: str) -> None:
+    sent = LETTER._replace(raw=b"Message-ID: <CAx@mail.gmail.com>\r\n" + RAW)
+    raw = write(shape, sent).raw
+    message = InboxMessage(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+    assert set(message_ids(message)) == {"<CAx@mail.gmail.com>"}
+
+
+@pytest.mark.parametrize("form", ["text", "text/rfc822-headers", "message/rfc822"])
+def test_headers_that_the_returned_letter_quotes_are_not_its_own(form: str) -> None:
+    """The owner has forwarded a letter of ours as it came, and what he wrote comes back."""
+    inner = f"X-Mailerd-Key: {KEY}\nX-Mailerd-Proof: abc\nMessage-ID: <CAx@mail.gmail.com>\n\nDear Ada\n"
+    outer = f"From: me@example.com\nTo: {ADA}\nMessage-ID: <own@x>\nContent-Type: message/rfc822\n\n{inner}"
+    raw = f"Content-Type: text/plain\n\nYour message was not sent.\n\n----- Original message -----\n\n{outer}"
+    if form != "text":
+        raw = (
+            f"Content-Type: multipart/report; boundary=b\n\n--b\n\nfailed\n--b\nContent-Type: {form}\n\n{outer}\n--b--"
+        )
+    found = read_notice(raw.encode())
+    assert (found.key, found.proof, found.message_id) == ("", "", "<own@x>")
 
 
 def test_a_notice_about_a_forwarded_letter_names_both_addresses() -> None:

@@ -37,7 +37,7 @@ from tests.support.rows import post, query
 MINUTE = timedelta(minutes=1)
 SENDERS = ("a@example.com", "b@example.com")
 BOUNCED = ("hard", "soft", "blocked", "unknown")
-GOOGLE = Evidence(from_google=True, forged=False, in_thread=True, has_key=True, body_read=True)
+GOOGLE = Evidence(from_google=True, forged=False, in_thread=True, has_key=True, is_about=True, body_read=True)
 
 
 class History:
@@ -157,7 +157,8 @@ class History:
             return
         rows = await query(
             self.database,
-            "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id "
+            "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, "
+            "r.came_back "
             "FROM job_recipients r JOIN jobs j ON j.id = r.job_id WHERE j.sender_email = %s "
             "AND r.thread_id IS NOT NULL AND r.status = 'sent' AND r.proof <> 'draft gone' "
             "ORDER BY RAND(%s) LIMIT 6",

@@ -155,10 +155,19 @@ class Control:
         return {"forgotten": len(boxes)}
 
     def _send_manually(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """As the person writes a letter in Gmail: it counts against the same day, and may be refused."""
+        """As the person writes a letter in Gmail: it counts against the same day, and may be refused.
+
+        `key`: it answers in the conversation of the sent letter with that key. `shape`: what comes about it.
+        """
+        key, shape = str(body.get("key", "")), str(body.get("shape", ""))
+        after = next((it for it in reversed(self._google.sent) if it.key == key), None) if key else None
+        if key and after is None:
+            raise KeyError("no such letter was sent")
         letter = self._google.send_manually(
-            str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net"))
+            str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net")), after=after
         )
+        if letter is not None and shape:
+            self._google.arrivals.add(letter, shape, due=self._google.now())
         return {"sent": letter is not None, "id": letter.id if letter else None}
 
     def _drafts(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:

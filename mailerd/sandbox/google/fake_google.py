@@ -232,12 +232,19 @@ class FakeGoogle:
         if keep and len(self.sent) > keep:
             self._forget_body(len(self.sent) - keep - 1)
 
-    def send_manually(self, email: str, to: str) -> Letter | None:
-        """Send a letter as the person does in Gmail; None where the day has no room. KeyError: no such mailbox."""
+    def send_manually(self, email: str, to: str, *, after: Letter | None = None) -> Letter | None:
+        """Send a letter as the person does in Gmail; None where the day has no room. KeyError: no such mailbox.
+
+        `after`: in the conversation of that letter, as an answer to what stands last in it.
+        """
         box, now = self.mailboxes[email], self.now()
-        raw = f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n\r\nHello\r\n".encode()
+        thread, head = after.thread_id if after else "", f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n"
+        if after:
+            last = box.messages[box.threads[thread][-1]].message_id
+            head += f"In-Reply-To: {last}\r\nReferences: {after.message_id} {last}\r\n"
+        raw = f"{head}\r\nHello\r\n".encode()
         try:
-            letter = box.send(raw, thread_id="", now=now, permit=lambda: self.limits.permit_sending(box, now=now))
+            letter = box.send(raw, thread_id=thread, now=now, permit=lambda: self.limits.permit_sending(box, now=now))
         except Refused:
             return None
         box.usage.delivered.add(1, now=now)

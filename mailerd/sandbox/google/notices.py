@@ -82,14 +82,13 @@ def _dead_domain(letter: Letter) -> Arrival:
     return Arrival(_report(head, text, fields, letter, agent="googlemail.com", encoding="quoted-printable"))
 
 
-def _limit(letter: Letter, language: str) -> Arrival:
-    """It has no recipient in it, and no status: its text alone says what happened."""
+def _limit(letter: Letter, language: str, *, bare: bool = False) -> Arrival:
+    """It has no recipient in it, and no status: its text alone says what happened. `bare`: it returns no header."""
     head = _head(letter, "Delivery Status Notification (Failure)")
-    return Arrival(
-        f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        f"{LIMIT_TEXTS[language]}\r\n\r\n----- Original message -----\r\n\r\n".encode()
-        + split(letter.raw)[0]
-    )
+    text = f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    text += f"{LIMIT_TEXTS[language]}\r\n"
+    returned = b"\r\n----- Original message -----\r\n\r\n" + split(letter.raw)[0]
+    return Arrival(text.encode() + (b"" if bare else returned))
 
 
 def _limit_report(letter: Letter) -> Arrival:
@@ -199,6 +198,7 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "limit_fr": lambda it: _limit(it, "fr"),
     "limit_it": lambda it: _limit(it, "it"),
     "limit_zh": lambda it: _limit(it, "zh"),
+    "limit_bare": lambda it: _limit(it, "en", bare=True),
     "limit_report": _limit_report,
     "claims_limit": lambda it: _gmail(it, status="5.4.5", words="550 5.4.5 You have reached a limit for sending mail"),
     "exchange": _exchange,
@@ -273,7 +273,8 @@ def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str, en
             f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
             f"{text}\r\n--{line}\r\n"
             "Content-Type: message/delivery-status\r\n\r\n"
-            f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(letter.at)}\r\n\r\n{fields}\r\n--{line}\r\n"
+            f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(letter.at)}\r\n"
+            f"X-Original-Message-ID: {letter.message_id}\r\n\r\n{fields}\r\n--{line}\r\n"
             "Content-Type: message/rfc822\r\n\r\n"
         ).encode()
         + letter.raw

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -55,7 +56,10 @@ class _Site:
 
     async def _routed(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path.startswith((API, UPLOAD)):
-            return await self._handler.gmail(request, path)
+            answer = await self._handler.gmail(request, path)
+            if not answer.prepared:  # by the same clock as its mailboxes, which a test may set
+                answer.headers["Date"] = formatdate(self._google.now(), usegmt=True)
+            return answer
         if path == "/token" and request.method == "POST":
             return await self._handler.token(request)
         try:

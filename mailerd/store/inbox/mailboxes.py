@@ -69,12 +69,22 @@ SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND letters > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
 SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _LETTERS: Final = """
-SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id
+SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
 _BY_THREAD: Final = _LETTERS.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
 _BY_KEY: Final = _LETTERS.format(index="FORCE INDEX (letter)", where="r.job_id = %s AND r.seq = %s")
 _BY_ID: Final = _LETTERS.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
+# By the unfinished jobs: a letter in doubt that nothing will check has no lease by which it could be found.
+_READ_UNDECIDED: Final = """
+SELECT UTC_TIMESTAMP(6), MIN(COALESCE(r.handed_over_at, r.updated_at))
+  FROM jobs j FORCE INDEX (finished) JOIN job_recipients r FORCE INDEX (claim)
+    ON r.job_id = j.id AND r.status IN ('sending', 'unsure')
+ WHERE j.finished_at IS NULL AND j.sender_email = %s
+   AND r.thread_id IS NULL AND (r.handed_over_at IS NOT NULL OR r.status = 'unsure')
+   AND COALESCE(r.handed_over_at, r.updated_at) > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 
+UNDECIDED_WAIT: Final = timedelta(days=1)
+"""How long what comes back waits for a letter of which it is not known whether it was sent."""
 BUSY_FOR: Final = timedelta(minutes=10)
 QUIET_FOR: Final = timedelta(days=1)
 READ_FOR: Final = timedelta(days=5)
@@ -195,6 +205,15 @@ class Mailboxes:
         ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="look for the first letter")
         first: datetime | None = utc(hour)
         return first
+
+    async def undecided(self, email: str) -> tuple[datetime, datetime | None]:
+        """The time now, and when the first of the letters was handed over whose outcome and thread are not known yet.
+
+        Those that were handed over longer ago than UNDECIDED_WAIT do not count.
+        """
+        values = (email, micros(UNDECIDED_WAIT))
+        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="look for letters in doubt")
+        return utc(now), utc(first) if first else None
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
         """Those of the messages that are noted already."""

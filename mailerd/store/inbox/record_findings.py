@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
@@ -18,6 +18,7 @@ from mailerd.core.findings import (
     SentLetter,
     Written,
 )
+from mailerd.core.notices import Kind
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -28,7 +29,7 @@ from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
 from mailerd.store.mailing_lists import list_names
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere
-from mailerd.store.queue.reschedule import short
+from mailerd.store.queue.reschedule import NOT_FORGOTTEN, short
 from mailerd.store.queue.side_effects import pause_sender
 from mailerd.store.suppressions import NewSuppression, add
 from mailerd.store.tallies import count_bounced
@@ -41,8 +42,9 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
 _INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-_LOCK_LETTERS: Final = """
-SELECT id, status, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
+_LOCK_LETTERS: Final = f"""
+SELECT id, fate, fate_kind, given_back, NOT ({NOT_FORGOTTEN}) FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s ORDER BY id FOR UPDATE"""
 # A letter may bounce before its own outcome is recorded, or while that is in doubt.
 _SET_FATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -115,6 +117,10 @@ class _FindingsBatch:
     done: Written = field(default_factory=Written)
     _jobs: dict[str, Counter[str]] = field(default_factory=dict)
     """How much the counts of each job change."""
+    _given_back: set[int] = field(default_factory=set)
+    """The letters that a limit notice has let wait again before."""
+    _forgotten: set[int] = field(default_factory=set)
+    """The letters whose person was taken out of the rows (docs/privacy.md): nothing is noted of them any more."""
     _bounced: int = 0
     """The letters that bounced, and had not before."""
     _undone: list[SentLetter] = field(default_factory=list)
@@ -130,11 +136,13 @@ class _FindingsBatch:
         return bool(self.cursor.rowcount == 1)
 
     async def write(self, found: Sequence[Found]) -> Written:
-        for it in await self._unknown(found):
-            await self._note(it)
-            self.done.fresh.append(it)
+        unknown = await self._unknown(found)
+        known = await self._lock(unknown)
+        for it in unknown:
+            if (seen := self._as_row_allows(it)) is not None:
+                await self._note(seen)
+                self.done.fresh.append(seen)
         fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
-        known = await self._lock(fresh)
         for it in fresh:
             await self._decide(it, known)
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
@@ -181,12 +189,28 @@ class _FindingsBatch:
         place = (self.lease.email, it.gmail_id, it.thread_id)
         await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
 
-    async def _lock(self, fresh: Sequence[Finding]) -> dict[int, tuple[Fate, str] | None]:
-        ids = sorted({it.letter.id for it in fresh if it.letter})
+    async def _lock(self, found: Sequence[Found]) -> dict[int, tuple[Fate, str] | None]:
+        """Lock the letters and read the fate of each."""
+        ids = sorted({it.letter.id for it in found if isinstance(it, Finding) and it.letter})
         if not ids:
             return {}
         await self.cursor.execute(_LOCK_LETTERS, (tuple(ids),))
-        return {row[0]: (Fate(row[2]), row[3] or "") if row[2] else None for row in await self.cursor.fetchall()}
+        rows = await self.cursor.fetchall()
+        self._given_back = {row[0] for row in rows if row[3]}
+        self._forgotten = {row[0] for row in rows if row[4]}
+        return {id_: (Fate(fate), kind or "") if fate else None for id_, fate, kind, *_ in rows}
+
+    def _as_row_allows(self, it: Found) -> Found | None:
+        """What a finding is to its letter's row; None: to nothing, since its person was forgotten."""
+        if not isinstance(it, Finding) or it.letter is None:
+            return it
+        if it.letter.id in self._forgotten:
+            return replace(it, letter=None) if it.unsubscribes else None
+        if it.consequence.step is Step.UNDO and it.letter.id in self._given_back and self.writer.undo:
+            # It was sent again, and is not a third time: it has come back, and a person may retry it.
+            meaning = replace(it.meaning, kind=Kind.UNKNOWN)
+            return replace(it, meaning=meaning, consequence=replace(it.consequence, fate=Fate.BOUNCED))
+        return it
 
     async def _decide(self, it: Finding, known: dict[int, tuple[Fate, str] | None]) -> None:
         letter, fate = it.letter, it.consequence.fate

@@ -31,9 +31,9 @@ _READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipie
 # gone, and call it sent.
 _LET_WAIT_AGAIN: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, attempts = GREATEST(attempts, 1) - 1, error = %s, {NEVER_HANDED_OVER}
+   SET status = %s, attempts = GREATEST(attempts, 1) - 1, error = %s, given_back = 1, {NEVER_HANDED_OVER}
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
-   AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
+   AND given_back = 0 AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
 # Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
 _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
 
@@ -41,8 +41,9 @@ _FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipie
 async def undo_letters(cursor: Cursor, notices: Sequence[Finding], *, by: str) -> list[tuple[SentLetter, Fate | None]]:
     """Let these letters wait again, whose rows are locked; those that did, each with the fate that it had.
 
-    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. A
-    message that was not known when the notice was read may be known by now; then the thread alone tells.
+    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. And
+    by the row: no letter is given back twice, whatever notices say. A message that was not known when the notice was
+    read may be known by now; then the thread alone tells.
     """
     undone = list[tuple[SentLetter, Fate | None]]()
     for it in notices:

@@ -162,6 +162,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
 -- fate: what became of it after it was sent (core/fates.py), since fate_at; NULL: nothing was heard. fate_kind: the class
 -- of a bounce. fate_code, fate_reason: in the words of the notice.
+-- came_back: an earlier sending of it came back, so a notice has to name the present one. given_back: it came back by a
+-- limit notice of Google; no other one lets it wait again.
 CREATE TABLE IF NOT EXISTS job_recipients (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -198,6 +200,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   fate_code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
   fate_reason VARCHAR(500) NULL,
   fate_at DATETIME(6) NULL,
+  came_back TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  given_back TINYINT UNSIGNED NOT NULL DEFAULT 0,
   sent_at DATETIME(6) NULL,
   updated_at DATETIME(6) NOT NULL,
   UNIQUE KEY letter (job_id, seq),

@@ -30,7 +30,7 @@ NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')
 NEVER_HANDED_OVER: Final = """due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6), mode = NULL,
        draft_id = NULL, thread_id = NULL, message_id = NULL, proof = NULL, sent_at = NULL, handed_over_at = NULL,
        unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL, fate = NULL, fate_kind = NULL,
-       fate_code = NULL, fate_reason = NULL, fate_at = NULL"""
+       fate_code = NULL, fate_reason = NULL, fate_at = NULL, came_back = 1"""
 """What is set where a letter that came back waits again, as if Google had never been asked to send it."""
 
 MAX_FOUND: Final = 200

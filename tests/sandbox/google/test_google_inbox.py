@@ -113,6 +113,22 @@ async def test_the_person_is_refused_above_the_day(google: FakeGoogle) -> None:
     assert google.send_manually(ME, "friend@example.net") is None
 
 
+async def test_what_the_person_writes_in_a_letters_thread_comes_back_as_what_it_is(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    await sent(session, compose, key="k")
+    (letter,) = google.sent
+    asked = {"email": ME, "key": "k", "shape": "limit"}
+    async with session.post("/sandbox/manual-send", json=asked) as response:
+        assert (await response.json())["sent"] is True
+    google.arrivals.deliver(google.mailbox(ME), now=google.now())
+    first, own, notice = (google.mailbox(ME).messages[it] for it in google.mailbox(ME).threads[letter.thread_id])
+    assert (first.id, own.labels, own.key) == (letter.id, ("SENT",), "")
+    assert own.header("In-Reply-To") == letter.message_id
+    assert notice.header("In-Reply-To") == own.message_id
+    assert b"X-Mailerd-Key" not in notice.raw
+
+
 async def test_rules_draw_the_letters_to_the_same_people_each_time(
     google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
 ) -> None:
@@ -137,5 +153,7 @@ async def test_notices_on_demand_by_the_control_interface(session: aiohttp.Clien
         assert response.status == 404
     async with session.post("/sandbox/manual-send", json={"email": ME}) as response:
         assert (await response.json())["sent"] is True
+    async with session.post("/sandbox/manual-send", json={"email": ME, "key": "none"}) as response:
+        assert response.status == 404
     async with session.post("/sandbox/history/forget", json={"email": ME}) as response:
         assert await response.json() == {"forgotten": 1}

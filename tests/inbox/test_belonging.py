@@ -1,0 +1,184 @@
+"""A notice belongs to a message of ours, and to its present sending, by returned headers or Message-ID alone."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailerd.core.reading_budget import RoundBudget
+from mailerd.core.states import JobChange
+from mailerd.inbox.reading_round import BATCH
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.sandbox.google.letters import Letter
+from mailerd.store.audit import audit
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
+from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, fates, read_up, reading
+from tests.store.test_forgetting import forget
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+NOTICES = ("limit", "limit_fr", "limit_bare", "limit_report", "hard", "soft", "blocked", "policy", "delayed")
+"""What Google writes about a message, each in its own form."""
+
+
+async def answered_by_hand(google: FakeGoogle, database: Database, letters: list[Letter]) -> list[Letter]:
+    """Each of these is answered, and the owner answers that by hand: the owner's messages."""
+    for letter in letters:
+        arrive(google, letter, "reply")
+    await read_up(database, google)
+    found = [google.send_manually(ME, letter.to, after=letter) for letter in letters]
+    return [it for it in found if it is not None]
+
+
+@pytest.mark.parametrize("scope", [READONLY, METADATA])
+async def test_a_notice_about_the_owners_own_message_says_nothing_about_ours(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    scope: str,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c", scope=scope), heard):
+        job = await post(database, recipients=len(NOTICES))
+        await heard.wait_for("job_finished")
+        own = await answered_by_hand(google, database, list(google.sent))
+        for message, shape in zip(own, NOTICES, strict=True):
+            arrive(google, message, shape)
+        await read_up(database, google)
+    assert set((await fates(database)).values()) == {("replied", None, None)}
+    assert await states(database, job) == {"sent": len(NOTICES)}
+    assert len(google.sent) == len(NOTICES)
+    assert await query(database, "SELECT * FROM suppressions") == []
+    noted = await query(
+        database, "SELECT believed, COUNT(*) FROM notices WHERE kind NOT IN ('reply', 'manual') GROUP BY 1"
+    )
+    assert noted == [(0, len(NOTICES))]
+
+
+@pytest.mark.parametrize("scope", [READONLY, METADATA])
+async def test_a_notice_that_returns_no_header_is_believed_by_the_message_id_that_it_answers(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    scope: str,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c", scope=scope), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await answered_by_hand(google, database, list(google.sent))
+        arrive(google, google.sent[0], "limit_bare")
+        if scope == READONLY:
+            await heard.wait_for("letter_given_back")
+        else:
+            await heard.wait_for("letter_bounced")
+            await read_up(database, google)
+            assert list((await fates(database)).values()) == [("bounced", "unknown", None)]
+
+
+async def test_a_notice_is_believed_though_one_round_has_too_few_units_for_all_its_questions(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        monkeypatch.setattr(RoundBudget, "of_round", lambda *_, **__: RoundBudget(60.0))
+        asked = len([it for it in google.log if it.method == "messages.get"])
+        arrive(google, google.sent[0], "limit_bare")
+        await heard.wait_for("letter_given_back")
+        assert len([it for it in google.log if it.method == "messages.get"]) - asked == 3
+
+
+async def test_a_message_that_google_gives_back_twice_is_sent_again_once(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        job = await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        arrive(google, google.sent[0], "limit")
+        await heard.wait_for("job_finished", times=2)
+        arrive(google, google.sent[1], "limit")
+        await heard.wait_for("letter_bounced")
+        await read_up(database, google)
+    assert await states(database, job) == {"sent": 1}
+    assert len(google.sent) == 2
+    assert list((await fates(database)).values()) == [("bounced", "unknown", "5.4.5")]
+    assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
+    assert await query(database, "SELECT * FROM suppressions") == []
+    assert len(heard.of("sender_rests")) == 2, "both say that the mailbox has reached its limit"
+    assert (await audit(database))[1] == []
+
+
+@pytest.mark.parametrize("first", ["soft", "limit"])
+@pytest.mark.parametrize("late", ["soft", "postfix", "limit_report"])
+async def test_a_notice_about_the_first_sending_says_nothing_about_the_second(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    first: str, late: str,
+) -> None:  # fmt: skip
+    number = 8
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        job = await post(database, recipients=number)
+        await heard.wait_for("job_finished")
+        sent_first = list(google.sent)
+        for letter in sent_first:
+            arrive(google, letter, first)
+        if first == "soft":
+            await read_up(database, google)
+            actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
+            await actions.apply(job, JobChange.RETRY, actor="T", bounced=["soft"])
+        await heard.wait_for("letter_sent", times=2 * number)
+        for letter in sent_first:
+            arrive(google, letter, late)
+        await read_up(database, google)
+        assert set((await fates(database)).values()) == {(None, None, None)}
+        assert await states(database, job) == {"sent": number}
+        assert len(google.sent) == 2 * number
+        for letter in google.sent[number:]:  # and what comes back of the second counts
+            arrive(google, letter, "postfix")
+        await read_up(database, google)
+    assert set((await fates(database)).values()) == {TRUTH["postfix"]}
+
+
+@pytest.mark.parametrize("shape", ["hard", "postfix", "reply", "reply_of_other", "auto_reply", "limit"])
+async def test_a_person_who_was_forgotten_does_not_come_back_by_a_late_message(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    shape: str,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=["ada@example.com"])
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        await query(database, forget())
+        arrive(google, google.sent[0], shape)
+        await read_up(database, google)
+        arrive(google, google.sent[0], "hard")
+        await read_up(database, google)
+    assert await query(database, "SELECT fate, fate_reason, status FROM job_recipients") == [(None, None, "sent")]
+    assert await query(database, "SELECT email, detail FROM notices") == []
+    assert await query(database, "SELECT data FROM events WHERE type LIKE 'recipient.%%'") == []
+    assert await query(database, "SELECT address FROM suppressions") == []
+    assert (await audit(database))[1] == []
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=20), timedelta(hours=-20), timedelta(hours=20)])
+@pytest.mark.parametrize("why", ["history forgotten", "never read"])
+async def test_a_walk_back_finds_what_came_whatever_the_databases_clock_says(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    ahead: timedelta, why: str,
+) -> None:  # fmt: skip
+    """Newer mail than a batch holds lies above the notices, so that it is the dates that end the walk."""
+    by_the_database = google.now
+    google.now = lambda: by_the_database() - ahead.total_seconds()
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=18)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        for letter in google.sent:
+            arrive(google, letter, "soft")
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        for number in range(2 * BATCH):
+            text = f"From: a@b.example\r\nSubject: {number}\r\n\r\nhi\r\n"
+            google.mailbox(ME).receive(text.encode(), now=google.now())
+        google.mailbox(ME).forget_history()
+        if why == "never read":
+            await query(database, "DELETE FROM mailboxes")
+        await read_up(database, google)
+    assert set((await fates(database)).values()) == {("bounced", "soft", "5.2.2")}
