@@ -52,6 +52,7 @@ class NewJob(TypedDict, total=False):
     reference: str
     list: str
     override_suppression: bool
+    on_bounces: Literal["pause", "go_on"]
     on_invalid: Literal["reject", "skip"]
     allow_duplicates: bool
 

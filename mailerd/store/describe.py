@@ -248,6 +248,8 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         pause_reason=f"{label(story.pause_cause or '').replace('_', ' ')}: {tr(story.pause_reason or '')}",
         say=moment,
         repair=mended,
+        job_reason=story.job_reason and tr(story.job_reason),
+        braked_until=story.braked_until,
     )
     if reason:
         return reason, _after_hold(story, queue, mended)
@@ -332,6 +334,8 @@ def held(job: Job) -> list[str]:
         pause_reason=job.pause_reason,
         say=moment,
         repair=None if job.finished_at else job.repair,
+        job_reason=job.own_reason,
+        braked_until=job.braked_until,
     )
     return [tr(f"It waits: {reason}.")] if reason else []
 
