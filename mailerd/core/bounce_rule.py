@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from mailerd.core.notice_words import MICROSOFT_DEAD
 from mailerd.core.notices import Kind
 
 LAST: Final = 200
@@ -32,7 +33,7 @@ BRAKE: Final = timedelta(minutes=2)
 MAX_BRAKES: Final = 5
 BRAKES_COUNT_FOR: Final = timedelta(hours=1)
 """A job waits at most MAX_BRAKES times in a row: replies in bulk cost it ten minutes. A row ends after such a time."""
-BRAKE_WITHIN: Final = timedelta(minutes=30)
+BRAKE_SPAN: Final = timedelta(minutes=30)
 """Only what came back of messages of so short a time ago counts for the brake."""
 
 
@@ -76,19 +77,13 @@ class BounceRules:
 
 NO_RULES: Final = BounceRules(BounceRule(0, 0.0), BounceRule(0, 0.0))
 
-MICROSOFT: Final = (("5.4.1", "access denied"), ("5.5.0", "mailbox unavailable"), ("5.4.310", ""))
-"""How Microsoft's servers refuse an address or a domain that does not exist: the code, and words of the reason.
-
-They refuse others so too, so it suppresses no address; but where it happens to many, the list is bad.
-"""
-
 
 def is_dead(kind: str | None, code: str | None, reason: str | None) -> bool:
     """Whether a bounce of this class, with this code and reason, counts: the address does not exist."""
     if kind == Kind.HARD:
         return True
     said = (reason or "").lower()
-    return kind in (Kind.SOFT, Kind.UNKNOWN) and any(code == each and words in said for each, words in MICROSOFT)
+    return kind in (Kind.SOFT, Kind.UNKNOWN) and any(code == each and words in said for each, words in MICROSOFT_DEAD)
 
 
 def job_reason(job: str, *, dead: int, sent: int) -> str:

@@ -78,8 +78,10 @@ class InboxLog:
                 reason=added.reason, source=added.source,
             )  # fmt: skip
         for bad in done.bad_lists:
-            say = self.events.job_paused_for_bounces if bad.paused else self.events.job_bounces
-            say(job=bad.job, sender=bad.sender, reason=bad.reason)
+            if bad.paused:
+                self.events.job_paused_for_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
+            else:
+                self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
         for pause, reason, seconds in done.paused:
             self.events.sender_rests(sender=sender, pause=pause, reason=reason, seconds=seconds)
 

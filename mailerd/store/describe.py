@@ -315,6 +315,8 @@ def of_job(
     if job.finished_at:
         took = tr(f"It took {span(job.finished_at - job.started_at)}. ") if job.started_at else ""
         return [*lines, tr(f"{took}Nothing more happens.")]
+    if job.warning:
+        lines.append(tr(f"Beware: {job.warning}."))
     return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
 
 

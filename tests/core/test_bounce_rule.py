@@ -66,7 +66,7 @@ def test_more_messages_that_went_well_never_break_it(rule: BounceRule, some: int
 
 @pytest.mark.parametrize("rule", [BounceRule(0, 0.1), BounceRule(5, 0.0)])
 def test_what_is_off_does_nothing(rule: BounceRule) -> None:
-    assert not (rule.is_on or rule.is_broken(200, 200) or rule.is_near(200, 200) or rule.is_unread(200, 200))
+    assert [rule.is_on, rule.is_broken(200, 200), rule.is_near(200, 200), rule.is_unread(200, 200)] == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_is_off_does_nothing(rule: BounceRule) -> None:
     ],
 )
 def test_dead_is_what_does_not_exist_in_the_words_of_microsoft_too(
-    kind: str | None, code: str | None, reason: str | None, counts: bool
+    kind: str | None, code: str | None, reason: str | None, *, counts: bool
 ) -> None:
     assert is_dead(kind, code, reason) is counts
 

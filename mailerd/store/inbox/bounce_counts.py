@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
-from mailerd.core.bounce_rule import LAST, MICROSOFT, BounceRule, is_dead
+from mailerd.core.bounce_rule import LAST, BounceRule, is_dead
 from mailerd.core.fates import (
     BLOCKED_OF_LAST,
     BLOCKED_SHARE,
@@ -13,6 +13,7 @@ from mailerd.core.fates import (
     UNKNOWN_DOMAINS,
     UNKNOWN_MINUTES,
 )
+from mailerd.core.notice_words import MICROSOFT_DEAD
 from mailerd.store.db.cursor import Cursor
 
 # The letters of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
@@ -79,7 +80,7 @@ async def count_dead(cursor: Cursor, sender: str, fresh: Collection[str], rule: 
     """
     if not rule.is_on:
         return None
-    await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT})))
+    await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD})))
     rows = [row[:3] for row in await cursor.fetchall() if is_dead(*row[3:])]
     if not rows:
         return None

@@ -5,7 +5,7 @@ from typing import Final
 
 from mailerd.core.bounce_rule import (
     BRAKE,
-    BRAKE_WITHIN,
+    BRAKE_SPAN,
     BRAKES_COUNT_FOR,
     LAST,
     MAX_BRAKES,
@@ -63,7 +63,7 @@ async def brake_jobs(
     """
     if not rule.is_on:
         return {}, set()
-    values = (tuple(threads), micros(BRAKE_WITHIN), sender)
+    values = (tuple(threads), micros(BRAKE_SPAN), sender)
     unread = await database.read_rows(COUNT_UNREAD, values, what="count what came back") if threads else ()
     begun: dict[str, int] = {}
     for job, number in sorted(unread):

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.bounce_rule import BOUNCES, LAST, MICROSOFT, BounceRule, is_dead, job_reason, job_warning
+from mailerd.core.bounce_rule import BOUNCES, LAST, BounceRule, is_dead, job_reason, job_warning
 from mailerd.core.event_types import EventType
 from mailerd.core.findings import BadList
+from mailerd.core.notice_words import MICROSOFT_DEAD
 from mailerd.core.states import JobChange, JobStatus, job_after
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor
@@ -44,7 +45,7 @@ async def count_dead(cursor: Cursor, job: str, *, since: datetime | None) -> tup
     The last up to the newest dead one: notices are read more slowly than messages are sent, so of those that were sent
     later nothing is known.
     """
-    await cursor.execute(NEWEST_DEAD, (job, tuple({code for code, _ in MICROSOFT})))
+    await cursor.execute(NEWEST_DEAD, (job, tuple({code for code, _ in MICROSOFT_DEAD})))
     if (newest := await cursor.fetchone()) is None:
         return 0, 0
     due_at, id_ = newest
