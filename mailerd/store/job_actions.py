@@ -32,7 +32,7 @@ UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_a
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
 UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)), pause_cause = NULL,
-       pause_reason = NULL, bounce_warning = NULL WHERE id = %s"""
+       pause_reason = NULL, bounce_warning = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE id = %s"""
 _SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL, pause_cause = %s WHERE id = %s"
 
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"

@@ -280,6 +280,20 @@ async def test_a_list_that_is_posted_as_many_jobs_rests_the_mailbox_for_a_day(da
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)], "a person has resumed it"
 
 
+async def test_a_job_that_is_paused_for_its_list_does_not_stop_the_mailboxs_other_jobs(database: Database) -> None:
+    place = Place(database, sender=BounceRule(20, 0.1))
+    await place.post(sent=60)
+    await place.bounce(range(6))
+    assert await place.shown() == PAUSED
+    await place.bounce(range(6, 60))
+    assert await place.ask(JobChange.RESUME)
+    await place.bounce([59])
+    await place.ask(JobChange.CANCEL)
+    await place.post(sent=3)
+    await place.bounce(range(3))
+    assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
+
+
 async def test_a_job_waits_while_much_that_came_back_is_unread_five_times_in_a_row(place: Place) -> None:
     job = await place.post(sent=40)
     few, many = ([f"{job}{n}" for n in range(number)] for number in (4, 5))

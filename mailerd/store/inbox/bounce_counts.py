@@ -29,11 +29,14 @@ _COUNT_BLOCKED: Final = """
 SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
   FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
+# But for those of a job that was paused for them, or that a person has resumed or cancelled since: that is dealt with.
 _READ_DEAD: Final = """
 SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
   FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+  JOIN jobs j ON j.id = r.job_id
  WHERE n.mailbox = %s AND n.kind IN ('hard', 'soft', 'unknown') AND n.at > UTC_TIMESTAMP(6) - INTERVAL 6 HOUR
-   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at IS NOT NULL"""
+   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > COALESCE(j.bounces_seen, '1970-01-01')
+   AND COALESCE(j.pause_cause, '') <> 'bounces'"""
 # Each minute by its key: the minutes of other senders are not read.
 COUNT_SENT: Final = """
 SELECT minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
