@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, Final
 
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange
@@ -22,7 +23,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
 DEAD = [f"r{number}@dead.example" for number in range(600)]
-FAST = {"pace": {"units_per_minute": 0, "per_minute": 1200, "per_day": 0}}
+FAST: Final[dict[str, Any]] = {"pace": {"units_per_minute": 0, "per_minute": 1200, "per_day": 0}}
 
 
 async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
