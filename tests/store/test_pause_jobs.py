@@ -145,13 +145,14 @@ async def test_ten_notices_about_one_message_are_one_message(place: Place) -> No
 
 
 async def test_soft_and_blocked_messages_pause_no_job_and_those_of_microsoft_do(place: Place) -> None:
-    await place.post(sent=20)
+    await place.post(sent=50)
     await place.bounce(range(10), SOFT)
-    await place.bounce(range(10), Classification(Kind.BLOCKED, "5.7.1", "spam"))
+    await place.bounce(range(10, 20), Classification(Kind.BLOCKED, "5.7.1", "spam"))
+    await place.bounce([20])
     assert await place.shown() == RUNS
-    await place.bounce(range(10, 20), MICROSOFT)
+    await place.bounce(range(21, 31), MICROSOFT)
     assert await place.shown() == PAUSED
-    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate_kind = 'hard'") == [(0,)]
+    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate_kind = 'hard'") == [(1,)]
 
 
 async def test_what_was_sent_after_the_newest_dead_one_makes_no_bad_list_look_good(place: Place) -> None:
