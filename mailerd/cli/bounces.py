@@ -22,6 +22,7 @@ _SPAN: Final = timedelta(days=30)
 def bounces(
     *,
     sender: Annotated[str | None, typer.Option(help="Only those of this mailbox.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only those of this job.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only hard, soft, blocked or unknown ones.")] = None,
     domains: Annotated[bool, typer.Option("--domains", help="Count them by domain, over the last 30 days.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=1000, help="The newest so many; without it 20.")] = None,
@@ -32,8 +33,10 @@ def bounces(
     """Show the letters that came back, the newest first, with the reason of each."""
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
-    if domains and any(each is not None for each in (kind, limit, before)):
-        raise typer.BadParameter("it counts all, and goes without --kind, --limit and --before", param_hint="--domains")
+    if domains and any(each is not None for each in (job, kind, limit, before)):
+        raise typer.BadParameter(
+            "it counts all, and goes without --job, --kind, --limit and --before", param_hint="--domains"
+        )
     known = settings(config)
     sender = mailbox_of(known, sender) if sender is not None else None
     if domains:
@@ -46,7 +49,7 @@ def bounces(
     found = with_database(
         known,
         lambda database: NoticeReader(database, timeout=PATIENCE).latest(
-            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, before=before, limit=limit or _LIMIT
+            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, job=job, before=before, limit=limit or _LIMIT
         ),
     )
     if as_json:

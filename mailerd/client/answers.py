@@ -52,6 +52,7 @@ class NewJob(TypedDict, total=False):
     reference: str
     list: str
     override_suppression: bool
+    on_bounces: Literal["pause", "go_on"]
     on_invalid: Literal["reject", "skip"]
     allow_duplicates: bool
 
@@ -142,6 +143,8 @@ class Job(TypedDict):
     send_at: str
     started_at: str | None
     finished_at: str | None
+    on_bounces: Literal["pause", "go_on"]
+    pause_cause: Literal["manual", "bounces"] | None
     cause_of_wait: str | None
     forecast: Forecast
 

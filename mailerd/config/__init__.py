@@ -185,6 +185,23 @@ class InboxSettings(Section):
     )
 
 
+class SafetySettings(Section):
+    """`[safety]`: when a bad list stops, by what comes back to an inbox that is read by gmail.readonly."""
+
+    job_bounces: Limit = Field(
+        5, description="a job is paused at so many dead addresses among its last 200 messages; 0 = never …"
+    )
+    job_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="… if they are 5 more than this share: 6 of 10, 15 of 100, 25 of 200; 0 = never"
+    )
+    sender_bounces: Limit = Field(
+        20, description="a sender is paused for a day at so many among its last 200 messages of all jobs; 0 = never …"
+    )
+    sender_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="… if they are 5 more than this share, at which Amazon SES pauses too; 0 = never"
+    )
+
+
 class PaceSettings(Section):
     """`[pace]`: what a sender may use unless it has its own."""
 
@@ -289,6 +306,7 @@ class Settings(BaseSettings):
     runner: RunnerSettings = RunnerSettings()
     gmail: GmailSettings = GmailSettings()
     inbox: InboxSettings = InboxSettings()
+    safety: SafetySettings = SafetySettings()
     pace: PaceSettings = PaceSettings()
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()

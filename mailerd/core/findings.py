@@ -104,6 +104,17 @@ class UndoneByLimit:
     """Its job was cancelled meanwhile, and so is the letter."""
 
 
+@dataclass(frozen=True)
+class BadList:
+    """A job of which too much came back."""
+
+    job: str
+    sender: str
+    reason: str
+    paused: bool
+    """Whether the job is paused now; else people are warned."""
+
+
 @dataclass
 class Written:
     """What a batch of findings has changed."""
@@ -114,5 +125,6 @@ class Written:
     """The findings among `fresh` that gave a letter its fate."""
     undone: list[UndoneByLimit] = field(default_factory=list)
     suppressed: list[AddedSuppression] = field(default_factory=list)
+    bad_lists: list[BadList] = field(default_factory=list)
     paused: list[tuple[str, str, float]] = field(default_factory=list)
     """Cause, reason and seconds of each pause of the sender."""

@@ -62,6 +62,10 @@ class ForecastInputs:
     error: str | None = None
     """The error of the last attempt of the letter that is due first."""
     job_paused: bool = False
+    job_reason: str | None = None
+    """Why the job is paused, and what to do, if not by a person."""
+    braked_until: datetime | None = None
+    """Until when the job waits, since what came back of it is read first."""
     unresolved: "UnresolvedSends | None" = None
     next_claim_at: datetime | None = None
     """When the next claim considers the sender."""
@@ -121,7 +125,8 @@ class Forecast:
 def compute_forecast(it: ForecastInputs) -> Forecast:
     """Simulate the sender's limits. Jobs that are yet to be posted and unsure letters are not considered."""
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
-    if event := "the job is resumed" if it.job_paused else it.repair or held:
+    resumed = f"the job is resumed: {it.job_reason}" if it.job_reason else "the job is resumed"
+    if event := resumed if it.job_paused else it.repair or held:
         return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
     return _Play(it).forecast()
 
@@ -261,6 +266,8 @@ def _held(it: ForecastInputs) -> str | None:
         say=lambda moment: _when(moment, it.now),
         repair=it.repair,
         last_error=_plain(it.error),
+        job_reason=it.job_reason,
+        braked_until=it.braked_until,
     )
 
 

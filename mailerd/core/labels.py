@@ -59,6 +59,7 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "hard": ("no such address", "地址不存在"),
     "soft": ("soft bounce", "软退信"),
     "blocked": ("blocked", "被拦截"),
+    "bounces": ("too many bounces", "退信过多"),
     "unknown": ("unknown cause", "原因不明"),
     "delayed": ("delayed", "延迟"),
     "over_limit": ("over Google's limit", "超出 Google 上限"),

@@ -86,3 +86,8 @@ DELAY_WORDS: Final = re.compile(
     r"|will (?:continue to|keep|be) (?:try|retr)|attempts will continue|not yet been delivered",
     re.IGNORECASE,
 )
+MICROSOFT_DEAD: Final = (("5.4.1", "access denied"), ("5.5.0", "mailbox unavailable"), ("5.4.310", ""))
+"""How Microsoft's servers refuse an address or a domain that does not exist: the code, and words of the reason.
+
+They refuse others so too, so it suppresses no address; but where it happens to many, the list is bad.
+"""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from mailerd.core.bounce_rule import BOUNCES
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.verdicts import PauseCause
 
@@ -11,7 +12,7 @@ MANUAL: Final = "manual"
 """The cause of a pause that a person ordered. No reply of Google means it, so it is no `PauseCause`."""
 BLOCKED: Final = "blocked"
 """The cause of a pause after many letters that receiving servers did not want; their notices say so, later."""
-CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL, BLOCKED)
+CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL, BLOCKED, BOUNCES)
 """Every cause that a sender's row may name."""
 
 
@@ -30,20 +31,25 @@ def hold_reason(
     say: Callable[[datetime], str],
     repair: str | None = None,
     last_error: str | None = None,
+    job_reason: str | None = None,
+    braked_until: datetime | None = None,
 ) -> str | None:
     """Why waiting letters are held; None when neither a pause nor their time holds them.
 
     `due`: when the first of them is due, None when that is past. `paused_until`: the sender's pause, None when it is
     over. Of these two, the one that ends last is the reason. `repair`: what a person has to do before a letter of the
-    sender can go. `say` writes a moment.
+    sender can go. `job_reason`: why the job is paused, where no person did it. `braked_until`: until when it waits,
+    since what came back of it is read first. `say` writes a moment.
     """
     reason = f": {pause_reason}" if pause_reason else ""
     if job_paused:
-        return "the job is paused"
+        return f"the job is paused: {job_reason}" if job_reason else "the job is paused"
     if repair:
         return f"{sender} is paused until {repair} (tried each minute{reason})"
     if paused_until and (due is None or paused_until >= due):
         return f"{sender} is paused {until(paused_until, say)}{reason}"
+    if braked_until:
+        return f"much came back, and is read before more is sent, until {say(braked_until)}"
     if due and last_error:
         return f"put off until {say(due)}, since the last attempt said: {last_error}"
     return f"not due before {say(due)}" if due else None

@@ -56,6 +56,19 @@ class InboxEvents(EventEmitter):
     )
     def sender_rests(self, *, sender: str, pause: str, reason: str, seconds: float) -> None: ...
 
+    @event("warning", en="job {job} is paused: {reason}", zh="任务 {job} 已暂停：{reason}")
+    def job_paused_for_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
+
+    @event("warning", en="job {job}: {reason}", zh="任务 {job}：{reason}")
+    def job_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
+
+    @event(
+        "info",
+        en="job {job} waits for {seconds:span} at most: {messages} messages came back to {sender}, and are read first",
+        zh="任务 {job} 最多等待 {seconds:span}：{sender} 收到 {messages} 封回信，先行读取",
+    )
+    def job_braked(self, *, job: str, sender: str, messages: int, seconds: float) -> None: ...
+
     @event(
         "warning",
         en="message {gmail_id} in the inbox of {sender} claims to be a {kind} notice about the letter to {to}, and its proof is "

@@ -30,6 +30,23 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (
             LikelyCause("daily_limit: Google's limit; it ends by itself", "daily_limit：达到 Google 限额；会自行结束", "mailerd senders list"),
             LikelyCause("blocked: read the reasons, mend list or content, then resume the sender", "blocked：查看原因，整理名单或内容后恢复发件人", "mailerd bounces --sender SENDER"),
+            LikelyCause("bounces: many addresses do not exist; clean the lists, then resume the sender", "bounces：大量地址不存在；清理名单后恢复发件人", "mailerd bounces --sender SENDER"),
+        ),
+    ),
+    "job_paused_for_bounces": Runbook(
+        "Too many addresses of this job do not exist, so it was paused: to go on would cost the mailbox its reputation. Nothing "
+        "is lost; its other messages wait. After a person's resume only what is sent from then on counts.",
+        "该任务中不存在的地址过多，已暂停：继续发送会损害该邮箱的信誉。不会丢失任何邮件，其余邮件等待。人工恢复后，仅统计此后发送的邮件。",
+        (
+            LikelyCause("an old or bought list: look at what came back, clean the list, cancel the job and post the rest", "名单陈旧或为购买所得：查看退信，清理名单，取消任务后重新提交其余收件人", "mailerd bounces --job @MAILERD_JOB@"),
+            LikelyCause("the list is right after all: let it go on", "名单其实无误：让它继续", "mailerd jobs resume @MAILERD_JOB@"),
+        ),
+    ),
+    "job_bounces": Runbook(
+        "Half of what pauses this job has come back, since the addresses do not exist. It goes on.",
+        "因地址不存在的退信已达到暂停该任务所需数量的一半。任务继续发送。",
+        (
+            LikelyCause("an old or bought list", "名单陈旧或为购买所得", "mailerd bounces --job @MAILERD_JOB@"),
         ),
     ),
     "notice_not_believed": Runbook(

@@ -152,6 +152,8 @@ class Examiner:
     bodies: bool
     """Whether the sign-in allows to read whole messages."""
     seen: SeenMessages
+    braked: set[str] = field(default_factory=set)
+    """Jobs that wait until what came back of them is read; while there are any, it is read first."""
     _large: set[str] = field(default_factory=set, init=False)
     """Messages that are too large to be fetched whole."""
 
@@ -181,7 +183,12 @@ class Examiner:
         return found
 
     def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: InboxCursor) -> bool:
-        """Whether a message waits until the round has read what stands in our threads; `behind`: where it was found."""
+        """Whether a message waits until the round has read what stands in our threads; `behind`: where it was found.
+
+        While jobs wait for what came back of them, our other threads wait too.
+        """
+        if letters and self.braked.isdisjoint(it.job_id for it in letters) and len(self.seen.waiting) < MAX_WAITING:
+            letters = () if self.braked else letters
         if letters or it.labels & (_TYPED_BY_PERSON | _NO_MAIL):
             return False
         # An answer of any category may stand in the thread of a letter whose thread is not known yet.

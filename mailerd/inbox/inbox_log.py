@@ -1,9 +1,11 @@
 """What the reader says: each finding once it is committed, and each change of a mailbox once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from mailerd.core.bounce_rule import BRAKE
 from mailerd.core.fates import Fate, kind_of
 from mailerd.core.findings import Finding, PassedOver, Written
 from mailerd.core.suppression import masked
@@ -50,6 +52,11 @@ class InboxLog:
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         self.events.history_forgotten(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
 
+    def braked(self, sender: str, jobs: Mapping[str, int]) -> None:
+        """Log which jobs wait from now on, since much came back of them."""
+        for job, messages in jobs.items():
+            self.events.job_braked(job=job, sender=sender, messages=messages, seconds=BRAKE.total_seconds())
+
     def written(self, sender: str, done: Written) -> None:
         """Log what a commit has changed."""
         for it in done.fresh:
@@ -70,6 +77,11 @@ class InboxLog:
                 address=masked(added.address), mailing_list=added.mailing_list,
                 reason=added.reason, source=added.source,
             )  # fmt: skip
+        for bad in done.bad_lists:
+            if bad.paused:
+                self.events.job_paused_for_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
+            else:
+                self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
         for pause, reason, seconds in done.paused:
             self.events.sender_rests(sender=sender, pause=pause, reason=reason, seconds=seconds)
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from mailerd.config import Settings
+from mailerd.core.bounce_rule import BounceRule, BounceRules
 from mailerd.core.findings import InboxLease
 from mailerd.core.reading_budget import RoundBudget
 from mailerd.core.replies import Call
@@ -138,7 +139,10 @@ class InboxReader:
         self.log.readable(email, scope)
         state = "behind" if it.left else "read"
         wait = it.retry_in or (timedelta(seconds=self.interval) if it.left else None)
-        await self.mailboxes.release(lease, state=state, scope=scope, wait=wait, units=it.examiner.budget.used)
+        often = box.can_read_bodies and self.writer.rules.job.is_on and it.retry_in is None
+        await self.mailboxes.release(
+            lease, state=state, scope=scope, wait=wait, units=it.examiner.budget.used, often=often
+        )
 
     async def _begin(self, lease: InboxLease, *, bodies: bool, progress: Callable[[], None]) -> ReadingRound:
         keys = await self.secrets.keys()
@@ -180,13 +184,23 @@ def build_reader(
     def defaults() -> DefaultLimits:
         return claims.defaults  # a reload changes them
 
-    database = claims.database
+    database, safety = claims.database, settings.safety
     known, lease = settings.inbox, timedelta(seconds=settings.runner.lease)
     rest = timedelta(seconds=known.limit_pause)
     return InboxReader(
         gmail=gmail,
         mailboxes=Mailboxes(database, defaults, lease_time=lease, interval=timedelta(seconds=known.interval)),
-        writer=FindingsWriter(database, defaults, claims.daemon_id, lease, min_pause=rest, undo=known.undo_over_limit),
+        writer=FindingsWriter(
+            database,
+            defaults,
+            claims.daemon_id,
+            lease,
+            min_pause=rest,
+            undo=known.undo_over_limit,
+            rules=BounceRules(
+                BounceRule(safety.job_bounces, safety.job_share), BounceRule(safety.sender_bounces, safety.sender_share)
+            ),
+        ),
         secrets=Secrets(database, timeout=database.probe_timeout),
         log=InboxLog(InboxEvents(sink), SuppressionEvents(sink)),
         heartbeats=heartbeats,

@@ -25,6 +25,7 @@ from mailerd.inbox.examine import (
     trouble,
 )
 from mailerd.inbox.inbox_log import InboxLog
+from mailerd.store.inbox.brake import brake_jobs
 from mailerd.store.inbox.mailboxes import READ_FOR, UNDECIDED_WAIT
 from mailerd.store.inbox.record_findings import FindingsWriter
 
@@ -61,6 +62,8 @@ class ReadingRound:
     retry_in: timedelta | None = None
     lease: InboxLease = field(init=False)
     cursor: InboxCursor = field(init=False)
+    _listed: tuple[int, Reply] | None = field(default=None, init=False)
+    """The first page of the history behind that id, where it was listed and is not read yet."""
     _committed: float = field(default_factory=time.monotonic, init=False)
     """When the lease was taken or last renewed, in monotonic seconds."""
     _undecided: datetime | None = field(default=None, init=False)
@@ -82,6 +85,7 @@ class ReadingRound:
         """
         self._take_up()
         try:
+            await self._brake()
             self.examiner.budget.require(MIN_ROUND)
             if self.cursor.history_id is None:
                 await self._first()
@@ -92,6 +96,28 @@ class ReadingRound:
                 await self._waiting()
         except BudgetSpentError:
             self.left = True
+
+    async def _brake(self) -> None:
+        """Let jobs wait of which much came back, by the threads of what came and before any of it is fetched."""
+        if not (self.examiner.bodies and self.writer.rules.job.is_on) or self.cursor.history_id is None:
+            return
+        if isinstance(reply := await self._list_history(self.cursor.history_id, ""), Refused):
+            return  # who reads it next says so
+        self._listed = (self.cursor.history_id, reply)
+        came = [message for _, part in _records(_body(Call.HISTORY_LIST, reply)) for message in part]
+        threads = {it.thread_id for it in (*came, *(it.message for it in self.examiner.seen.waiting.values()))}
+        begun, self.examiner.braked = await brake_jobs(
+            self.writer.database, self.lease.email, threads, self.writer.rules.job
+        )
+        self.log.braked(self.lease.email, begun)
+
+    async def _list_history(self, start: int, page: str) -> Reply:
+        """A page of the history; its first one may have been listed in this round before."""
+        listed, self._listed = self._listed, None
+        if listed is not None and not page and listed[0] == start:
+            return listed[1]
+        self.examiner.budget.spend(Call.HISTORY_LIST)
+        return await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
 
     def _take_up(self) -> None:
         """Begin where this daemon knows all that waits, whatever another daemon has written since.
@@ -139,8 +165,7 @@ class ReadingRound:
         """Read the history from the cursor to its end, and commit every few messages with it."""
         page, start = "", self.cursor.history_id or 0
         while True:
-            self.examiner.budget.spend(Call.HISTORY_LIST)
-            reply = await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
+            reply = await self._list_history(start, page)
             self.progress()
             self._look_at_clock(reply)
             if isinstance(reply, Refused) and reply.status == _NOT_FOUND:

@@ -296,4 +296,5 @@ def _job(
         languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
         attachments=checked.attached,
         override_suppression=fields.override_suppression,
+        on_bounces=fields.on_bounces,
     )

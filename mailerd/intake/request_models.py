@@ -230,6 +230,10 @@ class JobFields(RequestModel):
     override_suppression: Annotated[
         bool, Field(description="go also to addresses that have opted out, but for hard bounces; needs `override`")
     ] = False
+    on_bounces: Annotated[
+        Literal["pause", "go_on"],
+        Field(description="pause: stop where too many of its addresses prove not to exist; go_on: send all the same"),
+    ] = "pause"
     on_invalid: Annotated[
         Literal["reject", "skip"],
         Field(

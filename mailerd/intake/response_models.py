@@ -171,6 +171,11 @@ class JobOut(ResponseModel):
     send_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    on_bounces: Annotated[Literal["pause", "go_on"], Field(description="as it was posted")]
+    pause_cause: Annotated[
+        Literal["manual", "bounces"] | None,
+        Field(description="while it is paused: by a person, or since too much of it came back"),
+    ]
     cause_of_wait: Annotated[str | None, Field(description="null: nothing waits, or nothing but the pace holds it")]
     forecast: Annotated[
         ForecastOut, Field(description="of a job that was asked for or listed; empty: there is nothing to say")
@@ -200,6 +205,8 @@ class JobOut(ResponseModel):
             send_at=job.send_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
+            on_bounces=job.on_bounces,
+            pause_cause=job.own_pause,
             cause_of_wait=_cause_of_wait(job) or (forecast.cause_of_wait if forecast else None),
             forecast=forecast or ForecastOut(),
         )
@@ -217,6 +224,8 @@ def _cause_of_wait(job: Job) -> str | None:
         pause_reason=job.pause_reason,
         say=rfc3339,
         repair=job.repair,
+        job_reason=job.own_reason,
+        braked_until=job.braked_until,
     )
 
 

@@ -91,6 +91,8 @@ class AlertState:
                 f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "
                 f"`mailerd explain {fields['job']}` tells why"
             )
+        elif event.name == "job_paused_for_bounces":
+            self._notes.append(f"job {fields['job']} is paused: {fields['reason']}")
         elif event.name == "renderer_ends_often":
             line = (
                 f"the renderer ends again and again, lastly over a template of {fields['origin']}: it {fields['cause']}"

@@ -248,6 +248,8 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         pause_reason=f"{label(story.pause_cause or '').replace('_', ' ')}: {tr(story.pause_reason or '')}",
         say=moment,
         repair=mended,
+        job_reason=story.job_reason and tr(story.job_reason),
+        braked_until=story.braked_until,
     )
     if reason:
         return reason, _after_hold(story, queue, mended)
@@ -313,6 +315,8 @@ def of_job(
     if job.finished_at:
         took = tr(f"It took {span(job.finished_at - job.started_at)}. ") if job.started_at else ""
         return [*lines, tr(f"{took}Nothing more happens.")]
+    if job.warning:
+        lines.append(tr(f"Beware: {job.warning}."))
     return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
 
 
@@ -332,6 +336,8 @@ def held(job: Job) -> list[str]:
         pause_reason=job.pause_reason,
         say=moment,
         repair=None if job.finished_at else job.repair,
+        job_reason=job.own_reason,
+        braked_until=job.braked_until,
     )
     return [tr(f"It waits: {reason}.")] if reason else []
 

@@ -27,7 +27,9 @@ _MAX_COUNTED_JOBS: Final = 1000
 """The most jobs whose letters are counted; for the others the size of the job is taken, which is never too few."""
 
 _READ_JOBS: Final = """
-SELECT id, sender_email, precedence, send_at, status FROM jobs WHERE id IN %s AND finished_at IS NULL"""
+SELECT id, sender_email, precedence, send_at, status, pause_reason,
+       IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL)
+  FROM jobs WHERE id IN %s AND finished_at IS NULL"""
 # The index has all that the first one asks for; of unsure letters there are few.
 _COUNT_LETTERS: Final = """
 SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients FORCE INDEX (claim)
@@ -87,6 +89,9 @@ class _Asked:
     last_due: datetime | None = None
     error: str | None = None
     unresolved: UnresolvedSends | None = None
+    reason: str | None = None
+    """Why it is paused, if not by a person."""
+    braked_until: datetime | None = None
 
     @property
     def from_(self) -> datetime:
@@ -125,8 +130,10 @@ class ForecastReader:
             ids = tuple(jobs)
             found, letters = await cursor.fetch_batch([(_READ_JOBS, (ids,)), (_COUNT_LETTERS, (ids, ids))])
             asked = [
-                _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
-                for id_, sender, precedence, send_at, status in found
+                _Asked(
+                    id_, sender, precedence, utc(send_at), JobStatus(status), reason=reason, braked_until=utc(braked)
+                )
+                for id_, sender, precedence, send_at, status, reason, braked in found
             ]
             return await self._inputs_of_all(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
 
@@ -233,11 +240,13 @@ def _inputs(
     return ForecastInputs(
         now=it.now,
         letters=one.letters,
-        due=max(it.now, one.send_at or it.now, one.due or it.now),
+        due=max(it.now, one.send_at or it.now, one.due or it.now, one.braked_until or it.now),
         last_due=one.last_due,
         error=one.error,
         unresolved=one.unresolved,
         job_paused=one.status is JobStatus.PAUSED,
+        job_reason=one.reason,
+        braked_until=one.braked_until,
         queue=(),
         limits=it.limits,
         since=it.since,

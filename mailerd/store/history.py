@@ -21,7 +21,8 @@ _SELECT_RECIPIENTS: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
-       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at
+       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at,
+       j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
 _COUNT_BEFORE: Final = """
@@ -113,6 +114,10 @@ class RecipientHistory:
     fate_code: str | None = None
     fate_reason: str | None = None
     fate_at: datetime | None = None
+    job_reason: str | None = None
+    """Why its job is paused, if not by a person."""
+    braked_until: datetime | None = None
+    """Until when its job waits, since what came back of it is read first."""
     log: tuple[Attempt, ...] = ()
     """The first and the last lines of its log of attempts."""
     left_out: int = 0
@@ -237,7 +242,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
 
 
 def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
-    moments = {6, 7, 13, 14, 17, 20, 21, 22, 28}
+    moments = {6, 7, 13, 14, 17, 20, 21, 22, 28, 30}
     values: list[Any] = [
         utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
     ]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.event_types import EventType
+from mailerd.core.pauses import MANUAL
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor
@@ -30,11 +31,16 @@ UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_a
  WHERE job_id = %s AND status = 'waiting'"""
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
-UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)) WHERE id = %s"""
-_SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL WHERE id = %s"
+UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)), pause_cause = NULL,
+       pause_reason = NULL, bounce_warning = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE id = %s"""
+_SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL, pause_cause = %s WHERE id = %s"
 
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 _SET_RUNNING: Final = "UPDATE jobs SET status = %s, next_claim_at = %s, finished_at = NULL WHERE id = %s"
+# What came back before has been seen by who resumes it: it pauses the job no more (core/bounce_rule.py).
+_END_PAUSE: Final = """
+UPDATE jobs SET pause_cause = NULL, pause_reason = NULL, bounce_warning = NULL, bounces_seen = UTC_TIMESTAMP(6),
+       braked_until = NULL, brakes = 0 WHERE id = %s"""
 _RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), %s) WHERE email = %s"""
@@ -187,8 +193,8 @@ class JobActions:
             case JobChange.CANCEL:
                 return await _cancel(cursor, job, status, actor)
             case JobChange.PAUSE:
-                await cursor.execute(_SET_PAUSED, (status.value, job.id))
-                if status is not job.status:
+                if status is not job.status:  # a pause for another cause stays that
+                    await cursor.execute(_SET_PAUSED, (status.value, MANUAL, job.id))
                     await _write_event(cursor, EventType.JOB_PAUSED, job, actor)
                 return ActionResult(status is not job.status, 0, status)
             case JobChange.RESUME:
@@ -252,6 +258,8 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
 
 async def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
     data = {"job_id": job.id, "sender_email": job.sender, "reference": job.reference, "actor": actor}
+    if type_ is EventType.JOB_PAUSED:
+        data["cause"] = MANUAL
     await cursor.execute(
         *insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)])
     )  # the job's row is locked
@@ -261,6 +269,7 @@ async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResul
     if job.status is status:
         return ActionResult(changed=False, letters=0, status=status)
     status = JobStatus.SENDING if job.started else JobStatus.QUEUED
+    await cursor.execute(_END_PAUSE, (job.id,))
     await _run(cursor, job, status)
     return ActionResult(changed=True, letters=0, status=status)
 

@@ -41,8 +41,9 @@ _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
     "priority, status, total, next_claim_at, api_key_id, send_at, created_at, from_email, template_name, "
-    "template_version, inline_css, attachments, list_id, override_suppression) "
-    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "template_version, inline_css, attachments, list_id, override_suppression, on_bounces) "
+    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, "
+    "%s)"
 )
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _SCHEDULE_SENDER: Final = (
@@ -57,7 +58,9 @@ _READ_JOBS: Final = (
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
     "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
     "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
-    "j.next_claim_at > UTC_TIMESTAMP(6), s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE "
+    "j.next_claim_at > UTC_TIMESTAMP(6), s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, "
+    "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
+    "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL) "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -100,6 +103,16 @@ class Job:
     """The first of its letters that wait is due later."""
     limited: bool = False
     """The next turn of its sender is more than a minute away."""
+    on_bounces: str = "pause"
+    """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
+    own_pause: str | None = None
+    """The cause of its own pause, while it is paused: "manual" or "bounces"."""
+    own_reason: str | None = None
+    """Why it is paused, and what to do; None where a person did it."""
+    warning: str | None = None
+    """Half of what pauses it has come back, in words."""
+    braked_until: datetime | None = None
+    """Until when it waits, since what came back of it is read first."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +195,7 @@ class Jobs:
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
             job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
-            job.list_id, int(job.override_suppression),
+            job.list_id, int(job.override_suppression), job.on_bounces,
         )  # fmt: skip
         async with asyncio.timeout(self._timeout):
             for language in job.languages:
@@ -329,4 +342,9 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         replied=row[24],
         deferred=bool(row[25]),
         limited=bool(row[26]),
+        on_bounces=row[27],
+        own_pause=row[28],
+        own_reason=row[29],
+        warning=row[30],
+        braked_until=utc(row[31]),
     )

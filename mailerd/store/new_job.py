@@ -65,6 +65,8 @@ class NewJob:
     """The idempotency key that this job uses up."""
     list_id: int | None = None
     """The list that its recipients can leave; None: it has none."""
+    on_bounces: str = "pause"
+    """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
     override_suppression: bool = False
     """Whether it goes also to addresses that have opted out; never to those of a hard bounce."""
 

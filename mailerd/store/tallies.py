@@ -1,7 +1,8 @@
 """How many letters came to what, by minute and sender: written beside the outcomes, so that no query counts letters.
 
 Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
-minutes of an hour become one row of `tally_hours`. Tallies are for charts only; the letters' own rows are what counts.
+minutes of an hour become one row of `tally_hours`. Tallies are for charts, and say how much a sender has sent of late
+(inbox/bounce_counts.py); the letters' own rows are what counts.
 """
 
 from collections import Counter

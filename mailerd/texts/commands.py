@@ -225,7 +225,7 @@ TEXTS: Final = {
     "no scopes to ask for": "没有可申请的权限范围",
     "the private key of {client_email} cannot be used; make a new key for the service account": "{client_email} 的私钥无法使用；请为该服务账号生成新密钥",
     # typer, of a command that was typed wrongly; mailerd.cli.failure reads it
-    "it counts all, and goes without --kind, --limit and --before": "它统计全部，不能与 --kind、--limit、--before 同用",
+    "it counts all, and goes without --job, --kind, --limit and --before": "它统计全部，不能与 --job、--kind、--limit、--before 同用",
     "Missing argument {name}.": "缺少参数 {name}。",
     "Missing option {name}.": "缺少选项 {name}。",
     "Missing command.": "缺少命令。",

@@ -45,6 +45,7 @@ TEXTS: Final = {
     "complained": "投诉",
     "imported": "导入",
     "blocked": "被拦截",
+    "bounces": "退信过多",
     "settled by hand: sent": "人工裁定：已发送",
     "settled by hand: not sent": "人工裁定：未发送",
     "settled by hand: sent, by {actor}": "人工裁定：已发送，操作者 {actor:text}",

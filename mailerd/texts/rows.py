@@ -212,6 +212,7 @@ TEXTS: Final = {
     "Ask for gmail.readonly too: bounces, limit notices and replies are read.": "同时申请 gmail.readonly：能读取退信、限额通知和回复。",
     "--metadata and --readonly exclude each other: with both scopes Google refuses to show a body": "--metadata 与 --readonly 不能同时使用：有两个权限范围时，Google 拒绝显示正文",
     "Only those of this mailbox.": "只显示此邮箱的。",
+    "Only those of this job.": "只显示该任务的。",
     "Only hard, soft, blocked or unknown ones.": "只显示 hard、soft、blocked 或 unknown。",
     "Count them by domain, over the last 30 days.": "按域统计最近 30 天的退信。",
     "Only those before this number.": "只显示此编号之前的。",

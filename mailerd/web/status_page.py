@@ -77,7 +77,8 @@ async def show(it: ConsoleRequest) -> web.Response:
     except DatabaseError as error:
         outage = outage or str(error)
     troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats, doubts), daemons=daemons,
-                             recent=recent, put_off=put_off, inboxes=inboxes)  # fmt: skip
+                             recent=recent, put_off=put_off, inboxes=inboxes,
+                             jobs=[job for job, *_ in jobs])  # fmt: skip
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
         kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs,

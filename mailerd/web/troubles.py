@@ -17,6 +17,7 @@ from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.read_notices import InboxState
+from mailerd.store.jobs import Job
 from mailerd.store.tallies import Tally, TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
@@ -103,6 +104,7 @@ def find_troubles(
     recent: Sequence[TallyPoint],
     put_off: PutOff | None = None,
     inboxes: Sequence[InboxState] = (),
+    jobs: Sequence[Job] = (),
 ) -> list[Trouble]:
     """Everything that is wrong, the worst first. `recent`: the letters of the last ten minutes."""
     if outage:
@@ -117,6 +119,7 @@ def find_troubles(
         found += _first(language, [_full_day(language, sender) for sender in stats.senders if _is_full(sender)])
         found += _unread(language, inboxes, stats)
         found += [each for each in (_webhook(language, it) for it in stats.webhooks) if each]
+    found += _first(language, [_bad_list(language, job) for job in jobs if job.own_reason or job.warning])
     found += _silent(language, daemons)
     found += _held_up(language, put_off)
     found += _failing(language, recent)
@@ -153,6 +156,17 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
     text = translate(language, "{sender} is paused {until}: {reason}", sender=sender.email, until=end,
                      reason=_said(language, sender.pause_reason))  # fmt: skip
     return Trouble("warning", text, runbook, link, sender.email)
+
+
+def _bad_list(language: Language, job: Job) -> Trouble:
+    """A job that was paused for what came back of it, or soon will be."""
+    said = _said(language, job.own_reason or job.warning or "")
+    book = RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
+    if job.own_reason:
+        text = translate(language, "The job {job} is paused: {reason}.", job=job.id, reason=said)
+    else:
+        text = translate(language, "The job {job}: {reason}.", job=job.id, reason=said)
+    return Trouble("warning", text, book, f"/jobs/{job.id}", job.sender_email)
 
 
 def _said(language: Language, english: str) -> str:

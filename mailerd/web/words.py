@@ -376,6 +376,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: further ones wait.": (
         "{sender} 的 24 小时额度已用完（{used:,} / {limit:,} 封）：其余邮件等待。"
     ),
+    "The job {job} is paused: {reason}.": "任务 {job} 已暂停：{reason}。",
+    "The job {job}: {reason}.": "任务 {job}：{reason}。",
     "{sender} is paused by a person: {reason}": "{sender} 已由人工暂停：{reason}",
     "{sender} is paused {until}: {reason}": "{sender} 已暂停（{until}）：{reason}",
     "{sender} is paused.": "{sender} 已暂停。",

@@ -103,10 +103,8 @@ OF_EVENTS: Final = (
     Mutation(
         "a job that is paused again has an event again",
         "mailerd/store/job_actions.py",
-        """                if status is not job.status:
-                    await _write_event""",
-        """                if status:
-                    await _write_event""",
+        "                if status is not job.status:  # a pause",
+        "                if status:  # a pause",
         _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
     ),
     Mutation(

@@ -8,6 +8,7 @@ from tests.chaos.mutation import Mutation
 
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 _PROOF: Final = "tests/daemon/test_proof.py::"
+_BAD_LIST: Final = "tests/store/test_pause_jobs.py::"
 _UNDOING: Final = "tests/store/queue/test_undo_sent.py::"
 OF_PROOF: Final = (
     Mutation(
@@ -386,5 +387,47 @@ OF_PROOF: Final = (
         "(b.draft_id = l.draft_id OR (",
         "(b.draft_id IS NOT NULL OR (",
         "tests/store/queue/test_doubt_of_given_back.py::test_a_doubt_of_another_draft_than_came_back_is_looked_for",
+    ),
+    Mutation(
+        "notices count for a bad list, not messages",
+        "mailerd/store/inbox/pause_jobs.py",
+        'return sum(fate == "bounced" and is_dead(*bounce) for fate, *bounce, _ in rows), len(rows)',
+        'return 2 * sum(fate == "bounced" and is_dead(*bounce) for fate, *bounce, _ in rows), len(rows)',
+        _BAD_LIST + "test_ten_notices_about_one_message_are_one_message",
+    ),
+    Mutation(
+        "a person's resume is overruled by the next bounce",
+        "mailerd/store/inbox/pause_jobs.py",
+        "await count_dead(cursor, job, since=seen)",
+        "await count_dead(cursor, job, since=None)",
+        _BAD_LIST + "test_a_person_who_resumes_is_not_overruled_by_what_was_sent_before",
+    ),
+    Mutation(
+        "what was sent while the reader is behind makes a bad list look good",
+        "mailerd/store/inbox/pause_jobs.py",
+        "(due_at = %s AND id <= %s)",
+        "(due_at = %s OR id <= %s)",
+        _BAD_LIST + "test_what_was_sent_after_the_newest_dead_one_makes_no_bad_list_look_good",
+    ),
+    Mutation(
+        "soft bounces pause a job",
+        "mailerd/core/bounce_rule.py",
+        "    if kind == Kind.HARD:",
+        "    if kind in (Kind.HARD, Kind.SOFT):",
+        _BAD_LIST + "test_soft_and_blocked_messages_pause_no_job_and_those_of_microsoft_do",
+    ),
+    Mutation(
+        "chance stops a good list",
+        "mailerd/core/bounce_rule.py",
+        "_CHANCE: Final = 5",
+        "_CHANCE: Final = 0",
+        "tests/core/test_bounce_rule.py::test_a_list_with_three_percent_never_stops_in_a_thousand_runs",
+    ),
+    Mutation(
+        "a job that its own rule has stopped stops its mailbox too",
+        "mailerd/store/inbox/bounce_counts.py",
+        "COALESCE(j.pause_cause, '') <> 'bounces'",
+        "COALESCE(j.pause_cause, '') <> 'x'",
+        _BAD_LIST + "test_a_job_that_is_paused_for_its_list_does_not_stop_the_mailboxs_other_jobs",
     ),
 )

@@ -53,9 +53,12 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     assert (told["kind"], told["at"][10:11], told["at"][-6:]) == ("soft", "T", "+00:00"), "as every command has it"
     assert "example.org" in await shop.say("bounces", "--domains")
     assert "No letter" in await shop.say("bounces", "--kind", "hard")
+    await query(shop.database, "UPDATE notices SET job_id = REPEAT('0', 26)")
+    assert "5.2.2" in await shop.say("bounces", "--job", "0" * 26)
+    assert "No letter" in await shop.say("bounces", "--job", "1" * 26)
     for option in ("--kind=hard", "--limit=1", "--before=9"):
         said = " ".join((await shop.say("bounces", "--domains", option, code=2)).replace("│", " ").split())
-        assert "goes without --kind, --limit and --before" in said
+        assert "goes without --job, --kind, --limit and --before" in said
     assert f"jobs retry {job} --bounced soft" in await shop.say("explain", "ada@example.org")
     await query(shop.database, "UPDATE job_recipients SET fate_kind = 'hard'")
     assert "`mailerd suppress remove ada@example.org`" in " ".join(

@@ -68,7 +68,7 @@ async def run(letters: int, *, folder: Path, interval: float = 5.0, every: int =
     """
     sections: dict[str, dict[str, object]] = {
         "inbox": {"interval": interval, "limit_pause": 0.0}, "pace": {"units_per_minute": UNITS, "per_day": 0},
-        "runner": {"lease": 120.0},
+        "runner": {"lease": 120.0}, "safety": {"job_bounces": 0},  # no letter waits for what came back
     }  # fmt: skip
     known = Setting(daemons=1, latency=0.05, senders={SENDER: (COMPOSE, READONLY)}, sections=sections)
     async with place(folder, known, seed=3) as it:

@@ -34,10 +34,21 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "send_at": shown["created_at"],
         "started_at": None,
         "finished_at": None,
+        "on_bounces": "pause",
+        "pause_cause": None,
         "cause_of_wait": None,
         "forecast": shown["forecast"],
     }
     assert shown["created_at"].endswith("Z")
+
+
+async def test_a_job_says_what_shall_happen_where_it_bounces_and_by_what_it_is_paused(site: Site) -> None:
+    job_id = await site.posted({"email": "ada@example.com", "name": "Ada"}, on_bounces="go_on")
+    await site.rows("UPDATE jobs SET status = 'paused', pause_cause = 'bounces', pause_reason = '6 of 6 came back'")
+    _, shown = await site.get(f"/api/jobs/{job_id}")
+    assert (shown["on_bounces"], shown["pause_cause"]) == ("go_on", "bounces")
+    assert shown["cause_of_wait"] == "the job is paused: 6 of 6 came back"
+    assert shown["forecast"]["text"] == "not before the job is resumed: 6 of 6 came back"
 
 
 async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.base import registered_events
+from mailerd.events.inbox import InboxEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.renderer import RendererEvents
 from mailerd.events.worker import RunnerEvents
@@ -142,6 +143,17 @@ def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
     assert told is not None
     assert "20 of the last 20 letters failed" in told.text
     assert "job J has finished with failures: 0 sent, 20 failed" in told.text
+
+
+def test_a_job_that_was_paused_for_its_list_is_told() -> None:
+    state = AlertState(AlertSettings())
+    events = InboxEvents(lambda event, fields: state.on_event(event, fields, now=0))
+    events.job_bounces(job="J", sender="a@x", reason="3 of 6 came back")
+    assert state.message(now=1) is None
+    events.job_paused_for_bounces(job="J", sender="a@x", reason="6 of 6 came back")
+    told = state.message(now=1)
+    assert told is not None
+    assert "job J is paused: 6 of 6 came back" in told.text
 
 
 async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:

@@ -267,7 +267,13 @@ async def test_what_is_asked_of_a_job_has_an_event_where_it_changes_something(da
         await actions(database).apply(job, change, actor="key shop")
     paused, cancelled, finished = await seen(database)
     assert [it.type.value for it in (paused, cancelled, finished)] == ["job.paused", "job.cancelled", "job.finished"]
-    assert paused.data == {"job_id": job, "sender_email": "me@example.com", "reference": None, "actor": "key shop"}
+    assert paused.data == {
+        "job_id": job,
+        "sender_email": "me@example.com",
+        "reference": None,
+        "actor": "key shop",
+        "cause": "manual",
+    }
     assert finished.data == {
         "job_id": job, "sender_email": "me@example.com", "reference": None, "status": "cancelled", "total": 2,
         "sent": 0, "failed": 0, "cancelled": 2,

@@ -1,7 +1,11 @@
 """What became of letters after they were sent: beside their states, by domain, what was undone; and retrying it."""
 
 import json
+from functools import partial
 
+import aiohttp
+
+from tests.support.eventually import eventually
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -101,3 +105,21 @@ async def test_what_was_undone_is_told_to_its_own_tenant(site: ConsoleSite) -> N
         assert (text.count("gave&lt;/b&gt;"), "u9@x.example" in text) == (10, True)
     async with other.get("/inbox?show=undone") as answer:
         assert "Nothing was undone" in await answer.text()
+
+
+async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_its_own(site: ConsoleSite) -> None:
+    job = await post(site.database, recipients=ADDRESSES)
+    browser = await site.signed_in()
+    warning = "3 of 6 messages in a row came back"
+    for change, said in (
+        (f"bounce_warning = '{warning}'", warning),
+        ("status = 'paused', pause_cause = 'bounces', pause_reason = 'it is bad', bounce_warning = NULL", "it is bad"),
+    ):
+        await query(site.database, f"UPDATE jobs SET {change}")
+        for path in ("/", f"/jobs/{job}"):
+            await eventually(partial(shows, browser, path, said))
+
+
+async def shows(browser: aiohttp.ClientSession, path: str, said: str) -> bool:
+    async with browser.get(path) as answer:
+        return said in await answer.text()

@@ -9,6 +9,7 @@ from mailerd.sandbox.google.letters import Letter
 from mailerd.sandbox.google.mailbox import Mailbox
 
 _BOUNCES: Final = ("hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail")
+_DEAD: Final = "@dead.example"
 _ANSWERS: Final = ("reply", "auto_reply", "reply", "reply_of_other", "auto_reply_zh")
 
 
@@ -32,9 +33,12 @@ class Arrivals:
 
     def by_rule(self, letter: Letter, rules: FakeLimits, *, now: float) -> None:
         """Draw what becomes of a letter that was just sent: by its addresses, since jobs have other keys each time."""
-        if not (rules.bounces or rules.replies):
+        chance = random.Random(f"{rules.seed} {letter.to}")  # noqa: S311 -- to be repeatable
+        drawn = chance.random()
+        if letter.to.endswith(_DEAD) and drawn < rules.dead_share:
+            wait = chance.uniform(rules.dead_delay_s / 20, rules.dead_delay_s)
+            self.add(letter, "hard", due=now + wait)
             return
-        drawn = random.Random(f"{rules.seed} {letter.to}").random()  # noqa: S311 -- to be repeatable
         if drawn < rules.bounces:
             shape = _BOUNCES[self._bounced % len(_BOUNCES)]
             self._bounced += 1

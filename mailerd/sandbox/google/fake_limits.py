@@ -50,6 +50,10 @@ class FakeLimits:
     """Share of the letters that come back, in turn in every shape; which ones, `seed` and their addresses decide."""
     replies: float = 0.0
     """Share of the letters that are answered, by people and by programs."""
+    dead_share: float = 0.0
+    """Share of the addresses at `dead.example` that do not exist (5.1.1); 1 is all of them."""
+    dead_delay_s: float = 40.0
+    """Seconds after a letter to such an address until its notice is there, at most; at least a twentieth of that."""
     notice_delay_s: float = 2.0
     """Seconds after a letter until its notice or answer is there."""
     late_per_day: int = 0

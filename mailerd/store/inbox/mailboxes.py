@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.clock import new_id
+from mailerd.core.bounce_rule import YOUNG_POLL
 from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
 from mailerd.core.reading_budget import DAY, counted_for, most_of_round
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
+from mailerd.store.inbox.brake import has_young_job
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 
@@ -168,10 +170,12 @@ class Mailboxes:
         detail: str = "",
         wait: timedelta | None = None,
         units: int = 0,
+        often: bool = False,
     ) -> None:
         """Give a mailbox back, with the units that its round has used.
 
-        `wait`: until it is read next; None: as long as its last letter lets it wait.
+        `wait`: until it is read next; None: as long as its last letter lets it wait. `often`: no longer than YOUNG_POLL
+        where a job of the sender is young.
 
         Raises:
             DatabaseError: then its lease runs out.
@@ -184,6 +188,10 @@ class Mailboxes:
                 (seconds,) = await cursor.fetchone()
                 since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
                 pause = read_interval(since, busy=self.interval)
+            if often and pause > YOUNG_POLL:
+                await cursor.execute(*has_young_job(lease.email))
+                if await cursor.fetchone() is not None:
+                    pause = YOUNG_POLL
             values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
             await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
             if cursor.rowcount == 1:

@@ -86,11 +86,12 @@ class NoticeReader:
         *,
         kinds: tuple[str, ...] = BOUNCE_KINDS,
         sender: str | None = None,
+        job: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> list[Notice]:
         """The newest notices of these kinds, those before an id; `sender` None: of all."""
-        return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit))]
+        return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit, job=job))]
 
     async def of_letter(self, recipient: int) -> list[Notice]:
         """Everything that came about one letter, oldest first."""
@@ -145,14 +146,17 @@ def counts_statement(span: timedelta, sender: str | None, most: int | None, *, b
     return (_COUNT_BY_SENDER if by_sender else _COUNT_BY_DOMAIN).format(bounces=bounces), values
 
 
-def latest_statement(kinds: Sequence[str], sender: str | None, before: int | None, limit: int) -> Statement:
+def latest_statement(
+    kinds: Sequence[str], sender: str | None, before: int | None, limit: int, *, job: str | None = None
+) -> Statement:
     """What `latest` asks; a test has it explained."""
     where, values = "", list[object]([tuple(kinds)])
-    for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.id < %s", before)):
+    for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.job_id = %s", job), (" AND n.id < %s", before)):
         if value is not None:
             where += condition
             values.append(value)
-    return _NOTICES.format(index="" if sender else "FORCE INDEX (PRIMARY)", where=where), [*values, limit]
+    index = "FORCE INDEX (job)" if job else "" if sender else "FORCE INDEX (PRIMARY)"
+    return _NOTICES.format(index=index, where=where), [*values, limit]
 
 
 def _notice(row: tuple[Any, ...]) -> Notice:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
+from mailerd.core.bounce_rule import BOUNCES, NO_RULES, BounceRules, is_dead, sender_reason
 from mailerd.core.event_types import EventType
 from mailerd.core.fates import Fate, Step, kind_of, prevails
 from mailerd.core.findings import (
@@ -23,8 +24,9 @@ from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reas
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
-from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_third_soft
+from mailerd.store.inbox.bounce_counts import count_blocked, count_dead, count_unknown, is_third_soft
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN
+from mailerd.store.inbox.pause_jobs import judge_job
 from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
 from mailerd.store.mailing_lists import list_names
 from mailerd.store.outbox import NewEvent, insert_events
@@ -52,7 +54,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND job_id = %s AND status IN ('sent', 'sending', 'unsure') AND fate <=> %s AND fate_kind <=> %s"""
 _COUNT_FATES: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET bounced = bounced + %s - %s, replied = replied + %s - %s WHERE id = %s"""
-_BLOCKED_PAUSE: Final = timedelta(hours=24)
+_DAY: Final = timedelta(hours=24)
+"""How long a sender rests whose messages came back, blocked or for want of their addresses."""
 
 
 class LeaseLostError(Exception):
@@ -70,6 +73,8 @@ class FindingsWriter:
     min_pause: timedelta
     undo: bool
     """Whether a limit notice lets its letter wait again; otherwise it is noted, and its sender pauses."""
+    rules: BounceRules = NO_RULES
+    """By which a bad list pauses its job, and its sender."""
 
     async def write(
         self,
@@ -121,6 +126,8 @@ class _FindingsBatch:
     """The letters that a limit notice has let wait again before."""
     _forgotten: set[int] = field(default_factory=set)
     """The letters whose person was taken out of the rows (docs/privacy.md): nothing is noted of them any more."""
+    _dead: dict[str, set[str]] = field(default_factory=dict)
+    """The new notices about dead addresses, by job."""
     _bounced: int = 0
     """The letters that bounced, and had not before."""
     _undone: list[SentLetter] = field(default_factory=list)
@@ -228,6 +235,8 @@ class _FindingsBatch:
                 if before is not None:
                     self._count(letter.job_id, before[0], -1)
             self._log_fate(it, letter, fate)
+            if fate is Fate.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
+                self._dead.setdefault(letter.job_id, set()).add(it.gmail_id)
         await self._step(it, letter)
 
     async def _set_fate(
@@ -284,10 +293,14 @@ class _FindingsBatch:
         self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
 
     async def _write_jobs(self) -> None:
-        for job, more in sorted(self._jobs.items()):
+        for job in sorted({*self._jobs, *self._dead}):
+            more = self._jobs.get(job, Counter())
             bounced, replied = more["bounced"], more["replied"]
             values = (max(bounced, 0), max(-bounced, 0), max(replied, 0), max(-replied, 0))
-            await self.cursor.execute(_COUNT_FATES, (*values, job))
+            if any(values):
+                await self.cursor.execute(_COUNT_FATES, (*values, job))
+            if job in self._dead and (bad := await judge_job(self.cursor, job, self.writer.rules.job)):
+                self.done.bad_lists.append(bad)
         if self._undone:
             self.done.undone = await requeue(self.cursor, self._undone, self.lease.email)
 
@@ -309,12 +322,16 @@ class _FindingsBatch:
         refused = [it.gmail_id for it in findings if it.consequence.step is Step.COUNT_BLOCKED]
         if refused and (blocked := await count_blocked(self.cursor, self.lease.email, refused)):
             reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
-            if await pause_sender(
-                self.cursor, self.lease.email, cause="blocked", reason=reason, wait=_BLOCKED_PAUSE, pauses=0
-            ):
-                self.done.paused.append(("blocked", reason, _BLOCKED_PAUSE.total_seconds()))
+            await self._pause_for_a_day("blocked", reason)
+        dead = {gmail_id for ids in self._dead.values() for gmail_id in ids}
+        if dead and (found := await count_dead(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
+            await self._pause_for_a_day(BOUNCES, sender_reason(*found))
         if self._bounced:
             await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, self._bounced))
+
+    async def _pause_for_a_day(self, cause: str, reason: str) -> None:
+        if await pause_sender(self.cursor, self.lease.email, cause=cause, reason=reason, wait=_DAY, pauses=0):
+            self.done.paused.append((cause, reason, _DAY.total_seconds()))
 
     async def _pause_for_limit(self, reason: str, *, full: bool) -> None:
         wait = await rest_sender(

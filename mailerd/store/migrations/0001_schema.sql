@@ -104,6 +104,11 @@ CREATE TABLE IF NOT EXISTS projects (
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
 -- bounced, replied: how many of its letters have that fate.
+-- on_bounces: whether it is paused where too many of its messages come back (core/bounce_rule.py): 'pause' or 'go_on'.
+-- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
+-- bounces_seen: when a person last resumed or cancelled it; what was sent before was seen, and counts for the rule no more.
+-- bounce_warning: half of what pauses it has come back, in words. braked_until: until when it waits, since what came
+-- back is read first; brakes: how often in a row it did (store/inbox/brake.py).
 -- precedence: the negative priority, since MariaDB before 10.8 has no descending index.
 CREATE TABLE IF NOT EXISTS jobs (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -130,6 +135,13 @@ CREATE TABLE IF NOT EXISTS jobs (
   total INT UNSIGNED NOT NULL,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
   replied INT UNSIGNED NOT NULL DEFAULT 0,
+  on_bounces VARCHAR(5) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'pause',
+  pause_cause VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  pause_reason VARCHAR(500) NULL,
+  bounces_seen DATETIME(6) NULL,
+  bounce_warning VARCHAR(500) NULL,
+  braked_until DATETIME(6) NULL,
+  brakes TINYINT UNSIGNED NOT NULL DEFAULT 0,
   next_claim_at DATETIME(6) NULL,
   claimable TINYINT AS (IF(next_claim_at IS NULL, 0, 1)) VIRTUAL,
   api_key_id BIGINT UNSIGNED NULL,

@@ -22,7 +22,8 @@ COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s G
 """How many recipients of a job are in each state."""
 _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
-   SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+   SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.pause_cause = NULL,
+       j.pause_reason = NULL, j.bounce_warning = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
  WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
 _COUNT_ENDED: Final = """
 SELECT job_id, COUNT(*) FROM job_recipients

@@ -1,0 +1,90 @@
+"""A bad list stops by itself, from the first notice to what people read: a real daemon, a database, a mailbox."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.states import JobChange
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.store.audit import audit
+from mailerd.store.db.database import Database
+from mailerd.store.describe import of_job
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import Jobs
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.texts import in_chinese
+from tests.inbox.place import METADATA, read_up, reading
+from tests.support.daemon import running
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+DEAD = [f"r{number}@dead.example" for number in range(600)]
+FAST: Final[dict[str, Any]] = {"pace": {"units_per_minute": 0, "per_minute": 1200, "per_day": 0}}
+
+
+async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    google.change_rules(dead_share=1.0, dead_delay_s=1.0)
+    async with running(reading(database_url, served, google, tmp_path / "c", **FAST), heard):
+        job = await post(database, recipients=DEAD)
+        await heard.wait_for("job_paused_for_bounces")
+
+        async def at_rest() -> bool:
+            return "sending" not in await states(database, job)
+
+        await eventually(at_rest)
+        sent = len(google.sent)
+        await read_up(database, google)
+        assert len(google.sent) == sent <= 120
+        (said,) = heard.of("job_paused_for_bounces")
+        assert said["job"] == job
+        reason = str(said["reason"])
+        assert await query(database, "SELECT status, pause_cause, pause_reason FROM jobs") == [
+            ("paused", "bounces", reason)
+        ]
+        ((data,),) = await query(database, "SELECT data FROM events WHERE type = 'job.paused'")
+        assert (json.loads(data)["cause"], json.loads(data)["reason"]) == ("bounces", reason)
+        found = await Jobs(database, timeout=10).job(job)
+        assert found is not None
+        limits = DefaultLimits(SenderLimits(0, 1200, 0))
+        inputs = await ForecastReader(database, lambda: limits, timeout=10).read(job)
+        lines = "\n".join(of_job(found, inputs))
+        assert f"It waits: the job is paused: {reason}." in lines
+        assert f"not before the job is resumed: {reason}." in lines
+        assert "清理名单" in in_chinese(f"the job is paused: {reason}")
+        await JobActions(database, timeout=10, late_arrival=timedelta(0)).apply(job, JobChange.RESUME, actor="ada")
+        await heard.wait_for("job_paused_for_bounces", times=2)
+        await eventually(at_rest)
+        assert sent + 5 < len(google.sent) <= sent + 120, "a resume is good for six more, at least"
+    assert (await audit(database))[1] == []
+
+
+async def test_a_job_that_shall_go_on_sends_to_its_end(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    google.change_rules(dead_share=1.0, dead_delay_s=0.2)
+    safety = {"sender_bounces": 0}
+    async with running(reading(database_url, served, google, tmp_path / "c", safety=safety, **FAST), heard):
+        await post(database, recipients=DEAD[:1])
+        await heard.wait_for("job_finished")
+        job = await post(database, recipients=DEAD[:100])
+        await query(database, "UPDATE jobs SET on_bounces = 'go_on' WHERE id = %s", job)
+        await heard.wait_for("job_finished", times=2)
+    assert len(google.sent) >= 100
+
+
+async def test_where_only_headers_may_be_read_there_is_no_rule(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    google.change_rules(dead_share=1.0, dead_delay_s=0.2)
+    known = reading(database_url, served, google, tmp_path / "c", scope=METADATA, **FAST)
+    async with running(known, heard):
+        await post(database, recipients=[f"r@d{number}.example" for number in range(3)] + DEAD[:60])
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+    assert await query(database, "SELECT pause_cause FROM jobs") == [(None,)]
