@@ -192,13 +192,13 @@ class SafetySettings(Section):
         5, description="a job is paused at so many dead addresses among its last 200 messages; 0 = never …"
     )
     job_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="… if they are 5 more than this share: 6 of 10, 15 of 100, 25 of 200; 0 = never"
+        0.08, description="… if they are 5 more than this share: 6 of 10, 13 of 100, 21 of 200; 0 = never"
     )
     sender_bounces: Limit = Field(
         20, description="a sender is paused for a day at so many among its last 200 messages of all jobs; 0 = never …"
     )
     sender_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="… if they are 5 more than this share, at which Amazon SES pauses too; 0 = never"
+        0.08, description="… if they are 5 more than this share: 21 of 200, above 10 % as at Amazon SES; 0 = never"
     )
 
 

@@ -16,12 +16,14 @@ from mailerd.cli.checks.result import Level
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import connect
 from mailerd.store.db.database import Database
 from mailerd.store.db.url import address
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.certificates import authority_and_server
 from tests.support.heard import Heard
 from tests.support.rogue import ALL, FILE, FULL, KEY, OK, Rogue, switch
@@ -171,7 +173,13 @@ async def test_check_names_what_was_asked_for_and_what_to_do(way: str, rogue: Ro
     began = time.monotonic()
     with rogue:
         settings = DatabaseSettings(url=rogue.url(PASSWORD, way))
-        (found,), _ = await examine(settings, clock=Clock(), events=StoreEvents(Heard()), hooks=WebhookSettings())
+        (found,), _ = await examine(
+            settings,
+            clock=Clock(),
+            events=StoreEvents(Heard()),
+            hooks=WebhookSettings(),
+            limits=DefaultLimits(SenderLimits(0, 0, 0)),
+        )
     assert found.level is Level.FAIL
     assert said in found.what
     assert remedy in found.remedy
