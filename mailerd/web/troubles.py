@@ -119,7 +119,7 @@ def find_troubles(
         found += _first(language, [_full_day(language, sender) for sender in stats.senders if _is_full(sender)])
         found += _unread(language, inboxes, stats)
         found += [each for each in (_webhook(language, it) for it in stats.webhooks) if each]
-    found += _first(language, [_bad_list(language, job) for job in jobs if job.own_reason or job.warning])
+    found += [_bad_list(language, job) for job in jobs if job.own_reason or job.warning][:MAX_OF_A_KIND]
     found += _silent(language, daemons)
     found += _held_up(language, put_off)
     found += _failing(language, recent)
@@ -161,7 +161,7 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
 def _bad_list(language: Language, job: Job) -> Trouble:
     """A job that was paused for what came back of it, or soon will be."""
     said = _said(language, job.own_reason or job.warning or "")
-    book = RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
+    book = INBOX_RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
     if job.own_reason:
         text = translate(language, "The job {job} is paused: {reason}.", job=job.id, reason=said)
     else:
