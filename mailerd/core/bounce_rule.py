@@ -1,9 +1,9 @@
 """When a list is so bad that sending stops: how many dead addresses are too many, and when reading goes first.
 
 The usual line is a share: Amazon SES reviews from 5 % of hard bounces on and pauses from 10 % on. A share alone meets
-good lists by chance: of one with 3 % dead addresses, 5 of some 100 messages in a row are, sooner or later, in three lists of
-four. 5 more than 8 % are in one of 20,000 such lists of 2,000 messages, and in one with 10 % after 166 messages (the
-median, were all known at once). tests/core/test_bounce_rule.py computes them.
+good lists by chance: of one with 3 % dead addresses, 5 of some 100 messages in a row are, sooner or later, in three
+lists of four. 5 more than 8 % are in one of 20,000 such lists of 2,000 messages, and in one with 10 % after 166
+messages (the median, were all known at once). tests/core/test_bounce_rule.py computes them.
 """
 
 import math
