@@ -15,6 +15,7 @@ from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attemp
 from mailerd.store.queue.change_events import failed_event
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.tallies import count_changes
 
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
@@ -43,6 +44,9 @@ _COUNT_DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
        j.total FROM jobs j WHERE j.id = %s"""
 
+_CHANGES: Final = {
+    State.UNSURE: Transition.LOST, State.WAITING: Transition.RELEASED, State.FAILED: Transition.FAILED
+}  # fmt: skip
 _WHY: Final = "it died, was paused or lost the database"
 
 
@@ -87,6 +91,8 @@ class ExpiredClaims:
         again = [one for one in found if one.status is State.WAITING]
         jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
         cancelled = await reschedule(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
+        if statement := count_changes(self.daemon_id, [(one.sender, _CHANGES[one.status]) for one in found]):
+            await cursor.execute(*statement)
         return [
             replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
             for one in found
