@@ -79,8 +79,8 @@ async def test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_counted
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
     await query(
-        database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, at) "
-        "VALUES (%s, 1, 'T0', 'D0', %s, 0, %s, UTC_TIMESTAMP(6))",
+        database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, "
+        "message_id, at) VALUES (%s, 1, 'T0', 'D0', %s, 0, %s, UTC_TIMESTAMP(6))",
         letter.id, known.value, "m0" if known is Transition.SENT else None,
     )  # fmt: skip
     await record(database, handover(letter, "d1", "t1"))
