@@ -44,6 +44,8 @@ _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("sent", "cancelled"): frozenset({"undone"}),
 }
 """The changes of a row that may be seen, and what of it must stand in the log of attempts."""
+_OF_ANOTHER_CLAIM: Final = "it may have been sent by a claim that the row knows nothing of"
+"""A hand-over is refused, as the log knows a doubt of another claim, which no row has taken."""
 
 
 class Row(NamedTuple):
@@ -213,6 +215,8 @@ class Ledger:
             if line.event not in allowed:
                 continue
             if line.event == "sent" and line.message == row.message:
+                return line
+            if line.event == "lost" and (row.error or "").startswith(_OF_ANOTHER_CLAIM):
                 return line
             if line.applied and (was.status != "sending" or line.token == was.token):
                 return line
