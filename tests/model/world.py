@@ -355,7 +355,9 @@ class World:
             if any(isinstance(it, Finding) and it.letter == letter for it in found):
                 continue  # the second one about a letter is read the next time
             meaning = Classification(Kind(notice.kind), addresses=(letter.to_email,))
-            evidence = Evidence(from_google=True, forged=False, in_thread=bool(in_thread), has_key=True, body_read=True)
+            evidence = Evidence(
+                from_google=True, forged=False, in_thread=bool(in_thread), has_key=True, body_read=True, is_about=True
+            )
             follows = consequence(meaning, evidence, to=letter.to_email)
             if notice.kind == "over_limit" and letter.status in {"sending", "unsure"}:
                 continue  # it is read again, once it is known whether the letter was sent
