@@ -1,7 +1,7 @@
 """A daemon whose letters stop wherever they ask Google or record something, until a step lets them go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,7 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.replies import Call, Reply
 from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, MailerdError
+from mailerd.events.base import Event
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
@@ -132,7 +133,7 @@ class Daemon:
     def __init__(self, database: LosingDatabase, google: Google, clock: StandingClock, face: Face) -> None:
         self.id = new_id()
         self.database, self.google = database, google
-        store, runner = StoreEvents(lambda *_: None), RunnerEvents(lambda *_: None)
+        store, runner = StoreEvents(lambda *_: None), RunnerEvents(self._hear)
         self.memory = ReplayLog(database, self.id, LEASE, store)
         self.claims = Claims(database, self.id, LEASE, LIMITS, self.memory)
         self.writer = RecordWriter(database, self.id)
@@ -146,6 +147,7 @@ class Daemon:
         self.requests: list[Request] = []
         self.records: list[Waiting] = []
         self.touched: set[str] = set()
+        self.bugs: list[object] = []
         self.tasks: dict[asyncio.Task[None], ClaimedRecipient] = {}
         stub: Any = _Stubs(self)
         log = DeliveryLog(runner, PauseLog(clock=clock, events=runner), JobProgress())
@@ -153,6 +155,10 @@ class Daemon:
             gmail=stub, limited_gmail=stub, semaphore=stub, recorder=stub, builder=stub, in_flight=stub, breaker=stub,
             log=log, policy=POLICY, request_timeout=30.0, clock=clock, events=runner,
         )  # fmt: skip
+
+    def _hear(self, event: Event, fields: Mapping[str, object], /) -> None:
+        if event.name == "letter_broke":
+            self.bugs.append(fields["error"])
 
     def begin(self, claim: Claim) -> None:
         self.touched.update(claim.exhausted)
@@ -170,6 +176,7 @@ class Daemon:
         """Until each letter waits for Google or for its record."""
         while len(self.tasks) > len(self._stopped()):  # noqa: ASYNC110 - each turn of the loop may bring one further
             await asyncio.sleep(0)
+        assert not self.bugs, self.bugs
 
     def _stopped(self) -> list[object]:
         records = [it for it in self.records if not it.answer.done()]
@@ -249,13 +256,10 @@ class _Stubs:
     async def slot(self, _: ClaimedRecipient) -> AsyncIterator[None]:
         yield
 
-    released = memory_slot = slot
+    released = slot
 
-    async def build(self, letter: ClaimedRecipient) -> bytes:
+    async def build(self, letter: ClaimedRecipient, **_: object) -> bytes:
         return letter.key.encode()
-
-    def is_slow(self, _: ClaimedRecipient) -> bool:
-        return False
 
     def lease_allows(self, letter: ClaimedRecipient, *, seconds: float) -> bool:  # noqa: ARG002
         return True  # it may have been frozen since it looked

@@ -46,6 +46,8 @@ class Google:
     has: dict[str, str] = field(default_factory=dict)
     """The message of each key that Google has accepted, and that has not come back."""
     inbox: list[Notice] = field(default_factory=list)
+    forgotten: set[str] = field(default_factory=set)
+    """Keys of letters that bounced and that a person let be sent again, which a failover has forgotten."""
     _number: int = 0
 
     def mailbox(self, sender: str) -> Mailbox:

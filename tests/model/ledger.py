@@ -149,7 +149,11 @@ class Ledger:
         heard = Counter(type_ for _, type_ in events)
         self._event = max([self._event, *(id_ for id_, _ in events)])
         self.books = now
-        if restored is None:
+        if restored is not None:
+            for row in now.rows.values():  # that a person had let it be sent again is forgotten
+                if row.status == "sent" and row.fate == "bounced" and row.key not in self.google.has:
+                    self.google.forgotten.add(row.key)
+        else:
             expected: Counter[str] = Counter()
             assert before.rows.keys() <= now.rows.keys(), "a row has gone"
             for id_, row in now.rows.items():

@@ -535,8 +535,8 @@ class World:
 
     def _check_end(self, row: Row) -> None:
         given_back = any(it.kind == "over_limit" and it.about.key == row.key for it in self.google.inbox)
-        if given_back and row.proof == "person":
-            return  # a limit notice is matched by the thread, which nobody knows
+        if row.key in self.google.forgotten or (given_back and row.proof == "person"):
+            return  # a limit notice is matched by the thread, which nobody knows; or the row is as before its retry
         assert (row.key in self.google.has) == (row.status == "sent"), (
             f"{row}: Google has {self.google.has.get(row.key)}"
         )
