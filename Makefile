@@ -34,7 +34,8 @@ lint: setup  ## the part of check that runs no test
 generators: setup  ## three generators of clients make theirs of openapi.json, and post; needs npm and a network
 	@$(BIN)/python -m tests.generators
 
-chaos: setup  ## storms: kills, freezes, lost answers, failovers, in about 40 minutes; writes docs/internals/proof.md
+chaos: setup  ## storms: kills, freezes, lost answers, failovers, and the model at length, in about an hour; writes docs/internals/proof.md
+	@$(BIN)/python -m tests.chaos --model
 	@$(BIN)/python -m tests.chaos --proof
 
 systemd:  ## as root: the service under a systemd of its own, step by step, in 4 minutes

@@ -1,17 +1,22 @@
-"""Fixtures for every test: a private database server, and a fresh empty database on it."""
+"""Fixtures for every test: a private database server, and a database on it that is migrated and empty."""
 
 import gc
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pymysql
 import pytest
 from hypothesis import settings
 
+from mailerd.config import DatabaseSettings
+from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.database import Database
+from tests.support.heard import Heard
 from tests.support.ports import free_port
+from tests.support.recycled import RecycledDatabase
 
 if os.environ.get("CI"):  # a run that decides about a change must not differ from the one before it by chance
     settings.register_profile("ci", derandomize=True)
@@ -39,9 +44,35 @@ def mariadb() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def recycled(mariadb: Server) -> RecycledDatabase:
+    return RecycledDatabase(mariadb)
+
+
 @pytest.fixture
-def database_url(mariadb: Server) -> Iterator[str]:
-    """The address of an empty database of this test's own, for the user that a daemon would be."""
+def database_url(mariadb: Server, recycled: RecycledDatabase) -> Iterator[str]:
+    """The address of a database that is migrated and empty, for the user that a daemon would be.
+
+    It serves one test after the other. One that a test has altered, or whose server it has killed, serves no other.
+    """
+    if not mariadb.running:
+        mariadb.start()
+    yield recycled.take()
+    recycled.give_back()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A test's own way into that database."""
+    settings = DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20)
+    database = Database(settings, events=StoreEvents(Heard()))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def fresh_database_url(mariadb: Server) -> Iterator[str]:
+    """The address of a database without any table, of this test's own."""
     if not mariadb.running:
         mariadb.start()
     name = f"mailerd_{secrets.token_hex(6)}"

@@ -45,7 +45,7 @@ SELECT IF(p.pruned = 0, CAST('1970-01-01' AS DATETIME(6)), LEAST(UTC_TIMESTAMP(6
   FROM event_positions p WHERE p.id = 1)"""
 _COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof"
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
-_CHECKS: Final[tuple[tuple[str, str], ...]] = (
+CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
         "counts",
         "SELECT j.id, NULL, CONCAT('total is ', j.total, ', but there are ', COUNT(r.id), ' recipients') FROM jobs j "
@@ -219,7 +219,7 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
     """
     ((jobs,),) = await _rows(database, "SELECT COUNT(*) FROM jobs", what="count jobs")
     findings: list[AuditFinding] = []
-    for kind, statement in _CHECKS:
+    for kind, statement in CHECKS:
         findings += await _check(database, kind, statement)
     if defaults is not None:
         asleep = await stale_turns.find_stale_turns(database, defaults, beyond=_STALE_AFTER)

@@ -44,6 +44,8 @@ _TALLY_OF: Final = {
     Transition.RELEASED: Tally.PUT_OFF,
     Transition.LOST: Tally.UNSURE,
 }
+Change = tuple[str, Transition]
+"""A sender, and what happened to one of its letters."""
 _COLUMNS: Final = ", ".join(Tally)
 _SUMS: Final = ", ".join(f"SUM({column})" for column in Tally)
 # The minute is the database's; a row is met again within its minute and by its own daemon only.
@@ -76,7 +78,7 @@ class TallyPoint:
     counts: dict[Tally, int]
 
 
-def count_changes(daemon_id: str, changes: Iterable[tuple[str, Transition]]) -> Statement | None:
+def count_changes(daemon_id: str, changes: Iterable[Change]) -> Statement | None:
     """The statement that counts changes of senders' letters, or None; for the transaction that makes them, and once."""
     counts = Counter((sender, tally) for sender, change in changes if (tally := _TALLY_OF.get(change)))
     senders = sorted({sender for sender, _ in counts})

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.chaos import mutations, report
+from tests.chaos import model, mutations, report
 from tests.chaos.running import Result, run
 from tests.chaos.scenarios import ALL
 
@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.mutations:
         return mutations.main()
+    if options.model:
+        return model.main(seeds=options.seed or model.SEEDS, steps=model.SHORT if options.short else model.STEPS)
     named = [*options.name, *(options.scenario or ())]
     chosen = [scenario for scenario in ALL if not named or scenario.name in named]
     began = time.monotonic()
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", action="append", choices=[s.name for s in ALL], help="only these; repeatable")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; 1 when none is given")
     parser.add_argument("--proof", action="store_true", help="write docs/internals/proof.md")
+    parser.add_argument("--model", action="store_true", help="long runs of the model of the store, by seeds")
     parser.add_argument("--mutations", action="store_true", help="break the code on purpose and see the tests fail")
     return parser
 

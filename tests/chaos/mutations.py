@@ -17,6 +17,7 @@ from tests.chaos.mutation import Mutation
 from tests.chaos.mutations_events import OF_EVENTS
 from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
+from tests.chaos.mutations_model import OF_MODEL
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
 from tests.chaos.mutations_opt_out import OF_OPT_OUT
 from tests.chaos.mutations_proof import OF_PROOF
@@ -31,6 +32,7 @@ _TESTS_FAILED: Final = 1
 _RECORDS: Final = "tests/store/queue/test_record.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 MUTATIONS: Final = (
+    *OF_MODEL,
     *OF_NEIGHBOURS,
     *OF_RENDERER,
     Mutation(

@@ -100,7 +100,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt is not told again",
         "mailerd/store/queue/failover.py",
-        "return int(await mark_unsure_late(cursor, one, by=self.daemon_id))",
+        "return int(await mark_unsure_late(cursor, one, by=self.daemon_id, changes=changes))",
         "return 0",
         _DOUBTED + "test_a_doubt_that_was_forgotten_is_told_again",
     ),

@@ -12,7 +12,6 @@ from mailerd.config import DatabaseSettings, Settings, load
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
 from tests.support.prepared import PreparedProcess, prepared_process
@@ -74,6 +73,5 @@ async def shop(database_url: str, tmp_path: Path, prepared: PreparedProcess) -> 
         (tmp_path / "config.toml").chmod(0o600)
         events = StoreEvents(Heard())
         database = Database(DatabaseSettings(url=database_url), events=events)
-        await migrate(database, events=events)
         yield Shop(tmp_path, google, database, prepared)
         await database.close()

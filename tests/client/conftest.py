@@ -17,7 +17,6 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import query
@@ -48,7 +47,6 @@ async def place(database_url: str, tmp_path: Path) -> AsyncIterator[Place]:
     sign_in(google, tmp_path / "credentials")
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url), events=events)
-    await migrate(database, events=events)
     keys = ApiKeys(database, timeout=10)
     templates = str(Path(__file__).parents[2] / "examples" / "templates")
     async with serve(google) as served:

@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.config import DatabaseSettings, Settings
-from mailerd.events.store import StoreEvents
+from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, RunningServer, serve
-from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from tests.support.daemon import settings, sign_in
 from tests.support.heard import Heard
 
@@ -46,13 +43,3 @@ def credentials(google: FakeGoogle, tmp_path: Path) -> Path:
 @pytest.fixture
 def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     return settings(database_url, served, credentials)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """The test's own way into the tables."""
-    events = StoreEvents(Heard())
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
-    await migrate(database, events=events)
-    yield database
-    await database.close()

@@ -1,5 +1,5 @@
-"""A stand-in for Google, a mailbox that may be read, a database, and a daemon that reads quickly."""
+"""A stand-in for Google, a mailbox that may be read, and a daemon that reads quickly."""
 
-from tests.daemon.conftest import credentials, database, google, heard, known, served
+from tests.daemon.conftest import credentials, google, heard, known, served
 
-__all__ = ["credentials", "database", "google", "heard", "known", "served"]
+__all__ = ["credentials", "google", "heard", "known", "served"]

@@ -10,7 +10,6 @@ from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.store import StoreEvents
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from tests.intake.site import PATIENCE, Build, Site, Wakeups, new_intake
 from tests.support.heard import Heard
 
@@ -27,7 +26,6 @@ async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             events=StoreEvents(heard),
         )
         closing.append(database.close)
-        await migrate(database, events=StoreEvents(heard))
         keys = ApiKeys(database, timeout=20)
         intake = new_intake(database, heard, wakeups, settings, patience=patience, **options)
         serving = intake.serve()

@@ -1,40 +1,27 @@
 """A pause that a person ordered: the same words wherever it is told, a metric of its own, and no alarm."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from rich.console import Console
 
 from mailerd.cli.top_view import page, read_snapshot
-from mailerd.config import AlertSettings, DatabaseSettings, Settings
+from mailerd.config import AlertSettings, Settings
 from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.stats import words
-from mailerd.events.store import StoreEvents
 from mailerd.ops.alert_state import AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from mailerd.store.history import HistoryReader
 from mailerd.store.jobs import Jobs
 from mailerd.store.senders import Senders, default_limits
 from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
-from tests.support.heard import Heard
 from tests.support.rows import post
 
 TERMS = default_limits(Settings())
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
-    await migrate(it, events=StoreEvents(Heard()))
-    yield it
-    await it.close()
 
 
 async def told(database: Database, job: str) -> dict[str, str]:

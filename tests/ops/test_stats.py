@@ -1,36 +1,24 @@
 """What the survey says of the letters that could go: nothing while they go at their pace, and for how long if not."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from mailerd.clock import new_id
-from mailerd.config import DatabaseSettings, Settings
-from mailerd.events.store import StoreEvents
+from mailerd.config import Settings
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from mailerd.store.queue.claim import Claims
 from mailerd.store.senders import Senders, default_limits
 from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
-from tests.support.heard import Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
 TERMS = default_limits(Settings())
 about = partial(pytest.approx, abs=30)
 AGO = "UTC_TIMESTAMP(6) - INTERVAL 960 SECOND"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
-    await migrate(it, events=StoreEvents(Heard()))
-    yield it
-    await it.close()
 
 
 async def old_job(database: Database, *, turn: str = AGO) -> str:

@@ -9,7 +9,6 @@ from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from mailerd.store.db.pool import Pool
 from tests.store.db.test_pool import rows
 from tests.support.heard import Heard
@@ -26,14 +25,13 @@ def heard() -> Heard:
 async def database(database_url: str, heard: Heard) -> AsyncIterator[Database]:
     events = StoreEvents(heard)
     database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
-    await migrate(database, events=events)
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
-    settings = DatabaseSettings(url=database_url, connect_timeout=10, statement_timeout=10, pool_size=4)
+async def pool(fresh_database_url: str, heard: Heard) -> AsyncIterator[Pool]:
+    settings = DatabaseSettings(url=fresh_database_url, connect_timeout=10, statement_timeout=10, pool_size=4)
     pool = Pool(settings, events=StoreEvents(heard))
     await rows(
         pool, "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL) ENGINE=InnoDB", "INSERT INTO t VALUES (1, 0), (2, 0)"
@@ -43,16 +41,16 @@ async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def proxy(mariadb: Server, database_url: str) -> AsyncIterator[Proxy]:
-    assert database_url  # it starts a server that the last test has killed
+async def proxy(mariadb: Server, fresh_database_url: str) -> AsyncIterator[Proxy]:
+    assert fresh_database_url  # it starts a server that the last test has killed
     async with Proxy(mariadb.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-async def far(proxy: Proxy, database_url: str, heard: Heard) -> AsyncIterator[Database]:
+async def far(proxy: Proxy, fresh_database_url: str, heard: Heard) -> AsyncIterator[Database]:
     """A database behind the proxy, with an empty table `t`."""
-    url = str(URL(database_url).with_port(proxy.port))
+    url = str(URL(fresh_database_url).with_port(proxy.port))
     settings = DatabaseSettings(url=url, connect_timeout=1.5, statement_timeout=4, pool_size=3)
     far = Database(settings, events=StoreEvents(heard))
     await query(far, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")

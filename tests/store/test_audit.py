@@ -125,7 +125,7 @@ async def test_a_sent_letter_is_not_called_sent_twice_for_being_recorded_twice(d
 async def test_a_check_may_take_longer_than_any_statement_of_a_daemon(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHECKS", (("slow", "SELECT 'J', NULL, SLEEP(1.5)"),))
+    monkeypatch.setattr(module, "CHECKS", (("slow", "SELECT 'J', NULL, SLEEP(1.5)"),))
     settings = DatabaseSettings(url=database_url, connect_timeout=1, statement_timeout=1, pool_size=2)
     hasty = Database(settings, events=StoreEvents(Heard()))
     try:

@@ -5,22 +5,29 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
-from mailerd.core.states import Transition
+from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome, Record
+from mailerd.core.states import State, Transition
 from mailerd.store import tallies
 from mailerd.store.db.database import Database
+from mailerd.store.queue.manual_resolution import settle
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.tallies import Tallies, Tally
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_failover import Daemon
+from tests.store.queue.test_record import FORGOTTEN_CLAIM
+from tests.store.queue.test_recovery import LAPSE, lapses
 from tests.support.dialect import plan
+from tests.support.handover import handover
+from tests.support.heard import Heard
 from tests.support.rows import post, query
 
+_CRASHES = ALONE_AFTER + FAILED_AFTER_ALONE - 1
 SUMS = "SELECT SUM(sent), SUM(failed), SUM(put_off), SUM(unsure) FROM tallies"
 
 
-async def record(database: Database, *outcomes: Outcome, repeated: bool = False) -> None:
+async def record(database: Database, *records: Record, repeated: bool = False) -> None:
     it = RecordWriter(database, "D1")
-    await database.transaction(lambda cursor: it.record(cursor, outcomes, repeated=repeated), what="record")
+    await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
 
 
 async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Database) -> None:
@@ -36,6 +43,84 @@ async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Data
     await record(database, *outcomes, repeated=True)  # as after a COMMIT without an answer
     await record(database, *outcomes)  # a worker that has lost its claims
     assert await query(database, SUMS) == [(2, 1, 1, 1)]
+
+
+async def test_a_claim_that_lapses_is_counted_by_what_became_of_its_letter(database: Database) -> None:
+    await post(database, recipients=3)
+    handed, waits, worn = (await claims(database).claim(3)).letters
+    await record(database, handover(handed, "d1", "t1"))
+    await query(database, "UPDATE job_recipients SET crashes = %s WHERE id = %s", _CRASHES, worn.id)
+    await query(database, LAPSE)
+    assert {it.id: it.status for it in await lapses(database).recover()} == {
+        handed.id: State.UNSURE, waits.id: State.WAITING, worn.id: State.FAILED,
+    }  # fmt: skip
+    assert await query(database, SUMS) == [(0, 1, 1, 1)]
+
+
+async def test_an_answer_that_comes_late_is_counted_once(database: Database) -> None:
+    """The row was unsure, as its claim had lapsed, and the chart said so."""
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await record(database, handover(letter, "d1", "t1"))
+    await query(database, LAPSE)
+    await lapses(database).recover()
+    late = Outcome(letter, Decision(Transition.SENT, message_id="m1"))
+    await record(database, late)
+    assert await query(database, SUMS) == [(1, 0, 0, 1)]
+    await record(database, late, repeated=True)
+    await record(database, late)
+    assert await query(database, SUMS) == [(1, 0, 0, 1)]
+
+
+@pytest.mark.parametrize("known, sums", [(Transition.SENT, (1, 0, 0, 0)), (Transition.LOST, (0, 0, 0, 1))])
+async def test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_counted_once(
+    database: Database, known: Transition, sums: tuple[int, ...]
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await query(
+        database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, "
+        "message_id, at) VALUES (%s, 1, 'T0', 'D0', %s, 0, %s, UTC_TIMESTAMP(6))",
+        letter.id, known.value, "m0" if known is Transition.SENT else None,
+    )  # fmt: skip
+    await record(database, handover(letter, "d1", "t1"))
+    assert await query(database, SUMS) == [sums]
+    await record(database, handover(letter, "d1", "t1"), repeated=True)
+    assert await query(database, SUMS) == [sums]
+
+
+@pytest.mark.parametrize("known, sums", [(Transition.SENT, (1, 0, 0, 0)), (Transition.LOST, (0, 0, 0, 1))])
+async def test_what_a_failover_had_forgotten_is_counted_again(
+    database: Database, known: Transition, sums: tuple[int, ...]
+) -> None:
+    """The database has forgotten the tally with the letter."""
+    await post(database, recipients=1)
+    one = Daemon(database, "D1", Heard())
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Outcome(letter, Decision(known, error="why", message_id="m1")))
+    await query(database, FORGOTTEN_CLAIM)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await query(database, SUMS) == [sums]
+
+
+async def test_a_doubt_that_comes_to_a_row_that_has_forgotten_its_claim_is_counted(database: Database) -> None:
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await query(database, FORGOTTEN_CLAIM)
+    lost = Outcome(letter, Decision(Transition.LOST, error="no answer"))
+    await record(database, lost)
+    await record(database, lost, repeated=True)
+    assert await query(database, SUMS) == [(0, 0, 0, 1)]
+
+
+async def test_what_a_person_settles_as_sent_is_counted(database: Database) -> None:
+    await post(database, recipients=2)
+    letters = (await claims(database).claim(2)).letters
+    await record(database, *(Outcome(it, Decision(Transition.LOST, error="no answer")) for it in letters))
+    for letter, change in zip(letters, (Transition.FOUND, Transition.MISSING), strict=True):
+        await settle(database, letter.id, change=change, actor="ada")
+    assert await query(database, SUMS) == [(1, 0, 0, 2)]
 
 
 async def test_what_is_rolled_back_is_not_counted(database: Database) -> None:

@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
-from mailerd.config import DatabaseSettings, Settings
+from mailerd.config import Settings
 from mailerd.core.event_types import EventType
-from mailerd.events.store import StoreEvents
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.migrate import migrate
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from mailerd.webhooks import service
@@ -22,15 +20,6 @@ from tests.webhooks.receiver import Receiver, receiving
 @pytest.fixture
 def heard() -> Heard:
     return Heard()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    events = StoreEvents(Heard())
-    database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
-    await migrate(database, events=events)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, log_attemp
 from mailerd.store.queue.change_events import failed_event
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.tallies import count_changes
 
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
@@ -25,7 +26,7 @@ SELECT id FROM job_recipients FORCE INDEX (lease)
 # A daemon that stopped in order, or had a heartbeat after the lease was over, has not crashed.
 _READ_EXPIRED: Final = """
 SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
-       r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1), r.seq
+       r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1), r.seq, r.message_id
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
  WHERE r.id IN %s ORDER BY r.id"""
 
@@ -34,6 +35,7 @@ SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mo
 _EXPIRE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, checks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
+       mode = IF(%s = 'unsure' AND draft_id IS NULL, 'direct', mode),
        unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
        lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
@@ -43,6 +45,9 @@ _COUNT_DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
        j.total FROM jobs j WHERE j.id = %s"""
 
+_CHANGES: Final = {
+    State.UNSURE: Transition.LOST, State.WAITING: Transition.RELEASED, State.FAILED: Transition.FAILED
+}  # fmt: skip
 _WHY: Final = "it died, was paused or lost the database"
 
 
@@ -87,14 +92,17 @@ class ExpiredClaims:
         again = [one for one in found if one.status is State.WAITING]
         jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
         cancelled = await reschedule(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
+        if statement := count_changes(self.daemon_id, [(one.sender, _CHANGES[one.status]) for one in found]):
+            await cursor.execute(*statement)
         return [
             replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
             for one in found
         ]
 
     async def _expire(self, cursor: Cursor, row: Sequence[Any]) -> ExpiredClaim | None:
-        id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed, seq = row
-        handed = draft is not None or mode == "direct"
+        id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed, seq, message = row
+        # One of which Google's answer to another worker is known is not let go: what ends it next would hide that.
+        handed = draft is not None or mode == "direct" or message is not None
         crash = bool(crashed) and daemon != self.daemon_id and not handed
         change, error = Transition.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
         if handed:
@@ -109,7 +117,7 @@ class ExpiredClaims:
         # Within the columns, whatever a person has written there: a row that fails would hold up every other one.
         values = (max(attempts - 1, 0) if change is Transition.RELEASED else attempts, min(crashes + crash, 255))
         await cursor.execute(
-            _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.late_arrival), error, id_, token)
+            _EXPIRE, (status.value, *values, *[status.value] * 3, micros(self.late_arrival), error, id_, token)
         )
         if cursor.rowcount != 1:
             return None

@@ -25,6 +25,7 @@ from mailerd.store.db.times import micros
 from mailerd.store.queue.forgotten_sends import is_explained, is_logged, mark_unsure_late
 from mailerd.store.queue.late_answers import NOT_SENT, has_come_back, log_sent, resolve_late, resolve_sent_before
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.tallies import Change, count_changes
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
@@ -322,7 +323,7 @@ class ReplayLog:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_LOCK_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
-        forgotten = 0
+        forgotten, changes = 0, list[Change]()
         for each in _latest(self._known_now(known)):
             one = each.record
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
@@ -332,12 +333,14 @@ class ReplayLog:
             if isinstance(one, Outcome):
                 pending = held and not each.written  # its own record is taken as ever
                 if status != State.SENT.value and not pending:
-                    forgotten += await self._replay_outcome(cursor, one, held=held)
+                    forgotten += await self._replay_outcome(cursor, one, held=held, changes=changes)
             elif (held and mode is None) or (
                 # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
                 status == State.WAITING.value and not await is_logged(cursor, one.letter)
             ):
                 forgotten += await self._restore_claim(cursor, one)
+        if statement := count_changes(self.daemon_id, changes):
+            await cursor.execute(*statement)
         return forgotten
 
     def _known_now(self, known: Sequence[_Known]) -> list[_Known]:
@@ -349,12 +352,12 @@ class ReplayLog:
         now = [self._known.get((one.record.letter.id, one.record.letter.token)) for one in known]
         return [one for one in now if one is not None and not one.refused]
 
-    async def _replay_outcome(self, cursor: Cursor, one: Outcome, *, held: bool) -> int:
+    async def _replay_outcome(self, cursor: Cursor, one: Outcome, *, held: bool, changes: list[Change]) -> int:
         """Write an outcome again; `held`: its row has forgotten that the claim has ended."""
         if one.decision.transition is Transition.SENT:
-            return await self._replay_sent(cursor, one)
+            return await self._replay_sent(cursor, one, changes)
         if one.decision.transition is Transition.LOST:
-            return await self._replay_unresolved(cursor, one)
+            return await self._replay_unresolved(cursor, one, changes)
         if held:
             await RecordWriter(self.database, self.daemon_id).record(cursor, [one], repeated=False)
             return 1
@@ -363,17 +366,17 @@ class ReplayLog:
         await cursor.execute(_FORGET_DRAFT, (one.letter.id, one.letter.job_id, draft))
         return int(cursor.rowcount == 1)
 
-    async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
+    async def _replay_sent(self, cursor: Cursor, one: Outcome, changes: list[Change]) -> int:
         if await has_come_back(cursor, one):
             return 0
-        took = await resolve_late(cursor, one, repeated=False)
+        took = await resolve_late(cursor, one, repeated=False, changes=changes)
         await log_sent(cursor, one, by=self.daemon_id, applied=took)
-        return int(took or await resolve_sent_before(cursor, one.letter, repeated=False))
+        return int(took or await resolve_sent_before(cursor, one.letter, repeated=False, changes=changes))
 
-    async def _replay_unresolved(self, cursor: Cursor, one: Outcome) -> int:
+    async def _replay_unresolved(self, cursor: Cursor, one: Outcome, changes: list[Change]) -> int:
         if await is_logged(cursor, one.letter):  # then the row is what became of it
             return 0
-        return int(await mark_unsure_late(cursor, one, by=self.daemon_id))
+        return int(await mark_unsure_late(cursor, one, by=self.daemon_id, changes=changes))
 
     async def _restore_claim(self, cursor: Cursor, one: Handover) -> int:
         """Give the row back to the delivery that has handed its letter over."""

@@ -14,6 +14,7 @@ from mailerd.store.db.times import micros
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import CAME_BACK, NOT_SENT, has_come_back
 from mailerd.store.queue.reschedule import short
+from mailerd.store.tallies import Change
 
 # The send `l` came back, by a limit notice or as a bounce that is retried, however late its worker says that it got no
 # answer: a draft is sent once at most, and what was sent directly by a claim that had ended by then was found. To look
@@ -90,8 +91,11 @@ async def is_explained(cursor: Cursor, one: Record) -> bool:
     return await is_logged(cursor, one.letter)
 
 
-async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
-    """Mark a row unsure that has lost this unresolved send, with all that a check needs; whether it has changed."""
+async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str, changes: list[Change]) -> bool:
+    """Mark a row unsure that has lost this unresolved send, with all that a check needs; whether it has changed.
+
+    `changes` gets what the tallies have to count.
+    """
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
     await cursor.execute(_HAS_COME_BACK, (letter.id, letter.token, draft))
@@ -109,6 +113,7 @@ async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     )  # fmt: skip
     if cursor.rowcount != 1:
         return False
+    changes.append((letter.sender, Transition.LOST))
     row = AttemptRow(letter.id, letter.attempt, letter.token, by, Transition.LOST.value, draft_id=draft, error=error)
     await log_attempt(cursor, row, overrule=True)
     if (
@@ -119,10 +124,12 @@ async def mark_unsure_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     return True
 
 
-async def mark_unsure_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
+async def mark_unsure_before(
+    cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool, changes: list[Change]
+) -> bool:
     """Mark a claimed letter unsure if the result of a send by a former claim is unknown; whether it has changed.
 
-    `repeated`: an earlier try may have been committed.
+    `repeated`: an earlier try may have been committed. `changes` gets what the tallies have to count, once.
     """
     await cursor.execute(_READ_UNRESOLVED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
@@ -136,7 +143,10 @@ async def mark_unsure_before(cursor: Cursor, letter: ClaimedRecipient, *, repeat
             letter.id, letter.token,
         ),
     )  # fmt: skip
-    if cursor.rowcount == 1 or not repeated:
-        return bool(cursor.rowcount == 1)
+    if cursor.rowcount == 1:
+        changes.append((letter.sender, Transition.LOST))
+        return True
+    if not repeated:
+        return False
     await cursor.execute(_IS_MARKED_UNSURE, (letter.id, error))
     return bool(await cursor.fetchall())

@@ -6,6 +6,7 @@ from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.tallies import Change
 
 NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
@@ -74,23 +75,28 @@ async def has_come_back(cursor: Cursor, it: Outcome) -> bool:
     return True
 
 
-async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
+async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool, changes: list[Change]) -> bool:
     """Resolve a row by Google's answer to a worker that has lost its claim; whether the row has changed.
 
-    `repeated`: an earlier try may have been committed.
+    `repeated`: an earlier try may have been committed. `changes` gets what the tallies have to count, once.
     """
     letter, message, thread = it.letter, it.decision.message_id, it.decision.thread_id
     found, row = after(State.UNSURE, Transition.FOUND).value, (letter.id, letter.job_id)
     if await has_come_back(cursor, it):
         return False
     await cursor.execute(_RESOLVE_LATE, (found, message, thread, letter.draft_id, letter.attempt, *row))
-    if cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, found, message)):
+    if cursor.rowcount == 1:
+        changes.append((letter.sender, Transition.FOUND))
+        return True
+    if repeated and await _is_resolved(cursor, letter.id, found, message):
         return True
     await cursor.execute(_KEEP_MESSAGE_ID, (message, thread, *row))
     return False
 
 
-async def resolve_sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
+async def resolve_sent_before(
+    cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool, changes: list[Change]
+) -> bool:
     """Resolve a claimed letter if Google has accepted it from another worker; whether the row has changed."""
     await cursor.execute(_READ_LOGGED_ANSWER, (letter.id,))
     if (row := await cursor.fetchone()) is None:
@@ -100,7 +106,10 @@ async def resolve_sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repea
     draft, message = row
     sent = after(State.SENDING, Transition.SENT).value
     await cursor.execute(_RESOLVE_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
-    return cursor.rowcount == 1 or (repeated and await _is_resolved(cursor, letter.id, sent, message))
+    if cursor.rowcount == 1:
+        changes.append((letter.sender, Transition.SENT))
+        return True
+    return repeated and await _is_resolved(cursor, letter.id, sent, message)
 
 
 async def _is_resolved(cursor: Cursor, recipient: int, status: str, message: str | None) -> bool:

@@ -12,6 +12,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.tallies import count_changes
 
 SETTLED: Final = "settled by hand"
 """How the error of a letter begins that a person has resolved."""
@@ -93,6 +94,8 @@ async def settle(
             new = State.CANCELLED
         detail = f"{new.value}, recipient {recipient}"
         await cursor.execute(*note_action("settle", actor, job=job, detail=detail, letters=1))
+        if statement := count_changes(token, [(sender, change)]):
+            await cursor.execute(*statement)
         return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")

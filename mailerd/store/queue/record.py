@@ -42,7 +42,7 @@ from mailerd.store.queue.side_effects import (
     was_slow,
 )
 from mailerd.store.queue.suppressed import NOT_SUPPRESSED, suppressed_now
-from mailerd.store.tallies import count_changes
+from mailerd.store.tallies import Change, count_changes
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -120,9 +120,9 @@ class RecordWriter:
 
         `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
         """
-        fresh = await self._write(cursor, records)
+        fresh, late = await self._write(cursor, records), list[Change]()
         results = [
-            WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated)
+            WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated, changes=late)
             for record, took in zip(records, fresh, strict=True)
         ]
         taken = [one for one, what in zip(records, results, strict=True) if what is WriteResult.APPLIED]
@@ -141,7 +141,7 @@ class RecordWriter:
         await self._set_mode_and_project(cursor, [one for one in taken if isinstance(one, Handover)])
         # Last of all, so that the rows of the tallies are locked for that moment only.
         changes = [(one.letter.sender, one.decision.transition) for one in written if isinstance(one, Outcome)]
-        if statement := count_changes(self.daemon_id, changes):
+        if statement := count_changes(self.daemon_id, [*changes, *late]):
             await cursor.execute(*statement)
         return [
             WriteResult.CANCELLED
@@ -170,12 +170,12 @@ class RecordWriter:
             await cursor.execute(*insert_events(failed))
         return fresh
 
-    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> WriteResult:
+    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool, changes: list[Change]) -> WriteResult:
         """What became of a record that its row does not take now."""
         if isinstance(record, Handover):
-            if await resolve_sent_before(cursor, record.letter, repeated=repeated):
+            if await resolve_sent_before(cursor, record.letter, repeated=repeated, changes=changes):
                 return WriteResult.RESOLVED
-            if await mark_unsure_before(cursor, record.letter, repeated=repeated):
+            if await mark_unsure_before(cursor, record.letter, repeated=repeated, changes=changes):
                 return WriteResult.IN_DOUBT
             return WriteResult.SUPPRESSED if await suppressed_now(cursor, record) else WriteResult.STALE
         letter, event = record.letter, record.decision.transition.value
@@ -185,9 +185,9 @@ class RecordWriter:
             cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
         ):
             return WriteResult.APPLIED
-        if sent and await resolve_late(cursor, record, repeated=repeated):
+        if sent and await resolve_late(cursor, record, repeated=repeated, changes=changes):
             return WriteResult.RESOLVED
-        if lost and await mark_unsure_late(cursor, record, by=self.daemon_id):
+        if lost and await mark_unsure_late(cursor, record, by=self.daemon_id, changes=changes):
             return WriteResult.APPLIED
         return WriteResult.STALE
 

@@ -1,5 +1,6 @@
 """What the rescue does to rows: by the database's clock, re-checked, fenced."""
 
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ExpiredClaim, Handover, Outcome, UnresolvedSend, WriteResult
 from mailerd.core.states import State, Transition
+from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
@@ -45,6 +47,19 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
     assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (letter.id, State.WAITING, "D1", [])
     (again,) = (await claims(database).claim(1)).letters
     assert again.attempt == 1, "a daemon that dies costs no letter its attempts"
+
+
+async def test_a_lapsed_claim_of_a_letter_that_google_has_is_settled_by_its_answer(database: Database) -> None:
+    """Its worker had another claim, which a failover has forgotten; the row was that of a former one by then."""
+    letter = await one_letter(database)
+    assert await write(database, Outcome(replace(letter, token="2" * 26), SENT)) == [WriteResult.STALE]
+    await query(database, LAPSE)
+    ((lapsed,), _) = await due(rescues(database))
+    assert lapsed.status is State.UNSURE, "waiting, it would be cancelled if its address opts out, or fail"
+    assert (await audit(database))[1] == []
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    assert doubt.known_message_id == "m1"
 
 
 @pytest.mark.parametrize("edit", ["attempts = 0", "crashes = 255"])

@@ -1,0 +1,63 @@
+"""What the model of the store has found, and what it would find at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+_TALLIES: Final = "tests/store/test_tallies.py::"
+_MODEL: Final = (
+    "tests/model/test_world.py::test_whatever_happens_rows_tallies_events_and_attempts_agree_and_nothing_goes_out_twice"
+)
+OF_MODEL: Final = (
+    Mutation(
+        "a claim that lapses is not counted",
+        "mailerd/store/queue/expired_claims.py",
+        "if statement := count_changes(self.daemon_id, [(one.sender, _CHANGES[one.status]) for one in found]):",
+        "if statement := None:",
+        _TALLIES + "test_a_claim_that_lapses_is_counted_by_what_became_of_its_letter",
+    ),
+    Mutation(
+        "what a person settles is not counted",
+        "mailerd/store/queue/manual_resolution.py",
+        "if statement := count_changes(token, [(sender, change)]):",
+        "if statement := None:",
+        _TALLIES + "test_what_a_person_settles_as_sent_is_counted",
+    ),
+    Mutation(
+        "an answer that comes late is not counted",
+        "mailerd/store/queue/record.py",
+        "count_changes(self.daemon_id, [*changes, *late])",
+        "count_changes(self.daemon_id, changes)",
+        _TALLIES + "test_an_answer_that_comes_late_is_counted_once",
+    ),
+    Mutation(
+        "what a failover had forgotten is not counted again",
+        "mailerd/store/queue/failover.py",
+        "if statement := count_changes(self.daemon_id, changes):",
+        "if statement := None:",
+        _TALLIES + "test_what_a_failover_had_forgotten_is_counted_again",
+    ),
+    Mutation(
+        "a released letter gets no attempt back",
+        "mailerd/store/queue/record.py",
+        "attempts = letter.attempt - 1 if uncounted else one.attempt",
+        "attempts = one.attempt",
+        _MODEL,
+    ),
+    Mutation(
+        "a claim that lapses leaves no line in the log of attempts",
+        "mailerd/store/queue/expired_claims.py",
+        'AttemptRow(id_, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
+        'AttemptRow(0, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
+        _MODEL,
+    ),
+    Mutation(
+        "a job whose letter is missing is not woken",
+        "mailerd/store/queue/recovery.py",
+        "await reschedule(cursor, jobs={letter.job_id: 0}, senders={letter.sender: 0}, back=[letter.id])",
+        "False",
+        _MODEL,
+    ),
+)
