@@ -55,21 +55,9 @@ class MessageBuilder:
     def __init__(self) -> None:
         self.built = asyncio.Event()
 
-    def memory_slot(self, _: object) -> "MessageBuilder":
-        return self
-
-    async def __aenter__(self) -> None:
-        """There is room."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """There was."""
-
-    async def build(self, _: object) -> bytes:
+    async def build(self, _: object, **__: object) -> bytes:
         self.built.set()
         return b"letter"
-
-    def is_slow(self, _: object) -> bool:
-        return False
 
 
 class Recorder:
