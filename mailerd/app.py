@@ -1,68 +1,258 @@
 """The daemon, wired together: read it from top to bottom and you know what runs, in which order it starts and stops."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
+
+from aiohttp import web
 
 from mailerd.clock import Clock, new_id
 from mailerd.config import LogSettings, Settings
-from mailerd.console_wiring import WiredConsole, wire_console
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
-from mailerd.events.gmail import GmailEvents
-from mailerd.events.intake import IntakeEvents
-from mailerd.events.process import ProcessEvents
-from mailerd.events.renderer import RendererEvents
-from mailerd.events.store import StoreEvents
-from mailerd.events.worker import RecoveryEvents, RunnerEvents
+from mailerd.events.intake import IntakeEvents, WebEvents
+from mailerd.events.process import ProcessEvents, StoreEvents
+from mailerd.events.worker import GmailEvents, RecoveryEvents, RendererEvents, RunnerEvents
 from mailerd.gmail import Gmail
 from mailerd.inbox.reader import InboxReader, build_reader
-from mailerd.intake.forecast import ForecastService
+from mailerd.intake.auth import CALLER, KeyShare
 from mailerd.intake.health import MayName, MetricsPage
+from mailerd.intake.http_responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.intake.parse_job import SenderResolver
+from mailerd.intake.read_jobs import ForecastService, write_results
 from mailerd.intake.server import Address, Intake
-from mailerd.mail.renderer import SEND_LIMITS, Renderer
-from mailerd.ops.alert_state import AlertState
-from mailerd.ops.alerts import Alerter
-from mailerd.ops.event_loop_monitor import EventLoopMonitor
-from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
+from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
+from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.templates import RecipientData, RendererError, Template
+from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
-from mailerd.ops.systemd import Systemd
-from mailerd.ops.watchdog import Watchdog
+from mailerd.ops.watchdog import STALL_TIMEOUT, EventLoopMonitor, Heartbeat, Heartbeats, Systemd, Watchdog, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
+from mailerd.store.api_keys import ApiKey, ApiKeys, Sessions
+from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.history import HistoryReader
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import Jobs
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import RateLimits
+from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import default_limits
-from mailerd.store.stats import StatsReader
-from mailerd.store.tallies import Tallies
+from mailerd.store.stats import StatsReader, Tallies
+from mailerd.web.console import Console, Route
+from mailerd.web.html import PageRenderer
+from mailerd.web.live import LiveUpdates
+from mailerd.web.services import TIMEOUT, Lent, PostBody, RefusedError, Services
+from mailerd.web.shared_reads import SharedReads
 from mailerd.webhooks import service as webhooks
-from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.database_loops import heartbeat_loop, prune_loop, watch_writer_loop
-from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
-from mailerd.worker.in_flight import InFlight
-from mailerd.worker.message_builder import MessageBuilder
-from mailerd.worker.orphan_drafts import OrphanDrafts
-from mailerd.worker.reconcile import Reconciler
+from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.in_flight import CircuitBreaker, InFlight
+from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from mailerd.worker.recorder import Recorder
-from mailerd.worker.recovery import Recovery
+from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from mailerd.worker.runner import Runner
-from mailerd.worker.unsubscribe_links import UnsubscribeLinks
+
+# Joins the console: gives it its queries, and what the intake lends it.
+
+
+def _services(
+    settings: Settings,
+    *,
+    claims: Claims,
+    sink: EventSink,
+    stats: Callable[[], QueueStats | None],
+    wake: Callable[[], None],
+) -> Services:
+    """What the pages use; the intake lends the rest."""
+    database, clock = claims.database, Clock()
+
+    def limits() -> DefaultLimits:
+        return claims.defaults  # a reload changes them
+
+    timeout = min(TIMEOUT, settings.database.connect_timeout)
+    folder = settings.templates.folder
+    return Services(
+        settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
+        actions=JobActions(
+            database, timeout=settings.database.connect_timeout,
+            late_arrival=timedelta(seconds=settings.gmail.late_arrival),
+        ),
+        forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database, timeout),
+        keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
+        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None), limits=limits,
+        stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
+        shared=SharedReads(clock),
+        pages=PageRenderer(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WiredConsole:
+    """The console of one daemon; without routes where the settings have none."""
+
+    services: Services
+    live: LiveUpdates
+    routes: tuple[Route, ...]
+
+    def attach(self, intake: Intake, sink: FanOut) -> None:
+        """Give it what only the intake has, and the events that change its pages."""
+        if self.routes:
+            _lend(self.services, intake)
+            sink.listeners.append(self.live.on_event)
+
+
+def wire_console(
+    settings: Settings,
+    sink: EventSink,
+    *,
+    claims: Claims,
+    stats: Callable[[], QueueStats | None],
+    wake: Callable[[], None],
+) -> WiredConsole:
+    """The console, and nothing of it listens yet."""
+    services = _services(settings, claims=claims, sink=sink, stats=stats, wake=wake)
+    live = LiveUpdates(services.pages.load if settings.web.enabled else lambda: None)
+    return WiredConsole(services, live, tuple(Console(services, live).routes()) if settings.web.enabled else ())
+
+
+def _lend(services: Services, intake: Intake) -> None:
+    @asynccontextmanager
+    async def posting(request: web.Request, key: ApiKey) -> AsyncIterator[PostBody]:
+        with _plainly():
+            async with _there(intake.create).posting(request, key) as send:
+                yield _answered(send)
+
+    async def render(template: Template, readers: Sequence[RecipientData], origin: str) -> Sequence[Rendered]:
+        with _plainly():
+            return await _there(intake.renderer).render(template, readers, origin=origin)
+
+    async def results(request: web.Request, job_id: str) -> web.StreamResponse:
+        return await write_results(request, job_id, intake.jobs, pace=intake.shares.rows)
+
+    def count_request(key: ApiKey, *, refresh: bool = False) -> None:
+        with _plainly():
+            intake.auth.count_request(key, refresh=refresh)
+        intake.auth.note_use(key)
+
+    async def check_key(request: web.Request, secret: str) -> ApiKey:
+        with _plainly():
+            return await intake.auth.check_secret(request, secret)
+
+    async def look_up[T](request: web.Request, secret: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
+        with _plainly():
+            return await intake.auth.look_up(request, secret, find)
+
+    def is_logged(request: web.Request) -> bool:
+        return intake.strangers.logs_request(intake.client_address.address(request))
+
+    services.lent = Lent(
+        check_key=check_key, look_up=look_up, count_request=count_request,
+        count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
+        address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
+        stream_place=_place(intake.shares.streams), download_place=_place(intake.shares.downloads),
+        read_place=_place(intake.shares.reads), webhook_place=_place(intake.shares.webhook_calls),
+    )  # fmt: skip
+
+
+def _answered(send: PostBody) -> PostBody:
+    """What is refused becomes an answer, as the API has it."""
+
+    async def post(body: bytearray, once: str) -> web.Response:
+        try:
+            return await send(body, once)
+        except ApiError as error:
+            return error_response(error)
+        except RendererError as error:
+            return error_response(cannot_render(error))
+
+    return post
+
+
+def _place(share: KeyShare) -> Callable[[ApiKey], AbstractAsyncContextManager[None]]:
+    """A key's place in a share of the intake's."""
+
+    @asynccontextmanager
+    async def place(key: ApiKey) -> AsyncIterator[None]:
+        with _plainly():
+            async with share.place(key):
+                yield
+
+    return place
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """What the intake refuses, in the console's own words."""
+    try:
+        yield
+    except ApiError as error:
+        raise RefusedError(str(error), status=error.status, retry_after=error.retry_after) from error
+    except RendererError as error:
+        raise RefusedError(str(error), status=503, retry_after=RETRY_AFTER) from error
+
+
+def _there[T](part: T | None) -> T:
+    """A part that the intake has while it serves."""
+    if part is None:
+        raise RefusedError("the intake does not serve yet", status=503, retry_after=RETRY_AFTER)
+    return part
+
+
+# The loops of a daemon for its database: heartbeat, pruning, and the search for the server that takes writes.
+
+HEARTBEAT_INTERVAL: Final = 10.0
+PRUNE_INTERVAL: Final = 600.0
+"""Seconds between two rounds that merge the tallies of old minutes into hours."""
+
+
+async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
+    """Write the heartbeat of this daemon, until cancelled."""
+    heartbeat = heartbeats.register("heartbeat")
+    await _every(HEARTBEAT_INTERVAL, daemons.heartbeat, name="beating", heartbeat=heartbeat, events=events)
+
+
+async def prune_loop(tallies: Tallies, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
+    """Merge the tallies of old minutes into hours, until cancelled."""
+    heartbeat = heartbeats.register("prune tallies")
+    await _every(PRUNE_INTERVAL, tallies.prune, name="pruning tallies", heartbeat=heartbeat, events=events)
+
+
+async def _every(
+    interval: float,
+    work: Callable[[], Awaitable[bool | None]],
+    *,
+    name: str,
+    heartbeat: Heartbeat,
+    events: RunnerEvents,
+) -> NoReturn:
+    def failed(error: DatabaseError) -> None:
+        events.step_failed(what=name, again_in=interval, error=error)
+
+    await every(interval, work, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
+
+
+async def watch_writer_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:
+    """Follow the server that takes the writes, where database.url names several, until cancelled."""
+    await every(
+        WATCH_INTERVAL, database.pool.writer.watch, name="watching the servers", first_after=WATCH_INTERVAL,
+        heartbeat=heartbeats.register("database servers"),
+    )  # fmt: skip
+
 
 _MAX_BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still before the log says so, where systemd sets no watchdog."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.support.heard import Heard

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mailerd import __version__, texts
-from mailerd.cli import stdio
+from mailerd.cli import output
 from mailerd.cli.failure import say_failed, say_misused
 from mailerd.cli.lazy_group import EarlyConfigOption, LazyGroup, use_config
 from mailerd.errors import ConfigurationError, MailerdError
@@ -56,11 +56,11 @@ def _run() -> None:
 
 def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
-    stdio.replace_closed_streams()
-    stdio.escape_what_cannot_be_shown()
+    output.replace_closed_streams()
+    output.escape_what_cannot_be_shown()
     texts.speak(texts.from_environment(os.environ))
     try:
-        with stdio.checked_output():
+        with output.checked_output():
             _run()
     except BrokenPipeError:
         sys.exit(1)

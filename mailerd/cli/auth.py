@@ -16,13 +16,20 @@ from mailerd.config import GmailSettings, Settings
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
-from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.list_credentials import Entry, inventory
+from mailerd.events.worker import GmailEvents
+from mailerd.gmail.credentials import Entry, credential_path, inventory, save
 from mailerd.gmail.mailbox import COMPOSE, METADATA, READONLY, SEND, mailbox_with
-from mailerd.gmail.oauth_callback import Callback, listening
-from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
-from mailerd.gmail.save_credentials import credential_path, save
-from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.gmail.oauth_login import (
+    AuthorizationRequest,
+    Callback,
+    Client,
+    SignedIn,
+    SignIn,
+    SignInError,
+    listening,
+    read_client,
+)
+from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.senders import Senders, default_limits
 from mailerd.texts import label, tr
 

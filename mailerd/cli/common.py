@@ -16,9 +16,9 @@ from mailerd.config import CONFIG, LogSettings, Settings, found, load
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, EventSink
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.ops.log import Log
-from mailerd.ops.periodic import every
+from mailerd.ops.watchdog import every
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check

@@ -18,7 +18,7 @@ def config(
     if example:
         print(packaged(EXAMPLE).read_text(encoding="utf-8"), end="")
         return
-    from mailerd.ops.notify import build_notifiers  # noqa: PLC0415 - slow to import, and --example needs it not
+    from mailerd.ops.alerts import build_notifiers  # noqa: PLC0415 - slow to import, and --example needs it not
 
     known, file = configured(config)
     build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these

@@ -8,9 +8,8 @@ import typer
 
 from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.errors import MailerdError
-from mailerd.store.api_keys import ApiKeys
+from mailerd.store.api_keys import LINK_VALID, ApiKeys, Sessions
 from mailerd.store.db.database import Database
-from mailerd.store.sessions import LINK_VALID, Sessions
 from mailerd.texts import tr
 
 TIMEOUT = 4.0

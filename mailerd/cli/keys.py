@@ -21,7 +21,7 @@ from mailerd.cli.output import (
     table,
 )
 from mailerd.errors import MailerdError
-from mailerd.mail.addresses import mailbox
+from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.texts import heading, tr

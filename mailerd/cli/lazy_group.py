@@ -57,7 +57,7 @@ COMMANDS: Final = {
         "Tell the story of a job or a letter: what happened, why it waits, what comes next.",
     ),
     "recipients": LazyCommand(
-        "recipients",
+        "bounces",
         "recipients",
         "Show one person's letters over all jobs, and what keeps letters from that person.",
     ),

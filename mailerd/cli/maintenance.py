@@ -14,14 +14,14 @@ from mailerd.core.quantities import counted
 from mailerd.core.states import State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
-from mailerd.store.queue import manual_resolution
-from mailerd.store.queue.complete_jobs import complete
-from mailerd.store.queue.restored import RestoredQueue
+from mailerd.store.queue import recovery
+from mailerd.store.queue.recovery import RestoredQueue
+from mailerd.store.queue.reschedule import complete
 from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 
@@ -124,9 +124,7 @@ def settle(
     change = Transition.FOUND if sent else Transition.MISSING
 
     async def work(database: Database) -> None:
-        done = await manual_resolution.settle(
-            database, recipient, change=change, message_id=message_id, actor=asked_by()
-        )
+        done = await recovery.settle(database, recipient, change=change, message_id=message_id, actor=asked_by())
         print(tr(f"recipient {done.recipient} ({done.to_email}) of job {done.job_id} is now {done.status}"))
         if done.status is not State.WAITING:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.

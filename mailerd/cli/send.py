@@ -21,12 +21,11 @@ from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
 from mailerd.core.quantities import counted
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.intake.dry_run import dry_run
-from mailerd.intake.errors import ApiError
-from mailerd.intake.opted_out import OptOutCheck
-from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
+from mailerd.intake.create_job import dry_run
+from mailerd.intake.http_responses import ApiError
+from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary

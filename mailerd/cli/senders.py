@@ -14,8 +14,8 @@ from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
-from mailerd.events.gmail import GmailEvents
-from mailerd.mail.addresses import mailbox
+from mailerd.events.worker import GmailEvents
+from mailerd.mail.mime import mailbox
 from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
 from mailerd.texts import heading, label, tr
 

@@ -15,17 +15,14 @@ from rich.progress import Progress
 
 from mailerd.cli.common import ConfigOption, asked_by, settings, user_name, with_database
 from mailerd.cli.output import JsonOption, console, in_utc, print_json, print_list
-from mailerd.core.csv_cells import as_it_was, without_formula
 from mailerd.core.quantities import counted
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
 from mailerd.errors import MailerdError
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
-from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppression_pages import Place
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions, check_list
 from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000

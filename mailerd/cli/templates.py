@@ -14,7 +14,7 @@ from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, set
 from mailerd.cli.output import JsonOption, print_fitting, print_json, table
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
-from mailerd.events.renderer import RendererEvents
+from mailerd.events.worker import RendererEvents
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named

@@ -24,15 +24,20 @@ from mailerd.cli.output import (
 )
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.core.event_types import EventType
 from mailerd.core.quantities import counted
-from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, WebhookAttempt, shown_url
+from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
-from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.ops.webhook_request import post_test
+from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.db.database import Database
-from mailerd.store.webhook_deliveries import MAX_PAGE, WebhookDeliveries, WebhookDelivery
-from mailerd.store.webhooks import NewEndpoint, WebhookEndpoint, Webhooks, check_name
+from mailerd.store.webhooks import (
+    MAX_PAGE,
+    NewEndpoint,
+    WebhookDeliveries,
+    WebhookDelivery,
+    WebhookEndpoint,
+    Webhooks,
+    check_name,
+)
 from mailerd.texts import heading, label, tr
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]

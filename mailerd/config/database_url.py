@@ -23,7 +23,7 @@ def each_host(url: str) -> list[str]:
 
 
 def mysql(url: str) -> str:
-    """Where a database is, see `mailerd/store/db/url.py`."""
+    """Where a database is, see `mailerd/store/db/connection.py`."""
     hosts = each_host(url)
     places = []
     for host in hosts:

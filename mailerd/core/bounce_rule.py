@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from mailerd.core.notice_words import MICROSOFT_DEAD
-from mailerd.core.notices import Kind
+from mailerd.core.notices import MICROSOFT_DEAD, Kind
 
 LAST: Final = 200
 """The messages that are looked at: the last, up to the newest dead one; of those that were sent later nothing is known.

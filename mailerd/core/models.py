@@ -1,14 +1,169 @@
 """Values that pass between the layers: claimed letters, and what is to be written about them."""
 
+import base64
+import hashlib
+import hmac
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
 from mailerd.core.decisions import Decision, Pause
+from mailerd.core.fates import Consequence
+from mailerd.core.notices import Classification
 from mailerd.core.states import State
-from mailerd.core.suppression import EVERYTHING, Reason
+from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
+
+# What the inbox reader has found: values that the reader makes and the store writes.
+
+
+@dataclass(frozen=True)
+class SentLetter:
+    """A row that was handed to Google, as far as a message can be matched with it."""
+
+    id: int
+    job_id: str
+    seq: int
+    to_email: str
+    sender: str
+    status: str
+    thread_id: str | None
+    message_id: str | None
+    came_back: bool
+    """An earlier sending of it came back: what is about that one says nothing about the present one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A message of an inbox that concerns a letter."""
+
+    gmail_id: str
+    thread_id: str
+    at: datetime
+    """When the message came, by Google's clock."""
+    letter: SentLetter | None
+    """The letter that it concerns. None: its row is pruned; an unsubscribe counts all the same."""
+    meaning: Classification
+    consequence: Consequence
+    unsubscribes: tuple[int, bytes] | None = None
+    """The list that a token names, and the digest of the address."""
+
+
+@dataclass(frozen=True)
+class SentElsewhere:
+    """A letter of the mailbox that mailerd did not send."""
+
+    gmail_id: str
+    thread_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A message that could not be read, again and again."""
+
+    gmail_id: str
+    thread_id: str
+    cause: str
+    at: datetime
+
+
+Found = Finding | SentElsewhere | PassedOver
+
+
+@dataclass(frozen=True)
+class InboxCursor:
+    """How far a mailbox is read."""
+
+    history_id: int | None
+    internal_date: int | None
+    """The moment up to which all is read, in milliseconds since 1970."""
+    waiting_from: int | None = None
+    """The history id behind which messages wait to be examined that stand in no thread of ours; None: none does."""
+
+
+@dataclass(frozen=True)
+class InboxLease:
+    """One daemon's turn at a mailbox."""
+
+    email: str
+    token: str
+    cursor: InboxCursor
+    now: datetime
+    """The time of the lease, by the database's clock."""
+    idle: bool
+    """No letter of the sender waits for units: it has none, or is paused."""
+    units_per_minute: int
+    """The units that the sender may use in a minute; 0: no limit."""
+    spent: tuple[tuple[datetime, int], ...]
+    """When each of the last rounds ended, and the units that it used."""
+    today: int
+    """The units that the rounds of the last 24 hours have used."""
+    scope: str
+    failing_id: str | None
+    failures: int
+
+
+@dataclass(frozen=True)
+class UndoneByLimit:
+    """A letter that Google gave back."""
+
+    letter: SentLetter
+    cancelled: bool
+    """Its job was cancelled meanwhile, and so is the letter."""
+
+
+@dataclass(frozen=True)
+class BadList:
+    """A job of which too much came back."""
+
+    job: str
+    sender: str
+    reason: str
+    paused: bool
+    """Whether the job is paused now; else people are warned."""
+
+
+@dataclass
+class Written:
+    """What a batch of findings has changed."""
+
+    fresh: list[Found] = field(default_factory=list)
+    """The findings that were not known before."""
+    changed: list[Finding] = field(default_factory=list)
+    """The findings among `fresh` that gave a letter its fate."""
+    undone: list[UndoneByLimit] = field(default_factory=list)
+    suppressed: list[AddedSuppression] = field(default_factory=list)
+    bad_lists: list[BadList] = field(default_factory=list)
+    paused: list[tuple[str, str, float]] = field(default_factory=list)
+    """Cause, reason and seconds of each pause of the sender."""
+
+
+# The proof that a letter of ours came back: a header that only its own recipient has seen.
+#
+# X-Mailerd-Key counts a job's letters through, so each recipient knows the keys of all others. The proof is a MAC of
+# the
+# key: a person who has one letter can make no other letter's.
+
+PROOF_HEADER: Final = "X-Mailerd-Proof"
+_LABEL: Final = b"X-Mailerd-Proof\x00"
+"""No address begins so: the same secret makes the digests of addresses."""
+_PROOF_BYTES: Final = 16
+PROOF_LENGTH: Final = (8 * _PROOF_BYTES + 5) // 6
+"""Characters of a proof: base64 has six bits in each."""
+
+
+def proof_of(key: str, secret: bytes) -> str:
+    """What stands in X-Mailerd-Proof of the letter with this X-Mailerd-Key: PROOF_LENGTH characters of base64url."""
+    mac = hmac.digest(secret, _LABEL + key.encode("utf-8"), hashlib.sha256)[:_PROOF_BYTES]
+    return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
+
+
+def is_proof(said: str, key: str, secret: bytes) -> bool:
+    """Whether `said` is the proof that belongs to the key."""
+    return hmac.compare_digest(said.encode("utf-8", "replace"), proof_of(key, secret).encode("ascii"))
+
 
 Mode = Literal["draft", "direct"]
 
@@ -61,7 +216,7 @@ class ClaimedRecipient:
     digest: bytes | None = None
     """The digest of its address, by which suppressions are found."""
     proof: str = ""
-    """Its header X-Mailerd-Proof: see core/returned.py."""
+    """Its header X-Mailerd-Proof: see core/models.py."""
     list_id: int = EVERYTHING
     """The list of its job; 0: the job has none."""
     overrides: bool = False

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mailerd.core import notice_words as words
 from mailerd.core.suppression import canonical
 
 Headers = Sequence[tuple[str, str]]
@@ -146,7 +145,7 @@ def is_notice(message: InboxMessage) -> bool:
     return (
         "delivery-status" in content_type
         or bool(message.all("x-failed-recipients"))
-        or bool(words.NOTICE_FROM.search(message.first("from")) or words.NOTICE_SUBJECT.match(message.first("subject")))
+        or bool(NOTICE_FROM.search(message.first("from")) or NOTICE_SUBJECT.match(message.first("subject")))
     )
 
 
@@ -186,7 +185,7 @@ def is_automatic(message: InboxMessage) -> bool:
         or bool(message.all("x-autoreply") or message.all("x-autorespond") or message.all("x-auto-response-suppress"))
         or precedence in ("auto_reply", "auto-reply", "bulk", "junk", "list")
         or "disposition-notification" in message.first("content-type").lower()
-        or message.first("subject").strip().lower().startswith(words.AUTO_SUBJECTS)
+        or message.first("subject").strip().lower().startswith(AUTO_SUBJECTS)
     )
 
 
@@ -209,7 +208,7 @@ def _notice(message: InboxMessage, about: str) -> Classification:
     if reported is not None and (kind := _NO_FAILURES.get(reported.action)):
         return Classification(kind, reported.status, _short(reported.diagnostic or report.text), reported.addresses)
     if _is_over_limit(report, reported, about):
-        return Classification(Kind.OVER_LIMIT, words.LIMIT_CODE, _short(report.text), _named(message, report))
+        return Classification(Kind.OVER_LIMIT, LIMIT_CODE, _short(report.text), _named(message, report))
     if reported is None:
         return _by_text(message, report.text, about)
     # The text repeats the diagnosis, and is all there is where a server gives none.
@@ -225,7 +224,7 @@ def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
     if at and not failed:
         failed = (about,)
     said = without_addresses(text, about)
-    if words.DELAY_WORDS.search(without_addresses(message.first("subject"), about)) or words.DELAY_WORDS.search(said):
+    if DELAY_WORDS.search(without_addresses(message.first("subject"), about)) or DELAY_WORDS.search(said):
         return Classification(Kind.DELAYED, reason=_short(text), addresses=failed)
     near, shown = said, text
     if at:
@@ -241,7 +240,7 @@ def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
 def _by_headers(message: InboxMessage, about: str) -> Classification:
     """What the headers alone tell: that it failed, or is late. A bounce and a limit notice look the same there."""
     failed = tuple(addresses(message.first("x-failed-recipients")))
-    if words.DELAY_WORDS.search(without_addresses(message.first("subject"), about)):
+    if DELAY_WORDS.search(without_addresses(message.first("subject"), about)):
         return Classification(Kind.DELAYED, reason=_short(message.first("subject")), addresses=failed)
     return Classification(Kind.UNKNOWN, reason="only the headers of the notice could be read", addresses=failed)
 
@@ -253,14 +252,14 @@ def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str
     """
     if any(it.remote for it in report.recipients):
         return False
-    if reported and reported.status not in words.GENERIC:
-        return reported.status == words.LIMIT_CODE
+    if reported and reported.status not in GENERIC:
+        return reported.status == LIMIT_CODE
     said = f"{reported.diagnostic}\n{report.text}" if reported else report.text
     said = without_addresses(said, about, *(reported.addresses if reported else ()))
-    codes = [it for it in words.REPLY_CODE.findall(said) if it not in words.GENERIC]
+    codes = [it for it in REPLY_CODE.findall(said) if it not in GENERIC]
     if codes:
-        return words.LIMIT_CODE in codes
-    return bool(words.LIMIT_ARTICLES.search(said) or words.LIMIT_WORDS.search(said))
+        return LIMIT_CODE in codes
+    return bool(LIMIT_ARTICLES.search(said) or LIMIT_WORDS.search(said))
 
 
 def without_addresses(text: str, *known: str) -> str:
@@ -314,40 +313,226 @@ def classify(status: str, text: str) -> tuple[Kind, str, bool]:
     https://www.iana.org/assignments/smtp-enhanced-status-codes; a code that says nothing gives way to one in the text.
     """
     code = status
-    if code in words.GENERIC:
-        code = next(
-            (found for found in words.CODE.findall(text) if found[0] != "2" and found not in words.GENERIC), code
-        )
-    if words.RATE_WORDS.search(text) and (code in words.GENERIC or code.startswith(("5.2.", "4.2."))):
+    if code in GENERIC:
+        code = next((found for found in CODE.findall(text) if found[0] != "2" and found not in GENERIC), code)
+    if RATE_WORDS.search(text) and (code in GENERIC or code.startswith(("5.2.", "4.2."))):
         return Kind.SOFT, code, False
-    if code in words.GENERIC:
+    if code in GENERIC:
         return _by_words(text), code, True
     if code.startswith(("5.7.", "4.7.")):
         # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the letter.
         return Kind.BLOCKED, code, True
-    if code in words.HARD:
-        return (Kind.SOFT if code == "5.2.1" and words.SOFT_WORDS.search(text) else Kind.HARD), code, True
-    if code in words.SOFT:
-        return Kind.SOFT, code, not words.SIZE_OR_CONTENT.fullmatch(code)
+    if code in HARD:
+        return (Kind.SOFT if code == "5.2.1" and SOFT_WORDS.search(text) else Kind.HARD), code, True
+    if code in SOFT:
+        return Kind.SOFT, code, not SIZE_OR_CONTENT.fullmatch(code)
     if code.startswith("4."):
         return Kind.SOFT, code, True  # tried until it was given up
     return _by_words(text), code, True
 
 
 def _by_words(text: str) -> Kind:
-    if words.BLOCK_ARTICLE.search(text):
+    if BLOCK_ARTICLE.search(text):
         return Kind.BLOCKED
     for kind, pattern in (
-        (Kind.HARD, words.HARD_WORDS),
-        (Kind.SOFT, words.SOFT_WORDS),
-        (Kind.BLOCKED, words.BLOCK_WORDS),
+        (Kind.HARD, HARD_WORDS),
+        (Kind.SOFT, SOFT_WORDS),
+        (Kind.BLOCKED, BLOCK_WORDS),
     ):
         if pattern.search(text):
             return kind
-    first = words.SMTP.search(text)
+    first = SMTP.search(text)
     return Kind.SOFT if first and first[1] == "4" else Kind.UNKNOWN
 
 
 def _short(text: str) -> str:
     shown = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(shown.split())[:MAX_REASON]
+
+
+# Whether Google vouches for a message: the Authentication-Results that Google wrote on top of it (RFC 8601).
+#
+# Any sender can write "mailer-daemon" into From, and headers of that name further down. Google puts its own first.
+
+_GOOGLE: Final = "mx.google.com"
+_GOOGLES_DOMAINS: Final = frozenset({"googlemail.com", "google.com"})
+_DAEMON: Final = frozenset({"mailer-daemon@googlemail.com", "mailer-daemon@google.com"})
+_ADDR_SPEC: Final = r"[^\s<>@,;:()\"]+@[^\s<>@,;:()\"]+"
+_ONE_WRITER: Final = re.compile(rf"(?:[^<>@,;:]*<\s*({_ADDR_SPEC})\s*>|\s*({_ADDR_SPEC}))\s*")
+_UNCLOSED: Final = "\0"
+"""Stands where a comment or a quoted string has no beginning or no end."""
+_DMARC: Final = re.compile(r"dmarc\s*=\s*([a-z]+)(?!\S)", re.IGNORECASE)
+_HEADER_FROM: Final = re.compile(r"(?<![\w.-])header\.from\s*=\s*([^\s;]+)", re.IGNORECASE)
+_ENCODED: Final = "=?"
+"""How an encoded word begins (RFC 2047): nothing in a result is one, and who decodes it lets it close a quote."""
+
+
+class Dmarc(StrEnum):
+    """Google's result of DMARC for a message (RFC 7489)."""
+
+    PASS = "pass"  # noqa: S105 - a result, not a secret
+    FAIL = "fail"
+    """The domain disowns it; or what Google wrote cannot be read, since a stranger's words in it break its form."""
+    NONE = "none"
+    """There is no policy, no result, or nothing that Google wrote."""
+
+
+def dmarc(message: InboxMessage) -> tuple[Dmarc, str]:
+    """Google's result, and the domain of From that it is about."""
+    value = message.first("authentication-results")
+    bare = _without_words_of_others(value)
+    authority, _, rest = bare.partition(";")
+    if authority.strip().lower() != _GOOGLE:
+        return Dmarc.NONE, ""
+    results = [part.strip() for part in rest.split(";") if _DMARC.match(part.strip())]
+    broken = _UNCLOSED in bare or _ENCODED in value or len(value) >= MAX_HEADER
+    if broken or len(results) > 1:  # Google writes one; two are a forger's trick
+        return Dmarc.FAIL, ""
+    if not results:
+        return Dmarc.NONE, ""
+    said, domains = _DMARC.match(results[0]), _HEADER_FROM.findall(results[0])
+    result = said[1].lower() if said else ""
+    domain = domains[0].lower() if len(domains) == 1 else ""
+    return (Dmarc(result) if result in ("pass", "fail") else Dmarc.NONE), domain
+
+
+def is_googles(message: InboxMessage) -> bool:
+    """Whether Google itself wrote the message, by Google's own word.
+
+    Both headers are Google's alone: a stranger's local part in the results, however it is quoted, cannot take away the
+    result that Google has for the stranger's From, so that "dmarc" stands there twice.
+    """
+    result, domain = dmarc(message)
+    once = message.first("authentication-results").lower().count("dmarc") == 1
+    return once and _writer(message) in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
+
+
+def _writer(message: InboxMessage) -> str:
+    """The one address of the one From, in lower case; "" where another stands anywhere in it: a result is about one."""
+    froms = message.all("from")
+    if len(froms) != 1 or froms[0].count("@") != 1:
+        return ""
+    found = _ONE_WRITER.fullmatch(_without_words_of_others(froms[0]))
+    return (found[1] or found[2]).lower() if found else ""
+
+
+def is_forged(message: InboxMessage) -> bool:
+    """Whether the domain in From did not write the message: by its policy, or because Google vouches for its own."""
+    named = re.findall(_ADDR_SPEC, ", ".join(message.all("from")).lower())
+    return dmarc(message)[0] is Dmarc.FAIL or (not _DAEMON.isdisjoint(named) and not is_googles(message))
+
+
+def _without_words_of_others(value: str) -> str:
+    """The header with a space for each comment and "" for each quoted string: what is in them is the writer's choice.
+
+    `_UNCLOSED` stands at the end where one of them does not end.
+    """
+    kept, depth, quoted, escaped = list[str](), 0, False, False
+    for character in value:
+        if escaped:
+            escaped = False
+        elif character == "\\" and (quoted or depth):
+            escaped = True
+        elif quoted:
+            quoted = character != '"'
+        elif character == '"' and not depth:
+            quoted = True
+            kept.append('""')
+        elif character in "()":
+            depth = depth + 1 if character == "(" else depth - 1
+            kept.append(" " if depth >= 0 else _UNCLOSED)
+            depth = max(0, depth)
+        elif not depth:
+            kept.append(character)
+    return "".join(kept) + (_UNCLOSED if quoted or depth else "")
+
+
+# The codes and words by which notices about letters are told apart, by class and by language.
+#
+# Codes: https://www.iana.org/assignments/smtp-enhanced-status-codes. Words are seen ones; a repetition in a pattern
+# has a bound, since strangers write what it is tried on.
+
+NOTICE_FROM: Final = re.compile(
+    r"(?:mailer-daemon|mail-daemon|maildaemon|mdaemon|postmaster|microsoftexchange[0-9a-f]{0,40})@", re.IGNORECASE
+)
+NOTICE_SUBJECT: Final = re.compile(
+    r"\s*(?:undeliver(?:able|ed)|(?:mail |message )?delivery (?:status|fail|notification|error|problem)|mail delivery"
+    r"|returned mail|non-?delivery(?: report|:)|failure notice|mail system error"
+    r"|(?:mail|message) could not be delivered|unzustellbar"
+    r"|non remis|no se puede entregar|impossibile recapitare|退信|系统退信|配信不能)",
+    re.IGNORECASE,
+)
+AUTO_SUBJECTS: Final = (
+    "automatic reply", "auto reply", "autoreply", "out of office", "out-of-office", "自动回复", "自動回覆", "自動応答",
+    "abwesenheitsnotiz", "automatische antwort", "réponse automatique", "respuesta automática", "risposta automatica",
+    "resposta automática", "automatisch antwoord",
+)  # fmt: skip
+# ASCII: to Python the digits of every script are digits, and the column of a code takes none but these.
+CODE: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
+REPLY_CODE: Final = re.compile(r"(?<![\w.=/-])[45]\d\d[ -]([245]\.\d{1,3}\.\d{1,3})(?=[\s,;:)]|\Z)", re.ASCII)
+"""An enhanced code where a server puts it: behind its reply code and before the words. No host's name has that form."""
+SMTP: Final = re.compile(r"(?<![\d.])([45])\d\d(?![\d.])", re.ASCII)
+
+HARD: Final = frozenset({"5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1", "5.4.4"})
+SOFT: Final = frozenset(
+    {
+        "5.2.0", "5.2.2", "5.2.3", "5.2.4", "5.3.1", "5.3.2", "5.3.4", "5.4.0", "5.4.1", "5.4.2", "5.4.3", "5.4.6",
+        "5.4.7", "5.6.0", "5.6.1", "5.6.2", "5.6.3", "5.6.5",
+    }
+)  # fmt: skip
+SIZE_OR_CONTENT: Final = re.compile(r"5\.2\.3|5\.3\.4|5\.6\.\d+")
+GENERIC: Final = frozenset({"", "5.0.0", "4.0.0", "5.5.0", "5.3.0"})
+"""Codes that say nothing: the server's own words may have a better one."""
+LIMIT_CODE: Final = "5.4.5"
+"""Google's own, https://support.google.com/a/answer/3726730: "Daily user sending limit exceeded"."""
+_ARTICLE: Final = r"https?://support\.google\.com/[a-z/]{0,20}(?:answer/|\?(?:[\w.=-]{0,40}&)?p=)"
+"""Google's articles, by number or by name. No address can be read as one: a colon stands in no part of it."""
+LIMIT_ARTICLES: Final = re.compile(rf"{_ARTICLE}(?:166852|22839|DailyLimitExceeded)\b", re.IGNORECASE)
+"""Google's articles on sending limits, for Workspace and for gmail.com: they stand in the notice in every language."""
+LIMIT_WORDS: Final = re.compile(
+    r"reached a limit for sending mail|exceeded (?:the|your) (?:daily )?(?:user )?sending (?:limit|quota)"
+    r"|daily (?:user )?sending (?:limit|quota) exceeded"
+    r"|limite d.envoi|limite di invio|limit (?:für|beim) .{0,20}senden|l[ií]mite (?:de|para) (?:env[ií]o|enviar)"
+    r"|邮件发送上限|发送邮件的上限|已达到.{0,6}发送.{0,8}(?:上限|限制)|送信.{0,8}(?:上限|制限)",
+    re.IGNORECASE,
+)
+BLOCK_ARTICLE: Final = re.compile(rf"{_ARTICLE}(?:69585|UnsolicitedMessageError|UnauthenticatedMessage)", re.IGNORECASE)
+RATE_WORDS: Final = re.compile(
+    r"receiving (?:mail|messages|e-?mails?) (?:at a rate|too (?:quickly|fast|many))|prevents additional messages"
+    rf"|exceeded (?:their|its|the) limit for the number of messages|{_ARTICLE}(?:ReceivingRate|6592\b)",
+    re.IGNORECASE,
+)
+"""The mailbox lives, and gets more than it takes now. Google's code for that is 5.2.1, as for a disabled one."""
+BLOCK_WORDS: Final = re.compile(
+    r"\bblocked\b|block ?list|black ?list|\bspam|unsolicited|reputation|\bpolicy\b|\bbanned\b"
+    r"|content (?:filter|reject)|message rejected|\bdmarc\b|\bspf\b|访问被拒|垃圾邮件",
+    re.IGNORECASE,
+)
+HARD_WORDS: Final = re.compile(
+    r"(?:user|mailbox|recipient|address|account|addressee)[^.\n]{0,60}"
+    r"(?:unknown|not found|not exist|n't exist|no longer (?:exist|available|valid|active)|is not known|disabled)"
+    r"|(?:no such|unknown|invalid|non-?existent|undeliverable|bad)"
+    r" (?:local )?(?:user|mailbox|recipient|address|account|person)"
+    r"|no mailbox here|not a (?:valid|known) (?:user|mailbox|recipient|address)"
+    r"|does(?:n't| not) have an? \S{1,80} account|not our customer|(?:host|domain|name)[^.\n]{0,40}not found"
+    r"|(?:unrouteable|unroutable) (?:mail )?(?:domain|address)|用户不存在|收件人不存在|地址不存在|邮箱不存在",
+    re.IGNORECASE,
+)
+SOFT_WORDS: Final = re.compile(
+    r"(?:mailbox|inbox|account|folder|user)[^.\n]{0,40}(?:full|over ?quota|exceed)|quota (?:exceeded|full)|over ?quota"
+    r"|insufficient (?:system )?(?:storage|disk)|disk full|disk quota|not enough (?:storage )?space|too many hops"
+    r"|mail loop|timed? ?out|retry time|too long in (?:the )?queue|connection (?:refused|reset)|temporar"
+    r"|邮箱已满|超出.{0,4}容量",
+    re.IGNORECASE,
+)
+DELAY_WORDS: Final = re.compile(
+    r"\((?:delay|延迟|verzögerung|retard|retraso|ritardo)\)|delayed|delivery (?:is )?delay"
+    r"|warning: (?:message|could not send)|still (?:being )?(?:tried|retried|trying)"
+    r"|will (?:continue to|keep|be) (?:try|retr)|attempts will continue|not yet been delivered",
+    re.IGNORECASE,
+)
+MICROSOFT_DEAD: Final = (("5.4.1", "access denied"), ("5.5.0", "mailbox unavailable"), ("5.4.310", ""))
+"""How Microsoft's servers refuse an address or a domain that does not exist: the code, and words of the reason.
+
+They refuse others so too, so it suppresses no address; but where it happens to many, the list is bad.
+"""

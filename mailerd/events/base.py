@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
-from mailerd.core.labels import in_chinese
+from mailerd.core.pauses import in_chinese
 from mailerd.core.quantities import counted, in_words
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]

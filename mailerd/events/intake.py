@@ -2,6 +2,99 @@
 
 from mailerd.events.base import EventEmitter, event
 
+# What is said of suppressions and of the public site of unsubscribe links.
+
+
+class SuppressionEvents(EventEmitter):
+    """Who has opted out, and what the public site met."""
+
+    @event("info", en="public site listens on {where}", zh="退订站点已监听：{where}")
+    def public_site_listening(self, *, where: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression added: {address} gets no letters of {mailing_list} ({reason}, by {source})",
+        zh="已加入禁发名单：{address}，范围：{mailing_list}（{reason:label}，来源 {source:label}）",
+    )
+    def suppression_added(self, *, address: str, mailing_list: str, reason: str, source: str) -> None: ...
+
+    @event(
+        "info",
+        en="{added:n suppression} added: these addresses get no letters of {mailing_list} ({reason}, by {source})",
+        zh="已将 {added} 个邮箱加入禁发名单：不再收到 {mailing_list} 的邮件（{reason:label}，来源 {source:label}）",
+    )
+    def suppressions_added(self, *, added: int, mailing_list: str, reason: str, source: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression removed: {address} gets letters of {mailing_list} again (by {source})",
+        zh="已移出禁发名单：{address} 恢复接收 {mailing_list} 的邮件（来源 {source:label}）",
+    )
+    def suppression_removed(self, *, address: str, mailing_list: str, source: str) -> None: ...
+
+    @event(
+        "info",
+        en="{added:n suppression} of {mailing_list} added by {actor}",
+        zh="{actor} 已添加 {added} 个禁发地址（{mailing_list}）",
+    )
+    def suppressions_added_by_command(self, *, added: int, mailing_list: str, actor: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression of {mailing_list} removed by {actor}",
+        zh="{actor} 已移除一个禁发地址（{mailing_list}）",
+    )
+    def suppression_removed_by_command(self, *, mailing_list: str, actor: str) -> None: ...
+
+    @event(
+        "warning",
+        en="{method} to the public site could not be served and was answered with 503: {cause}",
+        zh="退订站点的 {method} 请求无法处理，已应答 503：{cause}",
+    )
+    def unsubscribe_unserved(self, *, method: str, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="public site met a bug in mailerd and answered 500; please report the stack",
+        zh="退订站点触发了 mailerd 的缺陷，已应答 500；请报告堆栈",
+    )
+    def unsubscribe_failed(self, *, error: BaseException) -> None: ...
+
+
+# What is said of the console: who signs in, and what is changed there that no other event tells.
+
+
+class WebEvents(EventEmitter):
+    """Sessions, and changes that people make in the console."""
+
+    @event(
+        "info",
+        en="console: {key} has signed in from {address} by {way}",
+        zh="{key} 已从 {address} 登录控制台，方式：{way}",
+    )
+    def console_signed_in(self, *, key: str, address: str, way: str) -> None: ...
+
+    @event(
+        "info",
+        en="console: {actor} has changed {what}: {change}",
+        zh="{actor} 已更改 {what}：{change:label}",
+    )
+    def console_changed(self, *, actor: str, what: str, change: str) -> None: ...
+
+    @event(
+        "info",
+        en="console refused a request from {address}: {reason}",
+        zh="控制台请求被拒绝：{reason}，来自 {address}",
+    )
+    def console_refused(self, *, reason: str, address: str) -> None: ...
+
+    @event(
+        "info",
+        en="{actor} asked to {action} job {job}: {letters:n letter} changed, the job is {status}",
+        zh="{actor} 请求对任务 {job} 执行 {action:label}：变更 {letters} 封邮件，任务状态 {status:label}",
+    )
+    def console_job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...
+
 
 class IntakeEvents(EventEmitter):
     """Requests, what was accepted of them, and what could not be answered."""

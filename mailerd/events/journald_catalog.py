@@ -12,11 +12,7 @@ from typing import Final
 import mailerd.events
 from mailerd.core.texts import Language
 from mailerd.events.base import Event, Level, registered_events
-from mailerd.events.runbook import RUNBOOKS, Runbook
-from mailerd.events.runbook_inbox import INBOX_RUNBOOKS
-from mailerd.events.runbook_intake import INTAKE_RUNBOOKS
-from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
-from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
+from mailerd.events.runbook import INBOX_RUNBOOKS, INTAKE_RUNBOOKS, PAUSE_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook
 from mailerd.events.runbook_worker import WORKER_RUNBOOKS
 
 ALL_RUNBOOKS: Final = {

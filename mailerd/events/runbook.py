@@ -400,3 +400,371 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         ),
     ),
 }  # fmt: skip
+
+
+# What to do about what the inbox reader says.
+
+INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "inbox_unreadable": Runbook(
+        "Google did not let mailerd read this inbox. Letters go on; what became of them is learnt later, and nothing is lost.",
+        "Google 未允许 mailerd 读取该收件箱。邮件照常发送；其结果稍后才会得知，不会丢失。",
+        (
+            LikelyCause("the sign-in was revoked or lost a scope", "授权已被撤销或缺少权限范围", "mailerd check"),
+            LikelyCause("Google cannot be reached, or throttles the mailbox: it goes on by itself", "无法连接 Google 或该邮箱被限流：会自行恢复", "journalctl -u mailerd -p warning -n 50"),
+        ),
+    ),
+    "letter_given_back": Runbook(
+        "Google had answered that it took this letter, and wrote later that it did not send it, since the mailbox had reached "
+        "its limit. The letter waits again, lost no attempt, and goes once the sender's day has room.",
+        "Google 曾应答已接收该邮件，随后通知因邮箱达到限额而未发出。该邮件重新等待，不消耗尝试次数，待发件人当日额度恢复后发送。",
+        (
+            LikelyCause("the mailbox may send less than pace.per_day says (a trial account, a new one)", "该邮箱的实际额度低于 pace.per_day（试用或新账户）", "mailerd senders set SENDER --per-day N"),
+            LikelyCause("the person or another program sends from the same mailbox: leave them a reserve", "本人或其他程序也在使用该邮箱发送邮件：请预留额度", "mailerd senders set SENDER --reserve N"),
+        ),
+    ),
+    "sender_rests": Runbook(
+        "What came back to the mailbox says that it should not send for a while: a limit was reached, or receiving servers "
+        "block its letters as unwanted.",
+        "收件箱内容表明该邮箱应暂停发送：已达限额，或收件服务器将其邮件视为不受欢迎而拦截。",
+        (
+            LikelyCause("daily_limit: Google's limit; it ends by itself", "daily_limit：达到 Google 限额；会自行结束", "mailerd senders list"),
+            LikelyCause("blocked: read the reasons, mend list or content, then resume the sender", "blocked：查看原因，整理名单或内容后恢复发件人", "mailerd bounces --sender SENDER"),
+            LikelyCause("bounces: many addresses do not exist; clean the lists, then resume the sender", "bounces：大量地址不存在；清理名单后恢复发件人", "mailerd bounces --sender SENDER"),
+        ),
+    ),
+    "job_paused_for_bounces": Runbook(
+        "Too many addresses of this job do not exist, so it was paused: to go on would cost the mailbox its reputation. Nothing "
+        "is lost; its other messages wait. After a person's resume only what is sent from then on counts.",
+        "该任务中不存在的地址过多，已暂停：继续发送会损害该邮箱的信誉。不会丢失任何邮件，其余邮件等待。人工恢复后，仅统计此后发送的邮件。",
+        (
+            LikelyCause("an old or bought list: look at what came back, clean the list, cancel the job and post the rest", "名单陈旧或为购买所得：查看退信，清理名单，取消任务后重新提交其余收件人", "mailerd bounces --job @MAILERD_JOB@"),
+            LikelyCause("the list is right after all: let it go on", "名单其实无误：让它继续", "mailerd jobs resume @MAILERD_JOB@"),
+        ),
+    ),
+    "job_bounces": Runbook(
+        "Half of what pauses this job has come back, since the addresses do not exist. It goes on.",
+        "因地址不存在的退信已达到暂停该任务所需数量的一半。任务继续发送。",
+        (
+            LikelyCause("an old or bought list", "名单陈旧或为购买所得", "mailerd bounces --job @MAILERD_JOB@"),
+        ),
+    ),
+    "notice_not_believed": Runbook(
+        "A message claims to be a notice about a letter, and Google does not vouch for it, or it names another address or "
+        "another message. It changed nothing.",
+        "有邮件自称是关于某封邮件的通知，但 Google 未予认证，或其中的地址或邮件不符。未作任何改动。",
+        (
+            LikelyCause("it is about a message that the owner of the mailbox wrote in the same thread, or about an earlier sending", "通知关于邮箱主人在同一会话中所写的邮件，或关于此前的一次发送", "look at the message in the mailbox"),
+            LikelyCause("a third party forges notices", "有人伪造通知", "look at the message in the mailbox"),
+            LikelyCause("another mail system's notice under gmail.metadata, where its body cannot be read", "在 gmail.metadata 权限下无法读取正文的其他邮件系统通知", "mailerd auth login --sender SENDER --readonly"),
+        ),
+    ),
+    "notice_passed_over": Runbook(
+        "This message could not be read three times. It is passed over, so that it holds up nothing behind it; what it says "
+        "about a letter is not known.",
+        "该邮件三次读取失败，已跳过，以免阻塞后续邮件；其内容未知。",
+        (
+            LikelyCause("it is too large or broken: look at it in the mailbox", "邮件过大或损坏：请在邮箱中查看", "mailerd bounces --sender SENDER"),
+            LikelyCause("a limit notice about a letter that is still unsure: settle that", "关于状态未定邮件的限额通知：请先处理该邮件", "mailerd explain RECIPIENT"),
+        ),
+    ),
+    "history_forgotten": Runbook(
+        "Google keeps a mailbox's history for about a week, sometimes for hours. mailerd walks the inbox back to what it knows, "
+        "and finds the same notices there.",
+        "Google 约保留邮箱历史一周，有时仅数小时。mailerd 会将收件箱回溯至已知位置，并找到相同的通知。",
+        (
+            LikelyCause("no daemon ran for days, or the inbox could not be read: nothing is to be done", "数日无守护进程运行或无法读取收件箱：无需处理", "mailerd check"),
+        ),
+    ),
+    "notice_crashed": Runbook(
+        "A message met an error that mailerd does not know. It is tried twice more, and then passed over by name.",
+        "处理该邮件时遇到未知错误。将再试两次，然后跳过并记录。",
+        (OWN_BUG,),
+    ),
+    "inbox_crashed": Runbook(
+        "Reading inboxes met an error that mailerd does not know. Letters are sent all the same; the reader tries again from "
+        "its last commit.",
+        "读取收件箱时遇到未知错误。邮件照常发送；读取将从上次提交处重试。",
+        (OWN_BUG,),
+    ),
+    "inbox_step_failed": Runbook(
+        "The database refused a step of reading inboxes. Nothing of it was written; it is read again.",
+        "数据库拒绝了读取收件箱的某个步骤。未写入任何内容；将重新读取。",
+        (
+            LikelyCause("the database's own error stands in the line", "该行中有数据库自身的错误", "mailerd check"),
+        ),
+    ),
+}  # fmt: skip
+
+
+# What to do about the processes that render templates, and about the public site of unsubscribe links.
+
+INTAKE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "renderer_ended": Runbook(
+        "The process that renders templates ended over one of them, or was killed; another was started within a tenth of a "
+        "second. Letters beside it were made all the same; the one at fault fails with this reason, or its post is refused. Where "
+        "it was killed or got no CPU no letter is at fault: it waits, and its post is answered 503.",
+        "渲染模板的进程因某个模板而结束，或被终止；十分之一秒内已启动新的进程。其他邮件照常生成；出错的邮件以此原因失败，或其请求被拒绝。若进程被外部终止或得不到 CPU，则不归咎于任何邮件：邮件等待，请求得到 503。",
+        (
+            LikelyCause("a template takes more than a second of CPU or 320 MB for one letter", "某个模板处理一封邮件需要一秒以上的 CPU 时间或 320 MB 以上内存", "mailerd jobs list"),
+            LikelyCause("a person or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
+        ),
+    ),
+    "renderer_ends_often": Runbook(
+        "The renderer ends again and again: over templates of a client, or since this machine kills it or gives it no CPU. "
+        "Other letters go on; each end costs about a second, and ten where there is no CPU.",
+        "渲染进程反复结束：因某个客户端的模板，或因本机将其终止、不给它 CPU。其他邮件继续发送；每次结束约耗时一秒，得不到 CPU 时为十秒。",
+        (
+            LikelyCause("a client posts templates that are too costly, by mistake or on purpose: the line names its key or sender", "客户端有意或无意提交了开销过大的模板：日志行给出其密钥或发件人", "mailerd keys list"),
+            LikelyCause("it was killed or got no CPU, as the line says: memory or CPU are short", "如日志行所述，进程被终止或得不到 CPU：内存或 CPU 不足", "journalctl -k -g 'out of memory' -n 20; cat /proc/pressure/cpu /proc/pressure/memory"),
+            LOG,
+        ),
+    ),
+    "renderer_not_started": Runbook(
+        "No template can be rendered: posts are answered 503, letters wait and lose no attempt. It is tried again by itself.",
+        "模板无法渲染：请求得到 503，邮件等待且不计尝试次数。会自动重试。",
+        (
+            LikelyCause("memory or processes of the service are used up", "服务的内存或进程数已用尽", "systemctl show mailerd -p MemoryCurrent,MemoryMax,TasksCurrent,TasksMax"),
+            LikelyCause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/bin/python -I -m mailerd.mail.render_child 1 335544320 $$ </dev/null"),
+        ),
+    ),
+    "renderer_broke": Runbook(
+        "The part of mailerd that asks the renderer met an error that it does not know. The letters wait and lose no attempt.",
+        "mailerd 中调用渲染进程的部分遇到未知错误。邮件等待，且不计尝试次数。",
+        (OWN_BUG,),
+    ),
+    "unsubscribe_unserved": Runbook(
+        "The database did not answer a request to the public site: POST wanted to unsubscribe, GET only opened a link, as "
+        "`mailerd check` does. Mail programs try again by themselves; a person sees a page that asks to try again.",
+        "数据库没有应答退订站点的一个请求：POST 是请求退订，GET 只是打开链接，`mailerd check` 也会这样做。邮件程序会自动重试；个人会看到请稍后重试的页面。",
+        (
+            LikelyCause("the database is away: the lines of the database say since when", "数据库不可用：数据库相关日志说明自何时起", "mailerd check"),
+            LikelyCause("the database takes no writes (read-only, disk full)", "数据库拒绝写入（只读或磁盘已满）", "journalctl -u mariadb -u mysql -p warning -n 30"),
+        ),
+    ),
+    "unsubscribe_failed": Runbook(
+        "The public site met an error that it does not know and answered 500. Nothing was changed by that request.",
+        "退订站点遇到未知错误，已应答 500。该请求未改变任何数据。",
+        (OWN_BUG,),
+    ),
+}  # fmt: skip
+
+
+# What to do about a sender's pause, by its cause: each has a MESSAGE_ID of its own, so `journalctl -x` names that one.
+
+_LOGIN: Final = "mailerd auth login --sender @MAILERD_SENDER@"
+_CHECK: Final = LikelyCause("which part of it is wrong", "具体哪一部分有误", "mailerd check --sender @MAILERD_SENDER@")
+_WAITS: Final = "The letters of this mailbox wait, with their attempts intact; other mailboxes go on. "
+_WAITS_ZH: Final = "该邮箱的邮件等待，尝试次数不变；其他邮箱不受影响。"
+_BY_ITSELF: Final = "It goes on by itself when the pause is over."
+_BY_ITSELF_ZH: Final = "暂停结束后自动恢复。"
+_MENDED: Final = "One letter is tried every minute, so what is mended goes on by itself."
+_MENDED_ZH: Final = "每分钟试发一封，修复后自动恢复。"
+
+PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "throttled": Runbook(
+        _WAITS + _BY_ITSELF,
+        _WAITS_ZH + _BY_ITSELF_ZH,
+        (
+            LikelyCause(
+                "other programs send from this mailbox as well, or pace.units_per_minute is above what Google allows",
+                "另有程序使用该邮箱发送，或 pace.units_per_minute 高于 Google 的上限",
+                "mailerd senders set @MAILERD_SENDER@ --per-minute 40",
+            ),
+        ),
+    ),
+    "daily_limit": Runbook(
+        _WAITS + _BY_ITSELF,
+        _WAITS_ZH + _BY_ITSELF_ZH,
+        (
+            LikelyCause(
+                "Google's daily limit for this mailbox is reached: 2,000 letters for Workspace, 500 for gmail.com, those "
+                "that its owner sends included",
+                "该邮箱已达 Google 每日上限：Workspace 2,000 封，gmail.com 500 封，含本人手工发送的邮件",
+                "mailerd senders set @MAILERD_SENDER@ --per-day 1500",
+            ),
+        ),
+    ),
+    "too_many_concurrent": Runbook(
+        _WAITS + _BY_ITSELF,
+        _WAITS_ZH + _BY_ITSELF_ZH,
+        (
+            LikelyCause(
+                "other programs call Gmail for this mailbox at the same time; mailerd itself has lowered its own number",
+                "另有程序同时调用该邮箱的 Gmail 接口；mailerd 已自行降低并发",
+                "mailerd senders list",
+            ),
+        ),
+    ),
+    "token_refused": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause("the sign-in was revoked, or the password was changed", "授权已被撤销或密码已更改", _LOGIN),
+            LikelyCause(
+                'the OAuth app is in "Testing", where a sign-in ends after 7 days: publish it, then sign in again',
+                "OAuth 应用处于“测试”状态，登录 7 天后失效：请发布应用，再重新登录",
+                "https://console.cloud.google.com/auth/audience",
+            ),
+            LikelyCause(
+                "a service account has no delegation for this domain any more",
+                "服务账号已不再拥有该域的全网域授权",
+                "https://admin.google.com/ac/owl/domainwidedelegation",
+            ),
+        ),
+    ),
+    "client_refused": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause(
+                "the OAuth client that the credential file names was deleted, or its secret was changed",
+                "凭据文件所指的 OAuth 客户端已被删除，或其密钥已更改",
+                "https://console.cloud.google.com/auth/clients",
+            ),
+            LikelyCause(
+                "then sign in with the new client", "然后用新的客户端重新登录", f"{_LOGIN} --client client.json"
+            ),
+        ),
+    ),
+    "no_credentials": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause(
+                "the credential file is missing, broken, or others can read it (the message says which)",
+                "凭据文件缺失、损坏，或他人可读（消息中有说明）",
+                "ls -l /etc/mailerd/credentials",
+            ),
+            LikelyCause("this mailbox was never signed in", "该邮箱从未登录", _LOGIN),
+        ),
+    ),
+    "wrong_mailbox": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause(
+                "the credential file opens another mailbox than its name says: the sign-in was done with another account",
+                "凭据文件打开的不是其文件名所指的邮箱：登录时使用了另一个账号",
+                _LOGIN,
+            ),
+        ),
+    ),
+    "scope_missing": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause("the sign-in lacks a scope that sending needs", "授权缺少发送所需的权限范围", _LOGIN),
+            LikelyCause(
+                "a service account's delegation lacks it",
+                "服务账号的全网域授权缺少该权限范围",
+                "https://admin.google.com/ac/owl/domainwidedelegation",
+            ),
+        ),
+    ),
+    "mailbox_refused": Runbook(
+        _WAITS + _MENDED,
+        _WAITS_ZH + _MENDED_ZH,
+        (
+            LikelyCause(
+                "Gmail is off for this account, or the account is suspended",
+                "该账号未启用 Gmail，或已被停用",
+                "https://admin.google.com/ac/users",
+            ),
+            _CHECK,
+        ),
+    ),
+}
+"""The runbooks of `sender_paused`, by its field `cause`."""
+
+FULL_DAY: Final = Runbook(
+    "The letters of this mailbox wait, with their attempts intact; they go as the letters of yesterday leave the count of "
+    "24 hours.",
+    "该邮箱的邮件等待，尝试次数不变；随着昨天的邮件退出 24 小时计数，邮件会继续发送。",
+    (
+        LikelyCause(
+            "its limit is lower than Google's: 2,000 letters for Workspace, 500 for gmail.com, those that its owner sends "
+            "included",
+            "其限额低于 Google 的上限：Workspace 2,000 封，gmail.com 500 封，含本人手工发送的邮件",
+            "mailerd senders set @MAILERD_SENDER@ --per-day 2000",
+        ),
+        LikelyCause("there is more to send than one mailbox may", "邮件多于单个邮箱的允许量", "mailerd senders list"),
+    ),
+)
+"""The runbook of a mailbox that a limit of the operator's holds: that is no pause, and has no event."""
+
+
+# What to do about webhooks.
+
+_DELIVERIES: Final = LikelyCause(
+    "what each attempt was answered stands in the list of deliveries",
+    "每次尝试的应答见投递列表",
+    "mailerd webhooks show @MAILERD_WEBHOOK@",
+)
+_TEST: Final = LikelyCause(
+    "the endpoint is down, slow (15 s at most) or answers with an error or a redirect",
+    "端点停机、过慢（最多 15 秒）、返回错误或重定向",
+    "mailerd webhooks test @MAILERD_WEBHOOK@",
+)
+_NOT_PUBLIC: Final = LikelyCause(
+    "its address is not public and not in webhooks.allow_networks (the message says: not a public address)",
+    "其地址不是公网地址，也不在 webhooks.allow_networks 中（消息显示：not a public address）",
+    "mailerd check",
+)
+_DATABASE_BUSY: Final = LikelyCause(
+    "the database is away or busy: its own lines say more",
+    "数据库不可用或繁忙：数据库相关日志有更多说明",
+    "mailerd check",
+)
+
+WEBHOOK_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "webhook_failing": Runbook(
+        "An application's endpoint does not take its events. They wait in the database, and all go out when it is back; letters "
+        "are not affected. After webhooks.pause_after (5 days) it is paused.",
+        "某应用的端点不接收事件。事件保留在数据库中，端点恢复后全部投递；邮件不受影响。超过 webhooks.pause_after（5 天）后将暂停。",
+        (_TEST, _NOT_PUBLIC, _DELIVERIES),
+    ),
+    "webhook_paused": Runbook(
+        "An endpoint failed for days and gets nothing more until a person resumes it. Its events are kept as long as any "
+        "(retention.events), and are delivered when it is resumed.",
+        "端点已连续失败数日，恢复之前不再投递。其事件按 retention.events 保留，恢复后继续投递。",
+        (
+            _TEST,
+            LikelyCause("the application is mended", "应用已修复", "mailerd webhooks resume @MAILERD_WEBHOOK@"),
+            LikelyCause("it is no longer needed", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
+        ),
+    ),
+    "webhook_gone": Runbook(
+        "An endpoint said by the status 410 that it wants no more events. It gets none until a person resumes it.",
+        "端点以状态码 410 表示不再需要事件。恢复之前不再投递。",
+        (
+            LikelyCause("the application was taken down", "应用已下线", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
+            LikelyCause("it was a mistake, as of a proxy", "误答，例如来自代理", "mailerd webhooks resume @MAILERD_WEBHOOK@"),
+        ),
+    ),
+    "webhook_event_given_up": Runbook(
+        "One event was refused at every attempt over days, while the endpoint took others. It is kept as failed.",
+        "某个事件数日内每次尝试均被拒绝，而端点接收了其他事件。该事件以失败状态保留。",
+        (
+            LikelyCause("the application fails over this one event: its own log says why", "应用处理该事件出错：其自身日志说明原因", "mailerd webhooks show @MAILERD_WEBHOOK@"),
+            LikelyCause("once the application is mended", "应用修复之后", "mailerd webhooks replay @MAILERD_WEBHOOK@ --failed"),
+        ),
+    ),
+    "webhook_events_expired": Runbook(
+        "Events are deleted when they are older than retention.events. An endpoint that is on holds them up; a paused one does not.",
+        "早于 retention.events 的事件会被删除。处于启用状态的端点会推迟删除；已暂停的端点不会。",
+        (
+            LikelyCause("the endpoint was paused for too long: the application reads its state from the API", "端点暂停过久：应用应通过 API 重新读取状态", "mailerd webhooks show @MAILERD_WEBHOOK@"),
+            LikelyCause("it is no longer needed", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
+        ),
+    ),
+    "webhook_step_failed": Runbook(
+        "The part that delivers events could not use the database. It goes on by itself, and no event is lost.",
+        "投递事件的部分无法使用数据库。会自动继续，不会丢失事件。",
+        (_DATABASE_BUSY,),
+    ),
+    "webhook_broke": Runbook(
+        "An attempt met an error that mailerd does not know. The event is free again when its lease is over.",
+        "某次尝试遇到 mailerd 未知的错误。租约到期后该事件会再次投递。",
+        (OWN_BUG,),
+    ),
+}  # fmt: skip

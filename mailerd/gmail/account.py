@@ -10,7 +10,7 @@ from aiogoogle.models import Response
 
 from mailerd.clock import Clock
 from mailerd.core.replies import NoCredentials, TokenUnavailable
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import CredentialDirs, CredentialFile, Credentials, ServiceAccount
 from mailerd.gmail.mailbox_owner import Ownership

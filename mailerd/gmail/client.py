@@ -20,13 +20,12 @@ from mailerd.core.replies import (
     TooLate,
     WrongMailbox,
 )
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import responses
 from mailerd.gmail.account import Account
-from mailerd.gmail.calls import GmailCalls
+from mailerd.gmail.calls import Endpoints, GmailCalls
 from mailerd.gmail.concurrency import SLOW_AFTER, LetterSemaphore
 from mailerd.gmail.credentials import CredentialDirs, CredentialFile
-from mailerd.gmail.endpoints import Endpoints
 from mailerd.gmail.instrument import report
 from mailerd.gmail.mailbox import Mailbox, mailbox_with
 from mailerd.gmail.session import GmailRequest, GmailSession

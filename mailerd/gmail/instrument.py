@@ -17,7 +17,7 @@ from mailerd.core.replies import (
     TooLate,
     WrongMailbox,
 )
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 
 _WORDS: Final[Mapping[type[Reply], str]] = {
     Accepted: "accepted",

@@ -19,7 +19,7 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.core.verdicts import SCOPE_REFUSED, judge
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
 

@@ -29,7 +29,7 @@ from yarl import URL
 from mailerd import __version__
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, NoResponse, NotSent, TooLate
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.responses import MAX_BODY, Answer
 
 _HEADERS: Final = {

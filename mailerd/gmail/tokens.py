@@ -15,7 +15,7 @@ from google.auth import crypt, jwt
 
 from mailerd.clock import Clock
 from mailerd.core.replies import Call, NoCredentials, NoResponse, NotSent, TokenRefused, TokenUnavailable
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
 from mailerd.gmail.instrument import report
 from mailerd.gmail.mailbox import SCOPE_PREFERENCE

@@ -9,26 +9,25 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from mailerd.core.authentication import is_forged, is_googles
 from mailerd.core.fates import Evidence, Step, consequence
-from mailerd.core.findings import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentLetter
+from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentLetter, is_proof
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
     addresses,
+    is_forged,
+    is_googles,
     is_notice,
     message_ids,
     read,
     same_address,
     unsubscribe_token,
 )
-from mailerd.core.reading_budget import NOTICE_UNITS, BudgetSpentError, RoundBudget
+from mailerd.core.rate_limit import NOTICE_UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply, UnitsUsedUp
-from mailerd.core.returned import is_proof
 from mailerd.core.suppression import digest_of, read_token
 from mailerd.core.verdicts import judge
-from mailerd.mail.hostile_mail import MAX_NOTICE, decoded_words
-from mailerd.mail.read_notice import read_notice
+from mailerd.mail.read_notice import MAX_NOTICE, decoded_words, read_notice
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.secrets import SecretKeys

@@ -7,10 +7,10 @@ from typing import Final
 
 from mailerd.core.bounce_rule import BRAKE
 from mailerd.core.fates import Fate, kind_of
-from mailerd.core.findings import Finding, PassedOver, Written
+from mailerd.core.models import Finding, PassedOver, Written
 from mailerd.core.suppression import masked
 from mailerd.events.inbox import InboxEvents
-from mailerd.events.suppression import SuppressionEvents
+from mailerd.events.intake import SuppressionEvents
 
 _FATES: Final = {False: "it waits to be sent again", True: "its job was cancelled, and it with that"}
 

@@ -9,20 +9,19 @@ from typing import Final, NoReturn
 
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BounceRule, BounceRules
-from mailerd.core.findings import InboxLease
-from mailerd.core.reading_budget import RoundBudget
+from mailerd.core.models import InboxLease
+from mailerd.core.rate_limit import RoundBudget
 from mailerd.core.replies import Call
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink
 from mailerd.events.inbox import InboxEvents
-from mailerd.events.suppression import SuppressionEvents
+from mailerd.events.intake import SuppressionEvents
 from mailerd.gmail import Mailbox
 from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.inbox.reading_round import ReadingRound
-from mailerd.ops.heartbeat import Heartbeat, Heartbeats
-from mailerd.ops.periodic import every
+from mailerd.ops.watchdog import Heartbeat, Heartbeats, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError

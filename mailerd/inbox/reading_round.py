@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.findings import Found, InboxCursor, InboxLease, PassedOver
-from mailerd.core.reading_budget import MIN_ROUND, BudgetSpentError
+from mailerd.core.models import Found, InboxCursor, InboxLease, PassedOver
+from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError

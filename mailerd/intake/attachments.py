@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from mailerd.core.returned import PROOF_LENGTH
-from mailerd.intake.errors import FieldError
+from mailerd.core.models import PROOF_LENGTH
+from mailerd.intake.http_responses import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import MAX_LETTER_BYTES, check_content_type, check_size, encoded_size
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
-from mailerd.store.new_job import StoredAttachment
+from mailerd.store.jobs import StoredAttachment
 
 _DEFAULT_KIND: Final = "application/octet-stream"
 _PACKED: Final = {"gzip": "application/gzip"}

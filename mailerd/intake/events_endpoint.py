@@ -1,32 +1,182 @@
 """`GET /api/events`: what happened, page by page or as server-sent events, for applications that have no server."""
 
+import asyncio
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.event_types import EventType
+from mailerd.clock import Clock
+from mailerd.core.states import OPEN
+from mailerd.core.webhook_retries import EventType
 from mailerd.errors import DatabaseError
-from mailerd.intake.auth import ApiKeyAuth
-from mailerd.intake.errors import ApiError
-from mailerd.intake.event_stream import EventStreams
-from mailerd.intake.http_responses import in_language, json_response, to_json
-from mailerd.intake.key_shares import KeyShare
-from mailerd.intake.query_params import Query
-from mailerd.intake.response_models import FeedEventOut, FeedOut
+from mailerd.intake.auth import ApiKeyAuth, KeyShare
+from mailerd.intake.http_responses import RETRY_AFTER, ApiError, in_language, json_response, to_json, write
+from mailerd.intake.query_params import Query, job_of
+from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut
 from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.event_feed import (
-    MAX_PAGE,
-    EventFeed,
-    EventPage,
-    PrunedPositionError,
-    UnknownPositionError,
-)
+from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
+from mailerd.store.jobs import Job, Jobs
+
+# Server-sent events: how a stream begins, keeps its connection, and ends. What it says is its endpoint's.
+
+COMMENT_INTERVAL: Final = 15.0
+"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead one is noticed."""
+MAX_STREAM_SECONDS: Final = 3600.0
+"""Seconds of one stream; then the client reconnects."""
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds for a client to read an event."""
+
+
+class EventStream:
+    """One stream. It is `over` at once where only its head was asked for."""
+
+    def __init__(self, request: web.Request, *, clock: Clock, stopping: asyncio.Event) -> None:
+        self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        self.response.content_type = "text/event-stream"
+        self.over = request.method == "HEAD"
+        self._clock = clock
+        self._stopping = stopping
+        self._spoken = clock.monotonic()
+        self._until = self._spoken + MAX_STREAM_SECONDS
+
+    async def begin(self, request: web.Request) -> None:
+        """Write the headers, and when to come again."""
+        await self.response.prepare(request)
+        if not self.over:
+            await self._write(f"retry: {int(RETRY_AFTER * 1000)}\n\n")
+
+    async def send(self, event: str, *, id_: object, data: str) -> None:
+        """Write an event."""
+        await self._write(f"event: {event}\nid: {id_}\ndata: {data}\n\n")
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until the next look, with a comment where nothing was said for long; it may be over then."""
+        if self._clock.monotonic() - self._spoken >= COMMENT_INTERVAL:
+            await self._write(": still here\n\n")
+        self.over = self._clock.monotonic() >= self._until
+        if not self.over:
+            try:
+                async with asyncio.timeout(seconds):
+                    self.over = await self._stopping.wait()
+            except TimeoutError:
+                return
+
+    async def _write(self, text: str) -> None:
+        await write(self.response, text.encode(), timeout=WRITE_TIMEOUT)
+        self._spoken = self._clock.monotonic()
+
+
+class EventStreams:
+    """All streams of one daemon; `places`: how many each key may hold."""
+
+    def __init__(self, places: KeyShare, clock: Clock) -> None:
+        self.places = places
+        self._clock = clock
+        self._stopping = asyncio.Event()
+
+    async def stop(self, _: web.Application) -> None:
+        """End every stream, so that the stop does not wait for them."""
+        self._stopping.set()
+
+    async def begin(self, request: web.Request) -> EventStream:
+        """A stream whose head is written."""
+        stream = EventStream(request, clock=self._clock, stopping=self._stopping)
+        await stream.begin(request)
+        return stream
+
+
+# `GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and misses nothing.
+
+POLL_INTERVAL: Final = 1.0
+"""Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 letters."""
+LETTERS_PER_INTERVAL: Final = 50_000
+
+
+class JobEventsEndpoint:
+    """The endpoint.
+
+    Every event holds the whole job, and its id is made of what it shows. So a client that reconnects with the
+    Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
+    """
+
+    def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs, streams: EventStreams, clock: Clock) -> None:
+        self._auth = auth
+        self._jobs = jobs
+        self._clock = clock
+        self._streams = streams
+        self._open = 0
+        self._seen: dict[str, tuple[Job, float]] = {}
+        self._reading = asyncio.Lock()
+
+    async def events(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
+        """Stream until the job is finished."""
+        job = await job_of(request, key, self._jobs)
+        last = request.headers.get("Last-Event-ID", "")
+        if is_over(job) and last == event_id(job):
+            return web.Response(status=204)  # a browser's EventSource then stops reconnecting
+        async with self._streams.places.place(key):
+            self._open += 1
+            try:
+                return await self._stream(request, job, last)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._seen.clear()
+
+    async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
+        stream = await self._streams.begin(request)
+        while not stream.over:
+            if event_id(job) != last:
+                last = event_id(job)
+                kind = "finished" if is_over(job) else "progress"
+                await stream.send(kind, id_=last, data=in_language(to_json(JobOut.of(job))))
+            if is_over(job):
+                break
+            await stream.rest(POLL_INTERVAL * (1 + job.total / LETTERS_PER_INTERVAL))
+            if stream.over:
+                break
+            try:
+                known = await self._auth.key_now(request, Permission.READ)
+                if known is None or not known.may_send(job.sender_email):
+                    break
+                job = await self._read(job)
+            except DatabaseError:
+                continue  # the store has logged it; the stream goes on when the database is back
+        return stream.response
+
+    async def _read(self, job: Job) -> Job:
+        """The job as it is now; one query serves all clients that watch it."""
+        async with self._reading:
+            known, at = self._seen.get(job.id, (job, float("-inf")))
+            if self._clock.monotonic() - at < POLL_INTERVAL * 0.9:
+                return known
+            found = await self._jobs.job(job.id) or job
+            self._seen[job.id] = (found, self._clock.monotonic())
+            return found
+
+
+def is_over(job: Job) -> bool:
+    """Whether a job is finished, its last letter included."""
+    return job.finished_at is not None and not any(job.counts[state] for state in OPEN)
+
+
+def event_id(job: Job) -> str:
+    """A short form of what an event shows; the end differs from the event before it, also where no count does.
+
+    What changes by itself, which is the rate, is no part of it.
+    """
+    end = "-end" if is_over(job) else ""
+    cause = JobOut.of(job).cause_of_wait
+    waits = f"-{sha256(cause.encode()).hexdigest()[:8]}" if cause else ""
+    counts = ".".join(str(number) for number in (*job.counts.values(), job.bounced, job.replied))
+    return f"{job.status.value}-{job.priority}-{counts}{waits}{end}"
+
 
 DEFAULT_LIMIT: Final = 100
-POLL_INTERVAL: Final = 1.0
 """Seconds between two queries of a stream that has nothing to say."""
 _POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 

@@ -10,8 +10,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.intake.auth import HEADER, ApiKeyAuth
-from mailerd.intake.errors import RETRY_AFTER
-from mailerd.intake.http_responses import REQUEST, json_response
+from mailerd.intake.http_responses import REQUEST, RETRY_AFTER, json_response
 from mailerd.intake.response_models import FailureOut, LiveOut, NotReadyOut, ReadyOut
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE

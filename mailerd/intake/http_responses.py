@@ -1,17 +1,172 @@
 """How answers are written: as JSON, with the headers that every answer has, within a bound of time."""
 
 import asyncio
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.core.suppression import Reason
-from mailerd.intake.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError
+from mailerd.clock import Clock
+from mailerd.core.suppression import Reason, without_formula
+from mailerd.errors import MailerdError
 from mailerd.intake.response_models import DetailOut, ErrorOut, FailureOut, ResponseModel
+from mailerd.mail.templates import RendererError
 from mailerd.texts import in_chinese, language
+
+# Errors of requests: the exception that becomes an answer, and the field errors in it.
+
+MAX_DETAILS: Final = 100
+"""Errors that are listed in one answer; the message says how many there are."""
+MAX_FIELD_PATH: Final = 300
+"""Characters of a field's path in an answer: a name may be as long as a body."""
+NOTHING_STORED: Final = "; nothing was stored"
+NOTHING_CHANGED: Final = "; nothing was changed"
+"""The end of the message where a request would have changed a job."""
+MAX_COUNTED: Final = 10_000
+"""Errors after which counting stops where nothing needs the rest of them."""
+MAX_REASON: Final = 300
+"""Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
+RETRY_AFTER: Final = 5
+"""Seconds, for Retry-After: the time in which a database that restarts is usually back."""
+
+
+CODES: Final = {
+    "bad_request": "the request cannot be read as HTTP has it",
+    "busy": "other keys have all places of this kind; again after `Retry-After`",
+    "call_not_allowed": "the key may not make this call",
+    "conflict": "it does not fit what is there: the job cannot do this any more, or the name is taken",
+    "cut_off": "the body broke off",
+    "database_away": "the database does not answer; again after `Retry-After`, with the same `Idempotency-Key`",
+    "events_deleted": "events behind this id were deleted by age; the message says where to go on",
+    "expectation_failed": "the header Expect says something else than 100-continue",
+    "idempotency_conflict": "this `Idempotency-Key` was used with another body",
+    "internal": "a bug of mailerd; its log tells of `request_id`",
+    "invalid_json": "the body is no JSON",
+    "invalid_request": "fields or parameters are wrong; `details` names each",
+    "method_not_allowed": "the path takes another method; `Allow` names it",
+    "not_found": "there is no such thing, or the key may not see it",
+    "not_ready": "no job could be stored now; `reason` says why",
+    "renderer_unavailable": "templates cannot be rendered now; again after `Retry-After`",
+    "sender_not_allowed": "the key may not send from this mailbox",
+    "share_used_up": "the key has its share of this daemon under way; again after `Retry-After`",
+    "timeout": "the body did not come in time",
+    "too_costly": "the template takes too long for so many recipients",
+    "too_fast": "the key's rate, or too many bad keys from this address; again after `Retry-After`",
+    "too_large": "the body is larger than it may be; one letter that is too large is an `invalid_request`",
+    "unauthorized": "the API key is missing, unknown or revoked",
+    "unknown_host": "mailerd does not go by the name in `Host`: `web.hosts` has its names",
+    "unknown_position": "events that you have seen are lost: the database was restored, or another server took over",
+    "unsupported_encoding": "the body is compressed",
+}
+"""Every `code` of an error, and what it means."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One error, with the path of its field in the request: `recipients[3].email`."""
+
+    field: str
+    message: str
+
+    def __post_init__(self) -> None:
+        """Cut the message at once, so that a million of them take little memory."""
+        object.__setattr__(self, "message", cut(self.message))
+
+
+@dataclass
+class FieldErrors:
+    """The first hundred errors and the number of all: a body may have one for every few bytes."""
+
+    kept: list[FieldError] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, path: Callable[[], str], message: str) -> None:
+        """Add one; its path is made only when it is kept."""
+        if self.total < MAX_DETAILS:
+            self.kept.append(FieldError(path(), message))
+        self.total += 1
+
+    def after(self, others: Sequence[FieldError]) -> "FieldErrors":
+        """The others and these."""
+        return FieldErrors([*others, *self.kept][:MAX_DETAILS], len(others) + self.total)
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether counting may stop."""
+        return self.total > MAX_COUNTED
+
+
+def cut(reason: str) -> str:
+    """A reason's beginning."""
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+
+
+class ApiError(MailerdError):
+    """A request that is answered with an error; its text is the answer's `message`."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, errors: Sequence[FieldError] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.errors = errors
+        self.retry_after = retry_after
+
+
+def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
+    """The 422 that names every error, or the first hundred of them and the number of all."""
+    if not isinstance(errors, FieldErrors):
+        errors = FieldErrors().after(errors)
+    number = f"more than {MAX_COUNTED:,}" if errors.are_enough else f"{errors.total:,}"
+    message = f"{number} problems in the request" if errors.total != 1 else "1 problem in the request"
+    if errors.total > MAX_DETAILS:
+        message += f", of which the first {MAX_DETAILS} are listed"
+        if not errors.are_enough:
+            message += f", and {errors.total - MAX_DETAILS:,} more"
+    return ApiError(422, "invalid_request", f"{message}; nothing was stored", errors=errors.kept)
+
+
+def not_found(what: str) -> ApiError:
+    """The 404."""
+    return ApiError(404, "not_found", what)
+
+
+def too_large(message: str) -> ApiError:
+    """The 413."""
+    return ApiError(413, "too_large", f"{message}; nothing was stored")
+
+
+def away(message: str) -> ApiError:
+    """The 503 with Retry-After."""
+    return ApiError(503, "database_away", message, retry_after=RETRY_AFTER)
+
+
+def cannot_render(error: RendererError) -> ApiError:
+    """The 503 of a post whose letters no process can render now."""
+    return ApiError(503, "renderer_unavailable", f"{error}{NOTHING_STORED}", retry_after=RETRY_AFTER)
+
+
+async def no_such_path(request: web.Request) -> web.StreamResponse:
+    """The 404, or the 405 where another method is served at this path.
+
+    A route of our own, since aiohttp's 404 has an own answer to `Expect`, which breaks where the header is no text.
+    """
+    methods = set[str]()
+    for resource in request.app.router.resources():
+        _, allowed = await resource.resolve(request)
+        methods |= allowed
+    methods.discard("*")
+    if methods:
+        raise web.HTTPMethodNotAllowed(request.method, sorted(methods))
+    raise web.HTTPNotFound
+
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
@@ -123,3 +278,115 @@ def shortened(text: str, *, most: int) -> str:
     while (size := json_size(text)) > most:
         text = text[: len(text) * most // size - 1] if len(text) * most // size > 1 else ""
     return text
+
+
+# A table as CSV, page by page, so that neither side holds all of it in memory.
+
+Rows = Sequence[Sequence[object]]
+
+
+async def write_csv(
+    request: web.Request, pages: AsyncGenerator[Rows], *, columns: Sequence[str], filename: str
+) -> web.StreamResponse:
+    """Answer with the rows of all pages, which take turns of a RowPace.
+
+    An error of the first page is raised before anything is written.
+
+    Raises:
+        UnreadError: the client reads nothing any more.
+        ConnectionError: it has gone.
+    """
+    async with aclosing(pages):
+        return await _write_pages(request, pages, columns, filename)
+
+
+async def _write_pages(
+    request: web.Request, pages: AsyncGenerator[Rows], columns: Sequence[str], filename: str
+) -> web.StreamResponse:
+    page = await _next(pages)
+    response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{filename}"'})
+    response.content_type, response.charset = "text/csv", "utf-8"
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    await write(response, csv_lines([columns]))
+    while page:
+        await write(response, csv_lines(page))
+        page = await _next(pages)
+    await response.write_eof()
+    return response
+
+
+async def _next(pages: AsyncGenerator[Rows]) -> Rows:
+    """The next page, empty after the last; `anext` with a default raises SystemError on Python 3.12.1."""
+    async for page in pages:
+        return page
+    return ()
+
+
+def csv_lines(rows: Rows) -> bytes:
+    """Rows as RFC 4180 has them; a text that a spreadsheet would run as a formula gets an apostrophe (OWASP)."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in rows:
+        writer.writerow([without_formula(it) if isinstance(it, str) else it for it in row])
+    return out.getvalue().encode()
+
+
+# Long pages and downloads: read and encoded in short turns of the event loop, so that no other request waits long.
+
+ROWS_AT_ONCE: Final = 100
+"""Rows that are read and encoded in one turn of the loop, 2 ms of it: a post of another key waits for dozens."""
+TURN_INTERVAL: Final = 0.01
+"""Seconds from the beginning of one such turn to that of the next, of all keys together: 10,000 rows a second."""
+LONGEST_TURN: Final = 0.002
+"""Seconds after which the encoding of some rows waits for another turn: each sentence takes half of one in Chinese."""
+
+
+class RowPace:
+    """Spreads what is read of long tables over time, for all keys together: ROWS_AT_ONCE every TURN_INTERVAL.
+
+    Rows become text in the event loop. Without rests a single fast reader takes all of its time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next = 0.0
+        """When the next turn may begin, in monotonic seconds."""
+
+    async def turn(self) -> None:
+        """Wait until another ROWS_AT_ONCE may be read."""
+        now = self._clock.monotonic()
+        begins = max(now, self._next)
+        self._next = begins + TURN_INTERVAL
+        await self._clock.sleep(begins - now)
+
+    async def read[T](self, page: Callable[[T | None, int], Awaitable[Sequence[T]]], *, most: int) -> list[T]:
+        """Rows in as many turns as it takes; `page` reads so many of them behind a row, or from the first on."""
+        found = list[T]()
+        while (left := most - len(found)) > 0:
+            await self.turn()
+            wanted = left if left <= ROWS_AT_ONCE + 1 else ROWS_AT_ONCE  # the last row says only that there are more
+            rows = await page(found[-1] if found else None, wanted)
+            found += rows
+            if len(rows) < wanted:
+                break
+        return found
+
+    async def encode[T](self, rows: Sequence[T], encode: Callable[[T], str]) -> list[str]:
+        """Each row as text, in further turns where it takes long."""
+        done, began = list[str](), self._clock.monotonic()
+        for row in rows:
+            if self._clock.monotonic() - began > LONGEST_TURN:
+                await self.turn()
+                began = self._clock.monotonic()
+            done.append(encode(row))
+        return done
+
+
+async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Response:
+    """A model as an answer, as `json_response` makes it; the list `name` of it is long, and encoded in turns."""
+    rows: Sequence[ResponseModel] = getattr(body, name)
+    encoded = await pace.encode(rows, lambda row: in_language(to_json(row)))
+    begin, there, end = in_language(to_json(body.model_copy(update={name: []}))).partition(f'"{name}":[')
+    return web.Response(text="".join([begin, there, ",".join(encoded), end]), content_type="application/json")

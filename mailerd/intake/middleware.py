@@ -11,10 +11,20 @@ from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, raw_path
-from mailerd.intake.client_address import ClientAddress
-from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, away, cannot_render, too_large
-from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, with_headers, write_whole
-from mailerd.intake.server_log import StrangerLog
+from mailerd.intake.client_address import ClientAddress, StrangerLog
+from mailerd.intake.http_responses import (
+    NOTHING_CHANGED,
+    NOTHING_STORED,
+    REQUEST,
+    ApiError,
+    UnreadError,
+    away,
+    cannot_render,
+    error_response,
+    too_large,
+    with_headers,
+    write_whole,
+)
 from mailerd.mail.templates import RendererError
 from mailerd.store.db import error_codes
 from mailerd.texts import speak

@@ -1,20 +1,248 @@
 """`GET /openapi.json`: OpenAPI 3.1, made from the models of requests and answers and from the list of operations."""
 
-from collections.abc import Iterable
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from functools import cached_property
+from html import escape
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Any, Final
 
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
+from mailerd.core.texts import Language
 from mailerd.intake.auth import HEADER
-from mailerd.intake.errors import CODES
-from mailerd.intake.openapi_schemas import PREFIX, example_of, for_generators
-from mailerd.intake.openapi_words import TAGS
-from mailerd.intake.response_models import ErrorOut, NotReadyOut
+from mailerd.intake.http_responses import CODES, RETRY_AFTER, ApiError, cut, json_response
+from mailerd.intake.response_models import BrokenOut, ErrorOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
+from mailerd.mail.renderer import Renderer
+from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
+from mailerd.store.api_keys import ApiKey
+from mailerd.texts import heading, language, tr
+
+# What the OpenAPI document says of fields that explain themselves nowhere else, and the examples of their values.
+
+DESCRIPTIONS: Final[dict[str, str]] = {
+    "accepted": "recipients that get a letter",
+    "action": "what was asked for",
+    "actions": "the requests, the newest first",
+    "actor": "who asked: a key or a person, by name",
+    "at": "when it was asked",
+    "attachments": "the names of its files",
+    "attempts": "how often its sending was begun",
+    "average": "bytes of the average letter",
+    "broken": "templates that cannot be used, each with its reason",
+    "bytes": "bytes of the whole letter, as Google would get it",
+    "changed": "whether it changed anything",
+    "code": "what went wrong, for programs; one of the codes of `/docs`",
+    "created_at": "when it was stored",
+    "database_moved_at": "when another database server became the one that takes writes; null: never",
+    "database_server": "the database server that takes writes, where there are several",
+    "data": "the job as `GET /api/jobs/{id}` shows it, but for its forecast",
+    "description": "what its folder says of it",
+    "detail": "a note to it",
+    "dry_run": "always true",
+    "due_at": "when its next attempt is due",
+    "email": "the address, as it was given; of a good one the domain in lower case, in ASCII",
+    "error": "why it is not sent yet, or never",
+    "events": "the events, the oldest first",
+    "finished_at": "when nothing of it was open any more; null: something is",
+    "forecast": "when its letters will go; empty: there is nothing to say",
+    "html": "the HTML",
+    "id": "its number, for `mailerd explain` and `mailerd settle`",
+    "index": "its place in the request, from 0",
+    "job": "the job after the request",
+    "job_id": "the job's id",
+    "jobs": "the jobs, the newest first",
+    "language": "the language of its main variant",
+    "largest": "bytes of the largest letter",
+    "letter_bytes": "how large the letters are",
+    "letters": "how many letters it is about",
+    "list": "the mailing list",
+    "lists": "the mailing lists, by name",
+    "message": "what went wrong, for people: the thing, the cause and the remedy",
+    "message_id": "Google's id of the letter; null while it is not sent",
+    "name": "the name",
+    "next_cursor": "`cursor` of the next page; null: this is the last one",
+    "pictures": "files that its HTML shows",
+    "priority": "higher goes first among the jobs of one sender",
+    "reason": "why",
+    "recipients": "one letter to each, in the order of the request",
+    "reference": "the client's own id",
+    "rejected": "recipients that are not good, each with its reason",
+    "rejected_total": "how many are not good",
+    "removed": "it is gone",
+    "samples": "the first three letters, as their recipients would read them",
+    "send_at": "not before this time",
+    "sender_email": "the mailbox, or an alias of it, that the letters go out from",
+    "sent_at": "when Google took it",
+    "smallest": "bytes of the smallest letter",
+    "source": "how it came",
+    "started_at": "when its first letter was begun",
+    "status": "where it stands",
+    "subject": "the subject",
+    "suppressed": "recipients that have opted out, each with its reason",
+    "suppressed_total": "how many have opted out",
+    "suppressions": "who gets no letters",
+    "template": "the named template that is used",
+    "templates": "the templates that can be used",
+    "text": "the plain text",
+    "timestamp": "when it happened",
+    "title": "what people read in place of the name",
+    "total": "how many there are in all",
+    "type": "what kind it is",
+    "updated_at": "when it changed last",
+    "version": "a digest of the template's files",
+    "warnings": "what is allowed and seldom meant",
+}
+"""The description of a field, by its name: a name means one thing wherever it stands."""
+
+EXAMPLES: Final[dict[str, Any]] = {
+    "actor": "key shop",
+    "bytes": 812,
+    "cause_of_wait": None,
+    "code": "invalid_request",
+    "data": {"status": "completed", "total": 2, "sent": 2, "failed": 0, "cancelled": 0},
+    "description": "A welcome with a picture",
+    "detail": None,
+    "details": [{"field": "recipients[3].email", "message": "is required"}],
+    "email": "ada@example.com",
+    "error": None,
+    "field": "recipients[3].email",
+    "filename": "invoice.pdf",
+    "forecast": {"letters_ahead": 0, "text": "the letters go at once"},
+    "from": "2026-12-01T09:00:00Z",
+    "html": "<p>Dear Ada</p>",
+    "job_id": "01M87579BANMVD7VSZZ1762YXX",
+    "language": "en",
+    "languages": ["zh"],
+    "list": "news",
+    "message": "1 problem in the request; nothing was stored",
+    "message_id": "1a20e539ce600004",
+    "name": "welcome",
+    "next_cursor": None,
+    "pictures": ["logo.png"],
+    "progress": 0.5,
+    "proof": "answered",
+    "rate": 54.0,
+    "reason": "manual",
+    "reference": "order 17",
+    "sender_email": "me@example.com",
+    "subject": "Welcome, Ada",
+    "text": "Dear Ada",
+    "title": "News of the shop",
+    "total": 2,
+    "type": "template",
+    "uid": "evt_01M87579BANMVD7VSZZ1762YXX",
+    "variables": {"product": "tea"},
+    "version": "3f6c1b2a9d40",
+}
+"""An example of the value of a field, by its name."""
+
+TAGS: Final = {
+    "jobs": "Post jobs, steer them, and see what became of their letters.",
+    "recipients": "One person's letters over all jobs.",
+    "events": "What happened, in its order and without a gap.",
+    "templates": "The named templates.",
+    "suppressions": "Who gets no letters.",
+    "lists": "What a person can leave.",
+    "webhooks": "Endpoints that events are posted to.",
+    "health": "For monitoring; no key is needed.",
+}
+"""The groups of operations, by the first word of their paths behind `/api`."""
+
+
+# Schemas as generators of clients take them, and examples made of them.
+
+PREFIX: Final = "#/components/schemas/"
+_BY_TYPE: Final[dict[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "string": "text", "null": None}
+_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK"}
+
+
+def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas, with a description for each property and no defaults.
+
+    A generator for TypeScript makes a field with a default one that must be given, so the default is said in words.
+    """
+    made = {}
+    for name, schema in schemas.items():
+        properties = {field: _property(field, each) for field, each in schema.get("properties", {}).items()}
+        made[name] = {**schema, "properties": properties} if properties else schema
+    made["FailureOut"]["properties"]["code"]["description"] += ": " + ", ".join(f"`{code}`" for code in sorted(CODES))
+    return made
+
+
+def _property(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    made = {key: value for key, value in schema.items() if key not in {"default", "title"}}
+    said = made.get("description") or DESCRIPTIONS.get(name, "")
+    if schema.get("default"):  # what is absent, empty or false needs no word
+        said += f"; by default {schema['default']}"
+    return {**made, "description": said} if said else made
+
+
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, name: str = "") -> Any:
+    """A value that fits a schema: the one that it gives itself, else one by its name, else one by its type."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "const" in schema:
+        return schema["const"]
+    if "$ref" in schema:
+        model = schema["$ref"].removeprefix(PREFIX)
+        return EXAMPLES[name] if name in _WHOLE else example_of(schemas[model], schemas)
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "properties" in schema:
+        return {field: example_of(each, schemas, name=field) for field, each in schema["properties"].items()}
+    return _plain(schema, schemas, name)
+
+
+_WHOLE: Final = frozenset({"forecast"})
+"""Fields whose example is given whole."""
+
+
+def _plain(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str) -> Any:
+    either = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    kind = schema.get("type")
+    if name in EXAMPLES and _fits(EXAMPLES[name], schema):
+        return EXAMPLES[name]
+    if either:
+        return example_of(either[0], schemas, name=name)
+    if "contentSchema" in schema:
+        return json.dumps(example_of(schema["contentSchema"], schemas))
+    if kind == "array":
+        return [example_of(schema.get("items", {}), schemas)]
+    if kind == "object":
+        return dict.fromkeys(_keys(schema, schemas), 1)
+    return _BY_FORMAT.get(schema.get("format", "")) or _BY_TYPE.get(str(kind))
+
+
+def _keys(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
+    names = schema.get("propertyNames", {})
+    yield from schemas[names["$ref"].removeprefix(PREFIX)].get("enum", ()) if "$ref" in names else ()
+
+
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    kinds = {schema.get("type"), *(each.get("type") for each in schema.get("anyOf", ()))}
+    match value:
+        case None:
+            return "null" in kinds
+        case str():
+            return "string" in kinds and "format" not in schema
+        case int() | float():
+            return bool({"integer", "number"} & kinds)
+        case list():
+            return "array" in kinds
+        case _:
+            return "object" in kinds
+
 
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {
@@ -175,3 +403,189 @@ def _header(name: str) -> dict[str, str]:
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
+
+
+# `/openapi.json`, `/docs` and `/api/templates`; the pages load nothing from other hosts.
+
+_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
+
+
+class DocsEndpoints:
+    """The endpoints."""
+
+    def __init__(self, *, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
+        self._library = library
+        self._renderer = renderer
+        self._executor = executor
+        self._pages: dict[Language, str] = {}
+        """By the language: they need no key, so each is made once."""
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return document()
+
+    @cached_property
+    def _json(self) -> str:
+        return json.dumps(self._document)
+
+    def pages(self) -> dict[str, Handler]:
+        """The pages by their paths."""
+        return {"/openapi.json": self.openapi, "/docs": self.docs, "/docs/style.css": self.style, "/": self.root}
+
+    async def root(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The way to the page, for who opens the bare address."""
+        return web.Response(status=302, headers={"Location": "/docs"})
+
+    async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+        """The document."""
+        return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
+
+    async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The document as a page."""
+        if (html := self._pages.get(language())) is None:
+            html = self._pages[language()] = page(self._document)
+        headers = {**_SAFE, "Vary": "Accept-Language"}
+        return web.Response(text=html, content_type="text/html", headers=headers)
+
+    async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The style sheet of the page."""
+        text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
+        return web.Response(text=text, content_type="text/css", headers=_SAFE)
+
+    async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+        """The named templates."""
+        loop = asyncio.get_running_loop()
+        found = TemplatesOut(templates=[], broken=[])
+        try:
+            names = await loop.run_in_executor(self._executor, self._library.names)
+        except TemplateLibraryError as error:
+            raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
+        for name in names:
+            try:
+                if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
+                    await check(named, self._renderer, origin="the library")
+                    found.templates.append(TemplateOut.of(named))
+            except TemplateLibraryError as error:
+                found.broken.append(BrokenOut(name=name, error=cut(str(error))))
+        return json_response(found)
+
+
+def words(text: str) -> str:
+    """A text as HTML; what stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def curl(method: str, path: str, body: object) -> str:
+    """A call as it is made at a terminal; `body` None: it has none."""
+    url = "http://127.0.0.1:5000" + path.replace("{id}", "$JOB").replace("{email}", "ada@example.com")
+    verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
+    key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
+    if body is None:
+        return f'curl {verb}{key}"{url}"'
+    text = json.dumps(body, ensure_ascii=False, indent=2)
+    return f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}" <<\'JSON\'\n{text}\nJSON'
+
+
+def page(document: dict[str, Any]) -> str:
+    """The document for people: plain HTML without scripts."""
+    schemas = document["components"]["schemas"]
+    operations = [
+        (method.upper(), path, it) for path, methods in document["paths"].items() for method, it in methods.items()
+    ]
+    contents = "".join(
+        f'<li><a href="#{it["operationId"]}"><b>{method}</b> {escape(path)}</a></li>' for method, path, it in operations
+    )
+    sections = "".join(_section(method, path, it, schemas) for method, path, it in operations)
+    codes = "".join(
+        f"<tr><td><code>{code}</code></td><td>{words(meaning)}</td></tr>" for code, meaning in sorted(CODES.items())
+    )
+    models = "".join(
+        f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{_model(schema)}</section>'
+        for name, schema in schemas.items()
+    )
+    said = "zh-CN" if language() == "zh" else "en"
+    return (
+        f'<!doctype html><html lang="{said}"><head><meta charset="utf-8">'
+        f"<title>{tr('mailerd: the API')}</title>"
+        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>'
+        f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{escape(document['info']['description'])} "
+        f"{words(tr('Every call but `/health` takes a key in `X-API-Key`. The same in a form for programs:'))} "
+        '<a href="/openapi.json">openapi.json</a></p></header>'
+        f"<nav><ul>{contents}</ul></nav><main>{sections}"
+        f"<h2>{tr('Codes of errors')}</h2><table>{codes}</table>"
+        f"<h2>{heading('Shapes')}</h2>{models}</main></body></html>"
+    )
+
+
+def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]) -> str:
+    need = f'<p class="key">{tr("needs a key that may")} <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
+    rows = "".join(
+        f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
+        f"<td>{words(each.get('description', ''))}</td></tr>"
+        for each in it["parameters"]
+    )
+    table = f"<h4>{heading('Parameters')}</h4><table>{rows}</table>" if rows else ""
+    body, sent = "", None
+    if "requestBody" in it:
+        content = it["requestBody"]["content"]["application/json"]
+        schema, sent = content["schema"], content["example"]
+        name = schema["$ref"].rpartition("/")[2]
+        body = f"<h4>{heading('Body')}: {_type(schema)}</h4>{_model(schemas[name])}"
+    answers = "".join(
+        f"<tr><td><b>{status}</b></td><td>{words(each['description'])}</td><td>{_response_type(each)}</td></tr>"
+        for status, each in it["responses"].items()
+    )
+    return (
+        f'<section id="{it["operationId"]}">'
+        f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
+        f"<p><b>{words(it['summary'])}.</b> {words(it['description'])}</p>{need}"
+        f"<pre>{escape(curl(method, path, sent))}</pre>{table}{body}"
+        f"<h4>{heading('Answers')}</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
+    )
+
+
+def _answer(response: dict[str, Any]) -> str:
+    """An example of the answer, as a client gets it."""
+    example = next(iter(response["content"].values()))["example"]
+    text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
+    return f"<details><summary>{tr('an answer')}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _response_type(response: dict[str, Any]) -> str:
+    return "".join(f"{escape(kind)}: {_type(it['schema'])}" for kind, it in response.get("content", {}).items())
+
+
+def _model(schema: dict[str, Any]) -> str:
+    said = f"<p>{words(schema['description'])}</p>" if "description" in schema else ""
+    if "enum" in schema:
+        return said + f"<p>{_type(schema)}</p>"
+    needed, must = set(schema.get("required", ())), f" <i>{heading('required')}</i>"
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code>{must if name in needed else ''}</td><td>{_type(it)}</td>"
+        f"<td>{words(it.get('description', ''))}</td></tr>"
+        for name, it in schema.get("properties", {}).items()
+    )
+    return said + (f"<table>{rows}</table>" if rows else "")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        name = escape(schema["$ref"].rpartition("/")[2])
+        return f'<a href="#{name}">{name}</a>'
+    for either in ("anyOf", "oneOf"):
+        if either in schema:
+            return " or ".join(_type(each) for each in schema[either])
+    if "enum" in schema or "const" in schema:
+        return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema]
+    return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
+
+
+_BOUNDS: Final = {
+    "minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most", "pattern": "like",
+    "maxItems": "at most", "minItems": "at least", "default": "by default",
+}  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from mailerd.intake.errors import FieldError, invalid, not_found
+from mailerd.intake.http_responses import FieldError, invalid, not_found
 from mailerd.intake.request_models import read_moment
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.jobs import Job, Jobs

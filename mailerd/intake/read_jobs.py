@@ -1,27 +1,199 @@
 """`GET /api/jobs…`: jobs and recipients, as JSON and as CSV."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Self
 
 from aiohttp import web
+from pydantic import Field
 
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
-from mailerd.core.states import JobStatus, State
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
+from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.csv_response import Rows, write_csv
-from mailerd.intake.forecast import ForecastService, try_forecast
-from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import KeyShares
+from mailerd.intake.auth import KeyHandler, KeyShares
+from mailerd.intake.http_responses import (
+    ROWS_AT_ONCE,
+    ApiError,
+    RowPace,
+    Rows,
+    json_response,
+    not_found,
+    page_response,
+    write_csv,
+)
 from mailerd.intake.query_params import Query, job_of
-from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
-from mailerd.intake.response_models import ForecastOut, JobOut, JobsOut
-from mailerd.intake.row_pace import ROWS_AT_ONCE, RowPace, page_response
-from mailerd.mail.addresses import Addresses, mailbox
-from mailerd.store.api_keys import ApiKey
+from mailerd.intake.request_body import BodyReader, parse
+from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
+from mailerd.intake.response_models import (
+    ActionOut,
+    ActionResultOut,
+    ActionsOut,
+    ForecastOut,
+    JobOut,
+    JobsOut,
+    RecipientOut,
+    RecipientsOut,
+    ResponseModel,
+    SendWindowOut,
+)
+from mailerd.intake.suppressions import SuppressionOut
+from mailerd.mail.mime import Addresses, mailbox
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
-from mailerd.store.jobs import Job, JobFilter, Jobs
-from mailerd.store.recipients import Recipient
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsLetter, Recipient, Recipients
+from mailerd.store.suppressions import Suppression, Suppressions
+
+# The forecast in an answer: when the letters of a job will go, and why they wait.
+
+_MAX_WINDOWS = 10
+"""Send windows that an answer lists; the end is given all the same."""
+
+
+class ForecastService:
+    """The sender's pace, quota and queue played forward; None where there is nothing to say."""
+
+    def __init__(self, reader: ForecastReader) -> None:
+        self._reader = reader
+
+    async def forecast(self, job_id: str) -> ForecastOut | None:
+        """When it begins, when it is done, how much of it goes before the first stop, and why it waits now."""
+        inputs = await self._reader.read(job_id)
+        return None if inputs is None else _shown(inputs)
+
+    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut | None]:
+        """The same for many jobs, for the price of few statements."""
+        found = {}
+        for id_, inputs in (await self._reader.read_all([job.id for job in jobs])).items():
+            found[id_] = _shown(inputs)
+            await asyncio.sleep(0)  # half a year takes milliseconds to play through: the loop turns between two
+        return found
+
+    async def for_new_job(
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
+    ) -> ForecastOut | None:
+        """What a job would take, if it were accepted now; `job`: its id, if it was, a moment ago."""
+        return _shown(
+            await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at, job=job)
+        )
+
+
+async def try_forecast[T](asked: Awaitable[T], *, job: str, events: IntakeEvents) -> T | None:
+    """What a forecast says; None where it cannot be had: the answer that it is a part of is given all the same."""
+    try:
+        return await asked
+    except DatabaseError as error:
+        events.forecast_failed(job=job, cause=str(error))
+    except Exception as error:  # noqa: BLE001 - for a bug in it no job is hidden, and none is a 500 that is posted again
+        events.forecast_broke(job=job, error=error)
+    return None
+
+
+def _shown(inputs: ForecastInputs) -> ForecastOut | None:
+    if not inputs.letters and inputs.unresolved is None:
+        return None
+    it = compute_forecast(inputs)
+    return ForecastOut(
+        letters_ahead=it.queued_before,
+        per_minute=None if it.per_minute is None else round(it.per_minute, 1),
+        starts_at=it.starts_at,
+        done_at=it.done_at,
+        windows=[
+            SendWindowOut(begins=each.begins, until=each.ends, letters=each.letters)
+            for each in it.windows[:_MAX_WINDOWS]
+        ],
+        cause_of_wait=waiting_reason(inputs, it),
+        text=describe(inputs, it),
+    )
+
+
+# `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
+
+MAX_BODY: Final = 10_000
+"""Bytes of a body; these bodies hold one or two fields."""
+
+_WHY_NOT: Final = {
+    JobStatus.COMPLETED: "it has ended",
+    JobStatus.CANCELLED: "it is cancelled for good: post what is left as a new job",
+}
+_LOOKED_FOR: Final = (
+    "its unsure letters, which may have been sent, are looked for by themselves; `mailerd settle` closes those that "
+    "only a person can"
+)
+
+
+class JobActionEndpoints:
+    """The endpoints that change a job; each may be repeated without harm."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        controls: JobActions,
+        wake: Callable[[], None],
+        events: IntakeEvents,
+    ) -> None:
+        self._jobs = jobs
+        self._controls = controls
+        self._wake = wake
+        self._events = events
+        self._bodies = BodyReader(max_body=MAX_BODY)
+
+    def endpoint(self, change: JobChange) -> KeyHandler:
+        """The endpoint of one change."""
+
+        async def apply(request: web.Request, key: ApiKey) -> web.Response:
+            return await self._apply(request, key, change)
+
+        return apply
+
+    async def _apply(self, request: web.Request, key: ApiKey, change: JobChange) -> web.Response:
+        job = await job_of(request, key, self._jobs)
+        options = await self._options(request, change, key)
+        actor = f"key {key.name}"
+        try:
+            done = await self._controls.apply(job.id, change, actor=actor, letters=job.total, **options)
+        except ImpossibleRequestError as error:
+            why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
+            raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
+        self._events.job_asked(
+            job=job.id, action=change.value, actor=actor, letters=done.letters, status=done.status.value
+        )
+        if done.changed:
+            self._wake()
+        shown = await self._jobs.job(job.id)
+        if shown is None:
+            raise not_found("the job has been deleted meanwhile")
+        return json_response(
+            ActionResultOut(action=change, changed=done.changed, letters=done.letters, job=JobOut.of(shown))
+        )
+
+    async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
+        async with self._bodies.read(request, key) as raw:
+            fields = parse(raw) if raw else {}
+        match change:
+            case JobChange.RETRY:
+                asked = read_model(RetryIn, fields)
+                return {"unsure": asked.only == "unsure", "bounced": (asked.kind,) if asked.kind else ()}
+            case JobChange.PRIORITY:
+                return {"priority": read_model(PriorityIn, fields).priority}
+            case _:
+                read_model(NothingIn, fields)
+                return {}
+
+    async def list_actions(self, request: web.Request, key: ApiKey) -> web.Response:
+        """What was asked of a job, by whom and when."""
+        job = await job_of(request, key, self._jobs)
+        found = await self._controls.actions(job.id)
+        return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))
+
 
 DEFAULT_JOBS_LIMIT: Final = 20
 MAX_JOBS_LIMIT: Final = 100
@@ -140,3 +312,69 @@ def _row(row: Recipient) -> tuple[object, ...]:
     fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
     said = (row.error, row.message_id, row.proof)
     return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
+
+
+# `GET /api/recipients?email=`: one person's letters over all jobs, and what keeps letters from that person.
+
+_ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+
+class PersonsLetterOut(RecipientOut):
+    """A letter to a person, and whose it is."""
+
+    job_id: str
+    sender_email: str
+
+
+class PersonOut(ResponseModel):
+    """A page of one person's letters, the newest first."""
+
+    email: Annotated[
+        str, Field(description="as it was asked for; each letter has the spelling that it was posted with")
+    ]
+    recipients: list[PersonsLetterOut]
+    suppressions: Annotated[
+        list[SuppressionOut] | None,
+        Field(description="what keeps letters from this person; null: the key may not see it (`suppress`)"),
+    ]
+    next_cursor: str | None
+
+    @classmethod
+    def of(
+        cls, email: str, found: Sequence[PersonsLetter], *, size: int, suppressions: Sequence[Suppression] | None
+    ) -> Self:
+        """A page of `size` letters; one more that was found says that there is a next page."""
+        page = found[:size]
+        return cls(
+            email=email,
+            recipients=[PersonsLetterOut.model_validate(it) for it in page],
+            suppressions=None if suppressions is None else [SuppressionOut.of(it) for it in suppressions],
+            next_cursor=str(page[-1].id) if len(found) > size else None,
+        )
+
+
+class PersonEndpoint:
+    """The handler. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, *, database: Database, timeout: float, pace: RowPace) -> None:
+        self._database = database
+        self._pace = pace
+        self._timeout = timeout
+
+    async def letters(self, request: web.Request, key: ApiKey) -> web.Response:
+        """A page of letters, the newest first; those of the key's senders only."""
+        with Query(request, allowed=("email", "cursor", "limit")) as given:
+            size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
+            email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
+        recipients, first = Recipients(self._database, timeout=self._timeout), None if before is None else int(before)
+        found = await self._pace.read(
+            lambda last, limit: recipients.of_person(
+                email, before=last.id if last else first, limit=limit, senders=key.senders
+            ),
+            most=size + 1,
+        )
+        suppressions = None
+        if key.may(Permission.SUPPRESS):
+            suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
+        body = PersonOut.of(email, found, size=size, suppressions=suppressions)
+        return await page_response(body, "recipients", self._pace)

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Json
 
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.event_types import EventType
+from mailerd.core.fates import Fate
 from mailerd.core.pauses import hold_reason
-from mailerd.core.states import OPEN, JobChange, JobStatus, State
+from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
+from mailerd.core.webhook_retries import EventType
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import FeedEvent
@@ -366,3 +367,42 @@ class NotReadyOut(ErrorOut):
 
     status: Literal["not ready"]
     reason: str
+
+
+# What the API says of recipients: where a letter stands, and what became of it.
+
+
+class FateOut(ResponseModel):
+    """What became of a letter after it was sent, as the sender's inbox tells."""
+
+    state: Annotated[Fate, Field(description="what the sender's inbox says of the letter")]
+    kind: Annotated[str | None, Field(description="of a bounce: hard, soft, blocked or unknown")]
+    code: Annotated[str | None, Field(description="of a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
+    reason: Annotated[str | None, Field(description="of a bounce: in the words of the notice")]
+    at: Moment
+
+
+class RecipientOut(ResponseModel):
+    """A recipient and where its letter stands."""
+
+    id: int
+    email: str
+    name: str | None
+    status: State
+    attempts: Whole
+    error: str | None
+    message_id: str | None
+    proof: Annotated[Proof | None, Field(description="what speaks for `sent`; null while it is not sent")]
+    due_at: Moment
+    sent_at: Moment | None
+    updated_at: Moment
+    fate: Annotated[
+        FateOut | None, Field(description="null: nothing was heard of it, or the sender's inbox is not read")
+    ]
+
+
+class RecipientsOut(ResponseModel):
+    """A page of recipients, in the order of the request."""
+
+    recipients: list[RecipientOut]
+    next_cursor: str | None

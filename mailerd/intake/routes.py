@@ -7,18 +7,17 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.event_types import EventType
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
-from mailerd.core.webhook_retries import DeliveryStatus
-from mailerd.intake import recipient_models, response_models, suppression_models, webhook_models
-from mailerd.intake.read_recipients import PersonOut
+from mailerd.core.webhook_retries import DeliveryStatus, EventType
+from mailerd.intake import response_models, suppressions, webhooks
+from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
-from mailerd.store.mailing_lists import MAX_LIST_NAME
+from mailerd.store.suppressions import MAX_LIST_NAME
 
 Where = Literal["query", "header", "path"]
 
@@ -151,7 +150,7 @@ _JOBS: Final = (
             _cursor("^[0-9]{0,9}$"),
             _page_size(100, 1000),
         ),
-        answers=(recipient_models.RecipientsOut,), errors=(404, 422),
+        answers=(response_models.RecipientsOut,), errors=(404, 422),
     ),
     Operation(
         "findRecipients", "GET", "/api/recipients", "One person's letters over all jobs, the newest first",
@@ -228,7 +227,7 @@ _SUPPRESSIONS: Final = (
             _LIST, _REASON, _text("email", 320, "what keeps letters from this address"),
             _text("cursor", 64, "`next_cursor` of the page before"), _page_size(100, 1000),
         ),
-        answers=(suppression_models.SuppressionsOut,), errors=(422,),
+        answers=(suppressions.SuppressionsOut,), errors=(422,),
     ),
     Operation(
         "downloadSuppressions", "GET", "/api/suppressions.csv", "All suppressions as CSV", call=Permission.SUPPRESS,
@@ -237,21 +236,21 @@ _SUPPRESSIONS: Final = (
     Operation(
         "addSuppressions", "POST", "/api/suppressions", "Send no more letters to these addresses",
         "All of them or none. A list that is named and does not exist is made. Again, it changes nothing.",
-        Permission.SUPPRESS, body=SuppressionsIn, body_required=True, answers=(suppression_models.SuppressedOut,),
+        Permission.SUPPRESS, body=SuppressionsIn, body_required=True, answers=(suppressions.SuppressedOut,),
         errors=_BODY,
     ),
     Operation(
         "removeSuppression", "DELETE", "/api/suppressions/{email}", "End a suppression: the person gets letters again",
         call=Permission.SUPPRESS, params=(_text("email", 320, "the address, in any spelling", where="path"), _LIST),
-        answers=(suppression_models.RemovedOut,), errors=(404, 422),
+        answers=(suppressions.RemovedOut,), errors=(404, 422),
     ),
     Operation(
         "listMailingLists", "GET", "/api/lists", "The lists that a person can leave", call=Permission.SUPPRESS,
-        answers=(suppression_models.ListsOut,), errors=(422,),
+        answers=(suppressions.ListsOut,), errors=(422,),
     ),
     Operation(
         "saveMailingList", "POST", "/api/lists", "Make a list, or give one another title", call=Permission.SUPPRESS,
-        body=ListIn, body_required=True, answers=(suppression_models.ListOut,), errors=_BODY,
+        body=ListIn, body_required=True, answers=(suppressions.ListOut,), errors=_BODY,
     ),
 )  # fmt: skip
 
@@ -259,28 +258,28 @@ _WEBHOOKS: Final = (
     Operation(
         "listWebhooks", "GET", "/api/webhooks", "Endpoints that events are posted to, by name",
         "A key for certain senders sees those that are limited to some of these.", Permission.WEBHOOKS,
-        answers=(webhook_models.WebhooksOut,), errors=(422,),
+        answers=(webhooks.WebhooksOut,), errors=(422,),
     ),
     Operation(
         "createWebhook", "POST", "/api/webhooks", "Add an endpoint, which gets the events from now on",
         "The answer has the secret by which the application verifies the posts (Standard Webhooks 1.0.0). It is "
         "not shown again.",
-        Permission.WEBHOOKS, body=webhook_models.WebhookIn, body_required=True,
-        answers=(webhook_models.NewWebhookOut,), errors=(409, *_BODY),
+        Permission.WEBHOOKS, body=webhooks.WebhookIn, body_required=True,
+        answers=(webhooks.NewWebhookOut,), errors=(409, *_BODY),
     ),
     Operation(
         "getWebhook", "GET", "/api/webhooks/{id}", "One endpoint", call=Permission.WEBHOOKS,
-        answers=(webhook_models.WebhookOut,), errors=(404, 422),
+        answers=(webhooks.WebhookOut,), errors=(404, 422),
     ),
     Operation(
         "changeWebhook", "PATCH", "/api/webhooks/{id}", "Change, pause or resume an endpoint",
         "What the body names is changed. With `state` on, all that it has missed is due at once.",
-        Permission.WEBHOOKS, body=webhook_models.WebhookChangeIn, body_required=True,
-        answers=(webhook_models.WebhookOut,), errors=(404, 409, *_BODY),
+        Permission.WEBHOOKS, body=webhooks.WebhookChangeIn, body_required=True,
+        answers=(webhooks.WebhookOut,), errors=(404, 409, *_BODY),
     ),
     Operation(
         "deleteWebhook", "DELETE", "/api/webhooks/{id}", "Remove an endpoint, with what waits for it",
-        call=Permission.WEBHOOKS, answers=(webhook_models.RemovedWebhookOut,), errors=(404, 422),
+        call=Permission.WEBHOOKS, answers=(webhooks.RemovedWebhookOut,), errors=(404, 422),
     ),
     Operation(
         "listWebhookDeliveries", "GET", "/api/webhooks/{id}/deliveries",
@@ -289,22 +288,22 @@ _WEBHOOKS: Final = (
             _choice("status", DeliveryStatus, "deliveries in this state"), _cursor("^[0-9]{0,18}$"),
             _page_size(100, 1000),
         ),
-        answers=(webhook_models.DeliveriesOut,), errors=(404, 422),
+        answers=(webhooks.DeliveriesOut,), errors=(404, 422),
     ),
     Operation(
         "rotateWebhookSecret", "POST", "/api/webhooks/{id}/rotate", "Give it a new secret",
-        "Both secrets sign until the overlap is over.", Permission.WEBHOOKS, body=webhook_models.RotateIn,
-        answers=(webhook_models.RotatedOut,), errors=(404, *_BODY),
+        "Both secrets sign until the overlap is over.", Permission.WEBHOOKS, body=webhooks.RotateIn,
+        answers=(webhooks.RotatedOut,), errors=(404, *_BODY),
     ),
     Operation(
         "testWebhook", "POST", "/api/webhooks/{id}/test", "Post a test event now",
         "Its type is `webhook.test`. It stands in no list and is not repeated.", Permission.WEBHOOKS,
-        answers=(webhook_models.TestedOut,), errors=(404, 422),
+        answers=(webhooks.TestedOut,), errors=(404, 422),
     ),
     Operation(
         "replayWebhook", "POST", "/api/webhooks/{id}/replay", "Deliver events once more",
         "With their old ids; those from before the endpoint was made too. What waits is not doubled.",
-        Permission.WEBHOOKS, body=webhook_models.ReplayIn, body_required=True, answers=(webhook_models.ReplayedOut,),
+        Permission.WEBHOOKS, body=webhooks.ReplayIn, body_required=True, answers=(webhooks.ReplayedOut,),
         errors=(404, *_BODY),
     ),
 )  # fmt: skip

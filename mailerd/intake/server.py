@@ -20,40 +20,29 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
-from mailerd.events.intake import IntakeEvents
-from mailerd.events.renderer import RendererEvents
-from mailerd.events.suppression import SuppressionEvents
-from mailerd.intake.auth import ApiKeyAuth, KeyHandler
-from mailerd.intake.client_address import ClientAddress, networks
+from mailerd.events.intake import IntakeEvents, SuppressionEvents
+from mailerd.events.worker import RendererEvents
+from mailerd.intake.auth import ApiKeyAuth, KeyHandler, KeyShares
+from mailerd.intake.client_address import ClientAddress, StrangerLog, networks
 from mailerd.intake.create_job import CreateJobEndpoint
-from mailerd.intake.docs_pages import DocsEndpoints
-from mailerd.intake.errors import ApiError, no_such_path
-from mailerd.intake.event_stream import EventStreams
-from mailerd.intake.events_endpoint import EventFeedEndpoint
-from mailerd.intake.forecast import ForecastService
+from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
-from mailerd.intake.job_actions import JobActionEndpoints
-from mailerd.intake.job_events import JobEventsEndpoint
-from mailerd.intake.key_shares import KeyShares
-from mailerd.intake.listener import running
+from mailerd.intake.http_responses import ApiError, no_such_path
+from mailerd.intake.listener import SlowClientReaper, cannot_listen, refuse_taken_socket, running
 from mailerd.intake.middleware import ErrorMiddleware
-from mailerd.intake.opted_out import OptOutCheck
-from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.port_owner import cannot_listen, refuse_taken_socket
+from mailerd.intake.openapi import DocsEndpoints
+from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.query_params import refuse_parameters
-from mailerd.intake.read_jobs import ReadEndpoints
-from mailerd.intake.read_recipients import PersonEndpoint
+from mailerd.intake.read_jobs import ForecastService, JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
-from mailerd.intake.server_log import StrangerLog
-from mailerd.intake.slow_clients import SlowClientReaper
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
-from mailerd.ops.periodic import every
+from mailerd.ops.watchdog import every
 from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable

@@ -2,45 +2,103 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
-from mailerd.events.suppression import SuppressionEvents
-from mailerd.intake.auth import KeyHandler
-from mailerd.intake.csv_response import Rows, write_csv
-from mailerd.intake.errors import FieldError, invalid, not_found
-from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import KeyShares
-from mailerd.intake.query_params import Query
-from mailerd.intake.request_body import BodyReader
-from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
-from mailerd.intake.row_pace import ROWS_AT_ONCE, page_response
-from mailerd.intake.strict_json import parse
-from mailerd.intake.suppression_models import (
-    ListOut,
-    ListsOut,
-    RemovedOut,
-    SuppressedOut,
-    SuppressionOut,
-    SuppressionsOut,
+from mailerd.events.intake import SuppressionEvents
+from mailerd.intake.auth import KeyHandler, KeyShares
+from mailerd.intake.http_responses import (
+    ROWS_AT_ONCE,
+    FieldError,
+    Rows,
+    invalid,
+    json_response,
+    not_found,
+    page_response,
+    write_csv,
 )
-from mailerd.mail.addresses import Addresses
+from mailerd.intake.query_params import Query
+from mailerd.intake.request_body import BodyReader, parse
+from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
+from mailerd.intake.response_models import Moment, ResponseModel, Whole
+from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
-from mailerd.store.mailing_lists import (
+from mailerd.store.suppressions import (
+    CURSOR,
     MAX_LIST_NAME,
     MAX_LIST_TITLE,
+    MAX_PAGE,
     ListNameError,
     MailingList,
+    NewSuppression,
+    Suppression,
+    Suppressions,
     check_list,
     check_list_title,
+    place_of,
 )
-from mailerd.store.suppression_pages import CURSOR, place_of
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+
+# The answers about suppressions and mailing lists as models.
+
+
+class SuppressionOut(ResponseModel):
+    """That an address gets no letters."""
+
+    email: Annotated[str | None, Field(description="null once the person was forgotten")]
+    list: Annotated[str | None, Field(description="null: no letters at all")]
+    reason: Reason
+    source: Channel
+    detail: str | None
+    actor: str | None
+    created_at: Moment
+
+    @classmethod
+    def of(cls, it: Suppression) -> "SuppressionOut":
+        """One as the API shows it."""
+        return cls(
+            email=it.address, list=it.list_name, reason=it.reason, source=it.source, detail=it.detail, actor=it.actor,
+            created_at=it.created_at,
+        )  # fmt: skip
+
+
+class SuppressionsOut(ResponseModel):
+    """A page of them, the oldest first."""
+
+    suppressions: list[SuppressionOut]
+    next_cursor: str | None
+
+
+class SuppressedOut(ResponseModel):
+    """What a request has suppressed."""
+
+    total: Whole
+    added: Annotated[Whole, Field(description="those that were not suppressed before")]
+
+
+class RemovedOut(ResponseModel):
+    """A suppression has ended."""
+
+    removed: Literal[True]
+
+
+class ListOut(ResponseModel):
+    """What a person can leave."""
+
+    name: str
+    title: str | None
+    created_at: Moment
+
+
+class ListsOut(ResponseModel):
+    """Every list, by name."""
+
+    lists: list[ListOut]
+
 
 MAX_AT_ONCE: Final = 10_000
 """Suppressions that one request may have."""

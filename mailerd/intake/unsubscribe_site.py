@@ -28,16 +28,12 @@ from mailerd.core.suppression import (
 )
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseError
-from mailerd.events.intake import IntakeEvents
-from mailerd.events.suppression import SuppressionEvents
+from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
 from mailerd.intake.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE
-from mailerd.intake.client_address import ClientAddress, TokenBuckets
-from mailerd.intake.errors import no_such_path
-from mailerd.intake.listener import running
-from mailerd.intake.port_owner import cannot_listen
-from mailerd.intake.server_log import StrangerLog
-from mailerd.intake.slow_clients import SlowClientReaper
+from mailerd.intake.client_address import ClientAddress, StrangerLog, TokenBuckets
+from mailerd.intake.http_responses import no_such_path
+from mailerd.intake.listener import SlowClientReaper, cannot_listen, running
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions

@@ -12,7 +12,6 @@ import jinja2
 from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.runtime import Context
 
-from mailerd.mail.allowed_syntax import find_violations
 from mailerd.mail.environment import (
     ESCAPED,
     PLAIN,
@@ -21,6 +20,7 @@ from mailerd.mail.environment import (
     MissingVariable,
     NullError,
     RecordedVariable,
+    find_violations,
 )
 from mailerd.mail.html_to_text import text_from_html
 from mailerd.mail.templates import (

@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
-from mailerd.mail.frames import LENGTH, decode_frame, encode_frame, template_from_json
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
+from mailerd.mail.renderer import LENGTH, decode_frame, encode_frame, template_from_json
 from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05

@@ -1,20 +1,361 @@
 """Sends alerts: a loop of its own whose every step is bounded, so that it never holds up a letter."""
 
 import asyncio
+import importlib
+import json
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import QueueStats
+from mailerd.core.network_rules import NetworkRules
+from mailerd.core.pauses import MANUAL, until, with_remedy
+from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
+from mailerd.core.verdicts import PauseCause
+from mailerd.errors import ConfigurationError
+from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.alert_state import AlertState, Message
-from mailerd.ops.heartbeat import Heartbeats
-from mailerd.ops.notify import SEND_TIMEOUT, Notifier, build_notifiers
-from mailerd.ops.periodic import every
+from mailerd.ops.daemon_thread import in_thread
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.ops.watchdog import Heartbeats, every
 from mailerd.texts import in_chinese
+
+# What is wrong now, what has just begun and what is over: decides what an alert says, and when.
+
+_SETTLED_AFTER: Final = 75.0
+"""Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
+_MIN_PAUSE: Final = 300.0
+"""Seconds of a pause below which there is no alert: Google's ordinary throttling is shorter."""
+_SIGN_IN: Final = frozenset({
+    PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
+    PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
+    PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
+})  # fmt: skip
+_OF_TABLES: Final = ("sender ", "webhook ", "unsure")
+"""How the names of troubles begin that only the tables show."""
+_OUTCOMES_KEPT: Final = 20_000
+_MAX_LINES: Final = 20
+_MAX_KEPT: Final = 1000
+"""Lines of each kind that are kept while no message can be sent."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent to people: one message for all that changed."""
+
+    subject: str
+    lines: tuple[str, ...]
+    firing: tuple[str, ...]
+    """The names of everything that is wrong now."""
+
+    @property
+    def text(self) -> str:
+        """The whole of it."""
+        return "\n".join(self.lines)
+
+
+@dataclass
+class ActiveAlert:
+    """What is wrong now."""
+
+    since: float
+    seen: float
+    """When it was wrong last; it is called resolved later."""
+    line: str
+    told: float | None = None
+
+
+@dataclass(frozen=True)
+class LastMessage:
+    """What the last message took off the board."""
+
+    troubles: tuple[tuple[ActiveAlert, float | None], ...] = ()
+    """Each with when it had been sent before."""
+    notes: tuple[str, ...] = ()
+    resolved: tuple[str, ...] = ()
+
+
+@dataclass
+class AlertState:
+    """Begun, lasting and resolved troubles."""
+
+    settings: AlertSettings
+    language: Language = "en"
+    """The language of the messages: that of the log."""
+    _firing: dict[str, ActiveAlert] = field(default_factory=dict)
+    _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
+    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
+    _told: LastMessage = LastMessage()
+    _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
+    _sent: float = float("-inf")
+
+    def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
+        """Take note of an event; `now` is for tests."""
+        now = time.monotonic() if now is None else now
+        if event.name in {"letter_failed", "letter_sent"}:
+            self._outcomes.append((now, event.name == "letter_failed"))
+        elif event.name == "job_finished" and fields["failed"]:
+            self._notes.append(
+                f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "
+                f"`mailerd explain {fields['job']}` tells why"
+            )
+        elif event.name == "job_paused_for_bounces":
+            self._notes.append(f"job {fields['job']} is paused: {fields['reason']}")
+        elif event.name == "renderer_ends_often":
+            line = (
+                f"the renderer ends again and again, lastly over a template of {fields['origin']}: it {fields['cause']}"
+            )
+            self._see(f"renderer {fields['renderer']}", line, now)
+        elif event.name == "renderer_not_started":
+            line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"
+            self._see(f"renderer {fields['renderer']}", line, now)
+        elif event.name in {"loop_stalled", "loop_blocked"}:
+            self._stalled(str(fields.get("loop", "the event loop")), float(str(fields["seconds"])), now)
+
+    def update(
+        self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float,
+        stalled: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Compare with how things stand.
+
+        `database_away` is for how many seconds it has been, and `how` in a word; `stalled`: for how many seconds a loop
+        has made no progress. Without `stats` it is not known whether what the tables showed is over.
+        """
+        if database_away >= self.settings.database_away:
+            line = f"the database has been {how} for {database_away:.0f} s: nothing is sent"
+            self._see("database", line, now, lasted=database_away)
+        if stats is not None:
+            self._update_from(stats, now)
+        else:
+            self._keep_of_tables(now)
+        for loop, seconds in stalled.items():
+            self._stalled(loop, seconds, now)
+        self._rate(now)
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        for name, trouble in list(self._firing.items()):
+            if now - trouble.seen >= _SETTLED_AFTER:
+                del self._firing[name]
+                lasted = trouble.seen - trouble.since
+                if trouble.told is not None:
+                    self._resolved.append(f"resolved: {name}, after {lasted:.0f} s" if lasted else f"resolved: {name}")
+                else:  # no message could be sent meanwhile, or none was taken
+                    self._resolved.append(f"resolved: {trouble.line}; it lasted {lasted:.0f} s")
+
+    def _keep_of_tables(self, now: float) -> None:
+        for name, trouble in self._firing.items():
+            if name.startswith(_OF_TABLES):
+                trouble.seen = now
+
+    def _update_from(self, stats: QueueStats, now: float) -> None:
+        for sender in stats.paused:
+            if sender.paused_until and self._matters(sender, stats):
+                end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
+                why = with_remedy(sender.pause_reason, sender.pause_cause, sender=sender.email)
+                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {why}"
+                self._see(f"sender {sender.email}", line, now)
+        for it in stats.webhooks:
+            if it.standing == "paused":
+                days = it.failing / 86_400
+                line = f"webhook {it.name} is paused, it failed for {days:.0f} days: `mailerd webhooks test {it.name}`"
+                self._see(f"webhook {it.name}", line, now)
+        if stats.oldest_unsure >= self.settings.unsure:
+            minutes = stats.oldest_unsure / 60
+            line = f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due"
+            self._see("unsure", line, now, lasted=stats.oldest_unsure)
+
+    def _stalled(self, loop: str, seconds: float, now: float) -> None:
+        self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now, lasted=seconds)
+
+    def _matters(self, sender: SenderStats, stats: QueueStats) -> bool:
+        if sender.pause_cause == MANUAL:
+            return False  # the person who ordered it knows it
+        left = (sender.paused_until - stats.at).total_seconds() if sender.paused_until else 0.0
+        if f"sender {sender.email}" in self._firing:
+            return left > 0  # the last minutes of a long pause are a pause too
+        return sender.pause_cause in _SIGN_IN or left >= _MIN_PAUSE
+
+    def _rate(self, now: float) -> None:
+        while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
+            self._outcomes.popleft()
+        failed = sum(1 for _, bad in self._outcomes if bad)
+        if len(self._outcomes) >= self.settings.failure_letters and failed >= self.settings.failure_rate * len(
+            self._outcomes
+        ):
+            self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
+
+    def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0) -> None:
+        trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line))
+        trouble.seen, trouble.line = now, line
+
+    def message(self, *, now: float) -> Message | None:
+        """What to send now, all of it in one; None while there is nothing, or too soon after the last one."""
+        if now - self._sent < self.settings.min_interval:
+            return None
+        due = [
+            trouble
+            for trouble in self._firing.values()
+            if trouble.told is None or now - trouble.told >= self.settings.repeat
+        ]
+        if not (due or self._resolved or self._notes):
+            return None
+        lines = [*(trouble.line for trouble in due), *self._notes, *self._resolved]
+        self._told = LastMessage(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
+        for trouble in due:
+            trouble.told = now
+        self._notes.clear()
+        self._resolved.clear()
+        self._sent = now
+        return Message(subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing))
+
+    def undelivered(self) -> None:
+        """The last message was not delivered: all of it is sent again, `min_interval` after it at the soonest."""
+        for trouble, before in self._told.troubles:
+            trouble.told = before
+        self._notes = deque((*self._told.notes, *self._notes), maxlen=_MAX_KEPT)
+        self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_MAX_KEPT)
+        self._told = LastMessage()
+
+
+def _subject(lines: list[str], firing: Iterable[str]) -> str:
+    names = list(firing)
+    if not names:
+        return "mailerd: " + ("resolved" if lines[0].startswith("resolved") else lines[0][:100])
+    return f"mailerd: {', '.join(names)}"[:150]
+
+
+def _bounded(lines: list[str]) -> tuple[str, ...]:
+    more = len(lines) - _MAX_LINES
+    return (*lines[:_MAX_LINES], *([f"and {more} more"] if more > 0 else []))
+
+
+# Sends alerts: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending.
+
+SEND_TIMEOUT: Final = 15.0
+"""Seconds that an alert gets to be sent."""
+_RULES: Final = NetworkRules(
+    allow_http=True, ports=frozenset(), allow_networks=(ip_network("0.0.0.0/0"), ip_network("::/0"))
+)
+
+
+class Notifier(Protocol):
+    """A way to people."""
+
+    async def send(self, message: Message) -> None:
+        """Send it.
+
+        Raises:
+            OSError: it was not taken.
+            TimeoutError: no answer came in time.
+        """
+
+
+class Webhook:
+    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure.
+
+    A setting of the operator names the address, so it may be in the operator's network, by http and at any port; the
+    addresses that nothing opens stay closed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = OutboundHttp(_RULES)
+
+    async def send(self, message: Message) -> None:
+        """Send it."""
+        body = {
+            "source": "mailerd",
+            "subject": message.subject,
+            "text": message.text,
+            "lines": list(message.lines),
+            "firing": list(message.firing),
+        }
+        answer = await self._http.post(
+            self._url,
+            json.dumps(body, ensure_ascii=False).encode(),
+            {"Content-Type": "application/json"},
+            within=SEND_TIMEOUT,
+        )
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's successes
+            raise OSError(f"the web hook answered {answer.status}")
+
+
+class Apprise:
+    """One address of apprise: Slack, e-mail, Feishu, DingTalk, WeCom, Telegram and many more.
+
+    It blocks, so it has a thread of its own: a target that hangs holds up neither the loop, nor the other addresses,
+    nor a stop. While it hangs nothing more is given to it.
+    """
+
+    def __init__(self, url: str, *, number: int) -> None:
+        self._apprise, self._it = _load(url, number=number)
+        self._name = f"alerts.urls, number {number}"  # the address itself may hold a token
+        self._busy = False
+
+    async def send(self, message: Message) -> None:
+        """Send it."""
+        if self._busy:
+            raise OSError(f"{self._name} still hangs on an alert before this one")
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await in_thread(lambda: self._notify(message))
+
+    def _notify(self, message: Message) -> None:
+        """Hand it to apprise; an error has what went wrong in its words."""
+        mine = f"{threading.get_ident()} "  # all threads share apprise's log
+        self._busy = True
+        try:
+            with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(thread)d %(message)s") as log:
+                taken = self._it.notify(title=message.subject, body=message.text)
+                said = [line.removeprefix(mine) for line in log.getvalue().splitlines() if line.startswith(mine)]
+        except Exception as error:  # whatever a plug-in of apprise's raises, it must not end the alerts
+            raise OSError(f"{self._name}: {type(error).__name__}: {error}") from error
+        finally:
+            self._busy = False
+        if not taken:
+            why = "".join(said[:1])
+            raise OSError(f"{self._name}: {why or 'it was not delivered, and apprise does not say why'}")
+
+
+def _load(url: str, *, number: int) -> tuple[Any, Any]:
+    try:
+        apprise = importlib.import_module("apprise")
+    except ImportError:
+        raise ConfigurationError(
+            "alerts.urls needs apprise: pip install 'mailerd[alerts]', or use alerts.webhook"
+        ) from None
+    it = apprise.Apprise(asset=_without_pool(apprise))
+    if not it.add(url):
+        raise ConfigurationError(f"alerts.urls: number {number} is no address that apprise knows")
+    return apprise, it
+
+
+def _without_pool(apprise: Any) -> Any:
+    """Settings by which apprise sends in the thread that asks.
+
+    Where it bounds a service by itself (2.3), it does so by a thread of a pool, which Python waits for at its end.
+    """
+    try:
+        return apprise.AppriseAsset(service_timeout=0)
+    except (AttributeError, TypeError):  # an older one knows no such bound
+        return apprise.AppriseAsset()
+
+
+def build_notifiers(*, webhook: str, urls: Sequence[str]) -> list[Notifier]:
+    """The ways that are configured.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    ways: list[Notifier] = [Webhook(webhook)] if webhook else []
+    return [*ways, *(Apprise(url, number=number) for number, url in enumerate(urls, start=1))]
+
 
 _CHECK_INTERVAL: Final = 2.0
 _TRIES: Final = 3

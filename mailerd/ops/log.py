@@ -4,13 +4,21 @@ Every line goes through loguru: it is whole, it is with the kernel when `write` 
 its trouble stays its own.
 """
 
+import array
+import errno
+import json
 import os
 import select
+import socket
+import struct
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from loguru import logger
@@ -19,9 +27,215 @@ from mailerd.config import LogSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
-from mailerd.ops import log_formats
-from mailerd.ops.journald import ADDRESS, JournaldTransport, under_systemd
 from mailerd.texts import in_chinese
+
+# Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
+#
+# The protocol is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A library that blocks when journald stops would stop the
+# sending of letters with it; this one cannot, since its socket does not block and its memory is bounded.
+
+ADDRESS: Final = "/run/systemd/journal/socket"
+MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
+"""What is kept while journald does not read: some 10,000 records."""
+_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
+
+
+def under_systemd(environment: Mapping[str, str]) -> bool:
+    """Whether standard error goes to journald: JOURNAL_STREAM names its device and inode, see systemd.exec(5)."""
+    device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        it = os.fstat(2)
+    except OSError:
+        return False
+    return (device, inode) == (str(it.st_dev), str(it.st_ino))
+
+
+def encode(fields: Mapping[str, str]) -> bytes:
+    """A record: NAME=value, or with a length where the value has line breaks."""
+    parts = []
+    for name, value in fields.items():
+        data = value.encode("utf-8", "surrogateescape")
+        if b"\n" in data:
+            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
+        else:
+            parts.append(name.encode() + b"=" + data + b"\n")
+    return b"".join(parts)
+
+
+class JournaldTransport:
+    """The way to journald. `lost` makes the record that tells of so many lost ones; `told`: journald has taken it."""
+
+    def __init__(
+        self,
+        *,
+        lost: Callable[[int], Mapping[str, str]],
+        told: Callable[[int], None],
+        address: str = ADDRESS,
+        max_backlog: int = MAX_BACKLOG_BYTES,
+    ) -> None:
+        self._address = address
+        self._most = max_backlog
+        self._say_lost = lost
+        self._told = told
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        self._backlog: deque[tuple[int, int, Mapping[str, str]]] = deque()
+        """Records, each with the nanosecond since 1970 at which it was to be written, and its size."""
+        self._backlog_bytes = 0
+        self._lost = 0
+        # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
+        self._lock = threading.RLock()
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        """Hand a record over, or keep it, or count it as lost; never wait."""
+        with self._lock:
+            record = encode(fields)
+            waiting = self._backlog or self._lost
+            if (waiting and not self._drain()) or not self._send(record):
+                self._keep(fields, size=len(record))
+
+    def flush(self) -> bool:
+        """Try again what was kept; whether more is left. Called now and then, since nothing may be said for long.
+
+        The kernel takes some hundred records at a time (net.core.wmem_default): what is left wants another call soon.
+        """
+        with self._lock:
+            return bool(self._backlog or self._lost) and not self._drain()
+
+    def _keep(self, fields: Mapping[str, str], *, size: int) -> None:
+        if self._backlog_bytes + size > self._most:
+            self._lost += 1
+            return
+        self._backlog.append((time.time_ns(), size, fields))
+        self._backlog_bytes += size
+
+    def _drain(self) -> bool:
+        while self._backlog:
+            _, size, fields = self._backlog[0]
+            if not self._send(encode(fields)):
+                return False
+            self._backlog.popleft()
+            self._backlog_bytes -= size
+        if self._lost:
+            number = self._lost
+            if not self._send(encode(self._say_lost(number))):
+                return False
+            self._lost = 0
+            self._told(number)
+        return True
+
+    def _send(self, record: bytes) -> bool:
+        """Whether it need not be tried again."""
+        try:
+            self._socket.sendto(record, self._address)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return self._send_by_file(record)
+            if error.errno in _NOT_NOW:
+                return False
+            self._lost += 1  # no other attempt can help this one
+        return True
+
+    def _send_by_file(self, record: bytes) -> bool:
+        """Too large for a datagram: journald takes a sealed memory file instead."""
+        import fcntl  # noqa: PLC0415 - only where journald is
+
+        file = os.memfd_create("mailerd-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with os.fdopen(os.dup(file), "wb") as opened:
+                opened.write(record)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+            rights = array.array("i", [file]).tobytes()
+            self._socket.sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], 0, self._address)
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return False
+            self._lost += 1
+        finally:
+            os.close(file)
+        return True
+
+    def close(self) -> list[tuple[int, Mapping[str, str]]]:
+        """A last try, and the end; what journald has still not taken, each with its nanosecond since 1970."""
+        with self._lock:
+            self.flush()
+            self._socket.close()
+            left = [(at, fields) for at, _, fields in self._backlog]
+            if self._lost:
+                left.append((time.time_ns(), self._say_lost(self._lost)))
+            return left
+
+
+# What a line of the log looks like: for people, in JSON, and as journald's record; pure but for the time of day.
+
+_PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error": 3, "critical": 2}
+"""syslog's, see syslog(3): a letter sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
+_LEVELS: Final = {str(number): level for level, number in _PRIORITIES.items()}
+
+
+def text(event: Event, *, words: str, stack: str) -> str:
+    """A line for people; the stack, if any, follows it."""
+    return f"{_now(' ')} {event.level.upper():<8} {words}\n{stack}"
+
+
+def of_record(journald_record: Mapping[str, str], *, at: int) -> str:
+    """The line for people of a record that journald did not take; `at` is its nanosecond since 1970."""
+    level = _LEVELS[journald_record["PRIORITY"]]
+    return f"{_moment(at, ' ')} {level.upper():<8} {journald_record['MESSAGE']}\n"
+
+
+def in_json(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> str:
+    """A line for machines, with every field by its own name and the stack inside."""
+    line = {
+        "at": _now("T"),
+        "level": event.level,
+        "event": event.name,
+        "message": words,
+        **{key: value for key, value in fields.items() if not isinstance(value, BaseException)},
+    }
+    if stack:
+        line["error"] = str(fields.get("error", ""))
+        line["stack"] = stack
+    return _encode(line) + "\n"
+
+
+def journald_record(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> dict[str, str]:
+    """A record of journald's: every field by its own name, in capitals and after MAILERD_."""
+    own = {
+        f"MAILERD_{name.upper()}": _plain(value)
+        for name, value in fields.items()
+        if not isinstance(value, BaseException)
+    }
+    error = fields.get("error")
+    if isinstance(error, BaseException):
+        own["MAILERD_ERROR"] = f"{type(error).__name__}: {error}"
+    return {
+        "MESSAGE": f"{words}\n{stack.rstrip()}" if stack else words,
+        "PRIORITY": str(_PRIORITIES[event.level]),
+        "SYSLOG_IDENTIFIER": "mailerd",
+        "MESSAGE_ID": event.id_by(fields[event.by]) if event.by else event.message_id,
+        "MAILERD_EVENT": event.name,
+        **own,
+    }
+
+
+def _plain(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, default=_plain).encode
+
+
+def _now(between: str) -> str:
+    return _moment(time.time_ns(), between)
+
+
+def _moment(at: int, between: str) -> str:
+    """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and time."""
+    second, rest = divmod(at, 1_000_000_000)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d{between}%H:%M:%S}.{rest // 1_000_000:03d}Z"
+
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -76,7 +290,7 @@ class Log:
         left = self._journald.close() if self._journald is not None else []
         if left:
             heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'
-            _out_at_most(heading + "".join(log_formats.of_record(record, at=at) for at, record in left))
+            _out_at_most(heading + "".join(of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         if self._chinese:
@@ -90,18 +304,18 @@ class Log:
         event, fields = record["extra"]["event"], record["extra"]["fields"]
         words, stack = record["message"], _stack(record)
         if self._kind == "text":
-            _out(log_formats.text(event, words=words, stack=stack))
+            _out(text(event, words=words, stack=stack))
         elif self._kind == "json":
-            _out(log_formats.in_json(event, fields=fields, words=words, stack=stack))
+            _out(in_json(event, fields=fields, words=words, stack=stack))
         elif self._journald is not None:
-            self._journald.write(log_formats.record(event, fields=fields, words=words, stack=stack))
+            self._journald.write(journald_record(event, fields=fields, words=words, stack=stack))
 
     def _lost(self, number: int) -> Mapping[str, str]:
         """The record that tells of lost ones."""
         made: list[Mapping[str, str]] = []
         ProcessEvents(
             lambda event, fields: made.append(
-                log_formats.record(event, fields=fields, words=self._words(event, fields), stack="")
+                journald_record(event, fields=fields, words=self._words(event, fields), stack="")
             )
         ).log_records_lost(lost=number)
         return made[0]

@@ -7,19 +7,25 @@ the environment is used, no cookie is kept, and no connection is used twice.
 """
 
 import asyncio
+import json
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, cast, override
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.tracing import Trace
+from standardwebhooks import Webhook as Signer
 from yarl import URL
 
 from mailerd import __version__
+from mailerd.clock import new_id
 from mailerd.core.network_rules import NetworkRules
+from mailerd.core.webhook_retries import WebhookAttempt, body_of
 from mailerd.ops.daemon_thread import in_thread
 
 MAX_ANSWER: Final = 4096
@@ -221,3 +227,54 @@ def _cause(error: Exception) -> str:
     inner = getattr(error, "os_error", error)
     words = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return f"{type(error).__name__}: {words}"[:MAX_REASON]
+
+
+# Posts one event to one endpoint as Standard Webhooks 1.0.0 has it; only this module signs.
+#
+# https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+
+TEST_TYPE: Final = "webhook.test"
+
+
+async def post_event(
+    http: OutboundHttp, url: str, *, uid: str, body: bytes, secrets: Sequence[bytes], now: datetime, within: float
+) -> WebhookAttempt:
+    """Post, once. `secrets`: all that sign, the newest first. `now`: the time of this attempt. `within`: seconds."""
+    began = time.monotonic()
+    http_status, said, asked = None, None, ""
+    try:
+        answer = await http.post(url, body, signed(uid, body, secrets, now=now), within=within)
+        http_status, asked = answer.status, answer.retry_after
+        if not 200 <= http_status < 300:  # noqa: PLR2004 - HTTP's successes
+            said = _said(http_status, answer.text)
+    except OutboundError as error:
+        said = str(error)
+    return WebhookAttempt(http_status, said, timedelta(seconds=time.monotonic() - began), asked)
+
+
+def signed(uid: str, body: bytes, secrets: Sequence[bytes], *, now: datetime) -> dict[str, str]:
+    """The headers of an attempt: a signature of each secret, of these very bytes."""
+    now = now.astimezone(UTC)
+    signatures = [Signer(secret).sign(uid, now, body.decode()) for secret in secrets]
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": uid,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+def _said(status: int, text: str) -> str:
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
+        return f"it answered {status}, a redirect, and none is followed"
+    words = " ".join(text.split())[:200]
+    return f"it answered {status}" + (f": {words}" if words.isprintable() and words else "")
+
+
+async def post_test(
+    http: OutboundHttp, url: str, *, name: str, secrets: Sequence[bytes], now: datetime, within: float
+) -> WebhookAttempt:
+    """Post an event of the type `webhook.test`, which stands in no table and is not repeated."""
+    data = json.dumps({"webhook": name}, ensure_ascii=False, separators=(",", ":"))
+    body = body_of(TEST_TYPE, now.astimezone(UTC).isoformat().replace("+00:00", "Z"), data)
+    return await post_event(http, url, uid=f"evt_{new_id()}", body=body, secrets=secrets, now=now, within=within)

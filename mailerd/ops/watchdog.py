@@ -1,18 +1,300 @@
 """Reports to systemd: readiness, a status line, and to its watchdog that every loop makes progress."""
 
 import asyncio
+import faulthandler
+import os
+import re
+import socket
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from mailerd.core.quantities import counted
 from mailerd.core.stats import QueueStats, words
+from mailerd.core.texts import Language
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.event_loop_monitor import EventLoopMonitor, dump_tasks
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.systemd import Systemd
+from mailerd.texts import in_chinese
+
+# Watches from a thread of its own whether the event loop turns, since a loop that is blocked cannot say so itself.
+
+_CHECK_INTERVAL: Final = 1.0
+
+
+class EventLoopMonitor:
+    """`beat` is called by the loop; after `bound` seconds without it, one event is logged, with every stack."""
+
+    def __init__(self, *, events: ProcessEvents, bound: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._events = events
+        self._bound = bound
+        self._now = now
+        self._last = now()
+        self._told = False
+        self._stop = threading.Event()
+
+    def beat(self) -> None:
+        """The loop turns."""
+        self._last = self._now()
+        self._told = False
+
+    @contextmanager
+    def watching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Watch meanwhile."""
+        thread = threading.Thread(target=self._watch, args=(loop,), name="event loop monitor", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._stop.wait(_CHECK_INTERVAL):
+            self.sample(loop)
+
+    def sample(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Log it when the loop has been blocked for too long."""
+        silent = self._now() - self._last
+        if silent > self._bound and not self._told:
+            self._told = True
+            self._events.loop_blocked(seconds=silent, stacks=f"{dump_threads()}\n{dump_tasks(loop)}")
+
+
+_MAX_TASKS: Final = 100
+_MAX_FRAMES: Final = 30
+
+
+def dump_tasks(loop: asyncio.AbstractEventLoop) -> str:
+    """Where every task of a loop stands, as text; the values of variables are left out, they may be secrets."""
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    parts = [f"task {task.get_name()}:\n{_frames(task)}" for task in tasks[:_MAX_TASKS]]
+    if len(tasks) > _MAX_TASKS:
+        parts.append(f"and {len(tasks) - _MAX_TASKS} more tasks")
+    return "\n".join(parts)
+
+
+def _frames(task: "asyncio.Task[object]") -> str:
+    """The whole way down: `Task.get_stack` alone shows the outermost coroutine only."""
+    lines: list[str] = []
+    it: object = task.get_coro()
+    while it is not None and len(lines) < _MAX_FRAMES:
+        frame = getattr(it, "cr_frame", None) or getattr(it, "gi_frame", None)
+        if not isinstance(frame, FrameType):
+            break
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        it = getattr(it, "cr_await", None) or getattr(it, "gi_yieldfrom", None)
+    return "\n".join(lines)
+
+
+def dump_threads() -> str:
+    """Where every thread stands, its innermost frame first."""
+    try:
+        with tempfile.TemporaryFile() as file:  # it wants a real one
+            faulthandler.dump_traceback(file=file, all_threads=True)
+            file.seek(0)
+            stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
+    except OSError as error:  # a disk that is full must not hide that the loop stands still
+        return f"the stacks of the threads are not known: {error}"
+    stacks = re.sub(r"(hread 0x[0-9a-f]+) \[.*\] \(", r"\1 (", stacks)  # Python 3.14 adds the system's name for it
+    for thread in threading.enumerate():
+        stacks = stacks.replace(f"hread 0x{thread.ident:016x} ", f"hread {thread.name} ")
+    return stacks
+
+
+# What each loop is doing, and until when that may last; a loop that is silent for longer has stalled.
+
+STALL_TIMEOUT: Final = 90.0
+"""Seconds of work without a word: above the longest bounded call (a transaction, 30 s by default) and its aftermath."""
+
+
+@dataclass
+class Heartbeat:
+    """One loop, in its own words. A wait has a name, and a bound wherever there is one."""
+
+    loop: str
+    limit: float
+    now: Callable[[], float]
+    doing: str = "starting"
+    since: float = field(init=False)
+    until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.working("starting")
+
+    def working(self, on: str) -> None:
+        """It has got this far: real progress, and the next word comes within `limit` seconds."""
+        self.doing, self.since = on, self.now()
+        self.until = self.since + self.limit
+
+    def waiting(self, on: str, *, at_most: float | None) -> None:
+        """It waits for `on`; None: for as long as it takes."""
+        self.doing, self.since = f"waiting for {on}", self.now()
+        self.until = float("inf") if at_most is None else self.since + at_most + self.limit
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last word; 0 while it waits for something that has no bound."""
+        return 0.0 if self.until == float("inf") else max(0.0, self.now() - self.since)
+
+
+class Heartbeats:
+    """All loops of one daemon."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = STALL_TIMEOUT) -> None:
+        self._now = now
+        self.limit: Final = limit
+        self._heartbeats: dict[str, Heartbeat] = {}
+
+    def register(self, loop: str, *, limit: float | None = None) -> Heartbeat:
+        """The heartbeat of a loop, from now on; `limit` for one whose single steps take longer."""
+        heartbeat = self._heartbeats[loop] = Heartbeat(loop, self.limit if limit is None else limit, self._now)
+        return heartbeat
+
+    def end(self, loop: str) -> None:
+        """The loop has ended as it should."""
+        self._heartbeats.pop(loop, None)
+
+    def all(self) -> list[Heartbeat]:
+        """Every loop that runs."""
+        return list(self._heartbeats.values())
+
+    def stalled(self) -> list[Heartbeat]:
+        """The loops that should have said something by now."""
+        now = self._now()
+        return [heartbeat for heartbeat in self._heartbeats.values() if now > heartbeat.until]
+
+
+# Runs work every so many seconds, until it is cancelled.
+
+
+async def every(
+    interval: float,
+    work: Callable[[], Awaitable[bool | None]],
+    *,
+    name: str = "",
+    first_after: float = 0.0,
+    heartbeat: Heartbeat | None = None,
+    on_error: Callable[[DatabaseError], None] | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> NoReturn:
+    """Run `work`, rest for `interval` seconds, and so on; without a rest while it returns True, since more is due.
+
+    The store logs a database that is away, and the loop goes on; another DatabaseError goes to `on_error`. Whatever
+    else `work` raises is a bug and ends the loop. `heartbeat` hears what the loop does; `name` is what the work is
+    called there.
+    """
+    rest = first_after
+    while True:
+        if rest > 0:
+            if heartbeat is not None:
+                heartbeat.waiting(f"the next round of {name}", at_most=rest)
+            await sleep(rest)
+        if heartbeat is not None:
+            heartbeat.working(name)
+        more = None
+        try:
+            more = await work()
+        except DatabaseAwayError:
+            pass
+        except DatabaseError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        rest = 0.0 if more else interval
+
+
+# Talks to systemd: readiness, status, the watchdog and inherited sockets; without systemd every call does nothing.
+#
+# The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
+
+_FIRST: Final = 3
+"""The first inherited descriptor: SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+
+
+class Systemd:
+    """What this process says to its service manager, and what it got from it."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None, *, language: Language = "en") -> None:
+        self.language = language
+        given = os.environ if environment is None else environment
+        address = given.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._status = ""
+        ours = given.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        micros = given.get("WATCHDOG_USEC", "") if ours else ""
+        self.watchdog: Final = int(micros) / 1e6 if micros.isdecimal() else 0.0
+        """Seconds within which the watchdog must be fed; 0: there is none."""
+        fds = given.get("LISTEN_FDS", "") if given.get("LISTEN_PID") == str(os.getpid()) else ""
+        self._listening = int(fds) if fds.isdecimal() else 0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether systemd listens."""
+        return bool(self._address)
+
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets that systemd keeps; they outlive this process, so that no client is refused."""
+        found = []
+        for number in range(_FIRST, _FIRST + self._listening):
+            os.set_inheritable(number, False)
+            sock = socket.socket(fileno=number)
+            sock.setblocking(False)
+            found.append(sock)
+        self._listening = 0
+        return found
+
+    def ready(self, status: str) -> None:
+        """The service is up, or has finished reloading."""
+        self._status = status
+        self._say(f"READY=1\nSTATUS={self._localized(status)}")
+
+    def reloading(self) -> None:
+        """A reload begins; `ready` must follow."""
+        micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={micros}")
+
+    def stopping(self, status: str) -> None:
+        """The end has begun."""
+        self._say(f"STOPPING=1\nSTATUS={self._localized(status)}")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """The start or the stop gets so many more seconds from now."""
+        self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def notify_watchdog(self) -> None:
+        """All loops make progress."""
+        self._say("WATCHDOG=1")
+
+    def trigger_watchdog(self) -> None:
+        """A loop has stalled for good: end and restart this process now."""
+        self._say("WATCHDOG=trigger")
+
+    def status(self, text: str) -> None:
+        """One line for `systemctl status`; said only when it has changed."""
+        if text != self._status:
+            self._status = text
+            self._say(f"STATUS={self._localized(text)}")
+
+    def _localized(self, status: str) -> str:
+        return in_chinese(status) if self.language == "zh" else status
+
+    def _say(self, text: str) -> None:
+        if not self._address:
+            return
+        # Never in the way: a manager that does not read loses a status line, and a watchdog that is not fed is its own
+        # remedy.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(False)
+            try:
+                sock.sendto(text.encode(), self._address)
+            except OSError:
+                return
+
 
 TICK_INTERVAL: Final = 0.5
 """Seconds between two checks of the loops."""

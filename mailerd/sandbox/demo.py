@@ -8,25 +8,382 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from mailerd.client import AsyncClient
-from mailerd.sandbox import demo_api
-from mailerd.sandbox.demo_processes import DRAIN_S, Commands, DaemonProcess, ProcessError
-from mailerd.sandbox.demo_screen import Screen, Summary
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mailerd.client import ApiError, AsyncClient, NewJob, NoAnswerError
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
-from mailerd.sandbox.mariadb import Server, ServerError
+from mailerd.sandbox.mariadb import Server, ServerError, child_process
 from mailerd.sandbox.sandbox_dir import SandboxDir
-from mailerd.texts import tr
+from mailerd.texts import heading, in_chinese, language, tr
+
+# The daemon's commands, run as processes of their own that die with the sandbox.
+
+_COMMAND_LIMIT_S = 120.0
+DRAIN_S = 20
+"""What the daemon's own drain_timeout is set to."""
+_DRAIN_LIMIT_S = DRAIN_S + 10.0  # above the daemon's own, so that it is killed only when that has failed
+_TAIL_LINES = 25
+
+# The daemon must see the sandbox's database and Google and no other: a DATABASE_URL of the person's own would win over
+# the file. What reaches neither, and sends nothing to others, may be chosen by the environment as everywhere.
+_SECTIONS = ("MAILERD_LOG__", "MAILERD_WEBHOOKS__", "MAILERD_INBOX__", "MAILERD_RETENTION__")
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+
+class ProcessError(Exception):
+    """A process that the sandbox needs has failed; the text is for people and holds the end of what it said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """The daemon's commands with one configuration file."""
+
+    program: Sequence[str]
+    configuration: Path
+
+    async def ask(self, *words: str) -> str:
+        """Run a command to its end; what it printed. Raises ProcessError when it fails or takes too long."""
+        output, errors = asyncio.subprocess.PIPE, asyncio.subprocess.PIPE
+        process = await self._start(words, output=output, errors=errors)
+        try:
+            async with asyncio.timeout(_COMMAND_LIMIT_S):
+                said, complained = await process.communicate()
+        except TimeoutError:
+            raise ProcessError(f"{self._shown(words)}: no end within {_COMMAND_LIMIT_S:g} s") from None
+        finally:
+            await _kill(process)
+        if process.returncode != 0:
+            tail = _tail((said + complained).decode(errors="replace"))
+            raise ProcessError(f"{self._shown(words)} ended with {process.returncode}:\n{tail}")
+        return said.decode()
+
+    @asynccontextmanager
+    async def daemon(self, *, log: Path) -> AsyncIterator["DaemonProcess"]:
+        """A running daemon. However the block ends, it drains (SIGTERM), and is killed if that takes too long."""
+        with log.open("wb") as file:
+            process = await self._start(("run",), output=file.fileno(), errors=asyncio.subprocess.STDOUT)
+        try:
+            yield DaemonProcess(process, shown=self._shown(("run",)), log=log)
+        finally:
+            await _drain(process, log)
+
+    async def _start(self, words: Sequence[str], *, output: int, errors: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *child_process([*self.program, *words, "--config", str(self.configuration)]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            cwd=self.configuration.parent,  # no .env file of the person's own here
+            env={k: value for k, value in os.environ.items() if k in _ENVIRONMENT or k.upper().startswith(_SECTIONS)},
+            start_new_session=True,  # Ctrl-C is for the sandbox; it ends the daemon in its own time
+        )
+
+    def _shown(self, words: Sequence[str]) -> str:
+        return shlex.join(["mailerd", *words])
+
+
+class DaemonProcess:
+    """A running daemon."""
+
+    def __init__(self, process: asyncio.subprocess.Process, *, shown: str, log: Path) -> None:
+        self._process = process
+        self._shown = shown
+        self._log = log
+        self.pid = process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def watch(self) -> NoReturn:
+        """Wait for its end, which is not wanted: raises ProcessError with the end of its log."""
+        code = await self._process.wait()
+        tail = _tail(self._log.read_text(encoding="utf-8", errors="replace"))
+        raise ProcessError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")
+
+
+async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
+    """End a daemon in good order. A cancellation meanwhile (a second Ctrl-C) ends it at once."""
+    try:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(_DRAIN_LIMIT_S):
+            await process.wait()
+    except TimeoutError:
+        raise ProcessError(f"the daemon did not end within {_DRAIN_LIMIT_S:g} s and was killed; see {log}") from None
+    finally:
+        await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Make sure that it has gone. Nothing can take long here: a killed process ends at once."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.rstrip().splitlines()[-_TAIL_LINES:])
+
+
+# The demonstration's job, by mailerd's own client: wait until the daemon is ready, post it, follow it to its end.
+
+JOBS = "/api/jobs/send_template_emails"
+REQUEST_LIMIT_S = 15.0
+_READY_LIMIT_S = 60.0
+_STALL_LIMIT_S = 120.0
+_POLL_S = 0.2
+_ENDED = frozenset({"completed", "cancelled"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How far a job is."""
+
+    id: str
+    total: int
+    status: str
+    counts: Mapping[str, int]
+    elapsed_s: float
+    """Seconds since it was accepted."""
+    opted_out: int = 0
+    """Letters that were cancelled at once, since their recipients have opted out."""
+    cause_of_wait: str = ""
+    """Why its letters wait, where more than the pace holds them."""
+
+    @property
+    def sent(self) -> int:
+        """Letters that Google has."""
+        return self.counts.get("sent", 0)
+
+    @property
+    def done(self) -> int:
+        """Letters whose story has ended, one way or another."""
+        return self.sent + self.counts.get("failed", 0) + self.counts.get("cancelled", 0)
+
+    @property
+    def rate(self) -> float:
+        """Letters sent per second so far."""
+        return self.sent / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+async def wait_until_ready(client: AsyncClient) -> None:
+    """Wait until the daemon answers calls. The client has no patience: each call is made once.
+
+    Raises:
+        ProcessError: it does not; the text is for people.
+    """
+    end, said = time.monotonic() + _READY_LIMIT_S, "nothing"
+    while time.monotonic() < end:
+        try:
+            await client.templates()
+        except (NoAnswerError, ApiError) as error:
+            said = str(error)
+        else:
+            return
+        await asyncio.sleep(_POLL_S)
+    raise ProcessError(f"the daemon was not ready within {_READY_LIMIT_S:g} s; its last word: {said}")
+
+
+async def post(client: AsyncClient, job: Mapping[str, Any]) -> Job:
+    """Post a job; how it stands.
+
+    Raises:
+        ProcessError: it was not accepted.
+    """
+    try:
+        answer = await client.create_job(cast("NewJob", job))
+    except (NoAnswerError, ApiError) as error:
+        raise ProcessError(str(error)) from error
+    return Job(
+        id=answer["job_id"], total=answer["total"], status=answer["status"], counts={}, elapsed_s=0.0,
+        opted_out=answer["suppressed_total"],
+    )  # fmt: skip
+
+
+async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> Job:
+    """Show a job's progress until it has ended; how it ended.
+
+    Raises:
+        ProcessError: the daemon refuses to tell, or the job does not move.
+    """
+    began = moved = time.monotonic()
+    while job.status not in _ENDED:
+        await asyncio.sleep(_POLL_S)
+        before = job.counts
+        try:
+            now = await client.get_job(job.id)
+        except (NoAnswerError, ApiError) as error:  # asking again is harmless; where the daemon died, its watch says so
+            if not error.retry:
+                raise ProcessError(str(error)) from error
+        else:
+            job = replace(
+                job, status=now["status"], counts=now["counts"], elapsed_s=time.monotonic() - began,
+                cause_of_wait=now["cause_of_wait"] or "",
+            )  # fmt: skip
+            show(job)
+        if job.counts != before:
+            moved = time.monotonic()
+        elif time.monotonic() - moved > _STALL_LIMIT_S:
+            raise ProcessError(f"job {job.id} has not moved for {_STALL_LIMIT_S:g} s; it stands at {job}")
+    return job
+
+
+# What the sandbox says to people, on a terminal or into a file. Nothing else in the demonstration prints.
+
+_STEP_PERCENT = 5
+# Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and drafts.create and
+# drafts.send together cost 110 of them (developers.google.com/workspace/gmail/api/reference/quota).
+_GOOGLES_PACE_PER_MINUTE = 54
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What there is to say when the job has ended."""
+
+    job: Job
+    received: int
+    """Letters that the stand-in has."""
+    twice: int
+    """Letters that it was given more than once."""
+    outbox: str
+    sandbox_dir: SandboxDir
+    program: Sequence[str]
+    key: str
+    post_to: str
+    next_job: Path
+    """A file to post for the next job."""
+
+    @property
+    def as_promised(self) -> bool:
+        """Every letter was sent but those to people who have opted out, and none twice."""
+        return self.job.sent == self.job.total - self.job.opted_out <= self.received and not self.twice
+
+
+class Screen:
+    """Lines and a progress bar. Long lines are never broken: people copy them."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def say(self, line: str, *, style: str = "") -> None:
+        """One line."""
+        self._console.print(line, style=style or None)
+
+    def banner(self) -> None:
+        """What must be known before anything else."""
+        english = "SANDBOX: nothing leaves this machine, and no letter is delivered."
+        for line in (in_chinese(english),) if language() == "zh" else (english, in_chinese(english)):
+            self.say(line, style="bold yellow")
+
+    def step(self, what: str, where: str) -> None:
+        """Something is up."""
+        what = heading(tr(what))
+        self.say(f"  {what}{' ' * max(1, 21 - cell_len(what))}{where}")
+
+    def trouble(self, text: str) -> None:
+        """Something failed."""
+        self.say(tr(f"sandbox: {tr(text)}"), style="red")
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
+        """A bar on a terminal; elsewhere a line for every few percent. What holds the letters up is said beside it."""
+        said, shown, bars = "", -1, self._console.is_terminal
+        columns = (
+            TextColumn("  " + heading("sending")),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.0f} " + heading("letters/s")),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console, disable=not bars) as bar:
+            task = bar.add_task("", total=total, rate=0.0)
+
+            def show(job: Job) -> None:
+                nonlocal said, shown
+                if job.cause_of_wait != said:
+                    said = job.cause_of_wait
+                    if said:
+                        self.say(tr(f"  it waits: {said}"), style="yellow")
+                bar.update(task, completed=job.done, rate=job.rate)
+                share = job.done * 100 // max(job.total, 1)
+                if not bars and share // _STEP_PERCENT > shown:
+                    shown = share // _STEP_PERCENT
+                    self.say(tr(f"  {share:3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"))
+
+            yield show
+
+    def summary(self, summary: Summary) -> None:
+        """How the job went, where to look, and what to do next."""
+        job, sandbox_dir = summary.job, summary.sandbox_dir
+        others = ", ".join(f"{count} {state}" for state, count in job.counts.items() if state != "sent" and count)
+        took = tr(f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s")
+        self.say("")
+        earlier = tr(f" ({summary.received - job.total} of earlier jobs)") if summary.received > job.total else ""
+        self.say(
+            tr(
+                f"Sent {job.sent} of {job.total} letters {took}; {others or tr('none failed')}. "
+                f"The stand-in has {summary.received}{earlier}, {summary.twice or tr('none')} of them twice."
+            ),
+            style="bold green" if summary.as_promised else "bold red",
+        )
+        minutes, seconds = divmod(round(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), 60)
+        self.say(
+            tr(
+                f"With Google itself that takes {minutes} min {seconds:02d} s: a new Cloud project may send "
+                f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
+            )
+        )
+        self.step("read the letters", summary.outbox)
+        self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
+        self.step("the daemon's log", str(sandbox_dir.log))
+        self.step("what came back", _command(summary.program, sandbox_dir, "bounces"))
+        self.step("do the counts agree", _command(summary.program, sandbox_dir, "audit"))
+        self.say(tr("Post the next job (this line works as it stands):"))
+        # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
+        words = [
+            "curl",
+            "-sS",
+            "--noproxy",
+            "*",
+            "-H",
+            f"X-API-Key: {summary.key}",
+            "-H",
+            "Content-Type: application/json",
+        ]
+        self.say("  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to]))
+
+    def how_to(self, sandbox_dir: SandboxDir, program: Sequence[str], *, outbox: str) -> None:
+        """How to point a daemon at the sandbox."""
+        self.step("configuration", str(sandbox_dir.configuration))
+        self.step("credentials", tr(f"{sandbox_dir.credentials}/ (one file per mailbox)"))
+        self.step("sent letters", outbox)
+        self.say(tr("Point a daemon at it, in another terminal:"))
+        for words in (["migrate"], ["keys", "create", "me"], ["run"]):
+            self.say("  " + _command(program, sandbox_dir, *words))
+        self.say(tr("Ctrl-C ends the sandbox."))
+
+
+def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> str:
+    return shlex.join([*program, *words, "--config", str(sandbox_dir.configuration)])
+
 
 _WATCH_S = 0.2
 _BOUNCES, _REPLIES = 0.03, 0.05
@@ -167,13 +524,13 @@ class _Sandbox:
     ) -> Summary:
         demo = self._options.demo
         assert demo is not None  # noqa: S101 # only a demonstration sends
-        async with AsyncClient(base, key=key, timeout=demo_api.REQUEST_LIMIT_S, patience=0) as client:
-            await demo_api.wait_until_ready(client)
+        async with AsyncClient(base, key=key, timeout=REQUEST_LIMIT_S, patience=0) as client:
+            await wait_until_ready(client)
             taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else tr(_TAKEN)
             self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
             link = (await commands.ask("console", "login")).split()[-1]
             self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))
-            posted = await demo_api.post(client, self._job)
+            posted = await post(client, self._job)
             self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
             if posted.opted_out:
                 self._screen.say(
@@ -184,7 +541,7 @@ class _Sandbox:
                     )
                 )
             with self._screen.progress(posted.total) as show:
-                done = await demo_api.follow(client, posted, show)
+                done = await follow(client, posted, show)
         keys = Counter(letter.key for letter in google.sent if letter.key)
         return Summary(
             job=done,
@@ -194,7 +551,7 @@ class _Sandbox:
             sandbox_dir=self._sandbox_dir,
             program=self._options.program,
             key=key,
-            post_to=base + demo_api.JOBS,
+            post_to=base + JOBS,
             next_job=_next_job(demo),
         )
 

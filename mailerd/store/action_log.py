@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement
 
 _INSERT_ACTION: Final = """
 INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, letters, at)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from mailerd.core.event_types import EventType
 from mailerd.core.states import Proof
-from mailerd.store.db.cursor import Cursor
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.queue import stale_turns

@@ -7,7 +7,7 @@ such moment is brought back to where it may lie at most; the next claim sets it 
 
 from typing import Final
 
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 # Jobs that were posted by the clock that was ahead, to be sent at once.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from mailerd.core.event_types import EventType
 from mailerd.core.states import State
-from mailerd.store.db.cursor import Statement
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from mailerd import __version__
 from mailerd.errors import DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store import clock_steps
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
 

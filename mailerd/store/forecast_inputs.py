@@ -12,7 +12,7 @@ from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.secrets import Secrets

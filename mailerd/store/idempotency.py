@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.errors import MailerdError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 

@@ -10,17 +10,16 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
+from mailerd.core.webhook_retries import EventType
 from mailerd.store.action_log import note_action
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.db.times import micros, utc
-from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.queue.complete_jobs import COUNTS, write_finished
-from mailerd.store.queue.reschedule import NEVER_HANDED_OVER, NOT_FORGOTTEN
+from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.queue.reschedule import COUNTS, NEVER_HANDED_OVER, NOT_FORGOTTEN, write_finished
 
 LETTERS_PER_SECOND: Final = 5_000
 """How many letters the slowest acceptable database changes in a second; it gives a big job its time."""

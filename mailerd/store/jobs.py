@@ -3,24 +3,367 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import accumulate, chain
-from typing import Any, Final
+from itertools import accumulate, batched, chain
+from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
+from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor, Statement, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
-from mailerd.store.idempotency import claim_key
-from mailerd.store.job_content import store_attachments
-from mailerd.store.new_job import NewJob, NewRecipient
-from mailerd.store.recipients import Recipient, recipient_of, recipients_statement
+from mailerd.store.idempotency import IdempotencyKey, claim_key
+
+# A job as it is to be stored: valid throughout, and not yet in the database.
+
+
+class NewRecipient(NamedTuple):
+    """One recipient as it is to be stored; `error` says why it is rejected, None means that it is accepted."""
+
+    email: str
+    name: str | None
+    variables: str | None
+    """The recipient's own variables as JSON, None when it has none."""
+    error: str | None = None
+    suppressed: bool = False
+    """The address has opted out: the row is stored as cancelled, and `error` says why."""
+
+
+@dataclass(frozen=True)
+class StoredAttachment:
+    """One attachment, for the recipient whose `seq` it names or for all recipients."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    """SHA-256 of the content."""
+    content_id: str | None = None
+    recipient: int | None = None
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job that is valid throughout, and not yet stored."""
+
+    id: str
+    sender_email: str
+    """The mailbox: its credentials, pace and pauses count."""
+    subject: str
+    recipients: Sequence[NewRecipient] = field(repr=False)
+    from_email: str | None = None
+    """What From says, when that is an alias of the mailbox."""
+    sender_name: str | None = None
+    reply_to: str | None = None
+    html: str | None = field(default=None, repr=False)
+    text: str | None = field(default=None, repr=False)
+    variables: str = "{}"
+    """The job's variables as JSON."""
+    reference: str | None = None
+    priority: int = 0
+    send_at: datetime | None = None
+    """When it is sent, aware; None or a past time means now, by the database's clock."""
+    api_key_id: int | None = None
+    template_name: str | None = None
+    template_version: str | None = None
+    inline_css: bool = False
+    languages: Sequence["TemplateLanguage"] = field(default=(), repr=False)
+    """Further languages of the template; the default one stands in subject, html and text."""
+    attachments: Sequence[StoredAttachment] = ()
+    once: IdempotencyKey | None = field(default=None, repr=False)
+    """The idempotency key that this job uses up."""
+    list_id: int | None = None
+    """The list that its recipients can leave; None: it has none."""
+    on_bounces: str = "pause"
+    """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
+    override_suppression: bool = False
+    """Whether it goes also to addresses that have opted out; never to those of a hard bounce."""
+
+
+class TemplateLanguage(NamedTuple):
+    """A template in one more language."""
+
+    language: str
+    subject: str
+    html: str | None
+    text: str | None
+
+
+# What a job's letters are made of: its template and what is attached, stored once per job, in pieces.
+
+
+@dataclass(frozen=True)
+class JobContent:
+    """The parts of a job that all its letters share."""
+
+    from_email: str
+    """The mailbox, or the alias that the job was posted for."""
+    sender_name: str | None
+    reply_to: str | None
+    subject: str
+    html: str | None
+    text: str | None
+    variables: str
+    """The job's variables, as JSON."""
+    list_id: int | None = None
+    list_name: str | None = None
+    list_title: str | None = None
+    inline_css: int = 0
+    api_key_id: int | None = None
+    """The key that posted it; None: the command line did."""
+    attachments: int = 0
+    """How many attachments there are, those of single recipients included."""
+    attached_bytes: int = field(default=0, kw_only=True)
+    """The most bytes of attachments that one letter carries."""
+    languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
+
+
+async def job_content(database: Database, job: str) -> JobContent:
+    """What the letters of `job` are made of."""
+
+    async def work(cursor: Cursor) -> JobContent:
+        await cursor.execute(
+            "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, "
+            "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
+            "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
+            (job,),
+        )
+        *row, has_languages = await cursor.fetchone()
+        size = await _attached_bytes(cursor, job) if row[-1] else 0
+        languages = await _languages(cursor, job) if has_languages else ()
+        return JobContent(*row, attached_bytes=size, languages=languages)
+
+    return await database.read(work, what="read a job's contents")
+
+
+async def _languages(cursor: Cursor, job: str) -> tuple[TemplateLanguage, ...]:
+    await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
+    return tuple(TemplateLanguage(*each) for each in await cursor.fetchall())
+
+
+async def _attached_bytes(cursor: Cursor, job: str) -> int:
+    """Bytes that all recipients get, and the most that a single recipient gets in addition."""
+    await cursor.execute(
+        "SELECT recipient_seq IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient_seq "
+        "ORDER BY 1, 2 DESC",
+        (job,),
+    )
+    sizes: dict[int, int] = {}
+    for is_shared, size in await cursor.fetchall():
+        sizes.setdefault(is_shared, int(size))
+    return sum(sizes.values())
+
+
+PIECE: Final = 1 << 20
+"""Bytes of one row: escaped it is twice as much, which fits into any packet; escaping it takes some 5 ms."""
+
+_ADD_PIECE: Final = "INSERT INTO attachment_chunks (job_id, digest, seq, content) VALUES (%s, %s, %s, %s)"
+_ADD: Final = (
+    "INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size) VALUES %s"
+)
+_ROWS_AT_ONCE: Final = 500
+
+
+async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment], *, job_id: str, bound: float) -> None:
+    """Store them inside the transaction that stores the job; equal contents once."""
+    contents = {each.digest: each.content for each in attached}
+    for digest, content in contents.items():
+        for number, start in enumerate(range(0, max(len(content), 1), PIECE)):
+            async with asyncio.timeout(bound):
+                await cursor.execute(_ADD_PIECE, (job_id, digest, number, content[start : start + PIECE]))
+    rows = [
+        (job_id, each.recipient, each.filename, each.content_type, each.content_id, each.digest, len(each.content))
+        for each in attached
+    ]
+    for some in batched(rows, _ROWS_AT_ONCE):
+        async with asyncio.timeout(bound):
+            await cursor.execute(*insert_many(_ADD, some))
+
+
+async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
+    """What all recipients get (`recipient` is None), or what one recipient gets in addition."""
+    found = await database.read_rows(
+        "SELECT filename, content_type, content_id, digest FROM job_attachments "
+        "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
+        (job_id, recipient),
+        what="read attachments",
+    )
+    contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
+    return [
+        StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
+        for name, kind, content_id, digest in found
+    ]
+
+
+async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
+    """A content; each piece in a transaction of its own, so that none is long."""
+    statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
+    pieces: list[bytes] = []
+    while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="read an attachment"):
+        pieces.append(bytes(rows[0][0]))
+    return b"".join(pieces)
+
+
+# Recipients and where they stand: those of a job, and one person's over all jobs, by any spelling of the address.
+
+RECIPIENT_COLUMNS: Final = (
+    "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
+    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at"
+)
+_RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
+# The letters of one person, over all jobs, are few; those of a job may be very many.
+_RECIPIENTS_BY_ADDRESS: Final = (
+    f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
+)
+# A letter that has a fate has a notice. The notices of a job are read in the order of its letters, whose ids rise with
+# `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
+_RECIPIENTS_WITH_FATE: Final = f"""
+SELECT {RECIPIENT_COLUMNS} FROM notices n FORCE INDEX (job)
+       STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE n.job_id = %s AND n.recipient_id > COALESCE((SELECT id FROM job_recipients WHERE job_id = %s AND seq = %s), 0)
+   AND n.kind IN %s AND r.seq > %s AND r.fate = %s
+   AND NOT EXISTS (SELECT 1 FROM notices m FORCE INDEX (recipient)
+                    WHERE m.recipient_id = n.recipient_id AND m.kind IN %s AND m.id < n.id)"""
+_NOTICE_KINDS: Final = {
+    Fate.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
+    Fate.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
+    Fate.REPLIED: (Kind.REPLY.value,),
+    Fate.OTHER_REPLIED: (Kind.REPLY.value,),
+    Fate.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
+}
+"""The kinds of notices that cause each fate."""
+# Index and order are given: the server may else read all letters from the newest back, since LIMIT makes that look
+# cheap, or begin with all jobs of the senders.
+_SELECT_LETTERS: Final = (
+    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
+    "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
+    "WHERE r.person = %s"
+)
+
+
+@dataclass(frozen=True)
+class LetterFate:
+    """What became of a letter after it was sent."""
+
+    state: Fate
+    kind: str | None
+    """The class of a bounce: hard, soft, blocked or unknown."""
+    code: str | None
+    reason: str | None
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """One recipient and where it stands."""
+
+    id: int
+    seq: int
+    email: str
+    name: str | None
+    status: State
+    attempts: int
+    error: str | None
+    message_id: str | None
+    proof: Proof | None
+    """What proves that it is sent, if it is."""
+    due_at: datetime
+    sent_at: datetime | None
+    updated_at: datetime
+    fate: LetterFate | None
+    """Its fate after it was sent; None: nothing was heard of it."""
+
+
+@dataclass(frozen=True)
+class PersonsLetter(Recipient):
+    """One letter to a person, and whose it is."""
+
+    job_id: str
+    sender_email: str
+    """The sender as the job was posted: the mailbox, or an alias of it."""
+
+
+class Recipients:
+    """Queries over the recipients of all jobs. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    async def of_person(
+        self, email: str, *, before: int | None, limit: int, senders: Collection[str] | None
+    ) -> list[PersonsLetter]:
+        """Letters to a person, the newest first, those before an id; `senders` None: those of all senders."""
+        statement = letters_statement(email, before=before, limit=limit, senders=senders)
+        rows = await self._database.request_rows(*statement, what="read a person's letters", bound=self._timeout)
+        return [_letter(row) for row in rows]
+
+
+def letters_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:
+    """What `of_person` asks; a test has it explained."""
+    where, values = "", list[object]([canonical(email)])
+    if before is not None:
+        where += " AND r.id < %s"
+        values.append(before)
+    if senders is not None:
+        where += " AND j.from_address IN %s"
+        values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
+    return f"{_SELECT_LETTERS}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
+
+
+def _letter(row: tuple[Any, ...]) -> PersonsLetter:
+    *of_recipient, job_id, sender = row
+    return PersonsLetter(**vars(recipient_of(tuple(of_recipient))), job_id=job_id, sender_email=sender)
+
+
+def recipients_statement(
+    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, fate: Fate | None
+) -> Statement:
+    """What `recipients` asks; a test has it explained."""
+    order = "r.seq"
+    if fate is not None and email is None:
+        kinds, order = _NOTICE_KINDS[fate], "n.recipient_id"
+        sql, values = _RECIPIENTS_WITH_FATE, [job_id, job_id, after, kinds, after, fate.value, kinds]
+    else:
+        sql = _RECIPIENTS if email is None else _RECIPIENTS_BY_ADDRESS
+        values = [job_id, after]
+        given = {"r.person = %s": email and canonical(email), "r.fate = %s": fate and fate.value}
+        for condition, value in given.items():
+            if value is not None:
+                sql += f" AND {condition}"
+                values.append(value)
+    if status is not None:
+        sql += " AND r.status = %s"
+        values.append(status.value)
+    return f"{sql} ORDER BY {order} LIMIT %s", [*values, limit]
+
+
+def recipient_of(row: tuple[Any, ...]) -> Recipient:
+    """A recipient, from the columns of RECIPIENT_COLUMNS."""
+    return Recipient(
+        id=row[0],
+        seq=row[1],
+        email=row[2],
+        name=row[3],
+        status=State(row[4]),
+        attempts=row[5],
+        error=row[6],
+        message_id=row[7],
+        due_at=utc(row[8]),
+        sent_at=utc(row[9]),
+        updated_at=utc(row[10]),
+        proof=Proof(row[11]) if row[11] else None,
+        fate=LetterFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
+    )
+
 
 ROWS_PER_STATEMENT: Final = 1000
 """Recipients of one INSERT: some 4 ms of escaping, so that the loop is not held for long, and few turns of it."""

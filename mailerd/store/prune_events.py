@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mailerd.core.webhook_retries import EndpointState
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import ANY_NEW, number
 from mailerd.store.event_feed import BATCH as NUMBERED_AT_ONCE

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from mailerd.core.returned import proof_of
+from mailerd.core.models import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
 from mailerd.errors import LostKeysError, MailerdError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 _ADDRESS: Final = "address"

@@ -10,12 +10,12 @@ from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.change_events import write_paused, write_resumed
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
+from mailerd.store.queue.record import write_paused, write_resumed
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,

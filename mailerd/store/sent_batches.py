@@ -14,11 +14,11 @@ from itertools import groupby
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.event_types import EventType
-from mailerd.store.db.cursor import Cursor, insert_many
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.db.connection import Cursor, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, rfc3339, utc
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 
 BATCH: Final = 150
 """After so many letters an event is made at once …"""

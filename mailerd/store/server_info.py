@@ -9,12 +9,12 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.times import utc
-from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, sender_state
+from mailerd.store.queue.reschedule import UNFINISHED
 
 _VARIABLES: Final = (
     "aurora_version",

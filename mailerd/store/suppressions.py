@@ -1,34 +1,162 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
 
-from mailerd.core.event_types import EventType
-from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
+from mailerd.core.webhook_retries import EventType
+from mailerd.errors import MailerdError
 from mailerd.store.action_log import CommandLog
-from mailerd.store.db.cursor import NOW, Cursor, Statement, insert_many
+from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead
 from mailerd.store.db.database import Database
-from mailerd.store.db.prepared import made_ahead
-from mailerd.store.db.times import utc
-from mailerd.store.mailing_lists import (
-    FIND_LIST,
-    FIND_LIST_BY_ID,
-    LISTS,
-    MAX_LISTS,
-    MailingList,
-    check_list,
-    check_list_title,
-    list_of,
-    write_list,
-)
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.db.times import naive, utc
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppression_pages import COLUMNS, Place, cursor_of, page_statement
+
+# Mailing lists: what a person can leave, how a list may be called, and the statements that find and make one.
+
+MAX_LIST_NAME: Final = 100
+MAX_LIST_TITLE: Final = 255
+"""The most characters of a title, as in the schema."""
+MAX_LISTS: Final = 1000
+"""The most lists: an answer shows them all."""
+
+FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
+FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
+_READ_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
+_COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
+LISTS: Final = "SELECT id, name, title, created_at FROM lists WHERE name > %s ORDER BY name LIMIT %s"
+_MAKE_LIST: Final = (
+    "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
+    " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
+)
+
+
+class ListNameError(MailerdError, ValueError):
+    """A list cannot have this name or title, or there is none of this name."""
+
+
+@dataclass(frozen=True)
+class MailingList:
+    """A list that a person can leave."""
+
+    id: int
+    name: str
+    title: str | None
+    created_at: datetime
+
+    @property
+    def shown(self) -> str:
+        """The name that people read."""
+        return self.title or self.name
+
+
+def check_list(name: str) -> str:
+    """The name, where a list can be called so: it stands in headers, URLs and commands.
+
+    Raises:
+        ListNameError: the name cannot be used.
+    """
+    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
+    if not plain or len(name) > MAX_LIST_NAME or not bounds:
+        raise ListNameError(
+            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
+        )
+    return name
+
+
+def check_list_title(title: str) -> str:
+    """The title, where a list can have it: it stands in headers.
+
+    Raises:
+        ListNameError: the title cannot be used.
+    """
+    if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
+        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
+    return title
+
+
+def list_of(row: Sequence[Any]) -> MailingList:
+    """The list of a row of FIND_LIST."""
+    ident, name, title, at = row
+    return MailingList(ident, name, title, utc(at))
+
+
+async def write_list(cursor: Cursor, name: str, title: str | None) -> MailingList:
+    """Find the list of this name, or make it; a title that is given takes the place of the old one.
+
+    Raises:
+        ListNameError: there are as many lists as there may be.
+    """
+    await cursor.execute(FIND_LIST, (name,))
+    if (row := await cursor.fetchone()) is not None and title is None:
+        return list_of(row)
+    if row is None:
+        await cursor.execute(_COUNT_LISTS)
+        if (await cursor.fetchone())[0] >= MAX_LISTS:
+            raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
+    await cursor.execute(_MAKE_LIST, (name, title))
+    await cursor.execute(FIND_LIST, (name,))
+    return list_of(await cursor.fetchone())
+
+
+async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
+    """The names of these lists, by their ids; an older backup may have brought a link's list to nothing."""
+    await cursor.execute(_READ_NAMES, (tuple(ids) or (EVERYTHING,),))
+    lost = {list_id: f"list {list_id}" for list_id in ids}
+    return {**lost, EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}
+
+
+# Pages of suppressions: their order, a place in it as a text, and the statement that reads one page.
+
+Place = tuple[datetime, bytes, int]
+"""Where a suppression stands in the order of all: when it was made, its digest and its list."""
+CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})")
+"""What a place looks like as a text."""
+COLUMNS: Final = (
+    "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
+)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def cursor_of(place: Place) -> str:
+    """A place as a text."""
+    at, digest, list_id = place
+    return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{digest.hex()}-{list_id}"
+
+
+def place_of(cursor: str) -> Place | None:
+    """The place that a text names; None: it names none."""
+    found = CURSOR.fullmatch(cursor)
+    if found is None:
+        return None
+    return _EPOCH + timedelta(microseconds=int(found[1])), bytes.fromhex(found[2]), int(found[3])
+
+
+def page_statement(*, list_id: int | None, reason: Reason | None, after: Place | None, limit: int) -> Statement:
+    """One page of suppressions, as `Suppressions.page` describes it."""
+    wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
+    where = [condition for condition, value in wanted.items() if value is not None]
+    values: list[object] = [value for value in wanted.values() if value is not None]
+    if after is not None:
+        where.append("(s.created_at, s.digest, s.list_id) > (%s, %s, %s) AND s.created_at >= %s")
+        at, digest, its_list = after
+        values += [moment := naive(at), digest, its_list, moment]
+    condition = f"WHERE {' AND '.join(where)}" if where else ""
+    # MySQL sorts the whole table where it is small enough to seem worth it.
+    index = "by_list" if list_id is not None else "by_reason" if reason is not None else "age"
+    return (
+        f"SELECT {COLUMNS} FROM suppressions s FORCE INDEX ({index}) LEFT JOIN lists l ON l.id = s.list_id {condition}"
+        " ORDER BY s.created_at, s.digest, s.list_id LIMIT %s"
+    ), [*values, limit]
+
 
 MAX_PAGE: Final = 1000
 """The most suppressions of one page."""

@@ -15,7 +15,7 @@ from mailerd.core.webhook_retries import (
     WebhookAttempt,
     WebhookOutcome,
 )
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.webhooks import wanted

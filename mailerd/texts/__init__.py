@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Final
 
-from mailerd.core import labels
+from mailerd.core import pauses
 from mailerd.core.texts import Catalogue, Language
 from mailerd.texts.headings import HEADINGS
 
@@ -60,7 +60,7 @@ def heading(english: str) -> str:
 
 def label(code: str) -> str:
     """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
-    return labels.in_chinese(code) if _LANGUAGE.get() == "zh" else code
+    return pauses.in_chinese(code) if _LANGUAGE.get() == "zh" else code
 
 
 def from_environment(environment: Mapping[str, str]) -> Language:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.store.console_queries import UndoneLetter
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
+from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 SPAN: Final = timedelta(days=14)

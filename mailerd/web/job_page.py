@@ -10,7 +10,7 @@ from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, OPEN, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING_NAME
-from mailerd.mail.addresses import mailbox
+from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import Form, read_form

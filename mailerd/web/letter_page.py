@@ -20,10 +20,10 @@ from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import LetterRow
 from mailerd.store.history import RecipientHistory
-from mailerd.store.inbox.read_notices import NoticeReader
-from mailerd.store.job_content import attachments, job_content
-from mailerd.store.queue.complete_jobs import complete
-from mailerd.store.queue.manual_resolution import settle
+from mailerd.store.inbox.mailboxes import NoticeReader
+from mailerd.store.jobs import attachments, job_content
+from mailerd.store.queue.recovery import settle
+from mailerd.store.queue.reschedule import complete
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
 from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number

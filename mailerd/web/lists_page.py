@@ -3,12 +3,10 @@
 from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
-from mailerd.events.suppression import SuppressionEvents
-from mailerd.mail.addresses import Addresses
+from mailerd.events.intake import SuppressionEvents
+from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import Permission
-from mailerd.store.mailing_lists import ListNameError
-from mailerd.store.suppression_pages import place_of
-from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import ListNameError, NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 

@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import Permission
-from mailerd.store.recipients import Recipients
+from mailerd.store.jobs import Recipients
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 

@@ -10,9 +10,8 @@ from aiohttp import web
 
 from mailerd.mail.recipient_table import TableError
 from mailerd.store.api_keys import Permission
-from mailerd.web.forms import MAX_TABLE, read_form
+from mailerd.web.forms import MAX_TABLE, TableJob, make_job, read_form
 from mailerd.web.services import ConsoleRequest, PostBody
-from mailerd.web.table_job import TableJob, make_job
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""

@@ -7,14 +7,12 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.pauses import repair
-from mailerd.events.runbook import RUNBOOKS
-from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS
 from mailerd.store.api_keys import Permission
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS
+from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
-from mailerd.web.charts import SHOWN
 from mailerd.web.forms import Form, read_form, read_number
-from mailerd.web.html import label
+from mailerd.web.html import SHOWN, label
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 from mailerd.web.status_page import SPANS, chart_of

@@ -13,11 +13,11 @@ from mailerd.config import Settings
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
 from mailerd.errors import MailerdError
-from mailerd.events.web import WebEvents
+from mailerd.events.intake import WebEvents
 from mailerd.mail.renderer import Rendered
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RecipientData, Template
-from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
@@ -25,8 +25,7 @@ from mailerd.store.history import HistoryReader
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.sessions import Sessions
-from mailerd.store.tallies import Tallies
+from mailerd.store.stats import Tallies
 from mailerd.texts import in_chinese
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer

@@ -13,10 +13,10 @@ from mailerd.errors import DatabaseError
 from mailerd.store.console_queries import UnsureLetter
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
-from mailerd.store.inbox.read_notices import InboxState
+from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.store.tallies import Tally, TallyPoint
-from mailerd.web.charts import SHOWN, Chart, bars_of
+from mailerd.store.stats import Tally, TallyPoint
+from mailerd.web.html import SHOWN, Chart, bars_of
 from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.troubles import PutOff, find_troubles, worst

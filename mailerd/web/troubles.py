@@ -10,15 +10,12 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.core.texts import Language
-from mailerd.events.runbook import RUNBOOKS, Runbook
-from mailerd.events.runbook_inbox import INBOX_RUNBOOKS
-from mailerd.events.runbook_pauses import FULL_DAY, PAUSE_RUNBOOKS
-from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
+from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, PAUSE_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
-from mailerd.store.inbox.read_notices import InboxState
+from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job
-from mailerd.store.tallies import Tally, TallyPoint
+from mailerd.store.stats import Tally, TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
 

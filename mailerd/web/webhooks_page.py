@@ -10,20 +10,17 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import ULID
-from mailerd.core.event_types import ONLY_IF_ASKED, EventType
 from mailerd.core.stats import WebhookStats
-from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
-from mailerd.events.runbook import Runbook
-from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
-from mailerd.mail.addresses import mailbox
-from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.ops.webhook_request import post_test
+from mailerd.core.webhook_retries import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
+from mailerd.events.runbook import WEBHOOK_RUNBOOKS, Runbook
+from mailerd.mail.mime import mailbox
+from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import Permission
-from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhooks import (
     MAX_SENDERS,
     NewEndpoint,
     UnknownWebhookError,
+    WebhookDeliveries,
     WebhookEndpoint,
     WebhookError,
     Webhooks,

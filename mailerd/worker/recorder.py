@@ -14,12 +14,11 @@ from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
-from mailerd.store.db.cursor import Cursor
+from mailerd.ops.watchdog import Heartbeats
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.side_effects import find_locked, join_project
+from mailerd.store.queue.record import RecordWriter, find_locked, join_project
 from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100

@@ -13,13 +13,11 @@ from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeat, Heartbeats
+from mailerd.ops.watchdog import Heartbeat, Heartbeats
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.record import RecordWriter
-from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import JobProgress
-from mailerd.worker.in_flight import InFlight
+from mailerd.worker.delivery import Delivery, JobProgress
+from mailerd.worker.in_flight import CircuitBreaker, InFlight
 
 _MAX_CLAIM: Final = 100
 """The most letters of one claim."""

@@ -17,9 +17,8 @@ from urllib.parse import urlsplit
 
 import pymysql
 
-from mailerd.sandbox.child_process import child_process
 from mailerd.sandbox.google import COMPOSE, SEND
-from mailerd.sandbox.mariadb import Server
+from mailerd.sandbox.mariadb import Server, child_process
 
 CACHE = Path(__file__).parents[2] / ".cache"
 _START_S = 30.0

@@ -22,7 +22,7 @@ from mailerd.cli.common import no_log
 from mailerd.config import DatabaseSettings
 from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.errors import DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits

@@ -174,7 +174,7 @@ from datetime import timedelta
 import uvloop
 from mailerd.config import DatabaseSettings
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.db.database import Database

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mailerd.sandbox.child_process import child_process
+from mailerd.sandbox.mariadb import child_process
 from tests.support.heard import PATIENCE
 
 PYTHON: Final = os.path.abspath(sys.executable)  # noqa: PTH100 - resolve() would leave the virtual environment

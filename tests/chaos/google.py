@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.sandbox.child_process import child_process
+from mailerd.sandbox.mariadb import child_process
 from tests.chaos.child import PYTHON
 
 _PAGE = 1000

@@ -72,14 +72,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "what a late worker knows of a letter that waits again is forgotten",
-        "mailerd/store/queue/late_answers.py",
+        "mailerd/store/queue/attempt_log.py",
         "status IN ('waiting', 'unsure')",
         "status = 'unsure'",
         _RECORDS + "test_what_a_late_worker_knows_settles_a_letter_that_waits_again",
     ),
     Mutation(
         "a late answer goes by the row's number alone",
-        "mailerd/store/queue/late_answers.py",
+        "mailerd/store/queue/attempt_log.py",
         "WHERE id = %s AND job_id = %s AND status IN",
         "WHERE id = %s AND %s IS NOT NULL AND status IN",
         _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
@@ -212,7 +212,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a letter that was slow to Google is not noted",
-        "mailerd/store/queue/side_effects.py",
+        "mailerd/store/queue/record.py",
         "reached and it.took > it.letter.latency_threshold",
         "it.took < 0",
         "tests/daemon/test_pauses.py::test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it",
@@ -240,7 +240,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a lapsed lease is looked at without the wait",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         "micros(self.late_arrival), error, id_, token)",
         "0, error, id_, token)",
         "tests/store/queue/test_recovery.py",

@@ -88,14 +88,14 @@ OF_EVENTS: Final = (
     ),
     Mutation(
         "a repeated transaction is refused for an event that is there",
-        "mailerd/store/outbox.py",
+        "mailerd/store/event_feed.py",
         " ON DUPLICATE KEY UPDATE uid = events.uid",
         "",
         "tests/store/test_outbox.py::test_an_event_that_a_repeated_transaction_writes_again_stays_one",
     ),
     Mutation(
         "each prolongation of a pause has an event",
-        "mailerd/store/queue/side_effects.py",
+        "mailerd/store/queue/record.py",
         "if was != cause and now is not None:",
         "if now is not None:",
         _FEED + "test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none",

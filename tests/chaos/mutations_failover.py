@@ -35,7 +35,7 @@ OF_FAILOVER: Final = (
     ),
     Mutation(
         "a former primary is used",
-        "mailerd/store/db/server_role.py",
+        "mailerd/store/db/writer.py",
         "if role.writes and role.term and role.term.number < newest:",
         "if False:",
         _TERM + "test_a_daemon_that_starts_while_the_right_primary_is_silent_does_not_use_the_former_one",
@@ -141,7 +141,7 @@ OF_FAILOVER: Final = (
     ),
     Mutation(
         "a look that was fenced off settles a doubt",
-        "mailerd/store/queue/forgotten_sends.py",
+        "mailerd/store/queue/attempt_log.py",
         " AND s.applied = 1",
         "",
         _DOUBTED + "test_it_is_handed_over_once_somebody_has_looked",
@@ -260,21 +260,21 @@ OF_FAILOVER: Final = (
     ),
     Mutation(
         "a server that has not shown who it is gets the password",
-        "mailerd/store/db/driver.py",
+        "mailerd/store/db/connection.py",
         "if not proves_itself(self._url) and self._shows_password(payload):",
         "if False:",
         "tests/store/db/test_rogue_server.py::test_the_driver_alone_would_give_it_away",
     ),
     Mutation(
         "a password is encrypted with whatever key a server sends",
-        "mailerd/store/db/driver.py",
+        "mailerd/store/db/connection.py",
         "return payload == secret or len(payload) not in _DIGESTS",
         "return payload == secret",
         "tests/store/db/test_rogue_server.py::test_the_driver_alone_would_give_it_away",
     ),
     Mutation(
         "a log-in goes on in clear where TLS was asked for",
-        "mailerd/store/db/driver.py",
+        "mailerd/store/db/connection.py",
         "if tls and not offered and",
         "if False and",
         "tests/store/db/test_url.py::test_a_server_without_tls_is_not_spoken_to_in_clear",

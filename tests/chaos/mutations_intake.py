@@ -9,7 +9,7 @@ from tests.chaos.mutation import Mutation
 OF_INTAKE: Final = (
     Mutation(
         "one key may take every place for checks",
-        "mailerd/intake/key_shares.py",
+        "mailerd/intake/auth.py",
         "self._held[key_id] < self._per_key and self._held.total() < self.places",
         "self._held.total() < self.places",
         "tests/intake/test_key_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
@@ -23,21 +23,21 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a stream goes on for a key that may not see its job any more",
-        "mailerd/intake/job_events.py",
+        "mailerd/intake/events_endpoint.py",
         "known is None or not known.may_send(job.sender_email)",
         "known is None",
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
     ),
     Mutation(
         "the values of a body are not counted before it is read",
-        "mailerd/intake/value_counts.py",
+        "mailerd/intake/request_body.py",
         'return _exactly(raw) if _may_be_too_many(raw) else ""',
         'return ""',
         "tests/intake/test_bounds.py::test_a_body_of_too_many_values_is_refused_before_it_is_read",
     ),
     Mutation(
         "a reason is as long as what it quotes",
-        "mailerd/intake/errors.py",
+        "mailerd/intake/http_responses.py",
         "return reason if len(reason) <= MAX_REASON else",
         "return reason if reason else",
         "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
@@ -58,7 +58,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "long pages are read without rests between their turns",
-        "mailerd/intake/row_pace.py",
+        "mailerd/intake/http_responses.py",
         "self._next = begins + TURN_INTERVAL",
         "self._next = begins",
         "tests/intake/test_row_pace.py::test_turns_of_all_who_read_are_apart",

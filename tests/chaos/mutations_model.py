@@ -13,14 +13,14 @@ _MODEL: Final = (
 OF_MODEL: Final = (
     Mutation(
         "a claim that lapses is not counted",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         "if statement := count_changes(self.daemon_id, [(one.sender, _CHANGES[one.status]) for one in found]):",
         "if statement := None:",
         _TALLIES + "test_a_claim_that_lapses_is_counted_by_what_became_of_its_letter",
     ),
     Mutation(
         "what a person settles is not counted",
-        "mailerd/store/queue/manual_resolution.py",
+        "mailerd/store/queue/recovery.py",
         "if statement := count_changes(token, [(sender, change)]):",
         "if statement := None:",
         _TALLIES + "test_what_a_person_settles_as_sent_is_counted",
@@ -48,7 +48,7 @@ OF_MODEL: Final = (
     ),
     Mutation(
         "a claim that lapses leaves no line in the log of attempts",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         'AttemptRow(id_, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
         'AttemptRow(0, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
         _MODEL,

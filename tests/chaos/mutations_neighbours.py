@@ -7,7 +7,7 @@ from tests.chaos.mutation import Mutation
 OF_NEIGHBOURS: Final = (
     Mutation(
         "a crash costs a letter an attempt",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         "max(attempts - 1, 0) if change is Transition.RELEASED else attempts",
         "attempts",
         "tests/store/queue/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
@@ -21,14 +21,14 @@ OF_NEIGHBOURS: Final = (
     ),
     Mutation(
         "a letter is failed by a daemon that was stopped or lives",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         "COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)",
         "1",
         "tests/store/queue/test_crashes.py::test_a_daemon_that_was_stopped_or_lives_has_not_crashed",
     ),
     Mutation(
         "a letter that was handed over is failed for a crash",
-        "mailerd/store/queue/expired_claims.py",
+        "mailerd/store/queue/recovery.py",
         "        if handed:\n",
         "        if handed and crashes < ALONE_AFTER + FAILED_AFTER_ALONE - 1:\n",
         "tests/store/queue/test_crashes.py::test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_died",

@@ -36,14 +36,14 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "the child inherits the environment",
-        "mailerd/mail/child_process.py",
+        "mailerd/mail/renderer.py",
         "stderr=pipe, env={}, cwd",
         "stderr=pipe, cwd",
         _BOUNDS + "test_the_child_has_nothing_of_its_parents_and_can_open_nothing",
     ),
     Mutation(
         "a child that hangs is waited for",
-        "mailerd/mail/child_process.py",
+        "mailerd/mail/renderer.py",
         "            async with asyncio.timeout(ANSWER_TIMEOUT):",
         "            async with asyncio.timeout(None):",
         _BOUNDS + "test_a_child_that_hangs_is_killed_and_the_letter_made_by_another",
@@ -92,7 +92,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "the child is asked for a template that it has refused",
-        "mailerd/mail/render_worker.py",
+        "mailerd/mail/renderer.py",
         "            self._loaded.pop(template, None)\n",
         "            pass\n",
         "tests/mail/test_turns.py::test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
@@ -131,7 +131,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "a template can tell a check by its link",
-        "mailerd/intake/check_recipients.py",
+        "mailerd/intake/parse_job.py",
         "encode_token(secrets.token_bytes(TOKEN_BYTES))",
         "DEAD_TOKEN",
         "tests/intake/test_suppressions.py::test_a_template_cannot_tell_the_link_of_the_check_from_one_that_is_sent",
@@ -173,7 +173,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "a child that has ended is a bug to uvloop",
-        "mailerd/mail/child_process.py",
+        "mailerd/mail/renderer.py",
         "except (OSError, RuntimeError, asyncio",
         "except (OSError, asyncio",
         "tests/mail/test_children.py::test_a_child_that_has_ended_says_so_when_it_is_asked",

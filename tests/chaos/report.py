@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mailerd.sandbox import mysqld
+from mailerd.sandbox import mariadb
 from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, ROOT
 from tests.chaos.running import OVER_LIMIT, SILENCE_LIMIT, Result
 from tests.chaos.scenarios import ALL, LOST_ANSWERS
@@ -96,7 +96,7 @@ every letter must end as sent. Clocks are shifted by tests.chaos.shifted.
 
 ## The machine
 {platform.system()} {platform.release()}, {os.cpu_count()} cores ({_processor()}), Python {platform.python_version()},
-{mysqld.find().version.partition(" (")[0]}.
+{mariadb.find().version.partition(" (")[0]}.
 
 ## How to repeat it
 `make chaos` (about {max(1, round(took / 60))} minutes; writes this page), or a part of it:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import DatabaseSettings, Settings, load
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.db.database import Database
 from tests.support.daemon import sign_in

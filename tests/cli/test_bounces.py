@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.cli.checks.inboxes import read_states
+from mailerd.cli.checks.database import read_states
 from mailerd.cli.checks.result import Level
-from mailerd.store.inbox.read_notices import InboxState
+from mailerd.store.inbox.mailboxes import InboxState
 from tests.cli.conftest import Shop
 from tests.support.rows import post, query
 

@@ -35,7 +35,7 @@ def unknown(uid):
 pwd.getpwuid = unknown
 from mailerd.app import build
 from mailerd.cli.common import asked_by
-from mailerd.sandbox.mariadb_files import user_cache
+from mailerd.sandbox.mariadb import user_cache
 print(asked_by(), user_cache(), sep="|")
 """
     ended = subprocess.run(

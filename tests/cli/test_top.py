@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mailerd.cli import top_view
-from mailerd.cli.top_view import Snapshot, page, read_snapshot, sparkline, split_rows
+from mailerd.cli import top
+from mailerd.cli.top import Snapshot, page, read_snapshot, sparkline, split_rows
 from mailerd.config import DatabaseSettings, Settings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
@@ -378,7 +378,7 @@ def test_failures_for_one_reason_are_one_line_with_their_number() -> None:
             datetime(2026, 11, 26, 9, 0, number, tzinfo=UTC), f"r{number}@example.com", number, error, "failed", "j"
         )
 
-    found = top_view._grouped(
+    found = top._grouped(
         [failed(5, "no such user"), failed(4, "no such user"), failed(3, "full"), failed(2, "no such user")]
     )
     assert [(it.to_email, it.error) for it in found] == [

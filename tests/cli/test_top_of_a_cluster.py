@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate

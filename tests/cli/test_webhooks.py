@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.event_types import EventType
-from mailerd.store.event_feed import EventFeed
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
 from mailerd.store.webhook_queue import WebhookQueue
 from tests.cli.conftest import Shop
 from tests.support.rows import query

@@ -13,7 +13,7 @@ import pytest
 from mailerd.client import AsyncClient, Client
 from mailerd.client import clients as under_test
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
-from mailerd.intake import recipient_models, response_models
+from mailerd.intake import response_models
 from mailerd.intake.request_models import JobFields, RecipientIn
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -235,8 +235,8 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
         (answers.AcceptedJob, response_models.AcceptedOut, {"replayed", "repeated"}),
         (answers.DryRun, response_models.DryRunOut, set()),
         (answers.Job, response_models.JobOut, set()),
-        (answers.Recipient, recipient_models.RecipientOut, set()),
-        (answers.RecipientsPage, recipient_models.RecipientsOut, set()),
+        (answers.Recipient, response_models.RecipientOut, set()),
+        (answers.RecipientsPage, response_models.RecipientsOut, set()),
         (answers.JobActionResult, response_models.ActionResultOut, set()),
         (answers.Event, response_models.FeedEventOut, set()),
         (answers.EventsPage, response_models.FeedOut, set()),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mailerd.client import SignatureError, verify
 from mailerd.core.webhook_retries import body_of
-from mailerd.ops.webhook_request import signed
+from mailerd.ops.outbound_http import signed
 from mailerd.store.webhooks import new_secret, shown_secret
 
 KEY = new_secret()

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.authentication import Dmarc, dmarc, is_forged, is_googles
-from mailerd.core.notices import InboxMessage
+from mailerd.core.notices import Dmarc, InboxMessage, dmarc, is_forged, is_googles
 from mailerd.inbox.examine import shown_headers
-from mailerd.mail.hostile_mail import decoded_words
+from mailerd.mail.read_notice import decoded_words
 
 DAEMON: Final = "Mail Delivery Subsystem <mailer-daemon@googlemail.com>"
 PASS: Final = "dmarc=pass header.from=googlemail.com"

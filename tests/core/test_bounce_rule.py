@@ -23,8 +23,7 @@ from mailerd.core.bounce_rule import (
 )
 from mailerd.core.fates import Fate, prevails
 from mailerd.core.notices import Kind
-from mailerd.core.rate_limit import UNITS
-from mailerd.core.reading_budget import MIN_ROUND, BudgetSpentError, RoundBudget
+from mailerd.core.rate_limit import MIN_ROUND, UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Call
 
 KNOWN: Final = SafetySettings()

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.authentication import is_forged, is_googles
 from mailerd.core.notices import (
     BOUNCES,
     DeliveryReport,
@@ -12,6 +11,8 @@ from mailerd.core.notices import (
     Kind,
     Reported,
     classify,
+    is_forged,
+    is_googles,
     read,
     without_addresses,
 )

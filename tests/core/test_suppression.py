@@ -20,7 +20,7 @@ from mailerd.core.suppression import (
     masked,
     read_token,
 )
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 
 KEY, OTHER = b"k" * SECRET_BYTES, b"o" * SECRET_BYTES
 TOKEN = UnsubscribeToken(7, 123_456_789_012, digest_of("ada@example.com", KEY))

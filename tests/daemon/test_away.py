@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.errors import ListenError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import ApiKeys

@@ -10,14 +10,14 @@ from yarl import URL
 
 from mailerd.config import Settings
 from mailerd.core.states import Proof
-from mailerd.sandbox import mysqld
+from mailerd.sandbox import mariadb
 from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, UnknownPositionError
-from mailerd.store.queue import restored
+from mailerd.store.queue import recovery
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.restored import DaemonRunsError, RestoredQueue
+from mailerd.store.queue.recovery import DaemonRunsError, RestoredQueue
 from mailerd.store.senders import Senders
 from tests.store.queue.test_claim import FREE
 from tests.support.daemon import running, settings, sign_in
@@ -41,7 +41,7 @@ def known(database_url: str, served: RunningServer, credentials: Path, google: F
 def tool(database_url: str, *words: str) -> list[str]:
     """Each server's own: MariaDB's tool writes columns that MySQL generates, and MySQL refuses them at the restore."""
     url, (name, *options) = URL(database_url), words
-    beside, own = Path(mysqld.find().path).parent, f"mysql{name.removeprefix('-')}"
+    beside, own = Path(mariadb.find().path).parent, f"mysql{name.removeprefix('-')}"
     programs = [f"mariadb{name}"] if is_mariadb() else [f"{beside}/{own}", own]
     program = next(filter(None, map(shutil.which, programs)))
     plain = ["--skip-ssl"] if is_mariadb() else ["--ssl-mode=DISABLED", "--get-server-public-key"]
@@ -152,7 +152,7 @@ async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_howe
 async def test_each_letter_is_read_once_however_many_there_are_and_have_been(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restored, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(recovery, "_ROWS_AT_ONCE", 10)
     for _ in range(3):
         await post(database, recipients=1000)
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6), next_claim_at = NULL")

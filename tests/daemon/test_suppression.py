@@ -11,8 +11,7 @@ from mailerd.core.models import Handover, Outcome, WriteResult
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs
-from mailerd.store.new_job import NewJob, NewRecipient
+from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mailerd.config import Settings
-from mailerd.intake.forecast import ForecastService
+from mailerd.intake.read_jobs import ForecastService
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader

@@ -20,8 +20,7 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import job_content
-from mailerd.store.jobs import Jobs
+from mailerd.store.jobs import Jobs, job_content
 from mailerd.worker.message_builder import MAX_LARGE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard

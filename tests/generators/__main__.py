@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import ApiKeys

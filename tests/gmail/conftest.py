@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import GmailSettings
 from mailerd.events.base import Event
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, RunningServer, serve
 

@@ -9,10 +9,9 @@ from yarl import URL
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, MalformedResponse, NoCredentials, NoResponse, Refused
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.calls import draft_json, message_json
-from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
+from mailerd.gmail.calls import UPLOAD_ABOVE, Endpoints, draft_json, message_json
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault
 
 SignUp = Callable[..., Path]

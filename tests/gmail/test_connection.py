@@ -14,7 +14,7 @@ import uvloop
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, NoResponse, NotSent
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.responses import Answer
 from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
@@ -206,7 +206,7 @@ _GIVES_UP_OVER_TLS = """
 import asyncio, sys, uvloop
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.session import GmailRequest, GmailSession
 async def main():
     url, loop = f"https://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()
@@ -247,7 +247,7 @@ _DIES = """
 import asyncio, sys
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.session import GmailRequest, GmailSession
 async def main():
     url, loop = f"http://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()

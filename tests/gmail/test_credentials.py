@@ -9,9 +9,18 @@ import pytest
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import NoCredentials
-from mailerd.gmail.credentials import AuthorizedUser, CredentialDirs, CredentialFile, Credentials, ServiceAccount, read
-from mailerd.gmail.list_credentials import inventory
-from mailerd.gmail.save_credentials import NotSavedError, credential_path, save
+from mailerd.gmail.credentials import (
+    AuthorizedUser,
+    CredentialDirs,
+    CredentialFile,
+    Credentials,
+    NotSavedError,
+    ServiceAccount,
+    credential_path,
+    inventory,
+    read,
+    save,
+)
 
 PERSON = {"type": "authorized_user", "client_id": "id", "client_secret": "hush-1", "refresh_token": "hush-2"}
 SERVICE = {"type": "service_account", "client_email": "sa@p.iam", "private_key": "hush-3", "private_key_id": "k"}

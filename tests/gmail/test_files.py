@@ -9,7 +9,7 @@ import pytest
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, NoCredentials
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer
 from tests.gmail.test_tokens import Later, asked_for_tokens, names

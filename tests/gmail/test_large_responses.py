@@ -12,7 +12,7 @@ import pytest
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, NotSent, Refused, Reply, TokenRefused
 from mailerd.core.verdicts import Disposition, judge
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.responses import MAX_BODY
 from tests.gmail.raw import Raw, Script, http, listening

@@ -11,7 +11,7 @@ import pytest
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, WrongMailbox
 from mailerd.core.verdicts import Disposition, judge
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.mailbox_owner import same_mailbox
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, FakeGoogle, Fault

@@ -13,8 +13,8 @@ import pytest
 
 from mailerd.config import DatabaseSettings, GmailSettings
 from mailerd.core.replies import Call, NotSent
-from mailerd.events.gmail import GmailEvents
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.faults import Fault

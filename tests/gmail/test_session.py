@@ -22,7 +22,7 @@ from mailerd.core.replies import (
     Reply,
     TokenUnavailable,
 )
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, Script, http, listening

@@ -12,7 +12,7 @@ import pytest
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox, tokens
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, FakeGoogle, Fault
 from tests.support.own_time import own_time

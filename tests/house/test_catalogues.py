@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.journald_catalog import ALL_RUNBOOKS, RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events
-from mailerd.ops.log_formats import record
+from mailerd.ops.log import journald_record
 from tests.house.source import ROOT
 
 KNOWN = {event.name: event for event in events() if "test" not in event.name}
@@ -64,7 +64,7 @@ def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
     assert "1. the sign-in was revoked" in entries["token_refused"]
     assert "daily limit" not in entries["token_refused"]
     fields = {"sender": "me@example.com", "seconds": 60.0, "cause": "token_refused", "reason": "invalid_grant"}
-    told = record(paused, fields=fields, words="", stack="")
+    told = journald_record(paused, fields=fields, words="", stack="")
     assert told["MESSAGE_ID"] == paused.id_by("token_refused")
     assert told["MAILERD_EVENT"] == "sender_paused"
 

@@ -14,8 +14,8 @@ DOORS = {
     "loguru": ("mailerd/ops/log.py",),
     "pydantic_settings": ("mailerd/config",),
     "prometheus_client": ("mailerd/ops/metrics.py",),
-    "email_validator": ("mailerd/mail/addresses.py",),
-    "standardwebhooks": ("mailerd/ops/webhook_request.py", "mailerd/client/signature.py"),
+    "email_validator": ("mailerd/mail/mime.py",),
+    "standardwebhooks": ("mailerd/ops/outbound_http.py", "mailerd/client/signature.py"),
     "cryptography": ("mailerd/gmail", SANDBOX),
 }
 """A library, and where it may be imported."""

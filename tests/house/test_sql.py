@@ -25,7 +25,7 @@ PARTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Subscript: ("value",), ast.Tuple: ("elts",),
 }  # fmt: skip
 """The fields of an expression that make its text."""
-CARRIERS = {"store/db/cursor.py", "store/db/database.py"}
+CARRIERS = {"store/db/connection.py", "store/db/database.py"}
 """They send what others have made."""
 CHECKED = {
     ("store/db/migrate.py", "migration.statements"): "read from a file of migrations/",

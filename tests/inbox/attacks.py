@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.sandbox.google.notices import CLOSING, write
 from mailerd.sandbox.mariadb import Server
 from tests.chaos import place as places

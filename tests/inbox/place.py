@@ -6,7 +6,7 @@ from typing import Any, Final
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, RunningServer
 from mailerd.sandbox.google.fake_limits import METADATA, READONLY
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.store.db.database import Database
 from tests.support.daemon import settings, sign_in
 from tests.support.eventually import eventually

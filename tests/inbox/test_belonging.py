@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.core.reading_budget import RoundBudget
+from mailerd.core.rate_limit import RoundBudget
 from mailerd.core.states import JobChange
 from mailerd.inbox.reading_round import BATCH
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions

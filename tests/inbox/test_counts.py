@@ -9,12 +9,20 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.fates import Consequence, Fate, Step
-from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
+from mailerd.core.models import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
-from mailerd.core.rate_limit import UNITS, SenderLimits
-from mailerd.core.reading_budget import MIN_ROUND, SHARE, BudgetSpentError, RoundBudget, counted_for, most_of_round
+from mailerd.core.rate_limit import (
+    MIN_ROUND,
+    SHARE,
+    UNITS,
+    BudgetSpentError,
+    RoundBudget,
+    SenderLimits,
+    counted_for,
+    most_of_round,
+)
 from mailerd.core.replies import Call
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval

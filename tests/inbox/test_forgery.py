@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.store.db.database import Database
 from tests.inbox.place import ME, fates, read_up, reading
 from tests.support.daemon import running

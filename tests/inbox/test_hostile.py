@@ -7,8 +7,8 @@ from typing import NoReturn
 import pytest
 from yarl import URL
 
-from mailerd.core.findings import InboxLease
-from mailerd.core.reading_budget import RoundBudget
+from mailerd.core.models import InboxLease
+from mailerd.core.rate_limit import RoundBudget
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import Examiner
 from mailerd.inbox.reader import AT_ONCE

@@ -7,12 +7,10 @@ from typing import Final
 
 import pytest
 
-from mailerd.core.authentication import dmarc, is_googles
-from mailerd.core.notices import InboxMessage, addresses, is_notice, read, unsubscribe_token
+from mailerd.core.notices import InboxMessage, addresses, dmarc, is_googles, is_notice, read, unsubscribe_token
 from mailerd.inbox.examine import arrived_at, shown_headers
-from mailerd.mail.hostile_mail import decoded_words
-from mailerd.mail.read_notice import read_notice
-from mailerd.sandbox.google.letters import Letter
+from mailerd.mail.read_notice import decoded_words, read_notice
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.sandbox.google.notices import write
 from tests.support.own_time import at_this_speed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.core.findings import SentLetter
+from mailerd.core.models import SentLetter
 from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reading_round import MAX_FAILURES

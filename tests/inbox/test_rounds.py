@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.findings import Found, InboxLease
-from mailerd.core.rate_limit import UNITS
-from mailerd.core.reading_budget import RoundBudget
+from mailerd.core.models import Found, InboxLease
+from mailerd.core.rate_limit import UNITS, RoundBudget
 from mailerd.core.replies import Call, NotSent, UnitsUsedUp
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import MailboxTroubleError, trouble

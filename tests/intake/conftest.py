@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from mailerd.config import DatabaseSettings, IntakeSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from tests.intake.site import PATIENCE, Build, Site, Wakeups, new_intake

@@ -9,7 +9,7 @@ from typing import Any
 import aiomysql
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
 from tests.intake.site import Wakeups, new_intake

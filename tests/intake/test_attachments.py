@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.store.job_content import attachments
+from mailerd.store.jobs import attachments
 from tests.intake.site import Build, Site, job
 
 

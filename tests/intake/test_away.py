@@ -10,8 +10,8 @@ from pymysql.err import OperationalError
 from mailerd.errors import DatabaseError
 from mailerd.intake.middleware import from_database_error
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor
-from mailerd.store.new_job import NewJob
+from mailerd.store.db.connection import Cursor
+from mailerd.store.jobs import NewJob
 from tests.intake.site import Build, Site, job
 from tests.support.holding import holding
 from tests.support.own_time import own_time

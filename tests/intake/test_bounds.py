@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from mailerd.intake.errors import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError, FieldError
+from mailerd.intake.http_responses import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError, FieldError
 from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.intake.strict_json import parse
-from mailerd.intake.value_counts import MAX_RUN, MAX_VALUES
+from mailerd.intake.request_body import MAX_RUN, MAX_VALUES, parse
 from tests.intake.site import Build, Site, job
 from tests.support.own_time import at_this_speed
 from tests.support.rendering import rendering_in_thread

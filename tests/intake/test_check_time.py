@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from mailerd.intake.check_time import CheckTime
-from mailerd.intake.errors import ApiError
+from mailerd.intake.http_responses import ApiError
+from mailerd.intake.parse_job import CheckTime
 from mailerd.mail.renderer import Rendered, ThreadRenderer
 from mailerd.mail.templates import RecipientData, RendererError, Source, Template
 from tests.intake.site import Site, job
@@ -34,7 +34,7 @@ async def test_whose_fault_it_is_goes_by_the_cpu_that_the_letters_took(
         within = CheckTime(30.0, renderer, total=7)
         within.require(0)
         later = time.monotonic() + 31.0
-        monkeypatch.setattr("mailerd.intake.check_time.time.monotonic", lambda: later)
+        monkeypatch.setattr("mailerd.intake.parse_job.time.monotonic", lambda: later)
         renderer.cpu.seconds += used
         with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
             within.require(3)
@@ -90,7 +90,7 @@ async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_l
         return names
 
     with monkeypatch.context() as hurried:
-        hurried.setattr("mailerd.intake.check_recipients.CHECK_TIMEOUT", 2.0)
+        hurried.setattr("mailerd.intake.parse_job.CHECK_TIMEOUT", 2.0)
         hurried.setattr(ThreadRenderer, "compile", and_stand_still)
         path = f"{site.url}/api/jobs/send_template_emails"
         async with site.client.post(path, json=body, headers=head) as response:

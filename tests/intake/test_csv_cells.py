@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.csv_cells import as_it_was, without_formula
-from mailerd.intake.csv_response import csv_lines
+from mailerd.core.suppression import as_it_was, without_formula
+from mailerd.intake.http_responses import csv_lines
 from tests.intake.site import Site, job
 
 FORMULAS = [

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from mailerd.intake import docs_pages
-from mailerd.intake.check_recipients import _FIELDS
-from mailerd.intake.docs_pages import curl
-from mailerd.intake.openapi import document
+from mailerd.intake import openapi
+from mailerd.intake.openapi import curl, document
+from mailerd.intake.parse_job import _FIELDS
 from mailerd.intake.request_models import JobIn
 from mailerd.intake.routes import OPERATIONS
 from mailerd.texts import language
@@ -101,8 +100,8 @@ async def test_the_pages_are_made_once_for_all_who_ask(site: Site, monkeypatch: 
 
         return run
 
-    monkeypatch.setattr(docs_pages, "page", noted(docs_pages.page, "page"))
-    monkeypatch.setattr(docs_pages, "json", SimpleNamespace(dumps=noted(json.dumps, "json")))
+    monkeypatch.setattr(openapi, "page", noted(openapi.page, "page"))
+    monkeypatch.setattr(openapi, "json", SimpleNamespace(dumps=noted(json.dumps, "json")))
     for wanted, named in (("en", "en"), ("zh", "zh-CN")) * 3:
         async with site.client.get(f"{site.url}/docs", headers={"Accept-Language": wanted}) as response:
             assert f'<html lang="{named}">' in await response.text()

@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.core.event_types import EventType
+from mailerd.core.webhook_retries import EventType
 from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
 from mailerd.store.api_keys import Permission
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
 
 STREAM = {"Accept": "text/event-stream"}

@@ -9,8 +9,8 @@ import pytest
 from mailerd.config import DatabaseSettings
 from mailerd.core.forecast import Forecast
 from mailerd.core.rate_limit import FOREVER, SenderLimits
-from mailerd.events.store import StoreEvents
-from mailerd.intake.forecast import ForecastService
+from mailerd.events.process import StoreEvents
+from mailerd.intake.read_jobs import ForecastService
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.forecast_inputs import ForecastReader
@@ -250,7 +250,7 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
 
 async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Forecast((), whole=True, queued_before=-1, per_minute=None)
-    monkeypatch.setattr("mailerd.intake.forecast.compute_forecast", lambda _: broken)
+    monkeypatch.setattr("mailerd.intake.read_jobs.compute_forecast", lambda _: broken)
     status, answer = await site.post(job())
     assert (status, answer["forecast"]) == (200, {})
     assert len(await listed(site)) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from tests.intake.site import Build, Site, Wakeups, job, new_intake
 

@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.core.states import JobChange, Transition
 from mailerd.intake.response_models import ActionOut
-from mailerd.store.queue.manual_resolution import settle
+from mailerd.store.queue.recovery import settle
 from tests.intake.site import Site, job
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(6)]

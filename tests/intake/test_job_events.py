@@ -19,7 +19,7 @@ MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.05)
+    monkeypatch.setattr("mailerd.intake.events_endpoint.POLL_INTERVAL", 0.05)
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ async def test_the_end_of_a_cancelled_job_is_told_though_its_last_letter_ended_b
 
 
 async def test_many_who_watch_a_job_ask_the_database_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.3)
+    monkeypatch.setattr("mailerd.intake.events_endpoint.POLL_INTERVAL", 0.3)
     job_id = await posted(site)
     asked = 0
     read = site.intake.jobs.job
@@ -181,7 +181,7 @@ async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -
 
 
 async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.event_stream.COMMENT_INTERVAL", 0.1)
+    monkeypatch.setattr("mailerd.intake.events_endpoint.COMMENT_INTERVAL", 0.1)
     job_id = await posted(site)
     async with stream(site, job_id) as response:
         await event(response)
@@ -212,7 +212,7 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         async def hang(*_: object) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr("mailerd.intake.event_stream.WRITE_TIMEOUT", 0.05)
+        monkeypatch.setattr("mailerd.intake.events_endpoint.WRITE_TIMEOUT", 0.05)
         monkeypatch.setattr(web.StreamResponse, "write", hang)
         await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
         with pytest.raises(aiohttp.ClientError):

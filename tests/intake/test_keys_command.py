@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.cli import main
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.api_keys import ApiKeys, digest
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate

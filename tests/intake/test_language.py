@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.event_types import EventType
 from mailerd.core.suppression import Reason
+from mailerd.core.webhook_retries import EventType
 from mailerd.intake.http_responses import in_language
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.texts import in_chinese, speak
 from tests.intake.site import Site, event, job
 from tests.support.own_time import at_this_speed

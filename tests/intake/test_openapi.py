@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 import mailerd.intake
 from mailerd.intake import response_models
-from mailerd.intake.errors import CODES
+from mailerd.intake.http_responses import CODES
 from mailerd.intake.openapi import document
 from mailerd.intake.routes import OPERATIONS, Operation
 from tests.intake.site import Site, job
@@ -43,7 +43,7 @@ def test_every_property_has_a_description_and_none_a_default() -> None:
         f"{name}.{field}": it for name, model in schemas.items() for field, it in model.get("properties", {}).items()
     }
     assert len(fields) > 100
-    assert [name for name, it in fields.items() if not it.get("description")] == [], "mailerd/intake/openapi_words.py"
+    assert [name for name, it in fields.items() if not it.get("description")] == [], "mailerd/intake/openapi.py"
     assert [name for name, it in fields.items() if "default" in it] == []
 
 

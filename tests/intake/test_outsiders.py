@@ -9,7 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from mailerd.config import IntakeSettings
 from mailerd.intake.client_address import ClientAddress, networks
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 from tests.intake.site import Build, Site, job
 
 
@@ -125,7 +125,7 @@ async def test_the_job_of_another_tenant_is_not_there_at_every_path(site: Site) 
 
 
 async def test_the_stream_of_a_key_that_loses_its_sender_ends(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.05)
+    monkeypatch.setattr("mailerd.intake.events_endpoint.POLL_INTERVAL", 0.05)
     site = await build(settings=IntakeSettings(port=0))
     _, posted = await site.post(job())
     mine = {"X-API-Key": await site.keys.create("mine", senders=["me@example.com"])}

@@ -219,7 +219,7 @@ async def is_cut(reader: asyncio.StreamReader) -> None:
 
 
 async def test_a_connection_that_never_asks_is_closed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 0.2)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
@@ -235,9 +235,9 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     build: Build, monkeypatch: pytest.MonkeyPatch, most: int, files: int
 ) -> None:
     """A thousand of them took all files of a daemon, and it reached Google no more."""
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", most)
-    monkeypatch.setattr("mailerd.intake.slow_clients.resource.getrlimit", lambda _: (files, files))
-    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", most)
+    monkeypatch.setattr("mailerd.intake.listener.resource.getrlimit", lambda _: (files, files))
+    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
@@ -255,8 +255,8 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
 async def test_what_is_being_served_goes_on_beside_too_many_connections(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 4)
-    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 4)
+    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     _, posted = await site.post(job(), headers={"Connection": "close"})  # or this one, which is idle, were closed
     host, _, port = site.url.removeprefix("http://").partition(":")
@@ -277,8 +277,8 @@ async def test_what_is_being_served_goes_on_beside_too_many_connections(
 async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_closed(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 2)
-    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     head = f"Host: x\r\nX-API-Key: {site.key}\r\nContent-Length: 9\r\n\r\n"

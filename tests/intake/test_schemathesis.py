@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.intake import auth, event_stream
+from mailerd.intake import auth, events_endpoint
 from tests.intake.site import Build, job
 
 CASES_AT_LEAST = 500
@@ -17,7 +17,7 @@ WITHIN = 240.0
 
 async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_FAILURES_PER_MINUTE", 100_000)  # it leaves the key away on purpose, once each call
-    monkeypatch.setattr(event_stream, "MAX_STREAM_SECONDS", 0.0)  # a stream ends once it has said what there is
+    monkeypatch.setattr(events_endpoint, "MAX_STREAM_SECONDS", 0.0)  # a stream ends once it has said what there is
     templates = Path(__file__).parents[2] / "examples" / "templates"
     site = await build(patience=5.0, templates=templates)
     _, posted = await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))

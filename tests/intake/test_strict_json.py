@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.intake.errors import ApiError
-from mailerd.intake.strict_json import MAX_DEPTH, _decode, parse, why_too_large
+from mailerd.intake.http_responses import ApiError
+from mailerd.intake.request_body import MAX_DEPTH, _decode, parse, why_too_large
 
 JSON = st.recursive(
     st.none()
@@ -51,7 +51,7 @@ def test_what_is_good_json_is_read_as_the_library_reads_it(tree: dict[str, Any],
 
 
 def test_a_character_that_lies_across_two_pieces_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.strict_json._PIECE", 3)
+    monkeypatch.setattr("mailerd.intake.request_body._PIECE", 3)
     tree = {"x": "é中🎉" * 5 + "a🎉🎉b", "y": "🎉"}
 
     raw = json.dumps(tree, ensure_ascii=False).encode()

@@ -13,7 +13,7 @@ import pytest
 from mailerd.config import PublicSettings
 from mailerd.core.suppression import DEAD_TOKEN, read_token
 from mailerd.intake.suppressions import MAX_BODY
-from mailerd.store import mailing_lists
+from mailerd.store import suppressions
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -143,7 +143,7 @@ async def test_no_address_stands_in_the_line_of_a_request(site: Site) -> None:
 async def test_a_request_that_is_refused_makes_no_list_and_a_job_names_the_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailing_lists, "MAX_LISTS", 3)
+    monkeypatch.setattr(suppressions, "MAX_LISTS", 3)
     body = {"suppressions": [{"email": ADA, "list": f"list-{number}"} for number in range(4)]}
     assert (await ask(site, "POST", "/api/suppressions", json=body))[0] == 422
     assert (await ask(site, "GET", "/api/lists"))[1]["lists"] == []

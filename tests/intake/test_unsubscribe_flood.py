@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from mailerd.intake import unsubscribe_site
-from mailerd.store.mailing_lists import MailingList
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.suppressions import MailingList, Suppressions
 from tests.intake.test_unsubscribe_site import ADDRESS, Public, public
 
 __all__ = ["public"]

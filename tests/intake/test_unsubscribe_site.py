@@ -28,17 +28,16 @@ from mailerd.core.suppression import (
     read_token,
 )
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
-from mailerd.events.suppression import SuppressionEvents
+from mailerd.events.intake import SuppressionEvents
+from mailerd.events.process import StoreEvents
 from mailerd.intake import unsubscribe_site
 from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.unsubscribe_site import UNDOS_PER_MINUTE, UnsubscribeSite
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.mailing_lists import MailingList
 from mailerd.store.secrets import SecretKeys, Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.suppressions import MailingList, NewSuppression, Suppressions
 from tests.support.heard import Heard
 from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query
@@ -395,7 +394,7 @@ async def test_pipelined_requests_leave_others_their_turn(public: Public) -> Non
 
 
 async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.slow_clients.FIRST_REQUEST_TIMEOUT", 0.4)
+    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 0.4)
     site = UnsubscribeSite(
         PublicSettings(), database=public.database, timeout=20, events=SuppressionEvents(public.heard)
     )

@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.event_types import EventType
-from mailerd.intake import webhook_models as models
+from mailerd.core.webhook_retries import EventType
+from mailerd.intake import webhooks as models
 from mailerd.store.api_keys import Permission
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 from tests.intake.site import Build, Site
 from tests.webhooks.receiver import Receiver, receiving

@@ -7,7 +7,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailerd.mail.addresses import Addresses, mailbox
+from mailerd.mail.mime import Addresses, mailbox
 
 LABEL = st.from_regex(r"[A-Za-z0-9\-]{1,5}", fullmatch=True) | st.sampled_from(
     ["xn--bcher-kva", "com", "test", "é", "ab--c"]

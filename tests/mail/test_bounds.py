@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.mail import child_process, render_worker
-from mailerd.mail.child_process import Limits
-from mailerd.mail.renderer import CHECK_LIMITS, Rendered
+from mailerd.mail import renderer
+from mailerd.mail.renderer import CHECK_LIMITS, Limits, Rendered
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
@@ -281,7 +280,7 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
 
 
 async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 4.0)
+    monkeypatch.setattr(renderer, "ANSWER_TIMEOUT", 4.0)
     async with asyncio.timeout(60), rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         assert it.renderer._worker.pid is not None
@@ -366,7 +365,7 @@ def test_nothing_can_be_opened_in_the_child_whatever_it_closes() -> None:
 async def test_the_child_ends_with_its_parent(tmp_path: Path, before: str) -> None:
     program = (
         "import asyncio, os, signal\n"
-        "from mailerd.mail.child_process import ChildProcess\n"
+        "from mailerd.mail.renderer import ChildProcess\n"
         "from mailerd.mail.renderer import CHECK_LIMITS\n"
         "async def main():\n"
         "    child = await ChildProcess.start(CHECK_LIMITS)\n"
@@ -415,7 +414,7 @@ async def test_a_closed_renderer_refuses_what_waits() -> None:
 
 
 async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_worker, "_MAX_TEMPLATES", 3)
+    monkeypatch.setattr(renderer, "_MAX_TEMPLATES", 3)
     templates = [a_template(f"{n} {{{{ x }}}}") for n in range(8)]
     async with rendering() as it:
         for _ in range(2):

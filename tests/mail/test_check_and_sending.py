@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailerd.events.renderer import RendererEvents
+from mailerd.events.worker import RendererEvents
 from mailerd.mail.renderer import CHECK_LIMITS, SEND_LIMITS, Renderer
 from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateErrors
 from tests.support.heard import Heard

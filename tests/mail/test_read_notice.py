@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from mailerd.core.authentication import is_forged, is_googles
-from mailerd.core.notices import InboxMessage, Kind, message_ids, read, same_address
+from mailerd.core.notices import InboxMessage, Kind, is_forged, is_googles, message_ids, read, same_address
 from mailerd.inbox.examine import shown_headers
-from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Addresses
 from mailerd.mail.read_notice import read_notice
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 from mailerd.sandbox.google.notices import SHAPES, write
 from tests.support.own_time import at_this_speed
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mailerd.mail import render_worker, renderer
+from mailerd.mail import renderer
 from mailerd.mail.templates import Content, RecipientData, Template, TemplateErrors
 from tests.mail.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
@@ -72,7 +72,7 @@ async def _hundred(it: renderer.Renderer) -> float:
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(render_worker, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(renderer, "IDLE_TIMEOUT", 0.1)
     slow = a_template(SLOW)
     async with rendering() as it:
         for _ in range(2):
@@ -152,15 +152,15 @@ async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch
 def _asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many letters go to a child at once, from now on."""
     asked: list[int] = []
-    ask = render_worker.RenderWorker.ask
+    ask = renderer.RenderWorker.ask
 
     async def noted(
-        it: render_worker.RenderWorker, template: Template, recipients: Sequence[RecipientData], **how: bool
+        it: renderer.RenderWorker, template: Template, recipients: Sequence[RecipientData], **how: bool
     ) -> Mapping[str, Any]:
         asked.append(len(recipients))
         return await ask(it, template, recipients, content=how["content"], tell=how["tell"])
 
-    monkeypatch.setattr(render_worker.RenderWorker, "ask", noted)
+    monkeypatch.setattr(renderer.RenderWorker, "ask", noted)
     return asked
 
 

@@ -16,24 +16,21 @@ from mailerd.core.replies import Call, Reply
 from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.base import Event
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.store.queue.suppressed import suppressed
-from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
-from mailerd.worker.orphan_drafts import OrphanDrafts
-from mailerd.worker.reconcile import Reconciler
+from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.recovery import OrphanDrafts, Reconciler
 from tests.model.google import Face, Google
 
 LIMITS: Final = DefaultLimits(SenderLimits(0, 0, 0))

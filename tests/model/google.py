@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.gmail import Mailbox
-from mailerd.worker.reconcile import KEY_HEADER
+from mailerd.worker.recovery import KEY_HEADER
 
 GONE = Refused(404, "notFound", "Requested entity was not found.")
 

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.core.fates import Evidence, consequence
-from mailerd.core.findings import Finding, Found, InboxLease
-from mailerd.core.models import Handover, WriteResult
+from mailerd.core.models import Finding, Found, Handover, InboxLease, WriteResult
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.replies import (
     Call,
@@ -30,8 +29,7 @@ from mailerd.store import clock_steps
 from mailerd.store.inbox.record_findings import LeaseLostError
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError
-from mailerd.store.queue.manual_resolution import settle
-from mailerd.store.queue.recovery import Resolution
+from mailerd.store.queue.recovery import Resolution, settle
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.model.daemon import LATE, Daemon, LosingDatabase, Loss, Request, StandingClock
 from tests.model.google import GONE, Face, Google

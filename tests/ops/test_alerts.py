@@ -14,12 +14,9 @@ from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.base import registered_events
 from mailerd.events.inbox import InboxEvents
 from mailerd.events.process import ProcessEvents
-from mailerd.events.renderer import RendererEvents
-from mailerd.events.worker import RunnerEvents
-from mailerd.ops.alert_state import AlertState, Message
-from mailerd.ops.alerts import Alerter
-from mailerd.ops.heartbeat import Heartbeats
-from mailerd.ops.notify import Webhook
+from mailerd.events.worker import RendererEvents, RunnerEvents
+from mailerd.ops.alerts import Alerter, AlertState, Message, Webhook
+from mailerd.ops.watchdog import Heartbeats
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from mailerd.config import LogSettings
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops import journald as native
-from mailerd.ops.journald import JournaldTransport, encode, under_systemd
-from mailerd.ops.log import Log
+from mailerd.ops import log as native
+from mailerd.ops.log import JournaldTransport, Log, encode, under_systemd
 
 
 class Journald:
@@ -195,7 +194,7 @@ def test_what_was_kept_to_the_end_is_said_on_standard_error_with_its_moment(
 def test_the_end_does_not_wait_for_a_reader_of_standard_error_that_stands_still(tmp_path: Path) -> None:
     program = f"""
 from mailerd.config import LogSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.ops import journald as native
 from mailerd.ops.log import Log
 native.JournaldTransport.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}

@@ -19,7 +19,7 @@ from mailerd.config import LogSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event, EventEmitter, event
 from mailerd.events.intake import IntakeEvents
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.log import Log
 
@@ -279,7 +279,7 @@ def test_kill_9_loses_no_line_that_was_told(form: str, tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from mailerd.config import LogSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.ops.log import Log
 events = StoreEvents(Log(LogSettings(format={form!r})).write)
 for number in range(100):

@@ -8,11 +8,9 @@ import aiohttp
 
 from mailerd.core.replies import Call
 from mailerd.core.stats import QueueStats, SenderStats
-from mailerd.events.gmail import GmailEvents
-from mailerd.events.intake import IntakeEvents
+from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.journald_catalog import events
-from mailerd.events.suppression import SuppressionEvents
-from mailerd.events.worker import RunnerEvents
+from mailerd.events.worker import GmailEvents, RunnerEvents
 from mailerd.ops.metrics import CONTENT_TYPE, MAX_SENDERS, Metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.support.daemon import running, settings, sign_in

@@ -16,11 +16,9 @@ from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
-from mailerd.ops import notify as post_module
-from mailerd.ops.alert_state import AlertState, Message
-from mailerd.ops.alerts import Alerter
-from mailerd.ops.heartbeat import Heartbeats
-from mailerd.ops.notify import build_notifiers
+from mailerd.ops import alerts as post_module
+from mailerd.ops.alerts import Alerter, AlertState, Message, build_notifiers
+from mailerd.ops.watchdog import Heartbeats
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.house.source import ROOT
 from tests.support.daemon import running, settings, sign_in
@@ -115,7 +113,7 @@ def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> Non
 
 async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.ops.alerts._CHECK_INTERVAL", 0.05)
-    monkeypatch.setattr("mailerd.ops.alert_state._SETTLED_AFTER", 0.2)
+    monkeypatch.setattr("mailerd.ops.alerts._SETTLED_AFTER", 0.2)
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
     alerter = Alerter(
@@ -137,7 +135,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
 _ALARM_AND_END = """
 import asyncio, sys
 from mailerd.ops import notify
-from mailerd.ops.alert_state import Message
+from mailerd.ops.alerts import Message
 
 notify.SEND_TIMEOUT = 0.5
 (way,) = notify.build_notifiers(webhook="", urls=[sys.argv[1]])

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from mailerd.cli.top_view import page, read_snapshot
+from mailerd.cli.top import page, read_snapshot
 from mailerd.config import AlertSettings, Settings
 from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.stats import words
-from mailerd.ops.alert_state import AlertState
+from mailerd.ops.alerts import AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.store import describe
 from mailerd.store.db.database import Database

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.ops.systemd import Systemd
+from mailerd.ops.watchdog import Systemd
 
 
 @pytest.fixture

@@ -11,15 +11,11 @@ import pytest
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, words
 from mailerd.errors import DatabaseError
-from mailerd.events.process import ProcessEvents
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.ops import stats_poller
-from mailerd.ops.event_loop_monitor import EventLoopMonitor
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
-from mailerd.ops.systemd import Systemd
-from mailerd.ops.watchdog import Watchdog
+from mailerd.ops.watchdog import EventLoopMonitor, Heartbeats, Systemd, Watchdog
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 

@@ -21,7 +21,7 @@ import pytest
 
 from mailerd.config import load
 from mailerd.config.discovery import runs
-from mailerd.sandbox import mariadb_files, mysqld
+from mailerd.sandbox import mariadb
 from mailerd.sandbox.sandbox_dir import SandboxDir
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,7 +120,7 @@ def empty(tmp_path: Path) -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(empty: Sandbox) -> Sandbox:
     """One whose database is there, as at every start but the first: making it takes longer than all the rest."""
-    template = mariadb_files.template(mysqld.find(), CACHE)
+    template = mariadb.template(mariadb.find(), CACHE)
     shutil.copytree(template, SandboxDir(empty.folder / ".sandbox").database)
     return empty
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mailerd.sandbox.demo_api import Job
-from mailerd.sandbox.demo_screen import Screen
+from mailerd.sandbox.demo import Job, Screen
 
 
 def test_why_a_job_waits_is_said_once_and_again_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pymysql
 import pytest
 
-from mailerd.sandbox import mariadb_files, mysqld
+from mailerd.sandbox import mariadb
 from mailerd.sandbox.mariadb import Server, ServerError
 
 CACHE = Path(__file__).parent.parent.parent / ".cache"
@@ -200,7 +200,7 @@ def test_a_port_that_was_snatched_away_is_exchanged(server: Server, monkeypatch:
 
 
 def test_a_machine_without_a_server_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysqld, "_PLACES", ())
+    monkeypatch.setattr(mariadb, "_PLACES", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("MYSQLD", raising=False)
     with pytest.raises(ServerError, match="make setup"):
@@ -208,7 +208,7 @@ def test_a_machine_without_a_server_is_told_what_to_type(monkeypatch: pytest.Mon
 
 
 def test_a_mysql_server_gets_no_option_that_only_mariadb_knows(tmp_path: Path) -> None:
-    mysql = mysqld.Program(
+    mysql = mariadb.Program(
         path="/usr/sbin/mysqld", version="/usr/sbin/mysqld  Ver 8.4.6 for Linux on x86_64 (MySQL Community Server)"
     )
     command = mysql.command(tmp_path, durable=True, max_connections=9)
@@ -224,12 +224,12 @@ def test_no_two_mysql_servers_have_the_same_name(tmp_path: Path) -> None:
     )
     tool.chmod(0o755)
     (tmp_path / "data").mkdir()
-    mysqld.Program(path=str(tool), version="mysqld  Ver 9.7.4 for Linux on x86_64").initialise(tmp_path / "data")
+    mariadb.Program(path=str(tool), version="mysqld  Ver 9.7.4 for Linux on x86_64").initialise(tmp_path / "data")
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["ibdata1"]
 
 
 def test_two_servers_are_told_apart_by_what_they_say_themselves(server: Server) -> None:
-    mine = "@@server_uuid" if not mysqld.find().is_mariadb else "CONCAT(@@hostname, @@port)"
+    mine = "@@server_uuid" if not mariadb.find().is_mariadb else "CONCAT(@@hostname, @@port)"
     with Server(cache=CACHE) as other:
         assert ask(server.url, f"SELECT {mine}") != ask(other.url, f"SELECT {mine}")
 
@@ -272,18 +272,18 @@ def test_a_server_outlives_the_thread_but_not_the_process_that_started_it(owner:
         assert not Path(place).exists(), "the next start sweeps up what was left"
 
 
-@pytest.mark.parametrize("room, where", [(0, mariadb_files._MEMORY), (2**60, mariadb_files._DISK)])
+@pytest.mark.parametrize("room, where", [(0, mariadb._MEMORY), (2**60, mariadb._DISK)])
 def test_a_throw_away_server_lies_in_memory_where_that_has_room(
     monkeypatch: pytest.MonkeyPatch, room: int, where: Path
 ) -> None:
-    monkeypatch.setattr(mariadb_files, "_ROOM", room)
-    in_memory = mysqld.find().is_mariadb and mariadb_files._MEMORY.is_dir()
+    monkeypatch.setattr(mariadb, "_ROOM", room)
+    in_memory = mariadb.find().is_mariadb and mariadb._MEMORY.is_dir()
     with Server(cache=CACHE) as server:
         assert server._place is not None
-        assert server._place.parent == (where if in_memory else mariadb_files._DISK)
+        assert server._place.parent == (where if in_memory else mariadb._DISK)
     with Server(cache=CACHE, durable=True) as server:
         assert server._place is not None
-        assert server._place.parent == mariadb_files._DISK, "what must be on the disk is not in memory"
+        assert server._place.parent == mariadb._DISK, "what must be on the disk is not in memory"
 
 
 def test_a_test_gets_an_empty_database_of_its_own(database_url: str, mariadb: Server) -> None:

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.pool import Pool

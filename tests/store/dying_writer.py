@@ -10,7 +10,7 @@ import aiomysql
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.states import JobChange
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.support.heard import Heard

@@ -8,7 +8,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import Outcome
 from mailerd.core.states import Proof, Transition
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database

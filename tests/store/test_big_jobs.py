@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.states import JobChange, JobStatus
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.support.dialect import is_mariadb

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.rate_limit import SenderLimits
-from mailerd.core.reading_budget import MIN_ROUND, RoundBudget
+from mailerd.core.rate_limit import MIN_ROUND, RoundBudget, SenderLimits
 from mailerd.store import clock_steps
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.queue.claim import Claims

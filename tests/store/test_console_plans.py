@@ -11,16 +11,14 @@ from mailerd.core.suppression import Reason
 from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store import console_queries, forecast_inputs, senders
 from mailerd.store.console_queries import put_off_statement, undone_statement
-from mailerd.store.db.cursor import Statement
+from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, counts_statement, latest_statement
-from mailerd.store.jobs import Jobs
-from mailerd.store.mailing_lists import LISTS
+from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest_statement
+from mailerd.store.jobs import Jobs, letters_statement, recipients_statement
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.recipients import letters_statement, recipients_statement
 from mailerd.store.senders import Senders, some_statement
-from mailerd.store.suppression_pages import page_statement
-from mailerd.store.webhook_deliveries import deliveries_statement
+from mailerd.store.suppressions import LISTS, page_statement
+from mailerd.store.webhooks import deliveries_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.states import JobChange, JobStatus
-from mailerd.store import console_queries, sessions
-from mailerd.store.api_keys import ApiKeys, digest
+from mailerd.store import api_keys, console_queries
+from mailerd.store.api_keys import ApiKeys, Sessions, digest
 from mailerd.store.console_queries import (
     MAX_CAUSES,
     ConsoleQueries,
@@ -18,7 +18,6 @@ from mailerd.store.console_queries import (
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import JobFilter, Jobs
-from mailerd.store.sessions import Sessions
 from tests.support.dialect import plan
 from tests.support.own_time import at_this_speed
 from tests.support.rows import post, query, states
@@ -53,7 +52,7 @@ async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database:
         (doubts_statement(50, {"s1@example.com"}), {"finished", "claim"}),
         (actions_statement(51, None, None), {"PRIMARY"}),
         (actions_statement(51, 20, {"s1@example.com"}), {"PRIMARY"}),
-        ((sessions._FIND, (digest("x"),)), {"PRIMARY", None}),
+        ((api_keys._FIND, (digest("x"),)), {"PRIMARY", None}),
     ):
         rows = await plan(database, *statement)
         used = {row["key"] for row in rows if not str(row["table"]).startswith("<")}

@@ -14,20 +14,19 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.event_types import EventType
 from mailerd.core.models import Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Transition
 from mailerd.core.suppression import Channel, Reason
 from mailerd.core.verdicts import PauseCause
-from mailerd.events.store import StoreEvents
+from mailerd.core.webhook_retries import EventType
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import event_feed
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, FeedEvent, UnknownPositionError
+from mailerd.store.event_feed import EventFeed, FeedEvent, NewEvent, UnknownPositionError, insert_events
 from mailerd.store.job_actions import JobActions
-from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.senders import Senders

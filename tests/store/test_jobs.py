@@ -14,10 +14,9 @@ from mailerd.clock import new_id
 from mailerd.core.states import State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs
-from mailerd.store.new_job import NewJob, NewRecipient
+from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs, NewJob, NewRecipient
 from tests.support.own_time import own_time
 from tests.support.rows import query
 

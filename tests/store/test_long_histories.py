@@ -12,8 +12,7 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Evidence, consequence
-from mailerd.core.findings import Finding, InboxCursor, SentElsewhere, SentLetter
-from mailerd.core.models import ClaimedRecipient, Outcome
+from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, SentElsewhere, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.store.audit import audit
@@ -22,12 +21,16 @@ from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
 from mailerd.store.prune_events import EventPruner
-from mailerd.store.queue.expired_claims import ExpiredClaims
-from mailerd.store.queue.manual_resolution import NotUnsureError, settle
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import RecoveryQueries, Resolution
-from mailerd.store.queue.restored import RestoredQueue
+from mailerd.store.queue.recovery import (
+    ExpiredClaims,
+    NotUnsureError,
+    RecoveryQueries,
+    Resolution,
+    RestoredQueue,
+    settle,
+)
 from tests.store.queue.test_claim import FREE, claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover

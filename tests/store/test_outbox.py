@@ -1,8 +1,8 @@
 """The outbox: an event is written in the transaction that makes the change, however often that is repeated."""
 
-from mailerd.core.event_types import EventType
+from mailerd.core.webhook_retries import EventType
 from mailerd.store.db.database import Database
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from tests.support.rows import query
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.core.bounce_rule import NO_RULES, BounceRule, BounceRules
 from mailerd.core.fates import Consequence, Fate, Step
-from mailerd.core.findings import BadList, Finding, InboxCursor, InboxLease, Written
+from mailerd.core.models import BadList, Finding, InboxCursor, InboxLease, Written
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from mailerd.store.db.database import Database
-from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.store.inbox.mailboxes import NoticeReader
 from tests.support.rows import query
 
 

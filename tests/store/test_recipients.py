@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mailerd.core.suppression import canonical
 from mailerd.store.db.database import Database
 from mailerd.store.history import HistoryReader
-from mailerd.store.recipients import Recipients, letters_statement
+from mailerd.store.jobs import Recipients, letters_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mailerd.cli import app
 from mailerd.config import DatabaseSettings
 from mailerd.errors import MailerdError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.heard import Heard

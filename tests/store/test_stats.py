@@ -7,7 +7,7 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
 from mailerd.core.stats import QueueStats
 from mailerd.store.action_log import note_action
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import Resolution

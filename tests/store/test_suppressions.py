@@ -9,13 +9,11 @@ import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.errors import LostKeysError
-from mailerd.store import mailing_lists
 from mailerd.store import secrets as secrets_module
 from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
-from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import AddedSuppressions, NewSuppression, Suppressions
+from mailerd.store.suppressions import AddedSuppressions, ListNameError, NewSuppression, Suppressions
 from tests.support.rows import query
 
 ADA = "ada@example.com"
@@ -201,7 +199,7 @@ async def test_a_link_lifts_what_a_link_did_and_says_whether_another_list_of_it_
 async def test_there_are_no_more_lists_than_an_answer_shows(
     suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.store.mailing_lists.MAX_LISTS", 2)
+    monkeypatch.setattr("mailerd.store.suppressions.MAX_LISTS", 2)
     for name in ("a", "b", "a"):
         await suppressions.make_list(name)
     with pytest.raises(ListNameError, match="already"):
@@ -246,7 +244,7 @@ async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
 
 
 async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailing_lists, "MAX_LISTS", 3)
+    monkeypatch.setattr(suppressions_module, "MAX_LISTS", 3)
     made = await suppressions.make_lists(["a", "b"])
     assert await suppressions.make_lists(["b", "c"]) == {"b": made["b"], "c": made["b"] + 1}
     with pytest.raises(ListNameError, match="which is the limit"):

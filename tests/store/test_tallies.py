@@ -7,11 +7,11 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome, Record
 from mailerd.core.states import State, Transition
-from mailerd.store import tallies
+from mailerd.store import stats
 from mailerd.store.db.database import Database
-from mailerd.store.queue.manual_resolution import settle
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.tallies import Tallies, Tally
+from mailerd.store.queue.recovery import settle
+from mailerd.store.stats import Tallies, Tally
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
 from tests.store.queue.test_record import FORGOTTEN_CLAIM
@@ -180,8 +180,8 @@ async def test_a_chart_reads_its_own_minutes_by_the_primary_key(database: Databa
         await fill(database, hours_ago=hours_ago, minutes=60)
     await query(database, "ANALYZE TABLE tallies")
     since = datetime.now(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
-    (found,) = await plan(database, *tallies.points_statement(tallies._READ_MINUTES, since, senders))
+    (found,) = await plan(database, *stats.points_statement(stats._READ_MINUTES, since, senders))
     assert (found["key"], found["type"]) == ("PRIMARY", "range")
     assert int(found["rows"]) <= 70
-    (oldest,) = await plan(database, tallies._OLDEST_MINUTE, (49,))
+    (oldest,) = await plan(database, stats._OLDEST_MINUTE, (49,))
     assert oldest["key"] == "PRIMARY" or not oldest["rows"]

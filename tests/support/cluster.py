@@ -13,7 +13,7 @@ from typing import Any, Final
 import pymysql
 import pytest
 
-from mailerd.sandbox import mysqld
+from mailerd.sandbox import mariadb
 from mailerd.sandbox.mariadb import Server
 from tests.support.dialect import is_mariadb
 from tests.support.ports import free_port
@@ -30,8 +30,8 @@ _OPTIONS: Final = (
 
 
 def _is_here() -> bool:
-    with suppress(mysqld.ServerError):
-        return mysqld.find("mariadbd").is_mariadb and is_mariadb()
+    with suppress(mariadb.ServerError):
+        return mariadb.find("mariadbd").is_mariadb and is_mariadb()
     return False
 
 

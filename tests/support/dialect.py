@@ -10,15 +10,15 @@ from typing import Any
 import pymysql
 from yarl import URL
 
-from mailerd.sandbox import mysqld
-from mailerd.store.db.cursor import Cursor
+from mailerd.sandbox import mariadb
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 
 @cache
 def is_mariadb() -> bool:
     """Which of the two this run's private server is."""
-    return mysqld.find().is_mariadb
+    return mariadb.find().is_mariadb
 
 
 def without_tls() -> str:

@@ -8,8 +8,8 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -17,15 +17,14 @@ import aiohttp
 import pymysql
 
 from mailerd.config import DatabaseSettings
-from mailerd.core.event_types import EventType
-from mailerd.core.webhook_retries import RESTS_FROM
-from mailerd.events.store import StoreEvents
+from mailerd.core.webhook_retries import RESTS_FROM, EventType
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.secrets import Secrets
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.chaos.child import Child

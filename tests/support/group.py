@@ -11,7 +11,7 @@ from typing import Final
 
 import pymysql
 
-from mailerd.sandbox import mysqld
+from mailerd.sandbox import mariadb
 from mailerd.sandbox.mariadb import Server
 from tests.support.cluster import Cluster
 from tests.support.ports import free_port
@@ -47,8 +47,8 @@ SELECT COALESCE(MAX(MEMBER_STATE), 'OFFLINE') FROM performance_schema.replicatio
 def mysql_server() -> str | None:
     """A MySQL server: what MYSQLD names, what `tools/mysql-server` unpacked, or the system's; None: there is none."""
     for program in (os.environ.get("MYSQLD", ""), str(_CACHE / "mysql" / "mysqld"), "mysqld"):
-        with suppress(mysqld.ServerError):
-            if program and not (found := mysqld.find(program)).is_mariadb:
+        with suppress(mariadb.ServerError):
+            if program and not (found := mariadb.find(program)).is_mariadb:
                 return found.path
     return None
 

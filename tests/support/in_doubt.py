@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.errors import DatabaseAwayError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 

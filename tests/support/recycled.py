@@ -9,7 +9,7 @@ from typing import Any, Final
 import pymysql
 
 from mailerd.config import DatabaseSettings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate, migrations

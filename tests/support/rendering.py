@@ -5,9 +5,8 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from mailerd.events.renderer import RendererEvents
-from mailerd.mail.child_process import Limits
-from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
+from mailerd.events.worker import RendererEvents
+from mailerd.mail.renderer import CHECK_LIMITS, Limits, Renderer, ThreadRenderer
 from tests.support.heard import Heard
 
 

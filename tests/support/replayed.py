@@ -6,9 +6,9 @@ from typing import override
 
 from mailerd.core.models import ClaimedRecipient
 from mailerd.events.base import EventSink
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.daemons import Daemons
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
 

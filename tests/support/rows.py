@@ -7,8 +7,7 @@ from typing import Any
 from mailerd.clock import new_id
 from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs
-from mailerd.store.new_job import NewJob, NewRecipient
+from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 
 _DEADLOCK = 1213
 

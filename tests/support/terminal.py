@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mailerd.sandbox.child_process import child_process
+from mailerd.sandbox.mariadb import child_process
 from tests.support.heard import PATIENCE
 
 _ESCAPES: Final = re.compile(rb"\x1b(?:\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])")

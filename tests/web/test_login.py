@@ -147,7 +147,7 @@ async def test_an_address_has_few_forms_under_way_and_others_sign_in_beside_thre
 @pytest.fixture
 def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the site: it reads the bound once."""
-    monkeypatch.setattr("mailerd.intake.slow_clients.MAX_CONNECTIONS", 6)
+    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 6)
 
 
 @pytest.mark.usefixtures("few_connections")

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.key_shares import LARGE_BODY
+from mailerd.intake.auth import LARGE_BODY
 from mailerd.mail.recipient_table import MAX_ROW, MAX_USELESS, TableError, read_rows, read_table
 from mailerd.web import post_page
+from mailerd.web.forms import TableJob, make_job
 from mailerd.web.post_page import MAX_ECHO
-from mailerd.web.table_job import TableJob, make_job
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import FORM

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.event_types import EventType
+from mailerd.core.webhook_retries import EventType
 from mailerd.store.api_keys import Permission
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.webhooks import NewEndpoint, WebhookError, Webhooks, shown_secret
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite

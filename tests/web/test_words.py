@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.core.fates import Fate
-from mailerd.core.labels import LABELS
 from mailerd.core.notices import Kind
-from mailerd.core.pauses import CAUSES
+from mailerd.core.pauses import CAUSES, LABELS
 from mailerd.core.states import JobChange, JobStatus, Proof, State
 from mailerd.core.stats import WEBHOOK_STANDINGS
 from mailerd.core.suppression import Channel, Reason

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.event_types import EventType
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.core.webhook_retries import EventType
 from mailerd.ops.metrics import Metrics
-from mailerd.store.db.cursor import Cursor
+from mailerd.ops.watchdog import Heartbeats
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from mailerd.webhooks import service
 from tests.support.heard import Heard

@@ -12,12 +12,11 @@ from datetime import timedelta
 import pytest
 from yarl import URL
 
-from mailerd.core.event_types import EventType
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.core.webhook_retries import EventType
 from mailerd.ops.metrics import Metrics
+from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.db.database import Database
-from mailerd.store.webhook_deliveries import WebhookDeliveries
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.webhooks import WebhookDeliveries, Webhooks
 from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard

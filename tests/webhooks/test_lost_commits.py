@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from mailerd.store import webhook_queue
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import LEAP, EventFeed, UnknownPositionError, leap_at_next, number
 from mailerd.store.webhook_queue import WebhookQueue

@@ -7,22 +7,21 @@ import aiomysql
 import pytest
 from yarl import URL
 
-from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import (
     RESTS_FROM,
     DeliveryStatus,
     EndpointHealth,
     EndpointState,
+    EventType,
     RetryRules,
     WebhookAttempt,
     WebhookOutcome,
     decide,
 )
-from mailerd.store import webhook_deliveries
+from mailerd.store import webhooks
 from mailerd.store.db.database import Database
-from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.webhooks import NewEndpoint, WebhookDeliveries, Webhooks
 from tests.support.heard import PATIENCE
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
@@ -160,8 +159,8 @@ async def test_a_replay_counts_what_it_queues_however_much_is_delivered_meanwhil
 ) -> None:
     queue, deliveries = WebhookQueue(database, lease=WAIT), WebhookDeliveries(database, timeout=20)
     claimed = await queue.claim(shop, most=4, at_once=4)
-    slow = webhook_deliveries._COUNT_OPEN.replace("WHERE", "WHERE SLEEP(0.02) = 0 AND")
-    monkeypatch.setattr(webhook_deliveries, "_COUNT_OPEN", slow)
+    slow = webhooks._COUNT_OPEN.replace("WHERE", "WHERE SLEEP(0.02) = 0 AND")
+    monkeypatch.setattr(webhooks, "_COUNT_OPEN", slow)
     it, since = await Webhooks(database, timeout=5).find(shop), datetime.now(UTC) - timedelta(hours=1)
     replay = asyncio.create_task(deliveries.replay(it, since=since, only_failed=True))
     await asyncio.sleep(0.1)

@@ -9,13 +9,12 @@ import pytest
 
 from mailerd.core.webhook_retries import EndpointState
 from mailerd.store import event_feed, prune_events
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, PrunedPositionError
 from mailerd.store.prune_events import EventPruner, LostEvents
-from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.webhooks import WebhookDeliveries, Webhooks
 from tests.support.heard import Heard
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import query
@@ -201,7 +200,7 @@ async def test_many_that_delete_at_once_delete_each_once(
 async def test_replay_delivers_what_was_before_the_endpoint_too_and_doubles_nothing_that_waits(
     database: Database, receiver: Receiver, happen: Happen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.store.webhook_deliveries._REPLAYED_AT_ONCE", 3)
+    monkeypatch.setattr("mailerd.store.webhooks._REPLAYED_AT_ONCE", 3)
     await happen(5)
     id_ = await endpoint(database, receiver)
     await happen(5)

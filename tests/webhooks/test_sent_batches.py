@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.event_types import EventType
 from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
+from mailerd.core.webhook_retries import EventType
 from mailerd.store import sent_batches
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.queue.manual_resolution import settle
+from mailerd.store.queue.recovery import settle
 from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import NewEndpoint, Webhooks

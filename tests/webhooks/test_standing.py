@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from mailerd.cli.checks import webhooks as checks
+from mailerd.cli.checks import database as checks
 from mailerd.cli.checks.result import Level
-from mailerd.cli.top_view import page, read_snapshot
+from mailerd.cli.top import page, read_snapshot
 from mailerd.config import AlertSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.stats import QueueStats, WebhookStats
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.ops.alert_state import AlertState
+from mailerd.ops.alerts import AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.store import stats
 from mailerd.store.db.database import Database
@@ -120,7 +120,7 @@ def test_an_endpoint_that_was_paused_since_it_failed_is_an_alert_until_it_is_res
 
 async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Database) -> None:
     settings = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8")
-    found = {it.check: it for it in await checks.examine(standing, settings, bound=5)}
+    found = {it.check: it for it in await checks.examine_webhooks(standing, settings, bound=5)}
     assert {name: it.level for name, it in found.items()} == {
         "webhooks": Level.PASS, "webhook: failing": Level.WARN, "webhook: left": Level.WARN,
         "webhook: broken": Level.FAIL, "webhook: stopped": Level.PASS
@@ -129,6 +129,6 @@ async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Data
     assert "none was tried now" in found["webhooks"].what, "whether an endpoint takes events is seen by an event alone"
     assert found["webhook: stopped"].what.startswith("a person has paused it")
     assert "mailerd webhooks resume broken" in found["webhook: broken"].remedy
-    found = {it.check: it for it in await checks.examine(standing, WebhookSettings(), bound=5)}
+    found = {it.check: it for it in await checks.examine_webhooks(standing, WebhookSettings(), bound=5)}
     assert found["webhook: failing"].level is Level.FAIL
     assert "must begin with https://" in found["webhook: failing"].what

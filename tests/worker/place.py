@@ -11,13 +11,10 @@ from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.db.database import Database
-from mailerd.store.queue.expired_claims import ExpiredClaims
-from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.orphan_drafts import OrphanDrafts
-from mailerd.worker.reconcile import Reconciler
-from mailerd.worker.recovery import Recovery
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
+from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover

@@ -1,7 +1,7 @@
 """The road to Google: told once when it closes, every 30 s while it is closed, once when it opens."""
 
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.circuit_breaker import CircuitBreaker
+from mailerd.worker.in_flight import CircuitBreaker
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 

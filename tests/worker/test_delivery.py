@@ -21,12 +21,10 @@ from mailerd.core.replies import (
 )
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore, Mailbox
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.delivery import Delivery
-from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
-from mailerd.worker.in_flight import InFlight
+from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 from tests.worker.test_in_flight import Store, letter

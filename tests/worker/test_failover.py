@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from mailerd.core.models import WriteResult
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter

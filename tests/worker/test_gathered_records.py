@@ -12,7 +12,7 @@ from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.gmail import LetterSemaphore
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.worker.recorder import Recorder

@@ -10,7 +10,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.queue.record import RecordWriter

@@ -11,15 +11,14 @@ import pytest
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.models import ClaimedRecipient
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.mail.render_batches import RenderBatches
 from mailerd.mail.renderer import Rendered
 from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import JobContent
+from mailerd.store.jobs import JobContent
 from mailerd.worker import message_builder
-from mailerd.worker.message_builder import LARGE_BYTES, MAX_LARGE, MessageBuilder
-from mailerd.worker.unsubscribe_links import UnsubscribeLinks
+from mailerd.worker.message_builder import LARGE_BYTES, MAX_LARGE, MessageBuilder, UnsubscribeLinks
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
 

@@ -10,8 +10,8 @@ from mailerd.core.replies import Accepted, Reply
 from mailerd.core.states import Transition
 from mailerd.gmail import Mailbox
 from mailerd.store.queue.recovery import Resolution
-from mailerd.worker import reconcile as reconcile_module
-from mailerd.worker.reconcile import Reconciler
+from mailerd.worker import recovery as reconcile_module
+from mailerd.worker.recovery import Reconciler
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

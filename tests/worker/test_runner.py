@@ -15,11 +15,10 @@ from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.delivery_log import JobProgress
-from mailerd.worker.in_flight import InFlight
+from mailerd.worker.delivery import JobProgress
+from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from mailerd.worker.runner import Runner
 from tests.support.heard import Heard
 from tests.worker.test_in_flight import Store, letter

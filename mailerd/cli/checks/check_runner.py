@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mailerd.cli.checks import database, files, google, machine, pace, public_site
+from mailerd.cli.checks import database, google, machine, pace
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.events.gmail import GmailEvents
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.ops.daemon_thread import in_thread
 from mailerd.store.senders import default_limits
 
@@ -80,7 +80,7 @@ class CheckRunner:
                 self.settings.gmail, clock=self.clock, events=GmailEvents(no_log), known=known, named=self.sender
             ),
             "intake": self._port(sends),
-            "public site": public_site.examine(self.settings.public),
+            "public site": machine.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
         }
@@ -122,11 +122,11 @@ class CheckRunner:
 
     def _files(self) -> list[CheckResult]:
         return [
-            files.configuration(self.path),
-            *files.dotenv(),
-            *files.alerts(self.settings.alerts),
-            files.folder(self.settings.gmail.credentials_dir),
-            *files.templates(self.settings.templates.folder),
+            machine.configuration(self.path),
+            *machine.dotenv(),
+            *machine.alerts(self.settings.alerts),
+            machine.folder(self.settings.gmail.credentials_dir),
+            *machine.templates(self.settings.templates.folder),
             *pace.configured(default_limits(self.settings).default),
         ]
 

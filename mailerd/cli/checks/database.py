@@ -1,26 +1,246 @@
 """Examines the database: reachable, of a kind and an age that works, its limits in force, its clock right."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
-from mailerd.cli.checks import inboxes, pace, replication, webhooks
+from mailerd.cli.checks import pace
 from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.quantities import counted
+from mailerd.core.quantities import counted, in_words
+from mailerd.core.stats import WebhookStats
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
+from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
-from mailerd.store.db.writer import NoWriterError
-from mailerd.store.describe import SILENT
-from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.store.db.writer import NoWriterError, ServerRole, choose
+from mailerd.store.describe import SILENT, span
+from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import ServerInfo
+from mailerd.store.stats import read_webhooks
+from mailerd.store.webhooks import WebhookEndpoint, Webhooks
+
+# Which inboxes are read, by which scope, and how far behind.
+
+
+def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
+    """A line for each inbox."""
+    found = []
+    for it in known:
+        name, login = f"inbox of {it.email}", f"mailerd auth login --sender {it.email} --readonly"
+        behind = (it.now - it.read_at).total_seconds() if it.read_at else None
+        read = "never read" if behind is None else f"read {in_words(behind)} ago"
+        match it.state:
+            case "no scope":
+                what = "not read: the sign-in has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
+                found.append(warn(name, what, remedy=f"{login}, or live with it"))
+            case "refused":
+                what = f"{read}; it cannot be read now: {it.detail}"
+                remedy = f"see the line of {it.email}; it is read again by itself once the cause is gone"
+                found.append(warn(name, what, remedy=remedy))
+            case "behind":
+                stuck = f", held up by message {it.failing_id}" if it.failing_id else ""
+                what = f"{read}, by gmail.{it.scope}, and not to its end{stuck}"
+                found.append(
+                    warn(name, what, remedy="nothing: it goes on by itself, with few units while letters wait")
+                )
+            case "read" if it.scope == "metadata":
+                found.append(ok(name, f"{read}, by gmail.metadata: replies are seen, bounces have no class"))
+            case "read":
+                found.append(ok(name, f"{read}, by gmail.{it.scope}"))
+            case _:
+                found.append(warn(name, read, remedy="a daemon reads it within a minute; does one run?"))
+    return found
+
+
+# Examines what a failover would cost: which servers there are, whether one can take over, and what it may not have.
+#
+# The settings are MySQL's and MariaDB's own (their manuals, "Replication and Binary Logging Options", "Semisynchronous
+# Replication", "Group Replication System Variables"). A server without a replica needs none of them.
+
+_SERVERS: Final = "database: servers"
+_FAILOVER: Final = "database: failover"
+PATIENCE: Final = 60_000
+"""Milliseconds: a primary that waits less for its replicas goes on without them in an ordinary hiccup."""
+
+
+def servers(roles: Sequence[ServerRole]) -> Iterator[CheckResult]:
+    """What the servers of database.url said, one line for all of them, and one for each that does not answer."""
+    writers = choose(roles)
+    said = "; ".join(f"{one.where} {'takes writes' if one.writes else 'is ' + one.trouble}" for one in roles)
+    if len(writers) > 1:
+        yield fail(_SERVERS, f"several take writes: {said}", remedy="SET GLOBAL read_only = ON on all but the primary")
+    elif not writers:
+        yield fail(_SERVERS, f"none takes writes: {said}", remedy="promote one, or correct the hosts in database.url")
+    else:
+        yield ok(_SERVERS, said)
+    for one in roles:
+        yield from _writer(one) if one in writers else _other(one)
+        if one.group_hidden:
+            yield warn(
+                _SERVERS,
+                f"{one.where} hides its group: whether it is cut off is not known",
+                remedy="GRANT SELECT ON performance_schema.replication_group_members TO the user of database.url, and "
+                "ON performance_schema.replication_group_member_stats",
+            )
+
+
+def _writer(it: ServerRole) -> Iterator[CheckResult]:
+    if it.replicas == 0:
+        yield warn(
+            _FAILOVER,
+            f"no semi-synchronous replica is connected to {it.where}: a COMMIT hangs, or no replica has it",
+            remedy="start the replicas, with rpl_semi_sync_replica_enabled = ON (MariaDB: rpl_semi_sync_slave_enabled)",
+        )
+
+
+def _other(it: ServerRole) -> Iterator[CheckResult]:
+    """What is wrong with a server that is not in use, and would be once it has taken over."""
+    if not it.answered:
+        yield warn(_SERVERS, f"{it.where}: {it.trouble}", remedy="start it: while it is away it cannot take over")
+    if it.former:
+        yield warn(
+            _SERVERS,
+            f"{it.where} takes writes, but is a former primary: mailerd does not use it",
+            remedy="SET GLOBAL read_only = ON there, and let it follow the primary; docs/ha.md",
+        )
+    logs = _is_on(it.durability, "log_bin")
+    for name in ("innodb_flush_log_at_trx_commit", *(["sync_binlog"] if logs else [])):
+        if (value := it.durability.get(name, "1")) != "1":
+            yield warn(
+                _FAILOVER,
+                f"{it.where} has {name} = {value}: once it has taken over, a power cut takes commits",
+                remedy=f"set {name} = 1 there too",
+            )
+
+
+def failover(variables: Mapping[str, str], *, several: bool) -> Iterator[CheckResult]:
+    """What a failover may forget. `several`: database.url names several hosts."""
+    if _is_on(variables, "log_bin") and variables.get("sync_binlog", "1") != "1":
+        yield warn(
+            _FAILOVER,
+            f"sync_binlog is {variables['sync_binlog']}: after a power cut the primary and its replicas differ",
+            remedy="set sync_binlog = 1 in the server's configuration",
+        )
+    replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")  # behind a router, say
+    if variables.get("group_replication_group_name"):
+        yield from _in_group(variables)
+    elif replicated and not variables.get("aurora_version") and not _is_on(variables, "wsrep_on"):
+        yield from _semi_synchronous(variables)
+
+
+def _in_group(variables: Mapping[str, str]) -> Iterator[CheckResult]:
+    if not _is_on(variables, "group_replication_single_primary_mode"):
+        yield warn(
+            _FAILOVER,
+            "every member of the group takes writes (multi-primary mode)",
+            remedy="SELECT group_replication_switch_to_single_primary_mode()",
+        )
+    if variables.get("group_replication_consistency", "").upper() == "EVENTUAL":
+        yield warn(
+            _FAILOVER,
+            "group_replication_consistency is EVENTUAL: a new primary answers before it has applied all",
+            remedy="SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER', on every member",
+        )
+    else:
+        yield ok(_FAILOVER, f"the group gives {variables.get('group_replication_consistency', '?')}")
+
+
+def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
+    prefix = _semi_sync(variables)
+    if not _is_on(variables, f"{prefix}_enabled"):
+        yield warn(
+            _FAILOVER,
+            "replication is asynchronous: a failover forgets the last commits, accepted jobs among them",
+            remedy=f"{prefix}_enabled = ON with {prefix}_timeout = 4294967295, on every server; docs/ha.md",
+        )
+        return
+    yield from list(_gives_up(variables, prefix)) or [ok(_FAILOVER, "a COMMIT is answered when a replica has it")]
+
+
+def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult]:
+    """Under which settings a primary does not wait for its replicas."""
+    timeout, point = float(variables.get(f"{prefix}_timeout", "0")), variables.get(f"{prefix}_wait_point", "")
+    if timeout < PATIENCE:
+        yield warn(
+            _FAILOVER,
+            f"{prefix}_timeout is {timeout / 1000:g} s: after that the primary answers COMMITs that no replica has",
+            remedy=f"{prefix}_timeout = 4294967295: then it waits, and a failover forgets nothing",
+        )
+    wait = f"{prefix}_wait_no_{'replica' if prefix.endswith('source') else 'slave'}"
+    if not _is_on(variables, wait, default="ON"):
+        yield warn(
+            _FAILOVER,
+            f"{wait} is OFF: once it has no replica, the primary answers COMMITs that none has",
+            remedy=f"{wait} = ON: then it waits, and a failover forgets nothing",
+        )
+    if point.upper() == "AFTER_COMMIT":
+        yield warn(
+            _FAILOVER,
+            f"{prefix}_wait_point is AFTER_COMMIT: others see a commit before any replica has it",
+            remedy=f"{prefix}_wait_point = AFTER_SYNC",
+        )
+
+
+def _semi_sync(variables: Mapping[str, str]) -> str:
+    return f"rpl_semi_sync_{'source' if 'rpl_semi_sync_source_enabled' in variables else 'master'}"
+
+
+def _is_on(variables: Mapping[str, str], name: str, *, default: str = "OFF") -> bool:
+    return variables.get(name, default).upper() not in {"OFF", "0", ""}
+
+
+# Examines the endpoints of webhooks: whether they take events, and whether their addresses may be reached.
+
+MAX_SHOWN: Final = 20
+"""Endpoints with a finding of their own."""
+
+
+async def examine_webhooks(database: Database, settings: WebhookSettings, *, bound: float) -> list[CheckResult]:
+    """The findings; none where there is no endpoint. Nothing is posted."""
+    stats = await database.read(read_webhooks, what="look at webhooks", bound=bound)
+    known = {it.name: it for it in await Webhooks(database, timeout=bound).all()}
+    return evaluate_webhooks(
+        [(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules)
+    )
+
+
+def evaluate_webhooks(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
+    """A finding for each endpoint that gets no events, and one for all the others."""
+    bad = [result for stats, endpoint in found if (result := _trouble(stats, http.refusal(endpoint.url)))]
+    well = len(found) - len(bad)
+    words = f"{well} of {len(found)} endpoints are on, and no last attempt of theirs failed; none was tried now"
+    good = [ok("webhooks", words)] if well else []
+    return [*good, *bad[:MAX_SHOWN]]
+
+
+def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
+    check, failing = f"webhook: {it.name}", span(timedelta(seconds=it.failing))
+    show = f"mailerd webhooks test {it.name}"
+    if refusal:
+        return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
+    match it.standing:
+        case "on":
+            return None
+        case "paused_manually":  # who ordered it knows it
+            return ok(check, "a person has paused it: it gets no events before it is resumed")
+        case "failing":
+            what = f"it has failed for {failing}; {it.undelivered:,} events wait"
+            return warn(check, what, remedy=show)
+        case "paused":
+            remedy = f"{show}, then mailerd webhooks resume {it.name}"
+            what = f"it is paused, since it failed; {it.undelivered:,} events of before wait, and all that came since"
+            return fail(check, what, remedy=remedy)
+        case _:
+            return warn(check, "it answered 410 and gets nothing more", remedy=f"mailerd webhooks remove {it.name}")
+
 
 CONNECT_TIMEOUT: Final = 4.0
 """Seconds for a connection, at most."""
@@ -71,20 +291,18 @@ async def examine(
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         writer = database.pool.writer
-        found += replication.failover(known.variables, several=not writer.alone)
+        found += failover(known.variables, several=not writer.alone)
         if not writer.alone:
             await writer.watch()
-            found += replication.servers(list(writer.roles.values()))
+            found += servers(list(writer.roles.values()))
         found += await _time_out(database)
         applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
         if applied == needed:
             found += await _lost_keys(database)
             found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
-            found += inboxes.read_states(
-                await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
-            )
-            found += await webhooks.examine(database, hooks, bound=ANSWER_TIMEOUT)
+            found += read_states(await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS))
+            found += await examine_webhooks(database, hooks, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:

@@ -20,9 +20,9 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.core.verdicts import API_DISABLED, PauseCause, judge
-from mailerd.events.gmail import GmailEvents
+from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.gmail.list_credentials import Entry, inventory
+from mailerd.gmail.credentials import Entry, inventory
 
 CALL_TIMEOUT: Final = 4.0
 """Seconds for one call; a mailbox takes two."""

@@ -3,17 +3,220 @@
 import asyncio
 import errno
 import os
+import re
 import shutil
 import socket
+import stat
+import tomllib
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import aiohttp
+
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
-from mailerd.config import IntakeSettings, LogSettings
-from mailerd.intake.port_owner import Owner, port_owner, socket_owner
+from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
+from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.errors import ConfigurationError
+from mailerd.intake.listener import Owner, port_owner, socket_owner
+from mailerd.intake.unsubscribe_pages import MARK
+from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread
+
+# Examines the files that hold secrets: who else may read them, and who may put others in their place.
+
+_PASSWORD: Final = re.compile("//[^@]*:[^@]+@")
+"""A user with a password, in a URL."""
+_URLS: Final = frozenset({"database.url", "gmail.proxy"})
+_ALL_SECRET: Final = frozenset({"alerts.urls", "alerts.webhook", "api_key"})
+"""Settings that are a secret whatever is in them, but nothing."""
+
+
+def configuration(path: Path | None) -> CheckResult:
+    """The configuration file, which has been read and found good; it may hold passwords."""
+    check = "configuration"
+    if path is None:
+        return ok(check, "no file was found; the environment alone: every key is known and within bounds")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o004 and (secrets := _secrets(path)):
+        return warn(
+            check,
+            f"{path} is good, but everybody can read what is secret in it: {', '.join(secrets)} (mode {mode:04o})",
+            remedy=f"chmod 640 {path}",
+        )
+    return ok(check, f"{path}: every key is known and within bounds")
+
+
+def _secrets(path: Path) -> list[str]:
+    """The keys of a file that hold secrets; what the environment has in their place is none of it."""
+    given = {
+        f"{section}.{key}": value
+        for section, keys in tomllib.loads(path.read_text("utf-8")).items()
+        for key, value in keys.items()
+    }
+    return sorted(key for key, value in given.items() if _is_secret(key, value))
+
+
+def _is_secret(key: str, value: object) -> bool:
+    return bool(value) and (key in _ALL_SECRET or (key in _URLS and bool(_PASSWORD.search(str(value)))))
+
+
+def dotenv() -> list[CheckResult]:
+    """The `.env` of the working folder, which has been read and found good, when it sets anything."""
+    used = dotenv_in_use()
+    if used is None:
+        return []
+    (path, names), check, values = used, "the file .env", discovery.read_dotenv()
+    mode, sets = stat.S_IMODE(path.stat().st_mode), ", ".join(names)
+    if mode & 0o004 and (secrets := ", ".join(name for name in names if _is_secret(_key(name), values[name]))):
+        return [
+            warn(
+                check,
+                f"{path} also sets {sets}; everybody can read what is secret in it: {secrets} (mode {mode:04o})",
+                remedy=f"chmod 640 {path}",
+            )
+        ]
+    return [ok(check, f"{path} also sets {sets}")]
+
+
+def _key(variable: str) -> str:
+    """The setting that a variable names."""
+    known = variable.upper().removeprefix("MAILERD_")
+    return "database.url" if known == "DATABASE_URL" else known.replace("__", ".").lower()
+
+
+def alerts(settings: AlertSettings) -> list[CheckResult]:
+    """The ways of alerts, which a daemon that starts must be able to use; none of them is tried."""
+    try:
+        ways = len(build_notifiers(webhook=settings.webhook, urls=settings.urls))
+    except ConfigurationError as error:
+        return [fail("alerts", str(error), remedy="correct [alerts]: a daemon does not start with it")]
+    return [ok("alerts", f"{ways} can be used; whether they take an alert was not tried")] if ways else []
+
+
+def folder(path: Path) -> CheckResult:
+    """The folder of credential files."""
+    check = "credentials folder"
+    try:
+        status = path.stat()
+        if not path.is_dir():
+            return fail(check, f"{path} is not a folder", remedy="correct gmail.credentials_dir")
+        list(path.iterdir())
+    except FileNotFoundError:
+        return warn(check, f"{path} does not exist", remedy=f"mkdir -m 700 {path}, or correct gmail.credentials_dir")
+    except OSError as error:
+        return fail(
+            check,
+            f"{path}: {error.strerror} (as user {os.geteuid()})",
+            remedy=f"chown the folder to mailerd's user, or run this as user {_owner(path)}",
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o022:
+        return warn(check, f"others can put files into {path} (mode {mode:04o})", remedy=f"chmod 700 {path}")
+    return ok(check, f"{path} (mode {mode:04o})")
+
+
+def templates(named: str) -> list[CheckResult]:
+    """The folder of the named templates, where one is set; a daemon without it knows none, and refuses their jobs."""
+    if not named:
+        return []
+    try:
+        os.listdir(named)  # noqa: PTH208 - its error, and not what it lists, is asked for
+    except FileNotFoundError:
+        return [warn("templates", f"{named} does not exist", remedy="make it, or correct templates.folder")]
+    except OSError as error:
+        remedy = "correct templates.folder, or let mailerd's user read it"
+        return [fail("templates", f"{named} cannot be read: {error.strerror} (as user {os.geteuid()})", remedy=remedy)]
+    return [ok("templates", f"{named} can be read")]
+
+
+def _owner(path: Path) -> str:
+    try:
+        return str(path.stat().st_uid)
+    except OSError:
+        return "root"
+
+
+# Examines whether unsubscribe links work: whether `public.base_url` leads to our own page.
+
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds for the whole answer; mail programs wait for some ten."""
+_CONNECT_TIMEOUT: Final = 1.0
+"""Seconds for our own listener to be reached."""
+_MAX_READ: Final = 64 * 1024
+"""Bytes of the answer that are read; our pages have one or two thousand."""
+_CHECK: Final = "public: base_url"
+
+
+async def examine(settings: PublicSettings) -> list[CheckResult]:
+    """The finding; none where there are no unsubscribe links.
+
+    A link that no key has made is asked for: only our site answers it with its page, and nothing is changed by it.
+    """
+    if not settings.base_url:
+        return []
+    url = f"{settings.base_url}/u/{DEAD_TOKEN}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT)) as session,
+            session.get(url, allow_redirects=False) as answer,
+        ):
+            body = await answer.content.read(_MAX_READ)
+            status, place = answer.status, answer.headers.get("Location", "")
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
+        remedy = (
+            "give the proxy a certificate for this name that mail programs trust; "
+            "without one no recipient can unsubscribe"
+        )
+        return [fail(_CHECK, f"{settings.base_url} has no good certificate: {error}", remedy=remedy)]
+    except TimeoutError:
+        return [await _not_reachable(settings, f"no answer within {ANSWER_TIMEOUT:g} s")]
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return [await _not_reachable(settings, str(error) or type(error).__name__)]
+    return [evaluate(settings, status=status, ours=MARK.encode() in body, location=place)]
+
+
+def evaluate(settings: PublicSettings, *, status: int, ours: bool, location: str = "") -> CheckResult:
+    """What an answer means; `ours`: it is a page of our site."""
+    base, links = settings.base_url, f"{settings.base_url}/u/"
+    if ours and status == 503:  # noqa: PLR2004 - HTTP's "unavailable"
+        remedy = "see what the findings say of the database; mail programs try again, but not for ever"
+        return warn(_CHECK, f"{base} leads to our site, which cannot reach its database", remedy=remedy)
+    if ours:
+        return ok(_CHECK, f"{base} answers with our page")
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
+        remedy = f"let {links} answer without a redirect: mail programs follow none"
+        return fail(_CHECK, f"{base} redirects to {location or 'nowhere'}", remedy=remedy)
+    passed = f"{settings.host}:{settings.port}" if settings.port else "the daemon whose public.port is set"
+    remedy = f"let the proxy pass {links} to {passed} and leave the answers as they are, or correct public.base_url"
+    return fail(_CHECK, f"{base} answers with {status} and a page that is not ours", remedy=remedy)
+
+
+async def _not_reachable(settings: PublicSettings, why: str) -> CheckResult:
+    what = f"{settings.base_url} cannot be reached: {why}"
+    if settings.port and not await _listens(settings):
+        where = f"{settings.host}:{settings.port}"
+        return warn(
+            _CHECK, f"{what}; nothing listens on {where}", remedy="start the daemon (`mailerd run`), and ask again"
+        )
+    remedy = (
+        "see to the name in the DNS, the firewall and the proxy: "
+        "until it answers, no recipient can unsubscribe by the links"
+    )
+    return fail(_CHECK, what, remedy=remedy)
+
+
+async def _listens(settings: PublicSettings) -> bool:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared, nothing binds to it
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT):
+            _, writer = await asyncio.open_connection(reachable, settings.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
+
 
 UNIT: Final = "mailerd.service"
 SOCKET: Final = "mailerd.socket"

@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 
 from mailerd.sandbox.google import notices
 from mailerd.sandbox.google.fake_limits import FakeLimits
-from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.mailbox import Mailbox
+from mailerd.sandbox.google.mailbox import Letter, Mailbox
 
 _BOUNCES: Final = ("hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail")
 _DEAD: Final = "@dead.example"

@@ -10,7 +10,7 @@ from mailerd.sandbox.google.answers import Answer
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.fake_limits import COMPOSE
 from mailerd.sandbox.google.faults import Fault
-from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Letter
 
 PREFIX = "/sandbox/"
 _PAGE = 1_000

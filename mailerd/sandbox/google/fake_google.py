@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailerd.sandbox.google import gmail
-from mailerd.sandbox.google.accounts import Accounts, Grant, Kind
+from mailerd.sandbox.google.accounts import Accounts, Grant, Kind, OAuth
 from mailerd.sandbox.google.answers import (
     NAMED,
     Answer,
@@ -22,10 +22,8 @@ from mailerd.sandbox.google.answers import (
 from mailerd.sandbox.google.arrivals import Arrivals
 from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import ActiveFault, Fault, Faults
-from mailerd.sandbox.google.letters import Letter, is_address
 from mailerd.sandbox.google.limits import Limits
-from mailerd.sandbox.google.mailbox import IdSequence, Mailbox
-from mailerd.sandbox.google.oauth import OAuth
+from mailerd.sandbox.google.mailbox import IdSequence, Letter, Mailbox, is_address
 from mailerd.sandbox.google.outbox import OutboxFolder
 
 

@@ -20,10 +20,8 @@ from mailerd.sandbox.google.answers import (
     too_large,
 )
 from mailerd.sandbox.google.fake_limits import METADATA
-from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.mailbox import Added, Mailbox
+from mailerd.sandbox.google.mailbox import Added, Letter, Mailbox, message, reference
 from mailerd.sandbox.google.methods import Route
-from mailerd.sandbox.google.resources import message, reference
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
 """What is replaced, in this order. The base64 of a text has next to none of the four, and looking for them is quicker

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 
-from mailerd.sandbox.google.letters import Letter, split
+from mailerd.sandbox.google.mailbox import Letter, split
 
 _DAEMON: Final = "Mail Delivery Subsystem <mailer-daemon@googlemail.com>"
 _VOUCHED: Final = (

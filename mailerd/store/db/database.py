@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
 from mailerd.store.db.writer import NoWriterError
 

@@ -7,8 +7,8 @@ from importlib.resources import files
 from typing import Final
 
 from mailerd.errors import DatabaseAwayError, SchemaError
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 _LOCK_WAIT: Final = 20

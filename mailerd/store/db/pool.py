@@ -17,13 +17,10 @@ from mailerd.config import DatabaseSettings
 from mailerd.config.database_url import each_host
 from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import Connection, connect
-from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.server_role import server_behind
-from mailerd.store.db.url import address
-from mailerd.store.db.writer import Writer
+from mailerd.store.db.connection import Connection, Cursor, address, connect
+from mailerd.store.db.writer import Writer, server_behind
 
 T = TypeVar("T")
 

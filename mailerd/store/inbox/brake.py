@@ -13,7 +13,7 @@ from mailerd.core.bounce_rule import (
     YOUNG_MESSAGES,
     BounceRule,
 )
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
 

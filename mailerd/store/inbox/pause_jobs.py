@@ -8,13 +8,13 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core.bounce_rule import BOUNCES, LAST, BounceRule, is_dead, job_reason, job_warning
-from mailerd.core.event_types import EventType
-from mailerd.core.findings import BadList
-from mailerd.core.notice_words import MICROSOFT_DEAD
+from mailerd.core.models import BadList
+from mailerd.core.notices import MICROSOFT_DEAD
 from mailerd.core.states import JobChange, JobStatus, job_after
+from mailerd.core.webhook_retries import EventType
 from mailerd.store.action_log import note_action
-from mailerd.store.db.cursor import Cursor
-from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.db.connection import Cursor
+from mailerd.store.event_feed import NewEvent, insert_events
 
 ACTOR: Final = "mailerd"
 """Who pauses a job by a rule, in the log of actions and in events."""

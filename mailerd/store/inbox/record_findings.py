@@ -1,15 +1,27 @@
 """Writes what was found in an inbox and how far it is read, in one transaction, under the reader's lease."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
-from mailerd.core.bounce_rule import BOUNCES, NO_RULES, BounceRules, is_dead, sender_reason
-from mailerd.core.event_types import EventType
-from mailerd.core.fates import Fate, Step, kind_of, prevails
-from mailerd.core.findings import (
+from mailerd.clock import new_id
+from mailerd.core import rate_limit
+from mailerd.core.bounce_rule import BOUNCES, LAST, NO_RULES, BounceRule, BounceRules, is_dead, sender_reason
+from mailerd.core.fates import (
+    BLOCKED_OF_LAST,
+    BLOCKED_SHARE,
+    MIN_BLOCKED,
+    SOFT_IN_A_ROW,
+    UNKNOWN_DOMAINS,
+    UNKNOWN_MINUTES,
+    Fate,
+    Step,
+    kind_of,
+    prevails,
+)
+from mailerd.core.models import (
     Finding,
     Found,
     InboxCursor,
@@ -17,24 +29,210 @@ from mailerd.core.findings import (
     PassedOver,
     SentElsewhere,
     SentLetter,
+    UndoneByLimit,
     Written,
 )
-from mailerd.core.notices import Kind
+from mailerd.core.notices import MICROSOFT_DEAD, Kind
+from mailerd.core.states import State, Transition, after
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
-from mailerd.store.db.cursor import Cursor
+from mailerd.core.verdicts import PauseCause
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
-from mailerd.store.inbox.bounce_counts import count_blocked, count_dead, count_unknown, is_third_soft
+from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN
 from mailerd.store.inbox.pause_jobs import judge_job
-from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
-from mailerd.store.mailing_lists import list_names
-from mailerd.store.outbox import NewEvent, insert_events
-from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere
-from mailerd.store.queue.reschedule import NOT_FORGOTTEN, short
-from mailerd.store.queue.side_effects import pause_sender
-from mailerd.store.suppressions import NewSuppression, add
-from mailerd.store.tallies import count_bounced
+from mailerd.store.queue.attempt_log import GIVEN_BACK, AttemptRow, log_attempt
+from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere, lock_sender, sent_by_hour
+from mailerd.store.queue.record import pause_sender
+from mailerd.store.queue.recovery import reopen
+from mailerd.store.queue.reschedule import NEVER_HANDED_OVER, NOT_FORGOTTEN, reschedule, short
+from mailerd.store.stats import count_bounced
+from mailerd.store.suppressions import NewSuppression, add, list_names
+
+# Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
+#
+# The letters of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
+_READ_LAST_FATES: Final = """
+SELECT o.fate, o.fate_kind, o.fate_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job_recipients o FORCE INDEX (person) ON o.person = r.person
+ WHERE r.id = %s AND o.status = 'sent' ORDER BY o.id DESC LIMIT %s"""
+_READ_HOURS: Final = """
+SELECT hour, letters FROM sender_hours FORCE INDEX (PRIMARY)
+ WHERE sender_email = %s AND hour > UTC_TIMESTAMP() - INTERVAL 5 DAY ORDER BY hour DESC"""
+# Letters, not notices: a person who holds one letter can write any number of notices about it.
+_COUNT_BLOCKED: Final = """
+SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
+  FROM notices FORCE INDEX (by_kind)
+ WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
+# But for those of a job that was paused for them, or that a person has resumed or cancelled since: that is dealt with.
+_READ_DEAD: Final = """
+SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
+  FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+  JOIN jobs j ON j.id = r.job_id
+ WHERE n.mailbox = %s AND n.kind IN ('hard', 'soft', 'unknown') AND n.at > UTC_TIMESTAMP(6) - INTERVAL 6 HOUR
+   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > COALESCE(j.bounces_seen, '1970-01-01')
+   AND COALESCE(j.pause_cause, '') <> 'bounces'"""
+# Each minute by its key: the minutes of other senders are not read.
+COUNT_SENT: Final = """
+SELECT minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute IN %s AND sender_email = %s GROUP BY minute ORDER BY minute DESC"""
+_MINUTES: Final = 180
+"""So many minutes are looked at for a sender's last messages; a slower one has fewer than LAST."""
+_COUNT_UNKNOWN_DOMAINS: Final = """
+SELECT COUNT(DISTINCT SUBSTRING_INDEX(email, '@', -1)) FROM notices FORCE INDEX (by_kind)
+ WHERE mailbox = %s AND kind = 'unknown' AND believed = 1 AND at > UTC_TIMESTAMP(6) - INTERVAL %s MINUTE"""
+
+
+async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
+    """Whether the last letters to the person of this letter all bounced softly within 30 days."""
+    await cursor.execute(_READ_LAST_FATES, (recipient, SOFT_IN_A_ROW))
+    rows = await cursor.fetchall()
+    return len(rows) == SOFT_IN_A_ROW and all(row == ("bounced", "soft", 1) for row in rows)
+
+
+async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> int:
+    """How many of the sender's last letters were blocked: at the first above the share, and each tenth; else 0.
+
+    `fresh`: the ids of the notices that are new, of which one tenth or several may come at once.
+    """
+    await cursor.execute(_READ_HOURS, (sender,))
+    sent, since = 0, None
+    for hour, letters in await cursor.fetchall():
+        sent, since = sent + letters, hour
+        if sent >= BLOCKED_OF_LAST:
+            break
+    if since is None:
+        return 0
+    await cursor.execute(_COUNT_BLOCKED, (tuple(fresh), sender, since))
+    blocked, before = map(int, await cursor.fetchone())
+    # Then at each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
+    is_next = blocked // MIN_BLOCKED > before // MIN_BLOCKED or before <= BLOCKED_SHARE * sent
+    return blocked if is_next and blocked >= MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
+
+
+async def count_dead(cursor: Cursor, sender: str, fresh: Collection[str], rule: BounceRule) -> tuple[int, int] | None:
+    """How many of the sender's last messages have dead addresses, and how many these are, where it has to rest.
+
+    Else None. The last up to the newest dead one, by whole minutes. At the first that breaks the rule, and then each
+    `at_least` more: a person's resume is not overruled by the next one. `fresh`: the ids of the notices that are new.
+    """
+    if not rule.is_on:
+        return None
+    await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD})))
+    rows = [row[:3] for row in await cursor.fetchall() if is_dead(*row[3:])]
+    if not rows:
+        return None
+    newest = max(at for _, _, at in rows).replace(second=0, microsecond=0)
+    minutes = tuple(newest - timedelta(minutes=n) for n in range(_MINUTES))
+    await cursor.execute(COUNT_SENT, (minutes, sender))
+    sent, since = 0, newest
+    for minute, letters in await cursor.fetchall():
+        sent, since = sent + int(letters), minute
+        if sent >= LAST:
+            break
+    dead = len({letter for letter, _, at in rows if at >= since})
+    before = len({letter for letter, notice, at in rows if at >= since and notice not in fresh})
+    is_next = dead // rule.at_least > before // rule.at_least or not rule.is_broken(before, sent)
+    return (dead, sent) if is_next and rule.is_broken(dead, sent) else None
+
+
+async def count_unknown(cursor: Cursor, sender: str) -> int:
+    """At how many domains letters have just failed for an unknown cause; 0 where they are few."""
+    await cursor.execute(_COUNT_UNKNOWN_DOMAINS, (sender, UNKNOWN_MINUTES))
+    domains = int((await cursor.fetchone())[0])
+    return domains if domains >= UNKNOWN_DOMAINS else 0
+
+
+# Takes back letters that Google accepted and did not send, since the mailbox had reached its limit.
+#
+# Google answers 200 to them, and minutes later writes a notice into the thread of each. The letter waits again, as if
+# it
+# had never been handed over, and its sender rests, since by Google's own word its day is full.
+
+_READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
+# As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
+# its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
+# One that waits with that draft was sent by a daemon that was taken for dead: its next hand-over would find the draft
+# gone, and call it sent.
+_LET_WAIT_AGAIN: Final = f"""
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, attempts = GREATEST(attempts, 1) - 1, error = %s, given_back = 1, {NEVER_HANDED_OVER}
+ WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
+   AND given_back = 0 AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
+# Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
+_FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
+
+
+async def undo_letters(cursor: Cursor, notices: Sequence[Finding], *, by: str) -> list[tuple[SentLetter, Fate | None]]:
+    """Let these letters wait again, whose rows are locked; those that did, each with the fate that it had.
+
+    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. And
+    by the row: no letter is given back twice, whatever notices say. A message that was not known when the notice was
+    read may be known by now; then the thread alone tells.
+    """
+    undone = list[tuple[SentLetter, Fate | None]]()
+    for it in notices:
+        if (letter := it.letter) is None:
+            continue
+        await cursor.execute(_READ_ROW, (letter.id,))
+        if (found := await cursor.fetchone()) is None:
+            continue
+        attempts, draft, message, fate = found
+        status = after(State.SENT, Transition.UNDONE).value
+        row = (letter.id, letter.job_id, it.thread_id, letter.message_id, letter.message_id)
+        await cursor.execute(_LET_WAIT_AGAIN, (status, GIVEN_BACK, *row))
+        if cursor.rowcount != 1:
+            continue
+        token, event = new_id(), Transition.UNDONE.value
+        await cursor.execute(_FORGET_MESSAGE_ID, (letter.id,))
+        entry = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=GIVEN_BACK)
+        await log_attempt(cursor, entry)
+        data = {
+            "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
+            "sender_email": letter.sender, "reason": GIVEN_BACK,
+        }  # fmt: skip
+        what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
+        await cursor.execute(*insert_events([what]))
+        undone.append((letter, Fate(fate) if fate else None))
+    return undone
+
+
+async def requeue(cursor: Cursor, letters: Sequence[SentLetter], sender: str) -> list[UndoneByLimit]:
+    """Let the jobs of letters that wait again go on; those of a cancelled job are cancelled."""
+    jobs = sorted({it.job_id for it in letters})
+    for job in jobs:
+        await reopen(cursor, job)
+    back = [it.id for it in letters]
+    cancelled = await reschedule(cursor, jobs=dict.fromkeys(jobs, 0), senders={sender: 0}, back=back)
+    return [UndoneByLimit(it, cancelled=it.job_id in cancelled) for it in letters]
+
+
+async def rest_sender(
+    cursor: Cursor, sender: str, defaults: DefaultLimits, *, at_least: timedelta, reason: str, full: bool
+) -> timedelta | None:
+    """Pause a sender that has reached its limit, and set its day to full; how long, or None where it rests longer.
+
+    `full`: Google said so. Then letters that our counts lack were sent by a person or by another program, at an
+    unknown time: they count from now.
+    """
+    if (it := await lock_sender(cursor, sender, defaults)) is None:
+        return None
+    hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
+    wait = at_least
+    if limit := it.limits.per_day:
+        missing = limit - sum(hours.values())
+        if full and missing > 0:
+            await add_elsewhere(cursor, sender, at=it.now, letters=missing)
+            hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
+        free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
+        wait = max(wait, free_at - it.now) if free_at else wait
+    paused = await pause_sender(
+        cursor, sender, cause=PauseCause.DAILY_LIMIT.value, reason=reason, wait=wait, pauses=it.pauses
+    )
+    return wait if paused else None
+
 
 _SET_CURSOR: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)

@@ -20,7 +20,7 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits, select_letters, sender_turns, suppressed
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog

@@ -18,14 +18,22 @@ from typing import Final
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
 from mailerd.core.states import State, Transition, after
 from mailerd.errors import DatabaseAwayError, MailerdError
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
-from mailerd.store.queue.forgotten_sends import is_explained, is_logged, mark_unsure_late
-from mailerd.store.queue.late_answers import NOT_SENT, has_come_back, log_sent, resolve_late, resolve_sent_before
+from mailerd.store.queue.attempt_log import (
+    NOT_SENT,
+    has_come_back,
+    is_explained,
+    is_logged,
+    log_sent,
+    mark_unsure_late,
+    resolve_late,
+    resolve_sent_before,
+)
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.tallies import Change, count_changes
+from mailerd.store.stats import Change, count_changes
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the

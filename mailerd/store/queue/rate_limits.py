@@ -12,7 +12,7 @@ from mailerd.core import rate_limit
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.cursor import Cursor, insert_many
+from mailerd.store.db.connection import Cursor, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 

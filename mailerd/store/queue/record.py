@@ -5,44 +5,251 @@ it is made only for rows that take their record in the same commit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymysql.err import OperationalError
 
+from mailerd.clock import new_id
 from mailerd.core.decisions import Pause
-from mailerd.core.models import Handover, Outcome, Record, WriteResult, mode_of
+from mailerd.core.models import Handover, Mode, Outcome, Record, WriteResult, mode_of
+from mailerd.core.pauses import with_remedy
 from mailerd.core.rate_limit import concurrency
 from mailerd.core.states import REFUNDED, UNSENT, State, Transition, after
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.core.webhook_retries import EventType
+from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive
-from mailerd.store.outbox import insert_events
-from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, insert_attempts, was_applied
-from mailerd.store.queue.change_events import failed_events, last_pause, write_resumed
-from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
-from mailerd.store.queue.forgotten_sends import (
+from mailerd.store.db.times import micros, naive, rfc3339, utc
+from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.queue.attempt_log import (
     NONE_UNRESOLVED,
+    NOT_SENT,
+    AttemptRow,
+    InDoubtRetry,
+    insert_attempts,
     mark_unsure_before,
     mark_unsure_late,
     may_be_carried_out,
+    resolve_late,
+    resolve_sent_before,
+    was_applied,
 )
-from mailerd.store.queue.late_answers import NOT_SENT, resolve_late, resolve_sent_before
 from mailerd.store.queue.rate_limits import in_flight_by_sender, record_latency
-from mailerd.store.queue.reschedule import reschedule, short
-from mailerd.store.queue.side_effects import (
-    is_requeued,
-    pause_of,
-    pause_sender,
-    pauses_project,
-    project_senders,
-    updates_sender,
-    was_slow,
-)
+from mailerd.store.queue.reschedule import CompletedJob, complete, count_ended, reschedule, short, was_completed
 from mailerd.store.queue.suppressed import NOT_SUPPRESSED, suppressed_now
-from mailerd.store.tallies import Change, count_changes
+from mailerd.store.stats import Change, count_changes
+
+# The events of what the queue changes: letters that have failed, stuck jobs, and pauses of senders.
+
+_PAUSE_BEFORE: Final = """
+SELECT pause_cause, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"""
+
+
+def failed_events(outcomes: Iterable[Outcome]) -> list[NewEvent]:
+    """The events of those letters that have failed."""
+    return [
+        failed_event(
+            it.letter.id, job=it.letter.job_id, seq=it.letter.seq, sender=it.letter.sender, to=it.letter.to_email,
+            attempts=it.attempt, token=it.letter.token, error=it.decision.error,
+        )
+        for it in outcomes
+        if it.decision.transition is Transition.FAILED
+    ]  # fmt: skip
+
+
+def failed_event(
+    recipient: int, *, job: str, seq: int, sender: str, to: str, attempts: int, token: str, error: str | None
+) -> NewEvent:
+    """The event of a letter that failed under the claim `token`."""
+    data = {
+        "recipient_id": recipient, "job_id": job, "seq": seq, "email": to, "sender_email": sender,
+        "attempts": attempts, "reason": error,
+    }  # fmt: skip
+    return NewEvent(EventType.RECIPIENT_FAILED, f"{recipient}:{token}", data, job, sender)
+
+
+async def write_stuck(cursor: Cursor, jobs: Collection[str]) -> None:
+    """Write the events of jobs that were stuck and are rescheduled in this transaction."""
+    await cursor.execute("SELECT id, sender_email, reference FROM jobs WHERE id IN %s", (tuple(jobs),))
+    events = [
+        NewEvent(
+            EventType.JOB_STUCK, new_id(), {"job_id": job, "sender_email": sender, "reference": reference}, job, sender
+        )
+        for job, sender, reference in await cursor.fetchall()
+    ]  # fmt: skip
+    await cursor.execute(*insert_events(events))
+
+
+async def last_pause(cursor: Cursor, email: str) -> tuple[str | None, datetime | None]:
+    """The cause of a sender's pause, None where it has none, and the time of this answer; the row is locked."""
+    await cursor.execute(_PAUSE_BEFORE, (email,))
+    cause, now = await cursor.fetchone() or (None, None)
+    return cause, utc(now)
+
+
+async def write_paused(cursor: Cursor, email: str, *, cause: str, reason: str, until: datetime | None) -> None:
+    """Write the event of a pause; `until` None: until it is resumed."""
+    reason = with_remedy(reason, cause, sender=email)
+    data = {"sender_email": email, "cause": cause, "reason": reason, "until": until and rfc3339(until)}
+    await _write(cursor, EventType.SENDER_PAUSED, email, data)
+
+
+async def write_resumed(cursor: Cursor, email: str, *, cause: str | None) -> None:
+    """Write the event of the end of a pause; `cause` None: there was none."""
+    if cause is not None:
+        await _write(cursor, EventType.SENDER_RESUMED, email, {"sender_email": email, "cause": cause})
+
+
+async def _write(cursor: Cursor, type_: EventType, email: str, data: Mapping[str, object]) -> None:
+    """Write the event of a sender whose row is locked, so that each change has one."""
+    await cursor.execute(*insert_events([NewEvent(type_, new_id(), data, sender=email)]))
+
+
+# What a record changes beside the letter's own row: its job, its sender, or all senders of a project.
+#
+# `find_locked` names the records that would have to wait for such a row: a daemon that has stopped in the midst of a
+# transaction holds its rows until the server ends its session.
+#
+# A project is what the sign-in's client id says; a sender joins it before its first letter.
+_JOIN_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET project = %s, mode = %s WHERE email = %s"
+_SELECT_PROJECT_LIMIT: Final = """
+SELECT pause_reason, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until) FROM senders FORCE INDEX (project)
+ WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY paused_until DESC LIMIT 1"""
+_SELECT_PROJECT_SENDERS: Final = """
+SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
+
+
+def is_requeued(record: Record) -> bool:
+    """Whether the letter goes back to those that wait."""
+    return isinstance(record, Outcome) and record.decision.transition in {Transition.DEFERRED, Transition.RELEASED}
+
+
+def was_slow(it: Outcome) -> bool:
+    """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
+    reached = it.decision.transition is not Transition.RELEASED or it.letter.draft_id is not None
+    return reached and it.took > it.letter.latency_threshold
+
+
+def updates_sender(record: Record) -> bool:
+    """Whether the sender's row or its day changes: with most letters neither does."""
+    if isinstance(record, Handover):
+        return record.pause is not None or (record.mode, record.project) != (
+            record.letter.sender_mode,
+            record.letter.sender_project,
+        )
+    recovered = record.decision.transition is Transition.SENT and record.letter.probing
+    return recovered or was_slow(record) or record.decision.transition in UNSENT or record.decision.pause is not None
+
+
+def pause_of(record: Record) -> Pause | None:
+    """How long the letter's sender has to rest, and why."""
+    return record.decision.pause if isinstance(record, Outcome) else record.pause
+
+
+def pauses_project(record: Record) -> bool:
+    """Whether it pauses every sender of its sender's project."""
+    pause = pause_of(record)
+    return pause is not None and pause.cause is PauseCause.PROJECT_LIMIT
+
+
+async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
+    """The senders of the same projects, these included."""
+    await cursor.execute(_SELECT_PROJECT_SENDERS, (tuple(senders),))
+    return {email for (email,) in await cursor.fetchall()}
+
+
+async def join_project(database: Database, sender: str, project: str, mode: Mode) -> Pause | None:
+    """Note the sender's project and mode before its first letter goes to Google; the project's pause, if any."""
+
+    async def work(cursor: Cursor) -> Pause | None:
+        await cursor.execute(_JOIN_PROJECT, (project, mode, sender))
+        await cursor.execute(_SELECT_PROJECT_LIMIT, (project, PauseCause.PROJECT_LIMIT.value))
+        return next(
+            (Pause(PauseCause.PROJECT_LIMIT, reason or "", timedelta(microseconds=wait))
+             for reason, wait in await cursor.fetchall()), None
+        )  # fmt: skip
+
+    return await database.transaction(work, what="note a sender's project")
+
+
+_PAUSE_SENDER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
+
+
+async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, wait: timedelta, pauses: int) -> bool:
+    """Let nothing of the sender be claimed for `wait`; whether that is longer than before.
+
+    Its event is written too, unless a pause of this cause is only prolonged. The cause stays until a letter has gone
+    well: a sign-in that is refused at each try is one pause.
+    """
+    was, now = await last_pause(cursor, email)
+    lasts = micros(wait)
+    await cursor.execute(_PAUSE_SENDER, (lasts, cause, short(reason, 500), pauses, email, lasts))
+    if cursor.rowcount != 1:
+        return False
+    if was != cause and now is not None:
+        await write_paused(cursor, email, cause=cause, reason=reason, until=now + wait)
+    return True
+
+
+_KEY_COLUMNS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
+_ROWS: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
+# Outside any transaction: the locks end with the statement, and block no other session.
+_FREE_ROWS: Final = f"{_ROWS} FOR UPDATE SKIP LOCKED"
+
+_Row = tuple[str, str]
+"""A table's name and a key."""
+
+
+async def find_locked(database: Database, records: Sequence[Record]) -> set[int]:
+    """The records, by position, that would wait at this moment. Most lock nothing but their own rows."""
+    if not any(updates_sender(record) for record in records):
+        return set()
+
+    async def work(cursor: Cursor) -> set[int]:
+        held = {record.letter.sender for record in records if pauses_project(record)}
+        paused = await project_senders(cursor, held) if held else set()
+        needs = [_needs(record, paused) for record in records]
+        locked = await _locked(cursor, set().union(*needs))
+        return {number for number, rows in enumerate(needs) if rows & locked}
+
+    return await database.read(work, what="look for locked rows", bound=database.probe_timeout)
+
+
+def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
+    """The rows beside its own that a record locks; `paused`: all senders of the projects that are to be paused."""
+    if not updates_sender(record):
+        return set()
+    letter = record.letter
+    rows = {("senders", letter.sender)}
+    if is_requeued(record):
+        rows.add(("jobs", letter.job_id))
+    if pauses_project(record):
+        rows |= {("senders", email) for email in paused}
+    if isinstance(record, Outcome) and was_slow(record) and letter.sender_project:  # that is noted there too
+        rows.add(("projects", letter.sender_project))
+    return rows
+
+
+async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
+    """Those that exist and are locked."""
+    tables = sorted({table for table, _ in rows})
+    statements: list[Statement] = []
+    for table in tables:
+        names = tuple(sorted(name for of, name in rows if of == table))
+        statements += [(sql.format(key=_KEY_COLUMNS[table], table=table), (names,)) for sql in (_ROWS, _FREE_ROWS)]
+    found = [{name for (name,) in answer} for answer in await cursor.fetch_batch(statements)]
+    return {
+        (table, name)
+        for table, there, free in zip(tables, found[::2], found[1::2], strict=True)
+        for name in there - free
+    }
+
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient, letter_key
 from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.core.suppression import EVERYTHING
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue.sender_turns import Turn
 

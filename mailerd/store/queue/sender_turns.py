@@ -11,7 +11,7 @@ from typing import Final
 
 from mailerd.core import rate_limit
 from mailerd.core.rate_limit import Budget, SenderLimits
-from mailerd.store.db.cursor import Cursor, insert_many
+from mailerd.store.db.connection import Cursor, insert_many
 from mailerd.store.db.times import naive
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState

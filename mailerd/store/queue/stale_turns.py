@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mailerd.core import rate_limit
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits

@@ -10,7 +10,7 @@ from typing import Final
 
 from mailerd.core.models import ClaimedRecipient, Handover
 from mailerd.core.suppression import EVERYTHING, Reason
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 NOT_SUPPRESSED: Final = f"""

@@ -10,7 +10,7 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.conftest import CACHE

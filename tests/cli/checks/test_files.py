@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.cli.checks import files
+from mailerd.cli.checks import machine
 from mailerd.cli.checks.result import Level
 
 URL = 'url = "mysql://me:secret@db1:3306,db2:3307/mailerd"'
@@ -28,22 +28,22 @@ def test_a_file_that_everybody_can_read_is_told_with_what_is_secret_in_it(
     path = tmp_path / "mailerd.toml"
     path.write_text(text, "utf-8")
     path.chmod(0o644)
-    found = files.configuration(path)
+    found = machine.configuration(path)
     assert found.level is (Level.WARN if named else Level.PASS)
     assert f"in it: {named} (mode 0644)" in found.what or not named
     path.chmod(0o640)
-    assert files.configuration(path).level is Level.PASS
+    assert machine.configuration(path).level is Level.PASS
 
 
 def test_a_folder_of_templates_that_is_missing_or_cannot_be_read_is_told(tmp_path: Path) -> None:
-    assert files.templates("") == []
-    assert [it.level for it in files.templates(str(tmp_path))] == [Level.PASS]
+    assert machine.templates("") == []
+    assert [it.level for it in machine.templates(str(tmp_path))] == [Level.PASS]
     (tmp_path / "file").touch()
     for named, level, why in (
         ("mistyped", Level.WARN, "does not exist"),
         ("file", Level.FAIL, "cannot be read: Not a directory"),
     ):
-        (found,) = files.templates(str(tmp_path / named))
+        (found,) = machine.templates(str(tmp_path / named))
         assert (found.level, why in found.what) == (level, True)
         assert "templates.folder" in found.remedy
 
@@ -63,9 +63,9 @@ def test_a_dotenv_that_everybody_can_read_is_told_with_what_is_secret_in_it(
     monkeypatch.chdir(tmp_path)
     Path(".env").write_text(text, "utf-8")
     Path(".env").chmod(0o644)
-    (found,) = files.dotenv()
+    (found,) = machine.dotenv()
     assert found.level is (Level.WARN if named else Level.PASS)
     assert f"in it: {named} (mode 0644)" in found.what or not named
     Path(".env").chmod(0o640)
-    (found,) = files.dotenv()
+    (found,) = machine.dotenv()
     assert found.level is Level.PASS

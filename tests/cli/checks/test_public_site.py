@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mailerd.cli.checks import CheckResult, Level, public_site
-from mailerd.cli.checks.public_site import evaluate
+from mailerd.cli.checks import CheckResult, Level, machine
+from mailerd.cli.checks.machine import evaluate
 from mailerd.config import DatabaseSettings, PublicSettings
-from mailerd.events.store import StoreEvents
-from mailerd.events.suppression import SuppressionEvents
+from mailerd.events.intake import SuppressionEvents
+from mailerd.events.process import StoreEvents
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -37,7 +37,7 @@ async def served(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asyn
 
 
 async def examined(base_url: str, *, port: int = 0) -> CheckResult:
-    (found,) = await public_site.examine(PublicSettings(port=port, base_url=base_url))
+    (found,) = await machine.examine(PublicSettings(port=port, base_url=base_url))
     assert found.check == "public: base_url"
     return found
 
@@ -69,7 +69,7 @@ async def test_our_own_site_without_its_database_is_a_warning() -> None:
 
 
 async def test_nothing_is_asked_where_there_are_no_links() -> None:
-    assert await public_site.examine(PublicSettings(port=5080)) == []
+    assert await machine.examine(PublicSettings(port=5080)) == []
 
 
 async def test_a_redirect_fails_and_is_not_followed() -> None:
@@ -100,7 +100,7 @@ async def test_the_page_of_another_program_fails(status: int) -> None:
 
 
 async def test_silence_fails_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public_site, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(machine, "ANSWER_TIMEOUT", 0.2)
 
     over = asyncio.Event()
 

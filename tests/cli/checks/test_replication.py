@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from mailerd.cli.checks.replication import failover, servers
+from mailerd.cli.checks.database import failover, servers
 from mailerd.cli.checks.result import Level
-from mailerd.store.db.server_role import ServerRole
+from mailerd.store.db.writer import ServerRole
 
 SEMI_SYNCHRONOUS = {
     "rpl_semi_sync_source_enabled": "ON",

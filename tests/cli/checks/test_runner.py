@@ -20,7 +20,7 @@ from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import warn
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
@@ -156,7 +156,7 @@ async def test_a_read_only_server_is_not_called_one_without_skip_locked(patient:
 
 async def test_a_server_that_drops_skip_locked_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     # What TiDB does: the words are taken and the lock is not looked at.
-    from mailerd.store.db.cursor import Cursor  # noqa: PLC0415 - this test alone reaches so deep
+    from mailerd.store.db.connection import Cursor  # noqa: PLC0415 - this test alone reaches so deep
 
     send = Cursor.execute
 

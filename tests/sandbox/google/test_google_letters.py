@@ -5,8 +5,7 @@ import time
 import pytest
 
 from mailerd.sandbox.google.answers import Refused
-from mailerd.sandbox.google.letters import Letter, is_address, read, stamp
-from mailerd.sandbox.google.resources import message
+from mailerd.sandbox.google.mailbox import Letter, is_address, message, read, stamp
 from tests.support.own_time import at_this_speed
 
 

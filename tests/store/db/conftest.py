@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.heard import Heard

@@ -12,11 +12,11 @@ import pytest
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.secrets import Secrets
-from mailerd.worker.unsubscribe_links import UnsubscribeLinks
+from mailerd.worker.message_builder import UnsubscribeLinks
 from tests.support.heard import Heard
 
 SLEEP = "SELECT SLEEP(1)"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mailerd.errors import DatabaseAwayError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from tests.store.db.test_database import reading
 from tests.support.heard import Heard

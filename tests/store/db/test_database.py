@@ -11,10 +11,10 @@ from yarl import URL
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import registered_events
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import database as database_module
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from tests.support.dialect import is_mariadb
 from tests.support.heard import PATIENCE, Heard

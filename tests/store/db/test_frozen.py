@@ -14,7 +14,7 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import BUSY, DefaultLimits, RateLimits
-from mailerd.store.queue.side_effects import find_locked
+from mailerd.store.queue.record import find_locked
 from tests.support.eventually import eventually
 from tests.support.handover import handover
 from tests.support.holding import holding

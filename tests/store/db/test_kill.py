@@ -10,9 +10,9 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
 from tests.conftest import CACHE
 from tests.store.db.test_pool import BUSY, rows

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymysql.constants import SERVER_STATUS
 
-from mailerd.store.db.cursor import LONG, _literal
+from mailerd.store.db.connection import LONG, _literal
 
 
 class Speaking:

@@ -16,7 +16,7 @@ from yarl import URL
 from mailerd import store as store_package
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseError, SchemaError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import migrate as migrate_module
 from mailerd.store.db.database import Database
@@ -364,7 +364,7 @@ async def test_a_daemon_that_is_killed_in_mid_migration_leaves_no_lock(
         program = (
             "import asyncio, sys\n"
             "from mailerd.config import DatabaseSettings\n"
-            "from mailerd.events.store import StoreEvents\n"
+            "from mailerd.events.process import StoreEvents\n"
             "from mailerd.store.db import migrate as m\n"
             "from mailerd.store.db.database import Database\n"
             "async def half(cursor, known, events):\n"

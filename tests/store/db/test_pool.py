@@ -11,10 +11,10 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import pool as pool_module
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually

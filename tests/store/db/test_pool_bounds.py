@@ -12,9 +12,9 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
 from tests.support.dialect import is_mariadb, known_by_its_digest
 from tests.support.heard import Heard

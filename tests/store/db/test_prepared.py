@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailerd.store.db.prepared import made_ahead
+from mailerd.store.db.connection import made_ahead
 from tests.support.eventually import eventually
 
 

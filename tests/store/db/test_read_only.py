@@ -6,8 +6,8 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from tests.store.db.test_database import reading, said
 from tests.support.heard import Heard

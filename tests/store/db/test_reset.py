@@ -10,10 +10,9 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.connection import Connection, connect
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Connection, Cursor, connect
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import Writer
 from tests.support.heard import Heard

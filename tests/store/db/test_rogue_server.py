@@ -18,11 +18,10 @@ from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import connect
+from mailerd.store.db.connection import address, connect
 from mailerd.store.db.database import Database
-from mailerd.store.db.url import address
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.certificates import authority_and_server
 from tests.support.heard import Heard

@@ -14,7 +14,7 @@ from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor, insert_many
+from mailerd.store.db.connection import Cursor, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.pool import Pool
 from tests.store.db.test_pool_bounds import BOUND, CONNECT, failure, pooled

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mailerd.store.db.server_role import GroupMember, ServerRole, choose, trouble, without_former
-from mailerd.store.db.writer_term import WriterTerm
+from mailerd.store.db.writer import GroupMember, ServerRole, WriterTerm, choose, trouble, without_former
 
 GROUP = {"group_replication_group_name": "g", "server_uuid": "a"}
 

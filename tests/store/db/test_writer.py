@@ -9,8 +9,8 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import SWITCH_PATIENCE, Database
 from mailerd.store.db.writer import NoWriterError
 from tests.conftest import CACHE

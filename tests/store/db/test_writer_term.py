@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate

@@ -12,8 +12,8 @@ import pytest
 from mailerd.config import DatabaseSettings
 from mailerd.core.models import Claim
 from mailerd.core.rate_limit import SenderLimits, rate
-from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
+from mailerd.events.process import StoreEvents
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
 from mailerd.store.queue import select_letters, sender_turns

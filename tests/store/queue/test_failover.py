@@ -11,14 +11,13 @@ import pytest
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.states import Transition
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover as history_module
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
-from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write

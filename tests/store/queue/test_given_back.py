@@ -7,21 +7,19 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
-from mailerd.core.findings import Finding, SentLetter
-from mailerd.core.models import Outcome
+from mailerd.core.models import Finding, Outcome, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
 from mailerd.store import job_actions
 from mailerd.store.audit import audit
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
-from mailerd.store.inbox.undo_limit import requeue, undo_letters
+from mailerd.store.inbox.record_findings import requeue, undo_letters
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.recovery import Resolution
-from mailerd.store.queue.undo_sent import undo
+from mailerd.store.queue.recovery import Resolution, undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write

@@ -5,8 +5,8 @@ import pytest
 from mailerd.core.models import Outcome
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
-from mailerd.store.queue.manual_resolution import NotUnsureError, settle
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.recovery import NotUnsureError, settle
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, row, write
 from tests.store.queue.test_recovery import rescues

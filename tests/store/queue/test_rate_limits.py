@@ -13,9 +13,9 @@ from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
-from mailerd.events.store import StoreEvents
+from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits

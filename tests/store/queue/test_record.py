@@ -11,10 +11,10 @@ from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.errors import DatabaseError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.complete_jobs import CompletedJob, complete
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.reschedule import CompletedJob, complete
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.rows import post, query, states

@@ -10,8 +10,7 @@ from mailerd.core.models import ExpiredClaim, Handover, Outcome, UnresolvedSend,
 from mailerd.core.states import State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.queue.expired_claims import ExpiredClaims
-from mailerd.store.queue.recovery import RecoveryQueries, Resolution
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
 from tests.support.handover import handover

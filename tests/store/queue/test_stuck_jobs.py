@@ -11,7 +11,7 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.states import JobChange, Transition
 from mailerd.store.audit import audit
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.record import RecordWriter

@@ -10,8 +10,7 @@ from mailerd.core.states import Proof, State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import Resolution
-from mailerd.store.queue.undo_sent import UndoneSend, undo
+from mailerd.store.queue.recovery import Resolution, UndoneSend, undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import LOST, one_letter, write

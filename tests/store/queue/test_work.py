@@ -4,7 +4,7 @@ import pytest
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.errors import MailerdError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
 from tests.store.db.test_pool import rows, threads
 
