@@ -67,8 +67,8 @@ def test_database_url_works_from_dotenv_and_the_environment_wins_over_it(folder:
     "query, why",
     [
         ("sslmode=require", "not sslmode"),
-        ("ssl=false", "ssl must be true or unverified"),
-        ("ssl=1", "ssl must be true or unverified"),
+        ("ssl=false", "ssl must be true, verify_ca or unverified"),
+        ("ssl=1", "ssl must be true, verify_ca or unverified"),
         ("charset=latin1", "charset can only be utf8mb4"),
     ],
 )

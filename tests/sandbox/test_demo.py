@@ -381,4 +381,4 @@ def test_pace_and_quota_are_off_in_the_demonstration_whatever_the_mailbox(tmp_pa
         intake_port=5000, public_port=5001, drain_s=1, limits=False,
     )  # fmt: skip
     pace = load(place.configuration).pace
-    assert {name: value for name, value in pace.model_dump().items() if value} == {}
+    assert {name: value for name, value in pace.model_dump().items() if value} == {"tier": "standard"}
