@@ -1,4 +1,4 @@
-"""`mailerd bounces`: the letters that came back, one by one or by domain."""
+"""`mailerd bounces` and `mailerd recipients`: letters that came back, and one person's letters over all jobs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`mailerd jobs list|show|watch` and `mailerd explain`: what became of jobs and letters."""
+"""`mailerd jobs …` and `mailerd explain`: what became of jobs and letters; pause, resume, cancel, retry."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What the commands show: tables, JSON, moments, and what can be shown only once."""
+"""What the commands show: tables, JSON, moments, what can be shown only once; and the streams they write to."""
 
 import io
 import json

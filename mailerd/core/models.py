@@ -1,4 +1,4 @@
-"""Values that pass between the layers: claimed letters, and what is to be written about them."""
+"""Values that pass between the layers: claimed letters, what is to be written about them, and what an inbox had."""
 
 import base64
 import hashlib

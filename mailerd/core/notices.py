@@ -1,4 +1,4 @@
-"""What a message in a sender's inbox means: a bounce and of which class, a limit notice, an answer, an unsubscribe.
+"""What a message in an inbox means: a bounce and its class, a limit notice, an answer; and who wrote it.
 
 Pure: facts of the message in, a `Classification` out. The action is read first, codes second, Google's article numbers
 third, words last, and never in an address. What follows from it stands in `fates.py`.

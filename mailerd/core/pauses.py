@@ -1,4 +1,4 @@
-"""Pauses in words: until when, for which cause, who can end them, and why waiting letters are held."""
+"""Pauses in words: until when, for which cause, who can end them; and the labels of states and causes."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta

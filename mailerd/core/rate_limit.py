@@ -1,4 +1,4 @@
-"""How much a sender may send now: GCRA for the minute, counts by the hour for the rolling day."""
+"""How much a sender may send now: GCRA for the minute, counts by the hour for the day; and what reading may use."""
 
 import math
 from collections.abc import Iterable, Mapping

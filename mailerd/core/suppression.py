@@ -1,4 +1,4 @@
-"""Who gets no letters: the reasons, the mailbox behind an address, and the tokens of unsubscribe links.
+"""Who gets no letters: the reasons, the mailbox behind an address, the tokens of unsubscribe links, cells of CSV.
 
 A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no address, so none ends in
 a proxy's log, and it needs no row, so it works after the letter's row has been pruned. It does not expire. What it says

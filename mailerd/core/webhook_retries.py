@@ -1,4 +1,4 @@
-"""Webhooks, decided: what an attempt means for its event and for its endpoint, and when either is tried again.
+"""Webhooks, decided: the types of events, what an attempt means, and when it is tried again.
 
 An event has a schedule of its own. An endpoint that fails again and again rests as a whole: only one attempt at a time
 looks whether it is back, however many events wait, so that a dead endpoint costs next to nothing. The first success

@@ -1,4 +1,4 @@
-"""Events of the HTTP API."""
+"""Events of the HTTP API, the console and the unsubscribe pages."""
 
 from mailerd.events.base import EventEmitter, event
 

@@ -1,4 +1,4 @@
-"""Events of the process as a whole."""
+"""Events of the process as a whole, and of its database."""
 
 from mailerd.events.base import EventEmitter, event
 

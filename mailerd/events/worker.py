@@ -1,4 +1,4 @@
-"""Events of the runner, the recorder and the recovery."""
+"""Events of the runner, the recorder and the recovery, of Gmail and of the renderer."""
 
 from mailerd.events.base import EventEmitter, event
 

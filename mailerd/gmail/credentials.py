@@ -1,4 +1,4 @@
-"""Finds and reads credential files of Google's standard form; no secret of theirs is ever shown.
+"""Finds, reads, lists and saves credential files of Google's standard form; no secret of theirs is shown.
 
 A sender's name is compared with the names in the folders, so that no sender can name a file outside them.
 """

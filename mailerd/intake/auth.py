@@ -1,4 +1,4 @@
-"""Authenticates requests by their API key. It is looked up for each request, so that revoking takes effect at once."""
+"""Authenticates requests by their API key, looked up for each one so that revoking works at once; shares of a key."""
 
 import asyncio
 import hmac

@@ -1,4 +1,4 @@
-"""The address of a client, behind proxies as well, and token buckets that limit requests per minute."""
+"""The address of a client, behind proxies as well, token buckets by it, and what the log hears of strangers."""
 
 import asyncio
 import ipaddress

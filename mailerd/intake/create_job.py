@@ -1,4 +1,4 @@
-"""`POST /api/jobs/send_template_emails`: reads, checks and stores a job, and answers 200 once it is durable."""
+"""`POST /api/jobs/send_template_emails`: reads, checks and stores a job, answers 200 once it is durable; dry runs."""
 
 import asyncio
 import re

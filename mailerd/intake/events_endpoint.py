@@ -1,4 +1,4 @@
-"""`GET /api/events`: what happened, page by page or as server-sent events, for applications that have no server."""
+"""`GET /api/events` and a job's events: what happened, page by page or as server-sent events."""
 
 import asyncio
 import re

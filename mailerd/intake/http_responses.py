@@ -1,4 +1,4 @@
-"""How answers are written: as JSON, with the headers that every answer has, within a bound of time."""
+"""How answers are written: as JSON or CSV, errors, long ones in turns, each within a bound of time."""
 
 import asyncio
 import csv

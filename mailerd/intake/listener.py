@@ -1,4 +1,4 @@
-"""What both listeners, the API's and the public site's, have in common: how they are run, and how they end."""
+"""What the API's and the public site's listeners have in common: how they run and end, who has a port, slow clients."""
 
 import asyncio
 import errno

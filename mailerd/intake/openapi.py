@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: OpenAPI 3.1, made from the models of requests and answers and from the list of operations."""
+"""`GET /openapi.json` and `/docs`: OpenAPI 3.1, made from the models of requests and answers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`GET /api/jobs…`: jobs and recipients, as JSON and as CSV."""
+"""`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel, retry."""
 
 import asyncio
 import re

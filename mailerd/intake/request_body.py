@@ -1,4 +1,4 @@
-"""Reads the body of a request within bounds: its size, its time, and the number of large ones at once."""
+"""Reads the body of a request within bounds of size and time, and its JSON strictly: nothing odd is guessed."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""From a recipient's content to the bytes that Google gets (RFC 5322 and MIME).
+"""From a recipient's content to the bytes that Google gets (RFC 5322 and MIME); which addresses are allowed.
 
 The standard library encodes: `email.header.Header` the header lines, `quopri` and `base64` the text. `EmailMessage`
 does not write the header lines, since it folds 121 of 1,500 subjects in mixed scripts so that they lose a space. The

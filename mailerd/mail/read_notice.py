@@ -1,4 +1,4 @@
-"""Reads the body of a delivery notice: the report of RFC 3464, or the text that qmail and its like write instead.
+"""Reads a stranger's mail within bounds: a delivery report (RFC 3464), or what qmail and its like write instead.
 
 What is read is a stranger's: `hostile_mail.py` bounds it, and the letter that came back is looked at
 for its key and its proof alone.

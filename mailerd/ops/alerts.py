@@ -1,4 +1,4 @@
-"""Sends alerts: a loop of its own whose every step is bounded, so that it never holds up a letter."""
+"""Sends alerts: what stands and for whom, by a loop whose every step is bounded, so that no letter is held up."""
 
 import asyncio
 import importlib

@@ -1,4 +1,4 @@
-"""The only way for requests to URLs that a client or a setting names: webhooks and the alerts' webhook.
+"""The only way for requests to URLs that a client or a setting names: webhooks, signed, and alerts.
 
 The check is bound to the connection: what a name leads to is resolved once, every address is checked, and the socket is
 made for one of those that were checked. A name that answers differently the next time gains nothing, and a literal

@@ -1,4 +1,4 @@
-"""Reports to systemd: readiness, a status line, and to its watchdog that every loop makes progress."""
+"""Progress of every loop, and what systemd hears of it: readiness, a status line, the watchdog."""
 
 import asyncio
 import faulthandler

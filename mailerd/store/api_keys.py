@@ -1,4 +1,4 @@
-"""API keys: made, found by their digest, listed, revoked; the key itself is never stored."""
+"""API keys and sessions of the console: made, found by their digest, listed, revoked; no secret is ever stored."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
+"""What became of a letter, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
 
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The feed of events: every event has one place, and a place that can be seen has none before it that cannot.
+"""The outbox and the feed: every event has one place, and one that can be seen has none before it that cannot.
 
 The ids of the table come at the INSERT, and transactions commit in another order: a reader who goes by ids passes by
 what is committed late. So an event gets its place after its COMMIT, under the lock of the row that counts the places.

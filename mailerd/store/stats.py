@@ -1,4 +1,4 @@
-"""Reads the counts for metrics, the status line, alerts and `mailerd top`; it locks nothing."""
+"""Reads the counts for metrics, the status line, alerts and `mailerd top`; keeps the tallies of charts."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""Webhooks: the endpoints that hear of events, their secrets, and what became of each delivery."""
+"""Webhooks: the endpoints that hear of events, their secrets, and each delivery."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Reads what a browser has sent: bounded in size and time, and whatever is wrong with it is the sender's fault."""
+"""Reads what a browser has sent: bounded in size and time; a table of people becomes a job."""
 
 import asyncio
 import io

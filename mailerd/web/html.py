@@ -1,4 +1,4 @@
-"""Makes the pages of the console by Jinja2, of our own templates; the clients' are rendered in a child process."""
+"""Makes the pages and charts of the console by Jinja2, of our own templates; clients' run in a child process."""
 
 import hashlib
 import re

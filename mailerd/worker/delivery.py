@@ -1,4 +1,4 @@
-"""The delivery of one letter: render, create the draft, record its id, send it, judge, decide, record.
+"""The delivery of one letter: render, create the draft, record its id, send it, judge, decide, record, log.
 
 The order of the lines decides what a crash can cost: a letter is sent only after its handover is durable.
 """

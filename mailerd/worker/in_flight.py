@@ -1,4 +1,4 @@
-"""The letters in flight in this daemon: how long each lease certainly lasts, and the loop that renews the leases."""
+"""The letters in flight in this daemon: how long each lease lasts, the loop that renews it, the circuit breaker."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Builds a letter's RFC 5322 message: reads its job's template once, caches it, and asks the renderer."""
+"""Builds a letter's RFC 5322 message: its job's template, read once and rendered, and its unsubscribe link."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Examines the database: reachable, of a kind and an age that works, its limits in force, its clock right."""
+"""Examines the database: reachable, its limits, its clock; replication, inboxes and webhooks as it knows them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Examines the machine: the intake's port, the disks, and systemd and journald where there are any."""
+"""Examines the machine: ports, disks, files and their rights, the public site, systemd and journald."""
 
 import asyncio
 import errno

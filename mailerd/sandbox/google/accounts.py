@@ -1,4 +1,4 @@
-"""Who may do what: the credentials that the sandbox hands out and the access tokens that came of them."""
+"""Who may do what: the credentials that the sandbox hands out, and the access tokens made of them."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""One connection to one server: the driver's, and what is known of it."""
+"""One connection to one server: its URL, the driver's log-in, its cursor, and what is known of it."""
 
 import asyncio
 import os

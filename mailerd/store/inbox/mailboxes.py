@@ -1,4 +1,4 @@
-"""The inboxes that are read: which is due, whose turn it is, and how far it is read."""
+"""The inboxes that are read: which is due, whose turn it is, how far it is read, and what was noted there."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The log of attempts: what happened to a recipient under one claim; and what a COMMIT without an answer did."""
+"""The log of attempts: what happened to a recipient under one claim; answers that come late or were forgotten."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple

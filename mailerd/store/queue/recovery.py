@@ -1,4 +1,4 @@
-"""Queries for the recovery: unresolved sends that are due for a check, leases, orphan drafts, unfinished jobs."""
+"""The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

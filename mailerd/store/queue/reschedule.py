@@ -1,4 +1,4 @@
-"""Makes jobs claimable again: a job into which a letter comes back must never get stuck."""
+"""Makes jobs claimable again, and ends them: a job into which a letter comes back must never get stuck."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
