@@ -22,8 +22,14 @@ _JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = UTC_TIMESTAMP(6) WHERE id = %s AND send_at > UTC_TIMESTAMP(6)"""
 _REPAIRS: Final = (
     """
-UPDATE jobs FORCE INDEX (by_status) SET next_claim_at = UTC_TIMESTAMP(6)
+UPDATE jobs FORCE INDEX (by_status) SET next_claim_at = UTC_TIMESTAMP(6), braked_until = NULL
  WHERE status IN ('queued', 'sending') AND next_claim_at > UTC_TIMESTAMP(6)""",
+    # What is sent from now on counts: it would not, until then.
+    """
+UPDATE jobs FORCE INDEX (by_status)
+   SET bounces_seen = LEAST(bounces_seen, UTC_TIMESTAMP(6)), braked_until = LEAST(braked_until, UTC_TIMESTAMP(6))
+ WHERE status IN ('queued', 'sending', 'paused')
+   AND (bounces_seen > UTC_TIMESTAMP(6) OR braked_until > UTC_TIMESTAMP(6))""",
     # No arrival time lies much more than a minute ahead.
     """
 UPDATE senders

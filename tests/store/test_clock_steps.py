@@ -38,7 +38,11 @@ async def seconds_ahead(database: Database, *columns: str, table: str = "senders
 async def clock_goes_back(database: Database) -> None:
     """As if all that is there had been written by a clock that was eight hours ahead."""
     await query(database, f"UPDATE daemons SET heartbeat_at = heartbeat_at {AHEAD}")
-    await query(database, f"UPDATE jobs SET next_claim_at = next_claim_at {AHEAD}")
+    await query(
+        database,
+        f"UPDATE jobs SET next_claim_at = next_claim_at {AHEAD}, bounces_seen = UTC_TIMESTAMP(6) {AHEAD}, "
+        f"braked_until = UTC_TIMESTAMP(6) {AHEAD}",
+    )
     await query(database, f"UPDATE senders SET next_claim_at = next_claim_at {AHEAD}, tat = tat {AHEAD}")
     await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
     await query(
@@ -72,6 +76,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert await claimer(database).due_in() < 70
     assert (await seconds_ahead(database, "tat"))[0] <= 60
     assert (await seconds_ahead(database, "next_at", table="mailboxes"))[0] <= 0
+    assert await query(database, "SELECT bounces_seen <= UTC_TIMESTAMP(6), braked_until FROM jobs") == [(1, None)]
     assert (await seconds_ahead(database, "due_at", table="webhook_deliveries"))[0] <= 0
     assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
     await daemon.heartbeat()

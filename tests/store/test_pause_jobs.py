@@ -162,6 +162,15 @@ async def test_what_was_sent_after_the_newest_dead_one_makes_no_bad_list_look_go
     assert await place.shown() == PAUSED
 
 
+async def test_messages_that_were_retried_are_the_newest_though_their_numbers_are_the_lowest(place: Place) -> None:
+    await place.post(sent=20)
+    await place.bounce([19])
+    retried = "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 1 SECOND WHERE job_id = %s AND seq < 12"
+    await query(place.database, retried, place.job)
+    await place.bounce(range(12))
+    assert await place.shown() == PAUSED
+
+
 async def test_a_list_with_few_dead_addresses_goes_on(place: Place) -> None:
     await place.post(sent=500)
     await place.bounce(range(3, 500, 30))

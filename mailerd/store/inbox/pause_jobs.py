@@ -22,11 +22,13 @@ ACTOR: Final = "mailerd"
 _LOCK_JOB: Final = """
 SELECT status, sender_email, reference, bounce_warning, bounces_seen FROM jobs FORCE INDEX (PRIMARY)
  WHERE id = %s AND status IN ('queued', 'sending') AND next_claim_at IS NOT NULL AND on_bounces = 'pause' FOR UPDATE"""
+# The newest in the order of the claim, as below: one that was retried is newer than its number says.
 NEWEST_DEAD: Final = """
 SELECT r.due_at, r.id
-  FROM (SELECT recipient_id FROM notices FORCE INDEX (job)
-         WHERE job_id = %s AND believed = 1 AND (kind = 'hard' OR (kind IN ('soft', 'unknown') AND code IN %s))
-         ORDER BY recipient_id DESC LIMIT 1) n JOIN job_recipients r ON r.id = n.recipient_id"""
+  FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE n.job_id = %s AND n.believed = 1
+   AND (n.kind = 'hard' OR (n.kind IN ('soft', 'unknown') AND n.code IN %s))
+ ORDER BY r.due_at DESC, r.id DESC LIMIT 1"""
 # The order of the claim, backwards.
 LAST_SENT: Final = """
 SELECT fate, fate_kind, fate_code, fate_reason, sent_at FROM job_recipients FORCE INDEX (claim)
