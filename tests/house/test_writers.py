@@ -1,0 +1,58 @@
+"""A table is written by few files: a rule that everybody who writes a row must remember is a fault waiting.
+
+The numbers may only fall. One is the goal for each table; where a number here has become too high, lower it.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from typing import Final
+
+import pytest
+
+from tests.house.source import ROOT, modules, tree
+
+WRITES: Final = re.compile(
+    r"\b(?:INSERT(?:\s+IGNORE)?\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|UPDATE)\s+`?([a-z_]+)`?"
+    r"|\bUPDATE\s+\(.{0,400}?STRAIGHT_JOIN\s+([a-z_]+)",
+    re.DOTALL,
+)
+MADE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS ([a-z_]+)")
+TABLES: Final = frozenset(MADE.findall((ROOT / "mailerd/store/migrations/0001_schema.sql").read_text("utf-8")))
+MOST: Final = {
+    "attempts": 4, "daemons": 3, "event_positions": 2, "events": 2, "job_recipients": 10, "jobs": 10,
+    "mailbox_units": 2, "mailboxes": 3, "projects": 2, "sender_hours": 4, "senders": 9, "webhook_deliveries": 3, "webhooks": 4,
+}  # fmt: skip
+"""How many files write a table, where it is more than one."""
+
+
+def writers() -> dict[str, set[str]]:
+    """The files that write each table."""
+    found = defaultdict[str, set[str]](set)
+    for path in modules("mailerd/store"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            elif isinstance(node, ast.JoinedStr):
+                text = "".join(it.value if isinstance(it, ast.Constant) else " x " for it in node.values)
+            else:
+                continue
+            for names in WRITES.findall(text):
+                found[next(filter(None, names))].add(path.relative_to(ROOT / "mailerd/store").as_posix())
+    return {table: files for table, files in found.items() if table in TABLES}
+
+
+WRITERS: Final = writers()
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_a_table_is_written_by_no_more_files_than_before(table: str) -> None:
+    files = sorted(WRITERS.get(table, ()))
+    assert len(files) <= MOST.get(table, 1), files
+    assert len(files) >= MOST.get(table, 0), f"it has become less: lower its number to {len(files)}"
+
+
+def test_statements_of_every_form_are_seen() -> None:
+    forms = ("UPDATE jobs SET", "INSERT IGNORE INTO jobs (", "INSERT INTO `jobs` SELECT", "DELETE FROM jobs WHERE")
+    assert [WRITES.findall(it)[0][0] for it in forms] == ["jobs"] * 4
+    assert WRITES.findall("UPDATE (SELECT 1 id) v STRAIGHT_JOIN jobs r ON r.id = v.id")[0][1] == "jobs"
