@@ -21,7 +21,8 @@ MADE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS ([a-z_]+)")
 TABLES: Final = frozenset(MADE.findall((ROOT / "mailerd/store/migrations/0001_schema.sql").read_text("utf-8")))
 MOST: Final = {
     "attempts": 4, "daemons": 3, "event_positions": 2, "events": 2, "job_recipients": 10, "jobs": 10,
-    "mailbox_units": 2, "mailboxes": 3, "projects": 2, "sender_hours": 4, "senders": 9, "webhook_deliveries": 3, "webhooks": 4,
+    "mailbox_units": 2, "mailboxes": 3, "projects": 2, "sender_hours": 4, "senders": 9,
+    "webhook_deliveries": 3, "webhooks": 4,
 }  # fmt: skip
 """How many files write a table, where it is more than one."""
 
@@ -34,7 +35,7 @@ def writers() -> dict[str, set[str]]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = node.value
             elif isinstance(node, ast.JoinedStr):
-                text = "".join(it.value if isinstance(it, ast.Constant) else " x " for it in node.values)
+                text = "".join(str(it.value) if isinstance(it, ast.Constant) else " x " for it in node.values)
             else:
                 continue
             for names in WRITES.findall(text):
