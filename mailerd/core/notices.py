@@ -6,7 +6,7 @@ third, words last, and never in an address. What follows from it stands in `fate
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -86,6 +86,11 @@ class DeliveryReport:
     original_id: str = ""
     """The Message-ID that Google's report names (X-Original-Message-ID)."""
 
+    @property
+    def has_returned(self) -> bool:
+        """Whether it returns headers of a letter."""
+        return bool(self.key or self.proof or self.message_id)
+
 
 @dataclass(frozen=True)
 class InboxMessage:
@@ -121,14 +126,18 @@ class Classification:
 
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]{1,990}>")
-_ADDRESS: Final = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
+_MAX_ADDRESS: Final = 320
+# A stranger writes what these search: each begins where no other could, and looks no further than an address is long.
+_BRACKETED: Final = re.compile(rf"<\s*([^<>\s]{{3,{2 * _MAX_ADDRESS}}})\s*>")
+_ADDRESS: Final = re.compile(
+    rf"(?<![^\s<>,;:\"()])[^\s<>,;:\"()]{{1,{_MAX_ADDRESS}}}@[^\s<>@,;:\"()]{{1,{_MAX_ADDRESS}}}"
+)
 _ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-"
 _ANY_ADDRESS: Final = re.compile(
     rf'(?:(?<![{_ATEXT}])[{_ATEXT}]+|"(?:[^"\\]|\\.){{0,320}}")\s{{0,2}}@\s{{0,2}}(?:[\w.-]+|\[[\w.:]{{1,60}}\])',
     re.DOTALL,
 )
 """Each begins where no other could: to try from each of its characters takes quadratic time."""
-_MAX_ADDRESS: Final = 320
 _NO_FAILURES: Final = {
     "delayed": Kind.DELAYED, "delivered": Kind.OTHER, "relayed": Kind.OTHER, "expanded": Kind.OTHER,
 }  # fmt: skip
@@ -191,7 +200,7 @@ def is_automatic(message: InboxMessage) -> bool:
 
 def addresses(header: str) -> list[str]:
     """The bare addresses of a header; display names that hold an address do not fool it where brackets stand."""
-    bracketed = re.findall(r"<\s*([^<>\s]+@[^<>\s]+)\s*>", header)
+    bracketed = [it for it in _BRACKETED.findall(header) if "@" in it[1:-1]]
     return bracketed or _ADDRESS.findall(header)
 
 
@@ -273,9 +282,8 @@ def without_addresses(text: str, *known: str) -> str:
     text = _ANY_ADDRESS.sub("@", text)
     for domain in dict.fromkeys(it.rpartition("@")[2] for it in spelled):
         if "." in domain:
-            text = re.sub(
-                rf"(?<![A-Za-z0-9_.-])(?<!//)(?:[A-Za-z0-9_-]+\.)*{_broken(domain)}(?![A-Za-z0-9_-])", "@", text
-            )
+            name = rf"(?<![A-Za-z0-9_.-])(?<!//)(?:[A-Za-z0-9_-]+\.)*{_broken(domain)}(?![A-Za-z0-9_-])"
+            text = re.sub(name, "@", text, flags=re.IGNORECASE)
     return text
 
 
@@ -287,11 +295,16 @@ def _spelled(address: str) -> re.Pattern[str]:
 
 def _broken(text: str) -> str:
     """The pattern of a text with line breaks anywhere in it, and of a domain in both of its forms."""
-    forms = {text}
-    if "xn--" in text.lower():
-        with contextlib.suppress(UnicodeError):
-            forms.add(text.encode().decode("idna"))
+    forms = {text, ".".join(map(_unicode, text.split(".")))}
     return f"(?:{'|'.join(r'\s*'.join(map(re.escape, form)) for form in sorted(forms))})"
+
+
+def _unicode(label: str) -> str:
+    """A label of a domain as people read it; one that cannot be decoded stays. IDNA would refuse labels that it maps."""
+    if label[:4].lower() == "xn--":
+        with contextlib.suppress(UnicodeError, ValueError, OverflowError):
+            return label[4:].encode("ascii").decode("punycode")
+    return label
 
 
 def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
@@ -358,7 +371,7 @@ _GOOGLE: Final = "mx.google.com"
 _GOOGLES_DOMAINS: Final = frozenset({"googlemail.com", "google.com"})
 _DAEMON: Final = frozenset({"mailer-daemon@googlemail.com", "mailer-daemon@google.com"})
 _ADDR_SPEC: Final = r"[^\s<>@,;:()\"]+@[^\s<>@,;:()\"]+"
-_ONE_WRITER: Final = re.compile(rf"(?:[^<>@,;:]*<\s*({_ADDR_SPEC})\s*>|\s*({_ADDR_SPEC}))\s*")
+_ONE_ADDRESS: Final = re.compile(rf"(?:[^<>@,;:]*<\s*({_ADDR_SPEC})\s*>|\s*({_ADDR_SPEC}))\s*")
 _UNCLOSED: Final = "\0"
 """Stands where a comment or a quoted string has no beginning or no end."""
 _DMARC: Final = re.compile(r"dmarc\s*=\s*([a-z]+)(?!\S)", re.IGNORECASE)
@@ -404,22 +417,37 @@ def is_googles(message: InboxMessage) -> bool:
     """
     result, domain = dmarc(message)
     once = message.first("authentication-results").lower().count("dmarc") == 1
-    return once and _writer(message) in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
+    return once and _only_address(message, "from") in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
 
 
-def _writer(message: InboxMessage) -> str:
-    """The one address of the one From, in lower case; "" where another stands anywhere in it: a result is about one."""
-    froms = message.all("from")
-    if len(froms) != 1 or froms[0].count("@") != 1:
+def is_addressed_to(message: InboxMessage, own: Collection[str]) -> bool:
+    """Whether the one To is one of these addresses: Google writes a notice to the sender of the message.
+
+    Google's signature stays good wherever its bytes are handed on, so a stranger can hand on a notice about a message
+    of the stranger's own that bears the Message-ID of one of ours. A second To would not be Google's.
+    """
+    to = _only_address(message, "to")
+    return bool(to) and any(same_address(to, it) for it in own)
+
+
+def _only_address(message: InboxMessage, name: str) -> str:
+    """The one address of the one header of that name, in lower case; "" where another stands anywhere in it."""
+    values = message.all(name)
+    if len(values) != 1 or values[0].count("@") != 1:
         return ""
-    found = _ONE_WRITER.fullmatch(_without_words_of_others(froms[0]))
+    found = _ONE_ADDRESS.fullmatch(_without_words_of_others(values[0]))
     return (found[1] or found[2]).lower() if found else ""
 
 
 def is_forged(message: InboxMessage) -> bool:
-    """Whether the domain in From did not write the message: by its policy, or because Google vouches for its own."""
-    named = re.findall(_ADDR_SPEC, ", ".join(message.all("from")).lower())
-    return dmarc(message)[0] is Dmarc.FAIL or (not _DAEMON.isdisjoint(named) and not is_googles(message))
+    """Whether the domain in From did not write the message: by its policy, or because Google vouches for its own.
+
+    A message of more than one From is: a result is about one.
+    """
+    if len(message.all("from")) > 1 or dmarc(message)[0] is Dmarc.FAIL:
+        return True
+    named = _ADDRESS.findall(message.first("from").lower())
+    return not _DAEMON.isdisjoint(named) and not is_googles(message)
 
 
 def _without_words_of_others(value: str) -> str:

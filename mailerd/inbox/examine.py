@@ -14,7 +14,9 @@ from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentEls
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
+    Kind,
     addresses,
+    is_addressed_to,
     is_forged,
     is_googles,
     is_notice,
@@ -151,6 +153,8 @@ class Examiner:
     bodies: bool
     """Whether the sign-in allows to read whole messages."""
     seen: SeenMessages
+    own: frozenset[str]
+    """The addresses of the mailbox: its own, and those of its aliases in the settings."""
     braked: set[str] = field(default_factory=set)
     """Jobs that wait until what came back of them is read; while there are any, it is read first."""
     _large: set[str] = field(default_factory=set, init=False)
@@ -228,11 +232,14 @@ class Examiner:
         letter, by_key = await self._letter(message, letters)
         if letter is None:
             return None
+        report = message.report
         meaning = read(message, about=letter.to_email)
         in_thread = letter.id in {other.id for other in letters}  # the row may have changed since those were read
+        # With a limit notice Google returns the letter that it did not send: ours has its key and its proof.
+        returns_another = meaning.kind is Kind.OVER_LIMIT and not by_key and bool(report and report.has_returned)
         evidence = Evidence(
-            from_google=is_googles(message), forged=is_forged(message), in_thread=in_thread, has_key=by_key,
-            is_about=True, body_read=message.report is not None,
+            from_google=is_googles(message) and is_addressed_to(message, self.own), forged=is_forged(message),
+            in_thread=in_thread, has_key=by_key, is_about=not returns_another, body_read=report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
         if notice and follows.believed and not await self._is_about(it, message, at, letter, proven=by_key):

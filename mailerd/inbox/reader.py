@@ -1,7 +1,7 @@
 """Reads the inboxes that are due, each by a lease, so that one daemon reads a mailbox at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -50,6 +50,8 @@ class InboxReader:
     """Seconds that one call may take, its wait for units included."""
     wake: Callable[[], None]
     """Called when letters wait again."""
+    aliases: Mapping[str, str]
+    """The mailbox of each alias."""
     _seen: dict[str, SeenMessages] = field(default_factory=dict)
 
     async def loop(self) -> NoReturn:
@@ -150,7 +152,8 @@ class InboxReader:
         )
         seen = self._seen.setdefault(lease.email, SeenMessages())
         seen.prune()
-        examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen)
+        own = frozenset({lease.email, *(alias for alias, of in self.aliases.items() if of == lease.email)})
+        examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen, own=own)
         return ReadingRound(examiner, self.writer, self.log, self.interval, wake=self.wake, progress=progress)
 
     def _bug(self, email: str, error: Exception) -> str:
@@ -206,4 +209,5 @@ def build_reader(
         interval=known.interval,
         call_timeout=gmail.max_wait.total_seconds() + settings.gmail.request_timeout,
         wake=wake,
+        aliases=settings.gmail.aliases,
     )

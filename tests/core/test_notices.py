@@ -137,6 +137,17 @@ def test_an_address_in_googles_own_words_is_no_limit(spelled: str, about: str) -
         assert read(InboxMessage((DAEMON,), report), about=about).kind is not Kind.OVER_LIMIT
 
 
+@pytest.mark.parametrize("end", ["ß", "ς", "ﬁ", "\u1e9e", "🦄", ""])
+def test_a_domain_is_known_by_its_letters_also_where_idna_would_write_them_otherwise(end: str) -> None:
+    label = f"送信上限{end}"
+    domain = f"xn--{label.encode('punycode').decode('ascii')}.example"
+    for shown in (f"{label}.example", f"mx.{label}.example", f"x@{label}.example", domain):
+        report = DeliveryReport(text=f"Address not found: the domain of {shown} couldn't be found")
+        assert read(InboxMessage((DAEMON,), report), about=f"x@{domain}").kind is not Kind.OVER_LIMIT
+    for broken in ("xn--", "xn--\xff", "xn--99999999999999", "xn---"):
+        assert "@" in without_addresses(f"lookup of {broken}.example failed", f"x@{broken}.example")
+
+
 def test_an_address_makes_no_delay() -> None:
     late = "delayed@dead.example"
     for subject, text in ((f"failed: {late}", f"{late}: 550 no such user"), ("failed", f"{late} 550 no such user")):

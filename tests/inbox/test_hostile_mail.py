@@ -7,7 +7,17 @@ from typing import Final
 
 import pytest
 
-from mailerd.core.notices import InboxMessage, addresses, dmarc, is_googles, is_notice, read, unsubscribe_token
+from mailerd.core.notices import (
+    InboxMessage,
+    addresses,
+    dmarc,
+    is_addressed_to,
+    is_forged,
+    is_googles,
+    is_notice,
+    read,
+    unsubscribe_token,
+)
 from mailerd.inbox.examine import arrived_at, shown_headers
 from mailerd.mail.read_notice import decoded_words, read_notice
 from mailerd.sandbox.google.mailbox import Letter
@@ -35,6 +45,8 @@ def understand(raw: bytes, items: object) -> None:
     for it in (InboxMessage(headers, read_notice(raw)), InboxMessage(headers)):
         is_notice(it)
         is_googles(it)
+        is_forged(it)
+        is_addressed_to(it, {ADA})
         dmarc(it)
         unsubscribe_token(it)
         meaning = read(it, about=ADA)
@@ -70,6 +82,29 @@ def test_no_message_costs_much(raw: bytes) -> None:
     began = time.process_time()
     understand(raw, [])
     assert time.process_time() - began < at_this_speed(MAX_CPU)
+
+
+@pytest.mark.parametrize("name", ["From", "To", "Subject", "Authentication-Results", "X-Failed-Recipients"])
+@pytest.mark.parametrize("value", ["a" * 4000, "<" + "a@" * 2000, "a@" * 2000, "<" * 4000, " " * 3999 + "@", "=?" * 2000])
+def test_no_headers_cost_much(name: str, value: str) -> None:
+    began = time.process_time()
+    understand(HEAD + b"\r\n", [{"name": name, "value": value}] * 190)
+    assert time.process_time() - began < at_this_speed(MAX_CPU)
+
+
+@pytest.mark.parametrize("piece", ["a", "a@", "@", "<", "<a@", "< ", "<a", "a@b ", '"a', ">", "<@a"])
+@pytest.mark.parametrize("before", ["", "<"])
+def test_addresses_are_found_in_time_that_grows_with_the_length_alone(piece: str, before: str) -> None:
+    def took(length: int) -> float:
+        header, best = before + piece * (length // len(piece)), 9.9
+        for _ in range(3):
+            began = time.process_time()
+            addresses(header)
+            is_forged(InboxMessage((("From", header),)))
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert took(32_000) < 3 * took(16_000) + 0.02
 
 
 WORDS: Final = [

@@ -506,7 +506,11 @@ class _FindingsBatch:
         for it in self.done.fresh:
             if isinstance(it, SentElsewhere):
                 await add_elsewhere(self.cursor, self.lease.email, at=it.at, letters=1)
-        believed = [it for it in undoing if it.consequence.believed]
+        # That its letter was given back before says nothing new, however often it is written.
+        believed = [
+            it for it in undoing
+            if it.consequence.believed and it.letter is not None and it.letter.id not in self._given_back
+        ]  # fmt: skip
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self.lease.now - it.at < timedelta(hours=24)]:
             said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
