@@ -189,16 +189,18 @@ class SafetySettings(Section):
     """`[safety]`: when a bad list stops, by what comes back to an inbox that is read by gmail.readonly."""
 
     job_bounces: Limit = Field(
-        5, description="a job is paused at so many dead addresses among its last 200 messages; 0 = never …"
+        5, description="a job is paused at no fewer dead addresses among its last 200 messages; 0 = never …"
     )
     job_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.08, description="… if they are 5 more than this share: 6 of 10, 13 of 100, 21 of 200; 0 = never"
+        0.08,
+        description="… and 5 more than this share of them: max(5, 5 + 8 %), so 6 of 10, 13 of 100, 21 of 200; 0 = never",
     )
     sender_bounces: Limit = Field(
-        20, description="a sender is paused for a day at so many among its last 200 messages of all jobs; 0 = never …"
+        20,
+        description="a sender is paused for a day at no fewer among its last 200 messages of all jobs; 0 = never …",
     )
     sender_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.08, description="… if they are 5 more than this share: 21 of 200, above 10 % as at Amazon SES; 0 = never"
+        0.08, description="… and 5 more than this share of them: max(20, 5 + 8 %), so 20 of 100, 21 of 200; 0 = never"
     )
 
 

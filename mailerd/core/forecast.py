@@ -62,8 +62,6 @@ class ForecastInputs:
     error: str | None = None
     """The error of the last attempt of the letter that is due first."""
     job_paused: bool = False
-    job_reason: str | None = None
-    """Why the job is paused, and what to do, if not by a person."""
     braked_until: datetime | None = None
     """Until when the job waits, since what came back of it is read first."""
     unresolved: "UnresolvedSends | None" = None
@@ -125,8 +123,7 @@ class Forecast:
 def compute_forecast(it: ForecastInputs) -> Forecast:
     """Simulate the sender's limits. Jobs that are yet to be posted and unsure letters are not considered."""
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
-    resumed = f"the job is resumed: {it.job_reason}" if it.job_reason else "the job is resumed"
-    if event := resumed if it.job_paused else it.repair or held:
+    if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
     return _Play(it).forecast()
 
@@ -266,7 +263,6 @@ def _held(it: ForecastInputs) -> str | None:
         say=lambda moment: _when(moment, it.now),
         repair=it.repair,
         last_error=_plain(it.error),
-        job_reason=it.job_reason,
         braked_until=it.braked_until,
     )
 

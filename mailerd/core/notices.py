@@ -300,7 +300,7 @@ def _broken(text: str) -> str:
 
 
 def _unicode(label: str) -> str:
-    """A label of a domain as people read it; one that cannot be decoded stays. IDNA would refuse labels that it maps."""
+    """A label as people read it; one that cannot be decoded stays. Python's IDNA refuses labels that it maps."""
     if label[:4].lower() == "xn--":
         with contextlib.suppress(UnicodeError, ValueError, OverflowError):
             return label[4:].encode("ascii").decode("punycode")

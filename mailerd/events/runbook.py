@@ -429,7 +429,7 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (
             LikelyCause("daily_limit: Google's limit; it ends by itself", "daily_limit：达到 Google 限额；会自行结束", "mailerd senders list"),
             LikelyCause("blocked: read the reasons, mend list or content, then resume the sender", "blocked：查看原因，整理名单或内容后恢复发件人", "mailerd bounces --sender SENDER"),
-            LikelyCause("bounces: many addresses do not exist; clean the lists, then resume the sender", "bounces：大量地址不存在；清理名单后恢复发件人", "mailerd bounces --sender SENDER"),
+            LikelyCause("bounces: many addresses do not exist; cancel the jobs with bad lists, then resume the sender", "bounces：大量地址不存在；取消名单有问题的任务后恢复发件人", "mailerd bounces --sender SENDER"),
         ),
     ),
     "job_paused_for_bounces": Runbook(
@@ -437,7 +437,7 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "is lost; its other messages wait. After a person's resume only what is sent from then on counts.",
         "该任务中不存在的地址过多，已暂停：继续发送会损害该邮箱的信誉。不会丢失任何邮件，其余邮件等待。人工恢复后，仅统计此后发送的邮件。",
         (
-            LikelyCause("an old or bought list: look at what came back, clean the list, cancel the job and post the rest", "名单陈旧或为购买所得：查看退信，清理名单，取消任务后重新提交其余收件人", "mailerd bounces --job @MAILERD_JOB@"),
+            LikelyCause("an old or bought list: look at what came back, cancel the job and post the rest from a clean list", "名单陈旧或为购买所得：查看退信，取消任务，再用清理后的名单提交其余收件人", "mailerd bounces --job @MAILERD_JOB@"),
             LikelyCause("the list is right after all: let it go on", "名单其实无误：让它继续", "mailerd jobs resume @MAILERD_JOB@"),
         ),
     ),
@@ -559,6 +559,28 @@ _BY_ITSELF: Final = "It goes on by itself when the pause is over."
 _BY_ITSELF_ZH: Final = "暂停结束后自动恢复。"
 _MENDED: Final = "One letter is tried every minute, so what is mended goes on by itself."
 _MENDED_ZH: Final = "每分钟试发一封，修复后自动恢复。"
+
+REST_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "bounces": Runbook(
+        "Too many addresses that this mailbox wrote to do not exist, so it rests for a day: to go on would cost it its "
+        "reputation. Nothing is lost. After a person's resume only what is sent from then on counts.",
+        "该邮箱发往的地址中不存在的过多，暂停一天：继续发送会损害其信誉。不会丢失任何邮件。人工恢复后，仅统计此后发送的邮件。",
+        (
+            LikelyCause("old or bought lists: see which jobs they are in", "名单陈旧或为购买所得：查看涉及哪些任务", "mailerd bounces --sender @MAILERD_SENDER@"),
+            LikelyCause("cancel each of these jobs; post the rest from a clean list", "逐个取消这些任务，再用清理后的名单提交其余收件人", "mailerd jobs cancel @MAILERD_JOB@"),
+            LikelyCause("then let the mailbox go on", "然后恢复该邮箱", "mailerd senders resume @MAILERD_SENDER@"),
+        ),
+    ),
+    "blocked": Runbook(
+        "Receiving servers block what this mailbox sends as unwanted, so it rests for a day.",
+        "收件服务器将该邮箱的邮件视为不受欢迎而拦截，暂停一天。",
+        (
+            LikelyCause("read the reasons, and mend list or content", "查看原因，整理名单或内容", "mailerd bounces --sender @MAILERD_SENDER@"),
+            LikelyCause("then let the mailbox go on", "然后恢复该邮箱", "mailerd senders resume @MAILERD_SENDER@"),
+        ),
+    ),
+}  # fmt: skip
+"""What to do about a pause for what came back to the mailbox, by its cause; the console shows it."""
 
 PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "throttled": Runbook(
@@ -768,3 +790,8 @@ WEBHOOK_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (OWN_BUG,),
     ),
 }  # fmt: skip
+
+
+def pause_runbook(cause: str) -> Runbook:
+    """What the console shows about a sender's pause of this cause."""
+    return REST_RUNBOOKS.get(cause) or PAUSE_RUNBOOKS.get(cause, RUNBOOKS["sender_paused"])

@@ -128,6 +128,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "message": "1 problem in the request; nothing was stored",
     "message_id": "1a20e539ce600004",
     "name": "welcome",
+    "pause_cause": None,
     "next_cursor": None,
     "pictures": ["logo.png"],
     "progress": 0.5,

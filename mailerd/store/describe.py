@@ -69,7 +69,7 @@ def _held(job: Job) -> Waits | None:
         return Waits.SENDER_PAUSED
     if due:
         return Waits.SCHEDULED
-    return Waits.DEFERRED if job.deferred else None
+    return Waits.DEFERRED if job.deferred and not job.braked_until else None
 
 
 _WHOLE_FROM: Final = 100

@@ -31,18 +31,25 @@ UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_a
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
 UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)), pause_cause = NULL,
-       pause_reason = NULL, bounce_warning = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE id = %s"""
+       pause_reason = NULL, bounce_warning = NULL WHERE id = %s"""
 _SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL, pause_cause = %s WHERE id = %s"
 
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
-_SET_RUNNING: Final = "UPDATE jobs SET status = %s, next_claim_at = %s, finished_at = NULL WHERE id = %s"
-# What came back before has been seen by who resumes it: it pauses the job no more (core/bounce_rule.py).
+# A brake (store/inbox/brake.py) goes on.
+_SET_RUNNING: Final = """
+UPDATE jobs SET status = %s, finished_at = NULL,
+       next_claim_at = GREATEST(CAST(%s AS DATETIME(6)), COALESCE(braked_until, '1970-01-01')) WHERE id = %s"""
+# What came back before has been seen by who resumes a job that was paused for it: it pauses the job no more
+# (core/bounce_rule.py). After any other pause it counts on: a program that pauses and resumes has seen nothing.
 _END_PAUSE: Final = """
-UPDATE jobs SET pause_cause = NULL, pause_reason = NULL, bounce_warning = NULL, bounces_seen = UTC_TIMESTAMP(6),
-       braked_until = NULL, brakes = 0 WHERE id = %s"""
+UPDATE jobs SET bounces_seen = UTC_TIMESTAMP(6), bounce_warning = NULL, braked_until = NULL, brakes = 0
+ WHERE id = %s AND pause_cause = 'bounces'"""
+_FORGET_PAUSE: Final = "UPDATE jobs SET pause_cause = NULL, pause_reason = NULL WHERE id = %s"
+# Never before now: from its turn on a letter counts as late.
 _RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
-   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), %s) WHERE email = %s"""
+   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'),
+                             GREATEST(CAST(%s AS DATETIME(6)), UTC_TIMESTAMP(6))) WHERE email = %s"""
 
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
@@ -269,6 +276,7 @@ async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResul
         return ActionResult(changed=False, letters=0, status=status)
     status = JobStatus.SENDING if job.started else JobStatus.QUEUED
     await cursor.execute(_END_PAUSE, (job.id,))
+    await cursor.execute(_FORGET_PAUSE, (job.id,))
     await _run(cursor, job, status)
     return ActionResult(changed=True, letters=0, status=status)
 

@@ -42,7 +42,7 @@ UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = %s, pause_cause = %s, pa
 _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
-       gap_until = NULL WHERE email = %s"""
+       gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE email = %s"""
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _COUNT_WAITING: Final = """

@@ -170,7 +170,10 @@ MAX_SENDERS: Final = 200
 _COUNT_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 # All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
 # A sender without a next claim whose letters are due would never be claimed: that counts as well.
-_CLAIMABLE_SINCE: Final = "GREATEST(r.due_at, COALESCE(s.next_claim_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
+_CLAIMABLE_SINCE: Final = (
+    "GREATEST(r.due_at, COALESCE(j.braked_until, r.due_at), COALESCE(s.next_claim_at, r.due_at), "
+    "COALESCE(s.paused_until, r.due_at))"
+)
 _COUNT_RECIPIENTS: Final = f"""
 SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE_SINCE}, NULL))
   FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id

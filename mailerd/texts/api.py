@@ -116,6 +116,7 @@ TEXTS: Final = {
     "must be {ge} or more": "不得小于 {ge}",
     "must be {le} or less": "不得大于 {le}",
     "must be {expected}": "必须是 {expected}",
+    "must be '{one}' or '{other}'": "必须是 '{one}' 或 '{other}'",
     "is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here": "是 {mailbox} 的别名（gmail.aliases），而该邮箱未在此登录",
     "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the mailbox that it is an alias of in gmail.aliases": "不是在此登录的邮箱，也不是其别名：请登录它（`mailerd auth login`），或在 gmail.aliases 中指明它是哪个邮箱的别名",
     "the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another mailerd; use that one, end it, or choose another intake.unix_socket": "接收端无法监听 {path}（intake.unix_socket）：已有另一个程序在监听，例如另一个 mailerd；使用它、结束它，或另选 intake.unix_socket",

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.pauses import repair
-from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS
+from mailerd.events.runbook import pause_runbook
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
@@ -56,7 +56,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     drawn = await chart_of(it, span if span in SPANS else "24h", [email])
     state = summary.state
     pace = next((each for each in it.senders(it.services.stats()) if each.email == email), None)
-    book = PAUSE_RUNBOOKS.get(state.pause_cause or "", RUNBOOKS["sender_paused"]) if state.paused else None
+    book = pause_runbook(state.pause_cause or "") if state.paused else None
     return it.page(
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
         span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), book=book,

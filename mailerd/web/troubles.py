@@ -10,7 +10,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.core.texts import Language
-from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, PAUSE_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook
+from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
@@ -142,7 +142,7 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
         text = translate(language, "{sender} is paused by a person: {reason}", sender=sender.email,
                          reason=_said(language, sender.pause_reason))  # fmt: skip
         return Trouble("note", text, None, link, sender.email)
-    runbook = PAUSE_RUNBOOKS.get(sender.pause_cause, RUNBOOKS["sender_paused"])
+    runbook = pause_runbook(sender.pause_cause)
     if sender.repair:
         text = translate(language, "{sender} cannot send until a person mends it: {reason}", sender=sender.email,
                          reason=_said(language, sender.pause_reason))  # fmt: skip

@@ -37,6 +37,7 @@ async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
             "subject, line 1: 'a' is undefined; html, line 2: 'it's' is undefined",
             "subject，第 1 行：'a' 未定义；html，第 2 行：'it's' 未定义",
         ),
+        ("must be 'pause' or 'go_on'", "必须是 'pause' 或 'go_on'"),
         ("variables: text: 'z.0' is undefined; and 3 more", "variables: text：'z.0' 未定义；另有 3 项"),
         ("sender a@b.c is paused until it is resumed: moving house", "发件邮箱 a@b.c 已暂停，直到被恢复：moving house"),
         (

@@ -21,6 +21,8 @@ from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.senders import Senders
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import post, query
 
@@ -121,8 +123,9 @@ async def test_the_sixth_dead_address_pauses_a_job_with_its_cause_its_event_and_
     (bad,) = await place.bounce([5])
     assert (bad.paused, await place.shown()) == (True, PAUSED)
     reason = (
-        "6 of 6 messages in a row came back, since their addresses do not exist. Look at `mailerd bounces --job "
-        f"{job}`, clean the list, then cancel or resume the job"
+        "6 of the last 6 messages whose result is known came back, since their addresses do not exist. Look at "
+        f"`mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
+        "addresses are right"
     )
     assert await query(place.database, "SELECT pause_reason, bounce_warning FROM jobs") == [(reason, None)]
     ((data,),) = await query(place.database, "SELECT data FROM events WHERE type = 'job.paused'")
@@ -290,18 +293,80 @@ async def test_a_list_that_is_posted_as_many_jobs_rests_the_mailbox_for_a_day(da
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)], "a person has resumed it"
 
 
-async def test_a_job_that_is_paused_for_its_list_does_not_stop_the_mailboxs_other_jobs(database: Database) -> None:
-    place = Place(database, sender=BounceRule(20, 0.1))
-    await place.post(sent=60)
-    await place.bounce(range(6))
+SENDER: Final = BounceRule(20, 0.08)
+RESTS: Final = "SELECT pause_cause FROM senders"
+
+
+async def test_one_job_that_is_paused_early_does_not_stop_the_mailboxs_other_jobs(database: Database) -> None:
+    place = Place(database, sender=SENDER)
+    await place.post(sent=15)
+    await place.bounce(range(15))
     assert await place.shown() == PAUSED
-    await place.bounce(range(6, 60))
+    await place.post(sent=30)
+    await place.bounce(range(4))
+    assert await query(database, RESTS) == [(None,)]
+
+
+@pytest.mark.parametrize("change", [None, JobChange.RESUME, JobChange.CANCEL])
+async def test_a_list_that_is_posted_anew_each_time_it_is_paused_rests_the_mailbox(
+    database: Database, change: JobChange | None
+) -> None:
+    place = Place(database, sender=SENDER)
+    for number in range(4):
+        assert await query(database, RESTS) != [("bounces",)], number
+        await place.post(sent=6)
+        await place.bounce(range(6))
+        assert await place.shown() == PAUSED
+        if change:
+            await place.ask(change)
+    assert await query(database, RESTS) == [("bounces",)]
+
+
+async def test_a_person_who_resumes_the_mailbox_is_not_overruled_by_what_was_sent_before(database: Database) -> None:
+    place = Place(database, sender=SENDER)
+    limits = DefaultLimits(SenderLimits(6000, 0, 2000))
+    await place.post(sent=60)
+    await place.bounce(range(25))
+    assert await query(database, RESTS) == [("bounces",)]
+    await Senders(database, limits).resume(ME, actor="ada")
+    await place.bounce(range(25, 60))
+    assert await query(database, RESTS) == [(None,)]
+    await place.post(sent=19)
+    await place.bounce(range(19))
+    assert await query(database, RESTS) == [(None,)]
+    await place.post(sent=1)
+    await place.bounce([0])
+    ((cause, reason),) = await query(database, "SELECT pause_cause, pause_reason FROM senders")
+    assert (cause, reason.split(" messages")[0]) == ("bounces", "20 of the last 80"), "its minute counts whole"
+
+
+async def test_a_program_that_pauses_and_resumes_a_job_has_seen_nothing(place: Place) -> None:
+    await place.post(sent=40)
+    await place.bounce(range(5))
+    for _ in range(3):
+        assert await place.ask(JobChange.PAUSE)
+        assert await place.ask(JobChange.RESUME)
+    assert (await query(place.database, "SELECT bounce_warning IS NULL FROM jobs")) == [(0,)]
+    await place.bounce([5])
+    assert await place.shown() == PAUSED
+
+
+async def test_nothing_but_its_time_and_a_person_ends_a_brake(place: Place) -> None:
+    waits = "SELECT next_claim_at >= braked_until, braked_until > UTC_TIMESTAMP() + INTERVAL 100 SECOND FROM jobs"
+    job = await place.post(sent=40)
+    await brake_jobs(place.database, ME, [f"{job}{n}" for n in range(20)], JOB)
+    assert await query(place.database, waits) == [(1, 1)]
+    await place.database.transaction(
+        lambda cursor: reschedule(cursor, jobs={job: 0}, senders={ME: 0}), what="a message comes back"
+    )
+    assert await query(place.database, waits) == [(1, 1)]
+    assert await place.ask(JobChange.PAUSE)
     assert await place.ask(JobChange.RESUME)
-    await place.bounce([59])
-    await place.ask(JobChange.CANCEL)
-    await place.post(sent=3)
-    await place.bounce(range(3))
-    assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
+    assert await query(place.database, waits) == [(1, 1)]
+    await place.bounce(range(6))
+    assert await place.ask(JobChange.RESUME)
+    claimable = "SELECT next_claim_at <= UTC_TIMESTAMP(6), braked_until FROM jobs"
+    assert await query(place.database, claimable) == [(1, None)], "a person has seen what came back"
 
 
 async def test_a_job_waits_while_much_that_came_back_is_unread_five_times_in_a_row(place: Place) -> None:

@@ -59,3 +59,20 @@ async def test_an_action_for_each_list_of_an_import_is_read(database: Database) 
 
     await database.transaction(one_for_each, what="import")
     assert len((await look(database)).asked) == 100
+
+
+async def test_a_letter_is_late_from_the_resume_of_its_job_or_the_end_of_its_brake_on(database: Database) -> None:
+    job = (await one_letter(database)).job_id
+    waited = (
+        "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, lease_until = NULL, "
+        "due_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND"
+    )
+    await query(database, waited)
+    await ask(database, job, JobChange.PAUSE)
+    await query(database, "UPDATE senders SET next_claim_at = NULL")
+    await ask(database, job, JobChange.RESUME)
+    assert (await look(database)).oldest_claimable < 30
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 90 SECOND")
+    assert (await look(database)).oldest_claimable > 60
+    await query(database, "UPDATE jobs SET braked_until = UTC_TIMESTAMP(6) - INTERVAL 5 SECOND")
+    assert (await look(database)).oldest_claimable < 30

@@ -47,6 +47,24 @@ async def test_a_sign_in_that_is_refused_is_named_with_the_command_that_renews_i
     assert re.search("me@example.com 已暂停（至 [0-9:]{5} UTC）：slower", await look(site, browser, "zh"))
 
 
+async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in()
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 DAY, pause_cause = 'bounces', "
+        "pause_reason = '20 of the last 80 messages'",
+    )
+    for language, said in (("en", "do not exist, so it rests for a day"), ("zh", "地址中不存在的过多")):
+        pages = [await look(site, browser, language)]
+        async with browser.get(f"/senders/me@example.com?lang={language}") as answer:
+            pages.append(await answer.text())
+        for page in pages:
+            assert says(page, said, "mailerd bounces --sender me@example.com", "mailerd senders resume me@example.com")
+            assert "Google does not take" not in page
+            assert "暂不接受" not in page
+
+
 @pytest.mark.parametrize("reason, level, remedy", [
     ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
     ("no answer from Google: no answer within the time-out", "bad", "a firewall in between"),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from mailerd.clock import new_id
@@ -66,18 +66,19 @@ _COUNT_BLOCKED: Final = """
 SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
   FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
-# But for those of a job that was paused for them, or that a person has resumed or cancelled since: that is dealt with.
+# Of every job, also of those that are paused for it: who posts a bad list piece by piece has each piece paused.
 _READ_DEAD: Final = """
 SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
   FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
-  JOIN jobs j ON j.id = r.job_id
  WHERE n.mailbox = %s AND n.kind IN ('hard', 'soft', 'unknown') AND n.at > UTC_TIMESTAMP(6) - INTERVAL 6 HOUR
-   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > COALESCE(j.bounces_seen, '1970-01-01')
-   AND COALESCE(j.pause_cause, '') <> 'bounces'"""
+   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s"""
+# What was sent before a person resumed the sender has been seen. A lock: what is read is of now.
+_LOCK_SEEN: Final = "SELECT bounces_seen FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 # Each minute by its key: the minutes of other senders are not read.
 COUNT_SENT: Final = """
 SELECT minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute IN %s AND sender_email = %s GROUP BY minute ORDER BY minute DESC"""
+_LONG_AGO: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as the database has it
 _MINUTES: Final = 180
 """So many minutes are looked at for a sender's last messages; a slower one has fewer than LAST."""
 _COUNT_UNKNOWN_DOMAINS: Final = """
@@ -120,12 +121,17 @@ async def count_dead(cursor: Cursor, sender: str, fresh: Collection[str], rule: 
     """
     if not rule.is_on:
         return None
-    await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD})))
+    await cursor.execute(_LOCK_SEEN, (sender,))
+    row = await cursor.fetchone()
+    seen = (row and row[0]) or _LONG_AGO
+    await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD}), seen))
     rows = [row[:3] for row in await cursor.fetchall() if is_dead(*row[3:])]
     if not rows:
         return None
     newest = max(at for _, _, at in rows).replace(second=0, microsecond=0)
-    minutes = tuple(newest - timedelta(minutes=n) for n in range(_MINUTES))
+    minutes = tuple(
+        at for n in range(_MINUTES) if (at := newest - timedelta(minutes=n)) >= seen.replace(second=0, microsecond=0)
+    )
     await cursor.execute(COUNT_SENT, (minutes, sender))
     sent, since = 0, newest
     for minute, letters in await cursor.fetchall():

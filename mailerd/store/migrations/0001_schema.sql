@@ -70,6 +70,7 @@ CREATE TABLE IF NOT EXISTS senders (
   project VARCHAR(190) NULL,
   concurrency SMALLINT UNSIGNED NULL,
   concurrency_at DATETIME(6) NULL,
+  bounces_seen DATETIME(6) NULL,
   created_at DATETIME(6) NOT NULL,
   KEY next_claim (next_claim_at, email),
   KEY project (project)
@@ -106,7 +107,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- bounced, replied: how many of its letters have that fate.
 -- on_bounces: whether it is paused where too many of its messages come back (core/bounce_rule.py): 'pause' or 'go_on'.
 -- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
--- bounces_seen: when a person last resumed or cancelled it; what was sent before was seen, and counts for the rule no more.
+-- bounces_seen: when a person last resumed it after a pause for 'bounces'; what was sent before counts for its rule no more.
 -- bounce_warning: half of what pauses it has come back, in words. braked_until: until when it waits, since what came
 -- back is read first; brakes: how often in a row it did (store/inbox/brake.py).
 -- precedence: the negative priority, since MariaDB before 10.8 has no descending index.

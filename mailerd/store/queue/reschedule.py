@@ -9,9 +9,12 @@ from mailerd.core.webhook_retries import EventType
 from mailerd.store.db.connection import Cursor
 from mailerd.store.event_feed import NewEvent, insert_events
 
+# No letter that comes back ends a brake (store/inbox/brake.py).
 _RESCHEDULE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
-   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+   SET next_claim_at = GREATEST(
+         LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
+         COALESCE(braked_until, '1970-01-01'))
  WHERE id = %s AND status IN ('queued', 'sending')"""
 _LOCK_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 # A letter that comes back into a cancelled job has nothing to wait for. Only what came back in this transaction:
