@@ -193,7 +193,7 @@ class SafetySettings(Section):
     )
     job_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.08,
-        description="… and 5 more than this share of them: max(5, 5 + 8 %), so 6 of 10, 13 of 100, 21 of 200; 0 = never",
+        description="… and 5 more than this share of them: max(5, 5 + 8 %), 6 of 6, 13 of 100, 21 of 200; 0 = never",
     )
     sender_bounces: Limit = Field(
         20,
