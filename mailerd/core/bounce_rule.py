@@ -86,26 +86,29 @@ def is_dead(kind: str | None, code: str | None, reason: str | None) -> bool:
     return kind in (Kind.SOFT, Kind.UNKNOWN) and any(code == each and words in said for each, words in MICROSOFT_DEAD)
 
 
-def _came_back(dead: int, sent: int) -> str:
-    """The newest of these is a dead one: of what was sent after it nothing is known yet."""
-    return f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist"
-
-
 def job_reason(job: str, *, dead: int, sent: int) -> str:
-    """Why a job is paused, and what to do; every surface says it so."""
+    """Why a job is paused, and what to do; every surface says it so.
+
+    The newest of these messages is a dead one: of what was sent after it nothing is known yet.
+    """
     return (
-        f"{_came_back(dead, sent)}. Look at `mailerd bounces --job {job}`; cancel the job and post the rest from a "
-        "clean list, or resume it if the addresses are right"
+        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist. Look "
+        f"at `mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
+        "addresses are right"
     )
 
 
 def job_warning(job: str, *, dead: int, sent: int, limit: int) -> str:
     """What people are warned of before a job is paused."""
-    return f"{_came_back(dead, sent)}; at {limit} the job is paused. Look at `mailerd bounces --job {job}`"
+    return (
+        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist; at "
+        f"{limit} the job is paused. Look at `mailerd bounces --job {job}`"
+    )
 
 
 def sender_reason(dead: int, sent: int) -> str:
     """Why a sender is paused."""
     return (
-        f"{_came_back(dead, sent)}. Look at `mailerd bounces`, cancel the jobs with bad lists, then resume the sender"
+        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist. Look "
+        "at `mailerd bounces`, cancel the jobs with bad lists, then resume the sender"
     )

@@ -62,6 +62,8 @@ class ForecastInputs:
     error: str | None = None
     """The error of the last attempt of the letter that is due first."""
     job_paused: bool = False
+    job_reason: str | None = None
+    """Why the job is paused, and what to do, if not by a person."""
     braked_until: datetime | None = None
     """Until when the job waits, since what came back of it is read first."""
     unresolved: "UnresolvedSends | None" = None
@@ -263,6 +265,7 @@ def _held(it: ForecastInputs) -> str | None:
         say=lambda moment: _when(moment, it.now),
         repair=it.repair,
         last_error=_plain(it.error),
+        job_reason=it.job_reason,
         braked_until=it.braked_until,
     )
 

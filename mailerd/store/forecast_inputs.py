@@ -27,7 +27,7 @@ _MAX_COUNTED_JOBS: Final = 1000
 """The most jobs whose letters are counted; for the others the size of the job is taken, which is never too few."""
 
 _READ_JOBS: Final = """
-SELECT id, sender_email, precedence, send_at, status,
+SELECT id, sender_email, precedence, send_at, status, pause_reason,
        IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL)
   FROM jobs WHERE id IN %s AND finished_at IS NULL"""
 # The index has all that the first one asks for; of unsure letters there are few.
@@ -89,6 +89,8 @@ class _Asked:
     last_due: datetime | None = None
     error: str | None = None
     unresolved: UnresolvedSends | None = None
+    reason: str | None = None
+    """Why it is paused, if not by a person."""
     braked_until: datetime | None = None
 
     @property
@@ -128,8 +130,10 @@ class ForecastReader:
             ids = tuple(jobs)
             found, letters = await cursor.fetch_batch([(_READ_JOBS, (ids,)), (_COUNT_LETTERS, (ids, ids))])
             asked = [
-                _Asked(id_, sender, precedence, utc(send_at), JobStatus(status), braked_until=utc(braked))
-                for id_, sender, precedence, send_at, status, braked in found
+                _Asked(
+                    id_, sender, precedence, utc(send_at), JobStatus(status), reason=reason, braked_until=utc(braked)
+                )
+                for id_, sender, precedence, send_at, status, reason, braked in found
             ]
             return await self._inputs_of_all(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
 
@@ -241,6 +245,7 @@ def _inputs(
         error=one.error,
         unresolved=one.unresolved,
         job_paused=one.status is JobStatus.PAUSED,
+        job_reason=one.reason,
         braked_until=one.braked_until,
         queue=(),
         limits=it.limits,
