@@ -43,7 +43,11 @@ async def clock_goes_back(database: Database) -> None:
         f"UPDATE jobs SET next_claim_at = next_claim_at {AHEAD}, bounces_seen = UTC_TIMESTAMP(6) {AHEAD}, "
         f"braked_until = UTC_TIMESTAMP(6) {AHEAD}",
     )
-    await query(database, f"UPDATE senders SET next_claim_at = next_claim_at {AHEAD}, tat = tat {AHEAD}")
+    await query(
+        database,
+        f"UPDATE senders SET next_claim_at = next_claim_at {AHEAD}, tat = tat {AHEAD}, "
+        f"bounces_seen = UTC_TIMESTAMP(6) {AHEAD}",
+    )
     await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
     await query(
         database,
@@ -75,6 +79,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     await claimer(database).claim(1)  # the minute's allowance is used up
     assert await claimer(database).due_in() < 70
     assert (await seconds_ahead(database, "tat"))[0] <= 60
+    assert (await seconds_ahead(database, "bounces_seen"))[0] <= 0
     assert (await seconds_ahead(database, "next_at", table="mailboxes"))[0] <= 0
     assert await query(database, "SELECT bounces_seen <= UTC_TIMESTAMP(6), braked_until FROM jobs") == [(1, None)]
     assert (await seconds_ahead(database, "due_at", table="webhook_deliveries"))[0] <= 0
