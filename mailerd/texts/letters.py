@@ -94,6 +94,7 @@ TEXTS: Final = {
     "names a database with / or @ in it, or has a #: it must look like {shape}": "数据库名中有 / 或 @，或者含有 #：格式应为 {shape:text}",
     "what stands there": "所写内容",
     "knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {shape}": "问号之后只能用 unix_socket、ssl 和 ssl_ca，不能用 {named:text}：{shape:text}",
+    "{name} needs a value, or leave it out": "{name} 需要一个值，否则请省略",
     "ssl must be true, verify_ca or unverified; leave it out for a connection that is not encrypted": "ssl 必须为 true、verify_ca 或 unverified；如不需要加密连接请省略",
     "ssl=verify_ca needs the file of that authority, as ssl_ca": "ssl=verify_ca 需要用 ssl_ca 指定该机构的证书文件",
     "charset can only be utf8mb4, and need not be given": "charset 只能是 utf8mb4，且无需填写",

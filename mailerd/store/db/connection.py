@@ -195,7 +195,7 @@ def encrypted(url: URL) -> bool:
 
 def proves_itself(url: URL) -> bool:
     """Whether a server to which a log-in is sent has shown who it is: by its certificate, or by its socket file."""
-    return "unix_socket" in url.query or (encrypted(url) and url.query.get("ssl") != "unverified")
+    return bool(url.query.get("unix_socket")) or (encrypted(url) and url.query.get("ssl") != "unverified")
 
 
 def _context(url: URL) -> ssl.SSLContext | None:
@@ -282,7 +282,7 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         """
         if not self._logged_in:
             tls, offered = encrypted(self._url), self.server_capabilities & CLIENT.SSL
-            if tls and not offered and "unix_socket" not in self._url.query:
+            if tls and not offered and not self._url.query.get("unix_socket"):
                 raise OperationalError(_TLS, _NO_TLS)
             if not proves_itself(self._url) and self._shows_password(payload):
                 raise OperationalError(_INSECURE, _NOT_PROVEN)

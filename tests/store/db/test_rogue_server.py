@@ -39,7 +39,11 @@ TAILS = ((FULL, KEY, KEY, OK), (KEY, FULL, OK))
 OLDER = (ALL & ~CLIENT.PLUGIN_AUTH_LENENC_CLIENT_DATA, CLIENT.PROTOCOL_41 | CLIENT.PLUGIN_AUTH)
 """What servers said that could do less; the password then stands otherwise in the packet."""
 CASES = (*product(PLUGINS, SWITCHES, TAILS, (ALL,)), *product(PLUGINS, ((),), TAILS, OLDER))
-WAYS = ("", "?ssl=true", "?ssl=unverified", "?ssl_ca={ca}", "?ssl=verify_ca&ssl_ca={ca}")
+IN_CLEAR = ("", "?unix_socket=")
+WAYS = (
+    *IN_CLEAR, "?ssl=true", "?ssl=true&unix_socket=", "?ssl=unverified", "?ssl_ca={ca}", "?ssl=verify_ca&ssl_ca={ca}",
+    "?ssl_ca={ca}&unix_socket=",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +71,15 @@ async def refusal(url: str) -> MySQLError | None:
 async def test_no_server_gets_the_password_by_whatever_it_asks(
     way: str, offered: str, theirs: tuple[Path, Path], authority: Path
 ) -> None:
-    for case in CASES if way in {"", "?ssl=unverified"} else CASES[:: len(TAILS)]:
+    unproven = way in {*IN_CLEAR, "?ssl=unverified"}
+    for case in CASES if unproven else CASES[:: len(TAILS)]:
         plugin, asks, tail, capabilities = case
         script = (*asks, *tail)
         with Rogue(plugin=plugin, script=script, capabilities=capabilities, tls=theirs if offered else None) as rogue:
             error = await refusal(rogue.url(PASSWORD, way.format(ca=authority)))
         assert not rogue.has(PASSWORD), case
         assert error is None or (error_codes.number(error) and error_codes.words(error)), (case, error)
-        assert way in {"", "?ssl=unverified"} or error_codes.number(error or Exception()) == 2026, (case, error)
+        assert unproven or error_codes.number(error or Exception()) == 2026, (case, error)
 
 
 @pytest.mark.parametrize(
