@@ -52,6 +52,7 @@ TEXTS: Final = {
     "the database {where} {said}": "数据库 {where} {said:text}",
     "no answer within its time-out": "超时前没有应答",
     "the database {where} refuses the log-in: {why}; {remedy}": "数据库 {where} 拒绝登录：{why}；{remedy:text}",
+    "the database {where} cannot be used: {why}; {remedy}": "数据库 {where} 无法使用：{why:text}；{remedy:text}",
     "the database {where} is away: {why}; {remedy}": "数据库 {where} 不可用：{why:text}；{remedy:text}",
     "check that the server runs, that a firewall lets {where} through, and host and port in database.url": "请检查服务器是否在运行、防火墙是否放行 {where}，以及 database.url 中的主机和端口",
     "check that the server runs, that its socket is {where} and this user may open it (unix_socket in database.url)": "请检查服务器是否在运行、其套接字是否为 {where}，以及本用户可否打开（unix_socket，见 database.url）",

@@ -258,9 +258,10 @@ class Console:
         reading = self._logins.setdefault(address, [])
         if len(reading) >= LOGINS_PER_ADDRESS:
             reading.pop(0).reschedule(0)  # it ends at once
+        turn = asyncio.timeout(None)
+        reading.append(turn)
         try:
-            async with asyncio.timeout(None) as turn:
-                reading.append(turn)
+            async with turn:
                 return (await read_login(request)).text("key")
         except TimeoutError:
             raise RefusedError("this address has too many sign-ins under way", status=429, retry_after=1) from None

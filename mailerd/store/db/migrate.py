@@ -90,7 +90,7 @@ class _Table:
         if self.key != ours.key:
             return f"key {_some([' '.join(one) for one in self.key.items()]) or 'missing'}"
         foreign = [name for name in self.needed if name not in ours.columns and name not in added]
-        return foreign and f"with {_some(foreign)}, which must be given" or ""
+        return (foreign and f"with {_some(foreign)}, which must be given") or ""
 
 
 def _created(statement: str) -> tuple[str, _Table] | None:
@@ -100,7 +100,8 @@ def _created(statement: str) -> tuple[str, _Table] | None:
     body, nested = made[2].lower(), 1
     while nested:  # the commas that are left divide the columns
         body, nested = re.subn(r"\(([^()]*)\)", lambda inner: f"<{inner[1].replace(',', ';')}>", body)
-    columns, key = {}, []
+    columns: dict[str, str] = {}
+    key: list[str] = []
     for part in map(str.strip, body.split(",")):
         if together := re.match("primary key <(.*)>", part):
             key = together[1].split("; ")
