@@ -63,6 +63,8 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
     configuration_taken(file)
     if file.sandbox:
         print(tr("using the sandbox's configuration"), file=sys.stderr)
+    if file.beside_sandbox:
+        print(tr("./mailerd.toml is used, not the sandbox that runs here"), file=sys.stderr)
     known = load(file.path, named=file.named)
     if "language" in known.log.model_fields_set:
         speak(known.log.language)

@@ -186,7 +186,8 @@ class CompiledPart:
         return RenderError(reason, part=self.name, line=line)
 
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
-        return RenderError(f"'{path}' is undefined", part=self.name, line=line or place, variable=path)
+        reason = f"'{path}' is undefined" + (", as an empty name is" if path == "name" else "")
+        return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:
         line = None

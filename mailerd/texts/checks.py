@@ -207,5 +207,6 @@ TEXTS: Final = {
     "pace": "发送速率",
     "pace of {email}": "{email} 的发送速率",
     "units_per_minute is {units}; from {day} on, Google's Standard tier has {standard} for older Cloud projects too, and mailerd keeps to that: {now} -> {then} messages a minute": "units_per_minute 为 {units}；自 {day} 起，Google 的 Standard 级别对较早的 Cloud 项目也只给 {standard}，mailerd 将遵守：每分钟 {now} -> {then} 封邮件",
-    'take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use (pace.tier = "internal"), both at Google: {page}': '请在 Google 选用 Scaled 级别（pace.tier = "scaled"），或声明适用内部使用例外（pace.tier = "internal"）：{page}',
+    "set pace.units_per_minute to {units}": "请将 pace.units_per_minute 设为 {units}",
+    '{keep}; or take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use (pace.tier = "internal"), both at Google: {page}': '{keep:text}；或在 Google 选用 Scaled 级别（pace.tier = "scaled"），或声明适用内部使用例外（pace.tier = "internal"）：{page}',
 }

@@ -45,6 +45,8 @@ TEXTS: Final = {
     "Every column, however wide; so it is in a pipe too.": "显示所有列，不限宽度；输出到管道时也是如此。",
     "This command posts itself; a running daemon goes by the settings it began with. {where}": "由本命令自己投递；运行中的守护进程使用其启动时的设置。{where:text}",
     "a sandbox that was started with --demo has a daemon of its own, which Ctrl-C there ends too": "以 --demo 启动的沙盒自带守护进程，在那里按 Ctrl-C 会一并结束它",
+    "./mailerd.toml is used, not the sandbox that runs here": "使用的是 ./mailerd.toml，而不是在此处运行的沙盒",
+    "commands in this folder take ./mailerd.toml, not this sandbox, but with --config {own}": "此文件夹中的命令使用 ./mailerd.toml 而不是这个沙盒，除非加上 --config {own}",
     "using the sandbox's configuration": "使用沙盒的配置",
     "{option} is not JSON: {error}": "{option} 不是 JSON：{error}",
     '{option} must be an object, such as {{"product": "tea"}}': '{option} 必须是对象，如 {{"product": "tea"}}',

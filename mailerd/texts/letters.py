@@ -57,6 +57,8 @@ TEXTS: Final = {
     "a value is null": "有一个值为 null",
     "{what}; give it a value, or write | default('…') behind it": "{what:text}；请给它赋值，或在其后写 | default('…')",
     "'{path}' is undefined": "'{path:phrase}' 未定义",
+    "'{path}' is undefined, as an empty name is": "'{path:phrase}' 未定义，空名称也视为未定义",
+    "{part}: '{path}' is undefined, as an empty name is": "{part:phrase}：'{path:phrase}' 未定义，空名称也视为未定义",
     "{part}: '{path}' is undefined": "{part:phrase}：'{path:phrase}' 未定义",
     "longer than {max_source} characters; put pictures elsewhere and link to them": "超过 {max_source} 个字符；请将图片放在别处并以链接引用",
     "the template has neither html nor text; give one or both": "模板既没有 html 也没有 text；请至少提供一个",

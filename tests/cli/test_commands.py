@@ -1,6 +1,7 @@
 """What holds for every command: --config before and after its name, and trouble that is told in one line."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -388,6 +389,20 @@ async def test_a_connection_without_tls_is_one_cause_and_one_remedy_in_every_com
         assert remedy in said
         for wrong in ("refuses the log-in", "firewall", "user and password"):
             assert wrong not in said
+
+
+async def test_a_command_says_that_it_does_not_take_the_sandbox_that_runs_here(shop: Shop) -> None:
+    (shop.folder / "mailerd.toml").write_text(shop.config.read_text())
+    (shop.folder / "mailerd.toml").chmod(0o600)
+    (sandbox := shop.folder / ".sandbox").mkdir()
+    (sandbox / "mailerd.toml").touch(mode=0o600)
+    with (sandbox / "running").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "mailerd", "config"], cwd=shop.folder, capture_output=True,
+            text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert done.stderr == "./mailerd.toml is used, not the sandbox that runs here\n"
 
 
 async def test_a_wrong_password_is_not_called_away(shop: Shop) -> None:
