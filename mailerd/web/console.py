@@ -97,6 +97,8 @@ class Console:
         self._live = live
         self._logins: dict[str, list[asyncio.Timeout]] = {}
         """The sign-ins of each address that are being read, the oldest first."""
+        self._login_pages: dict[tuple[Language, bool, bool], str] = {}
+        """The pages of the sign-in that show no error, as strangers ask for them."""
         self._hosts = services.settings.web.names
 
     def routes(self) -> Iterator[Route]:
@@ -221,8 +223,13 @@ class Console:
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
     ) -> web.Response:
-        values = {"error": error, "link": link, "plain": guards.is_plain(request), "path": request.path}
-        html = self._services.pages.render("login.html", _language(request), values)
+        language, plain = _language(request), guards.is_plain(request)
+        html = "" if error else self._login_pages.get((language, link, plain), "")
+        if not html:
+            values = {"error": error, "link": link, "plain": plain}
+            html = self._services.pages.render("login.html", language, values)
+            if not error:
+                self._login_pages[language, link, plain] = html
         return web.Response(text=html, status=status, content_type="text/html")
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:

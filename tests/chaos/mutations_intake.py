@@ -85,6 +85,13 @@ OF_INTAKE: Final = (
         "tests/web/test_login.py::test_an_address_has_few_forms_under_way_and_others_sign_in_beside_three_hundred",
     ),
     Mutation(
+        "a stranger's requests keep everybody else waiting",
+        "mailerd/intake/listener.py",
+        "response.force_close()",
+        "pass",
+        "tests/web/test_login.py::test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_of_a_key_are_not",
+    ),
+    Mutation(
         "/metrics names every mailbox to whoever asks",
         "mailerd/intake/health.py",
         "key.may_send if key else lambda _: False",

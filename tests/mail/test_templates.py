@@ -212,6 +212,11 @@ def test_every_error_of_every_part_is_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ["a\n{{ x }}\n{{ (10**5000)|string }}", "\n\n{% if (10**5000) ~ '' %}x{% endif %}"])
+def test_a_number_of_too_many_digits_is_named_with_its_line(source: str) -> None:
+    assert refusals(html=source) == ["html, line 3: a number of too many digits"]
+
+
 @pytest.mark.parametrize(
     "source, words",
     [

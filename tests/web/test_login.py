@@ -142,6 +142,25 @@ async def test_an_address_has_few_forms_under_way_and_others_sign_in_beside_thre
     assert not site.heard.of("connection_failed")
 
 
+async def test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_of_a_key_are_not(
+    site: ConsoleSite,
+) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+
+    async def answered(path: str, head: str) -> int:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        each = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{head}"
+        writer.write(f"{each}\r\n".encode() * 199 + f"{each}Connection: close\r\n\r\n".encode())
+        try:
+            return (await asyncio.wait_for(reader.read(), 60)).count(b"HTTP/1.1 200 ")
+        finally:
+            writer.transport.abort()
+
+    key = await site.keys.create("many")
+    assert await answered("/api/jobs", f"X-API-Key: {key}\r\n") == 200
+    assert 0 < await answered("/login", "") < 100
+
+
 @pytest.fixture
 def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the site: it reads the bound once."""
