@@ -251,7 +251,7 @@ class ApiKeyAuth:
         Raises:
             ApiError: 429, too many bad ones from this address.
         """
-        if not secret:  # nobody guesses so
+        if not secret:  # no guess
             return None
         address, now = self._client_address.address(request), self._clock.monotonic()
         shown = digest(secret)

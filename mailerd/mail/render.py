@@ -188,7 +188,9 @@ class CompiledPart:
         return RenderError(reason, part=self.name, line=line)
 
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
-        reason = f"'{path}' is undefined" + (", as an empty name is" if path == "name" else "")
+        reason = f"'{path}' is undefined"
+        if path == "name":
+            reason = f"'{path}' is undefined, as an empty name is"
         return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:

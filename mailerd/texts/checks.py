@@ -17,7 +17,7 @@ TEXTS: Final = {
     "raise max_connections, or lower database.pool_size of the daemons": "请提高 max_connections，或降低各守护进程的 database.pool_size",
     "create the user for the host from which this machine connects": "请为本机连接时所用的主机名创建该用户",
     "see that host and port in database.url are those of MySQL or MariaDB": "请确认 database.url 中的主机和端口属于 MySQL 或 MariaDB",
-    "put the authority that signed the certificate into database.url as ssl_ca=…, with ssl=verify_ca if it names another host; ssl=unverified takes any certificate, and so whoever stands in between": "请在 database.url 中用 ssl_ca=… 指定签发该证书的机构，若证书写的是其他主机名，再加 ssl=verify_ca；ssl=unverified 接受任何证书，因此也会接受中间人",
+    "put the authority that signed the certificate into database.url as ssl_ca=…, with ssl=verify_ca if it names another host; ssl=unverified takes any certificate, that of an attacker in between too": "请在 database.url 中用 ssl_ca=… 指定签发该证书的机构，若证书写的是其他主机名，再加 ssl=verify_ca；ssl=unverified 接受任何证书，因此也会接受中间人",
     "leave ssl and ssl_ca out of database.url if the server is on this host, or use unix_socket=…, or switch TLS on at the server": "若服务器就在本机，请从 database.url 中去掉 ssl 和 ssl_ca，或使用 unix_socket=…，否则请在服务器上启用 TLS",
     "let the user log in by a password: ALTER USER … IDENTIFIED BY …": "请让该用户以密码登录：ALTER USER … IDENTIFIED BY …",
     "correct user and password in database.url, and add ?unix_socket=… on the same machine, else ?ssl_ca=…; see who answers there if it is not your MySQL": "请改正 database.url 中的用户和密码，并在同一台机器上加 ?unix_socket=…，否则加 ?ssl_ca=…；如果那不是您的 MySQL，请查明由谁应答",

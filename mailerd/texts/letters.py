@@ -83,6 +83,7 @@ TEXTS: Final = {
     "{path}: may not be read by this user; run this as one that may": "{path}：此用户无权读取；请以有权读取的用户运行",
     "{path}: cannot be read: {strerror}; name another with --config": "{path}：无法读取：{strerror}；请用 --config 指定另一个文件",
     "{path}: is not TOML: {error}": "{path}：不是 TOML：{error}",
+    "{path}: line {number} cannot be read and is passed over; write NAME=value": "{path}：第 {number} 行无法读取，已跳过；请写成 NAME=value",
     "the configuration ({where}) cannot be used:": "配置（{where:text}）无法使用：",
     "  {key}: {why}": "  {key:name}：{why:line}",
     "{path} and the environment": "{path} 和环境变量",

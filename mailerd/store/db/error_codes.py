@@ -136,7 +136,7 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
         case 2026 if cause and isinstance(cause.__cause__, ssl.SSLCertVerificationError):
             return (
                 "put the authority that signed the certificate into database.url as ssl_ca=…, with ssl=verify_ca if it "
-                "names another host; ssl=unverified takes any certificate, and so whoever stands in between"
+                "names another host; ssl=unverified takes any certificate, that of an attacker in between too"
             )
         case 2026:
             return (
