@@ -63,6 +63,8 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
     configuration_taken(file)
     if file.sandbox:
         print(tr("using the sandbox's configuration"), file=sys.stderr)
+    if file.beside_sandbox:
+        print(tr("./mailerd.toml is used, not the sandbox that runs here"), file=sys.stderr)
     known = load(file.path, named=file.named)
     if "language" in known.log.model_fields_set:
         speak(known.log.language)
@@ -160,16 +162,6 @@ async def open_database(settings: Settings, sink: EventSink | None = None) -> As
         yield database
 
 
-def away_remedy(where: str) -> str:
-    """What to do about a database that does not answer at this address."""
-    if "/" in where:
-        return (
-            f"check that the server runs, that its socket is {where} and this user may open it "
-            "(unix_socket in database.url)"
-        )
-    return f"check that the server runs, that a firewall lets {where} through, and host and port in database.url"
-
-
 @asynccontextmanager
 async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database]:
     """The database, whatever is in it.
@@ -188,12 +180,16 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
             raise
         if said := error_codes.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error
-        if isinstance(cause := error.__cause__, NoWriterError):
-            raise MailerdError(f"{error_codes.words(cause)}; {cause.remedy}") from error
-        why = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
-        if remedy := error_codes.refused(error.errno):
-            raise MailerdError(f"the database {database.where} refuses the log-in: {why}; {remedy}") from error
-        raise MailerdError(f"the database {database.where} is away: {why}; {away_remedy(database.where)}") from error
+        cause, where = error.__cause__ or error, database.where
+        why, remedy = error_codes.words(cause), error_codes.remedy(error.errno, cause, where)
+        if isinstance(cause, NoWriterError):
+            raise MailerdError(f"{why}; {remedy}") from error
+        if not error_codes.refused(error.errno):
+            why = why or tr("no answer within its time-out")
+            raise MailerdError(f"the database {where} is away: {why}; {remedy}") from error
+        if error_codes.from_server(error.errno):
+            raise MailerdError(f"the database {where} refuses the log-in: {why}; {remedy}") from error
+        raise MailerdError(f"the database {where} cannot be used: {why}; {remedy}") from error
     finally:
         await database.close()
 

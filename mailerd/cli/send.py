@@ -81,7 +81,7 @@ def send(
         work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
     else:
         known = settings(config)
-        library = TemplateLibrary(Path(template).resolve().parent) if by_path else _library(known)
+        library = _library_at(Path(template).resolve().parent) if by_path else _library(known)
         posting = _JobPoster(known, library, table, file=file, again=again)
         raw = json.dumps({key: value for key, value in job.items() if value is not None}).encode()
         work = _show(posting, raw) if dry_run else _post(posting, raw, wait=wait)
@@ -192,7 +192,11 @@ def _library(known: Settings) -> TemplateLibrary:
         raise MailerdError(
             "there is no folder of templates: set templates.folder, or give a path as --template ./welcome"
         )
-    return TemplateLibrary(Path(known.templates.folder))
+    return _library_at(Path(known.templates.folder))
+
+
+def _library_at(folder: Path) -> TemplateLibrary:
+    return TemplateLibrary(folder, where=str(folder))
 
 
 async def _show(posting: _JobPoster, raw: bytes) -> bool:

@@ -22,7 +22,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli.common import ConfigOption, away_remedy, following, no_log, open_database, run_async, settings
+from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
 from mailerd.cli.output import console, table
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
@@ -456,15 +456,15 @@ class TopView:
 
     def late(self) -> Group:
         """The page while the answer is waited for."""
-        remedy = away_remedy(self._where)
+        remedy = error_codes.away_remedy(self._where)
         return self._page(tr(f"the database has not answered for {time.monotonic() - self._since:.0f} s; {remedy}"))
 
     def failed(self, error: DatabaseError) -> Group:
         """The page of a look that failed."""
         cause = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
-        remedy = error_codes.refused(error.errno)
-        if isinstance(error, DatabaseAwayError) and not remedy:
-            remedy = away_remedy(self._where)
+        remedy = error_codes.refused(error.errno, error.__cause__)
+        if isinstance(error, DatabaseAwayError):
+            remedy = error_codes.remedy(error.errno, error.__cause__, self._where)
         trouble = f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}"
         return self._page(tr(f"{trouble}; {remedy}" if remedy else trouble))
 

@@ -58,6 +58,8 @@ def _check_options(given: Mapping[str, str]) -> None:
     if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
         named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
         raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
+    if empty := [name for name, value in given.items() if name != "ssl" and not value]:
+        raise ValueError(f"{empty[0]} needs a value, or leave it out")
     if given.get("ssl", "true") not in {"true", "verify_ca", "unverified"}:
         raise ValueError(
             "ssl must be true, verify_ca or unverified; leave it out for a connection that is not encrypted"

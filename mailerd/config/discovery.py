@@ -5,7 +5,9 @@ this checkout, `$XDG_CONFIG_HOME/mailerd/mailerd.toml`, `/etc/mailerd/mailerd.to
 """
 
 import fcntl
+import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -39,6 +41,8 @@ class Found:
     """Whether it was named. One that was found is read only if no other user can have written it."""
     sandbox: bool = False
     """Whether it is the file of the sandbox that runs in this checkout."""
+    beside_sandbox: bool = False
+    """Whether it is used though a sandbox runs in this checkout."""
     instead: str = ""
     """The variable that is set and keeps the sandbox that runs in this checkout from being used."""
 
@@ -69,7 +73,7 @@ def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYST
     if named is not None:
         return Found(named, named=True)
     if file_owner.read(here := Path(NAME)) is not None:
-        return Found(here)
+        return Found(here, beside_sandbox=_sandbox() is not None)
     instead = ""
     if sandbox := _sandbox():
         instead = next((name for name in settings if name.upper().startswith(_NOT_BESIDE_A_SANDBOX)), "")
@@ -123,4 +127,17 @@ def read_dotenv() -> dict[str, str]:
         ConfigurationError: others could have written it, or it cannot be read.
     """
     text = file_owner.read(DOTENV) or ""
-    return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+    log = logging.getLogger("dotenv.main")
+    log.addFilter(_name_dotenv)
+    try:
+        return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+    finally:
+        log.removeFilter(_name_dotenv)
+
+
+def _name_dotenv(record: logging.LogRecord) -> bool:
+    """Say which file has a line that cannot be read; dotenv itself names the line alone."""
+    if number := re.search(r"line (\d+)", record.getMessage()):
+        record.msg = f"{DOTENV.absolute()}: line {number[1]} cannot be read and is passed over; write NAME=value"
+        record.args = ()
+    return True

@@ -19,12 +19,12 @@ class StoreEvents(EventEmitter):
 
     @event(
         "error",
-        en="database {where}: attempt {attempts}/{attempts}: {cause}; giving up for now. Check that the server runs, "
-        "that a firewall lets {where} through, and the user and password in database.url",
-        zh="数据库 {where}：第 {attempts}/{attempts} 次尝试：{cause}；暂时放弃。请检查服务器是否运行、防火墙是否放行 {where}、"
-        "以及 database.url 中的用户名和密码",
+        en="database {where}: attempt {attempts}/{attempts}: {cause}; giving up for now: {remedy}",
+        zh="数据库 {where}：第 {attempts}/{attempts} 次尝试：{cause}；暂时放弃：{remedy}",
     )
-    def database_unreachable(self, *, where: str, attempts: int, cause: str, error: BaseException) -> None: ...
+    def database_unreachable(
+        self, *, where: str, attempts: int, cause: str, remedy: str, error: BaseException
+    ) -> None: ...
 
     @event(
         "info",

@@ -156,9 +156,9 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _DATABASE[:2],
     ),
     "key_refused": Runbook(
-        "A client showed no API key, or one that is unknown or revoked, and was answered 401. An address that does so 60 "
-        "times in a minute gets 429 for a while.",
-        "有请求未出示 API 密钥，或密钥未知、已吊销，得到 401。同一地址一分钟内达 60 次后，暂时得到 429。",
+        "A client showed no API key, or one that is unknown or revoked, and was answered 401. An address that shows 60 "
+        "bad ones in a minute gets 429 for a while.",
+        "有请求未出示 API 密钥，或密钥未知、已吊销，得到 401。同一地址一分钟内出示 60 个错误密钥后，再出示错误的暂时得到 429。",
         (
             LikelyCause("a program still uses a revoked or rotated key", "某程序仍在使用已吊销或已轮换的密钥", "mailerd keys list"),
             LikelyCause("a client guesses keys", "有人在猜测密钥", "journalctl -u mailerd MAILERD_EVENT=key_refused"),

@@ -149,13 +149,15 @@ class KeyShares:
 HEADER: Final = "X-API-Key"
 _UNTOLD: Final = ("/suppressions/{email}", "/login/{secret}")
 """How the paths end that the log shows as their patterns."""
-MAX_KNOWN_GOOD: Final = 1000
-"""Digests of keys and sessions that were valid, kept in memory."""
+MAX_SESSIONS: Final = 1000
+"""Digests of sessions that were valid, kept in memory."""
+ACTIVE_INTERVAL: Final = 1.0
+"""The least seconds between two reads of the digests of all keys."""
 KEY_USE_INTERVAL: Final = 60.0
 """Seconds between two writes of one key's last_used_at."""
 MAX_FAILURES_PER_MINUTE: Final = 60
-"""Invalid keys, sessions and links from one address in a minute; beyond that it gets 429 without a query. What was
-valid before is looked up all the same: many clients may share one address."""
+"""Invalid keys, sessions and links from one address in a minute; beyond that it gets 429 without a query. A good
+key and a session that was used before are looked up all the same: many clients may share one address."""
 FAILURE_RETRY_AFTER: Final = 10.0
 """Seconds until such an address may try again."""
 KeyHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
@@ -183,7 +185,11 @@ class ApiKeyAuth:
         self._clock = clock
         self._rates = TokenBuckets()
         self._failures = TokenBuckets()
-        self._known_good: set[bytes] = set()
+        self._active = set[bytes]()
+        """Digests of the keys, as they were read last while an address was above its limit."""
+        self._active_read = -math.inf
+        self._sessions: dict[bytes, None] = {}
+        """Digests of sessions and links that were good, the one that was used last at the end."""
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
@@ -220,7 +226,7 @@ class ApiKeyAuth:
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
         """
-        key = await self.look_up(request, secret, self._find)
+        key = await self.look_up(request, secret, self._find, is_key=True)
         if key is None:
             address = self._client_address.address(request)
             if self._strangers.logs_request(address):
@@ -230,28 +236,47 @@ class ApiKeyAuth:
         return key
 
     async def look_up[T](
-        self, request: web.Request, secret: str | None, find: Callable[[str], Awaitable[T | None]]
+        self,
+        request: web.Request,
+        secret: str | None,
+        find: Callable[[str], Awaitable[T | None]],
+        *,
+        is_key: bool = False,
     ) -> T | None:
         """What `find` has for a secret that was shown: a key, a session or a link; who guesses is slowed down.
+
+        Who guesses beside others at one address slows none of them down: a key that is good and a session that was
+        used before are looked up all the same.
 
         Raises:
             ApiError: 429, too many bad ones from this address.
         """
+        if not secret:  # no guess
+            return None
         address, now = self._client_address.address(request), self._clock.monotonic()
-        shown = digest(secret) if secret else None
-        if shown not in self._known_good and self._failures.is_over(
-            address, per_minute=MAX_FAILURES_PER_MINUTE, now=now
+        shown = digest(secret)
+        if self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now) and not (
+            await self._is_active(shown) if is_key else shown in self._sessions
         ):
             raise _too_fast("this address has shown too many bad API keys, sessions or links", FAILURE_RETRY_AFTER)
-        found = await find(secret) if secret else None
-        if shown is None or found is None:
-            self._known_good.discard(shown or b"")
+        found = await find(secret)
+        self._sessions.pop(shown, None)
+        if found is None:
+            self._active.discard(shown)
             self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
-            return None
-        if len(self._known_good) >= MAX_KNOWN_GOOD:
-            self._known_good.clear()
-        self._known_good.add(shown)
+        elif not is_key:
+            self._sessions[shown] = None  # the last that was used
+            if len(self._sessions) > MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
         return found
+
+    async def _is_active(self, shown: bytes) -> bool:
+        """Whether this is the digest of a key. They are read together, so that a flood costs a query a second."""
+        now = self._clock.monotonic()
+        if shown not in self._active and now - self._active_read >= ACTIVE_INTERVAL:
+            self._active_read = now
+            self._active = await self._keys.active_digests()
+        return shown in self._active
 
     def count_request(self, key: ApiKey, *, refresh: bool = False) -> None:
         """Count a request of a key. `refresh`: an open page asks anew by itself; those have the same rate apart.

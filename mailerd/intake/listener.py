@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import resource
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -102,6 +103,9 @@ MAX_CONNECTIONS: Final = 1_000
 """Connections of one listener, or an eighth of the open files that the system allows, if it is less: the daemon needs
 its files for Google. Beyond that, those of strangers are closed that ask nothing, or whose bodies have not come; then
 those that ask nothing and have shown a valid key or session before. Requests under way may be twice as many."""
+STRANGER_REQUESTS: Final = 20
+"""Requests that a stranger's connection may make between two looks at it; then it is closed. A browser waits for
+answers; who sends hundreds of requests without waiting would keep everybody else waiting."""
 _INTERVAL: Final = 0.5
 """The most seconds between two looks at the connections; some thousands can come meanwhile."""
 
@@ -118,6 +122,8 @@ class SlowClientReaper:
         self._have_asked: set[_Connection] = set()
         self._being_served: dict[_Connection, tuple[web.Request, Context]] = {}
         """By the connection: the request under way, and the context that says whose it is once its key is checked."""
+        self._answered: Counter[_Connection] = Counter()
+        """Requests of strangers since the last look, by their connection."""
         self._known: set[_Connection] = set()
         """Connections over which a valid key or session has come."""
 
@@ -133,7 +139,12 @@ class SlowClientReaper:
         self._being_served[request.protocol] = request, task.get_context()
         try:
             await asyncio.sleep(0)
-            return await handler(request)
+            response = await handler(request)
+            if not self._is_known(request.protocol):
+                self._answered[request.protocol] += 1
+                if self._answered[request.protocol] >= STRANGER_REQUESTS:
+                    response.force_close()
+            return response
         finally:
             self._being_served.pop(request.protocol, None)
             if CALLER.get():
@@ -147,6 +158,7 @@ class SlowClientReaper:
 
         async def check_all() -> None:
             there = connections()
+            self._answered.clear()
             self._have_asked.intersection_update(there)
             self._known.intersection_update(there)
             silent = [each for each in there if each not in self._have_asked]

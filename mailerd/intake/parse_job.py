@@ -571,7 +571,7 @@ def _named(
         errors.append(FieldError("template_name", str(error)))
         return None
     if found is None:
-        errors.append(FieldError("template_name", "there is no template of this name"))
+        errors.append(FieldError("template_name", library.why_missing(fields.template_name)))
     return found
 
 

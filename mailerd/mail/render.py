@@ -83,6 +83,7 @@ class CompiledPart:
             TemplateErrors: it is not Jinja, or uses what a letter may not.
         """
         environment = ESCAPED if name == "html" else PLAIN
+        tree: jinja2.nodes.Template | None = None
         try:
             tree = _parsed(source, name=name, environment=environment)
             reads = tuple(_variable_reads(tree))
@@ -99,7 +100,8 @@ class CompiledPart:
         except (RecursionError, SyntaxError) as error:
             raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
         except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
-            raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
+            line = _line_of_number(tree, environment) if tree else None
+            raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=line)]) from error
         except Exception as error:
             raise TemplateErrors([TemplateError(f"{type(error).__name__}: {error}", part=name, line=None)]) from error
         return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
@@ -186,7 +188,10 @@ class CompiledPart:
         return RenderError(reason, part=self.name, line=line)
 
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
-        return RenderError(f"'{path}' is undefined", part=self.name, line=line or place, variable=path)
+        reason = f"'{path}' is undefined"
+        if path == "name":
+            reason = f"'{path}' is undefined, as an empty name is"
+        return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:
         line = None
@@ -216,6 +221,20 @@ class CompiledPart:
             path for path in here if last and path[-1] == last
         }
         return ".".join(found.pop()) if len(found) == 1 else ""
+
+
+def _line_of_number(tree: jinja2.nodes.Template, environment: jinja2.Environment) -> int | None:
+    """The line of what cannot be compiled, which the error does not say; of a block, its first."""
+    for node in tree.body:
+        for part in node.nodes if isinstance(node, jinja2.nodes.Output) else [node]:
+            alone = jinja2.nodes.Output([part], lineno=part.lineno) if isinstance(part, jinja2.nodes.Expr) else part
+            whole = jinja2.nodes.Template([alone], lineno=1)
+            whole.set_environment(environment)
+            try:
+                environment.compile(whole)
+            except ValueError:
+                return part.lineno
+    return None
 
 
 def _look_up(path: VariablePath, variables: Mapping[str, object]) -> object:

@@ -57,10 +57,13 @@ class NamedTemplate:
 
 
 class TemplateLibrary:
-    """The folder, or None where there is none. It is read each time, so that a change counts at once."""
+    """The folder, or None where there is none; `where`: what an error calls it, which a client of the API reads.
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    It is read each time, so that a change counts at once.
+    """
+
+    def __init__(self, folder: Path | None, *, where: str = "templates.folder") -> None:
+        self._folder, self._where = folder, where
 
     def names(self) -> list[str]:
         """Every template's name; none where there is no folder.
@@ -90,6 +93,17 @@ class TemplateLibrary:
             return _read(self._folder / name, name) if there else None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             raise TemplateLibraryError(f"template {name}: {error}") from error
+
+    def why_missing(self, name: str) -> str:
+        """Why `find` has found none of this name, and the remedy."""
+        if self._folder is None:
+            return f"there is no template {name!r}: templates.folder is not set"
+        if NAME.fullmatch(name) and (self._folder / name).is_dir():
+            return f"the folder {name} in {self._where} has no template.toml: make one, which may be empty"
+        return (
+            f"there is no template {name!r} in {self._where}: make a folder of this name with template.toml, "
+            "subject.txt and body.html"
+        )
 
 
 async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> None:

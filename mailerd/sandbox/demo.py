@@ -425,6 +425,9 @@ def run(options: Options) -> int:
     The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every letter was
     sent exactly once.
     """
+    if Path("mailerd.toml").exists():
+        own = options.folder / "mailerd.toml"
+        Screen().trouble(f"commands in this folder take ./mailerd.toml, not this sandbox, but with --config {own}")
     os.environ["no_proxy"] = "*"  # a proxy of the environment would be asked for 127.0.0.1, and not find it
     try:
         return asyncio.run(_Sandbox(options).run())

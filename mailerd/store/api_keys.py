@@ -154,6 +154,16 @@ class ApiKeys:
         )
         return key_of(rows[0]) if rows else None
 
+    async def active_digests(self) -> set[bytes]:
+        """The digests of all keys for which `active` finds one."""
+        rows = await self._database.request_rows(
+            "SELECT digest FROM api_keys WHERE revoked_at IS NULL UNION ALL "
+            "SELECT old_digest FROM api_keys WHERE revoked_at IS NULL AND old_until > UTC_TIMESTAMP(6)",
+            what="list the digests of keys",
+            bound=self._timeout,
+        )
+        return {bytes(row[0]) for row in rows}
+
     async def all(self) -> list[ApiKey]:
         """Every key, revoked ones too, oldest first."""
         statement = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"

@@ -1,6 +1,6 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
-from collections import Counter
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -45,7 +45,8 @@ _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
 _AGAIN: Final = {"Retry-After": "5"}
 LOGINS_PER_ADDRESS: Final = 8
-"""Sign-ins of one address whose forms are being read at once; more of them get a 429."""
+"""Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429: a form of a browser
+comes whole, in milliseconds."""
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -94,8 +95,10 @@ class Console:
     def __init__(self, services: Services, live: LiveUpdates) -> None:
         self._services = services
         self._live = live
-        self._logins = Counter[str]()
-        """How many sign-ins of each address are being read."""
+        self._logins: dict[str, list[asyncio.Timeout]] = {}
+        """The sign-ins of each address that are being read, the oldest first."""
+        self._login_pages: dict[tuple[Language, bool, bool], str] = {}
+        """The pages of the sign-in that show no error, as strangers ask for them."""
         self._hosts = services.settings.web.names
 
     def routes(self) -> Iterator[Route]:
@@ -220,8 +223,13 @@ class Console:
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
     ) -> web.Response:
-        values = {"error": error, "link": link, "plain": guards.is_plain(request), "path": request.path}
-        html = self._services.pages.render("login.html", _language(request), values)
+        language, plain = _language(request), guards.is_plain(request)
+        html = "" if error else self._login_pages.get((language, link, plain), "")
+        if not html:
+            values = {"error": error, "link": link, "plain": plain}
+            html = self._services.pages.render("login.html", language, values)
+            if not error:
+                self._login_pages[language, link, plain] = html
         return web.Response(text=html, status=status, content_type="text/html")
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:
@@ -251,22 +259,30 @@ class Console:
         """The key that was entered.
 
         Raises:
-            RefusedError: it cannot be read, or too many forms of this address are being read.
+            RefusedError: it cannot be read, or newer forms of this address have taken its place.
         """
         address = self._services.intake.address(request)
-        if self._logins[address] >= LOGINS_PER_ADDRESS:
-            raise RefusedError("this address has too many sign-ins under way", status=429, retry_after=1)
-        self._logins[address] += 1
+        reading = self._logins.setdefault(address, [])
+        if len(reading) >= LOGINS_PER_ADDRESS:
+            reading.pop(0).reschedule(0)  # it ends at once
+        turn = asyncio.timeout(None)
+        reading.append(turn)
         try:
-            return (await read_login(request)).text("key")
+            async with turn:
+                return (await read_login(request)).text("key")
+        except TimeoutError:
+            raise RefusedError("this address has too many sign-ins under way", status=429, retry_after=1) from None
         finally:
-            self._logins[address] -= 1
-            self._logins += Counter()  # drops the addresses that have none
+            if turn in reading:
+                reading.remove(turn)
+            if not reading and self._logins.get(address) is reading:
+                del self._logins[address]
 
     def _login_refused(self, request: web.Request, error: RefusedError) -> web.Response:
         text = in_chinese(str(error)) if _language(request) == "zh" else str(error)
         response = self._login_page(request, status=error.status, error=text)
         response.headers.update(error.headers)
+        response.force_close()  # the rest of its form may never come
         return response
 
     async def _use_link(self, request: web.Request) -> web.StreamResponse:

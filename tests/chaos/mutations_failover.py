@@ -282,8 +282,15 @@ OF_FAILOVER: Final = (
     Mutation(
         "tables of another program are taken for ours",
         "mailerd/store/db/migrate.py",
-        "if said := await _foreign_tables(cursor):",
-        'if said := "":',
+        "if name in differing):",
+        "if False):",
         "tests/store/db/test_migrate.py::test_tables_of_another_program_are_named_and_nothing_is_made_among_them",
+    ),
+    Mutation(
+        "half a restore is taken for the whole schema",
+        "mailerd/store/db/migrate.py",
+        "and table[0] not in there]",
+        "and False]",
+        "tests/store/db/test_migrate.py::test_half_a_restore_is_refused_and_says_which_tables_are_missing",
     ),
 )

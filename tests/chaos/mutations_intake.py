@@ -71,6 +71,27 @@ OF_INTAKE: Final = (
         "tests/web/test_login.py::test_made_up_secrets_are_slowed_down_as_bad_keys_are_and_good_ones_are_not",
     ),
     Mutation(
+        "who guesses at an address shuts out the good keys beside it",
+        "mailerd/intake/auth.py",
+        "await self._is_active(shown) if is_key else shown in self._sessions",
+        "shown in self._sessions",
+        "tests/intake/test_permissions.py::test_a_good_key_that_was_never_used_is_not_shut_out_and_a_new_one_for_a_second",
+    ),
+    Mutation(
+        "half-sent forms lock the sign-in for their address",
+        "mailerd/web/console.py",
+        "reading.pop(0).reschedule(0)",
+        'raise RefusedError("busy", status=429)',
+        "tests/web/test_login.py::test_an_address_has_few_forms_under_way_and_others_sign_in_beside_three_hundred",
+    ),
+    Mutation(
+        "a stranger's requests keep everybody else waiting",
+        "mailerd/intake/listener.py",
+        "response.force_close()",
+        "pass",
+        "tests/web/test_login.py::test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_of_a_key_are_not",
+    ),
+    Mutation(
         "/metrics names every mailbox to whoever asks",
         "mailerd/intake/health.py",
         "key.may_send if key else lambda _: False",

@@ -130,7 +130,10 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
         "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
-    assert "database.pool_size：不能小于 2 runner.poll_interval：必须大于 0" in said[1].stdout
+    assert (
+        "无法使用：database.connect_timeout：应为数字；database.pool_size：不能小于 2；runner.poll_interval：必须大于 0"
+        in said[1].stdout
+    )
 
 
 ENGLISH = re.compile(r"[A-Za-z]{2,}[,:;]? [a-z]{2,}")

@@ -1,6 +1,7 @@
 """What holds for every command: --config before and after its name, and trouble that is told in one line."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -21,7 +22,9 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import ME, Shop
 from tests.house.source import modules
+from tests.support.certificates import authority_and_server
 from tests.support.read_only import DEMOTED, as_admin
+from tests.support.rogue import Rogue
 from tests.support.rows import post, query
 from tests.support.terminal import terminal
 
@@ -242,7 +245,7 @@ def test_a_socket_that_is_not_there_is_named_with_its_remedy(
     assert "No such file or directory; check that the server runs, that its socket is /run/nosuch.sock and this" in said
     assert "firewall" not in said
     _, said, _ = run(monkeypatch, capsys, "check")
-    assert "-> start the server; see that its socket is /run/nosuch.sock, or correct unix_socket" in said
+    assert "-> check that the server runs, that its socket is /run/nosuch.sock" in said
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("migrate",), ("run",), ("check",)])
@@ -368,6 +371,38 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
     assert all(len(line) <= 80 for line in (heading, *rows))
     assert len(rows) == {"senders": 2, "keys": 1, "jobs": 2}[words[0]], "a line each"
     assert ("*: a limit of its own" in screen.text) is (words[0] == "senders")
+
+
+@pytest.mark.parametrize("hidden, why, remedy", [
+    ("", "the server offers no TLS", "leave ssl and ssl_ca out"), ("TLS", "unable to get local issuer", "as ssl_ca=…"),
+])  # fmt: skip
+async def test_a_connection_without_tls_is_one_cause_and_one_remedy_in_every_command(
+    shop: Shop, tmp_path: Path, hidden: str, why: str, remedy: str
+) -> None:
+    _, *theirs = authority_and_server(tmp_path)
+    with Rogue(tls=(theirs[0], theirs[1]) if hidden else None) as rogue:
+        text = shop.config.read_text().replace(shop.settings.database.url, rogue.url("hush", "?ssl=true"))
+        shop.config.write_text(text)
+        told = [await shop.say(command, code=1) for command in ("migrate", "check")]
+    for said in told:
+        assert why in said
+        assert remedy in said
+        for wrong in ("refuses the log-in", "firewall", "user and password"):
+            assert wrong not in said
+
+
+async def test_a_command_says_that_it_does_not_take_the_sandbox_that_runs_here(shop: Shop) -> None:
+    (shop.folder / "mailerd.toml").write_text(shop.config.read_text())
+    (shop.folder / "mailerd.toml").chmod(0o600)
+    (sandbox := shop.folder / ".sandbox").mkdir()
+    (sandbox / "mailerd.toml").touch(mode=0o600)
+    with (sandbox / "running").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "mailerd", "config"], cwd=shop.folder, capture_output=True,
+            text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert done.stderr == "./mailerd.toml is used, not the sandbox that runs here\n"
 
 
 async def test_a_wrong_password_is_not_called_away(shop: Shop) -> None:

@@ -21,7 +21,7 @@ CREATE TABLE old_mailer.job_recipients (id INT AUTO_INCREMENT PRIMARY KEY, job_i
   name VARCHAR(255), status VARCHAR(20), sent_at DATETIME);
 INSERT INTO old_mailer.job_recipients (job_id, email, name, status, sent_at) VALUES
   (17, 'ada@example.com', 'Ada "the Countess", Lovelace', 'pending', NULL),
-  (17, 'libai@example.org', '李白', 'pending', NULL),
+  (17, 'libai@example.org', '李白', 'pending', NULL), (17, 'noname@example.com', NULL, 'pending', NULL),
   (17, 'sent@example.com', 'S', 'sent', '2026-01-01'), (17, 'begun@example.com', 'B', 'sending', NULL),
   (18, 'other@example.com', 'O', 'pending', NULL)"""
 
@@ -32,7 +32,7 @@ async def test_the_commands_of_the_page_bring_over_what_was_not_sent_and_nothing
     page: str, shop: Shop, mariadb: Server, tmp_path: Path
 ) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
-    look, export, send = blocks
+    look, export, template, send = blocks
     (tmp_path / ".my.cnf").write_text(
         f"[client]\nhost=127.0.0.1\nport={mariadb.port}\nuser=admin\npassword={mariadb.password}\nskip-ssl\n"
     )
@@ -45,22 +45,21 @@ async def test_the_commands_of_the_page_bring_over_what_was_not_sent_and_nothing
         for statement in _OLD.split(";"):
             cursor.execute(statement)
         try:
-            for block in (look, export):
+            for block in (look, export, template):
                 shell = await asyncio.create_subprocess_exec(
                     "sh", "-euc", block, cwd=shop.folder, env={**os.environ, "HOME": str(tmp_path)}
                 )
                 assert await shell.wait() == 0
         finally:
             cursor.execute("DROP DATABASE old_mailer")
-    template = shop.folder / "templates" / "welcome"
-    template.mkdir(parents=True)
-    (template / "template.toml").touch()
-    (template / "subject.txt").write_text("Hello {{ name }}\n")
-    (template / "body.html").write_text("<p>Dear {{ name }}</p>\n")
     tried, posted = (line.split()[1:] for line in send.splitlines())
     await shop.say(*tried)
     assert await query(shop.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
     await shop.say(*posted, "--no-wait")
     assert "nothing was posted now" in await shop.say(*posted, "--no-wait", code=1)
     found = await query(shop.database, "SELECT to_email, to_name FROM job_recipients ORDER BY id")
-    assert found == [("ada@example.com", 'Ada "the Countess", Lovelace'), ("libai@example.org", "李白")]
+    assert found == [
+        ("ada@example.com", 'Ada "the Countess", Lovelace'),
+        ("libai@example.org", "李白"),
+        ("noname@example.com", None),
+    ]

@@ -70,6 +70,11 @@ def test_database_url_works_from_dotenv_and_the_environment_wins_over_it(folder:
         ("ssl=false", "ssl must be true, verify_ca or unverified"),
         ("ssl=1", "ssl must be true, verify_ca or unverified"),
         ("charset=latin1", "charset can only be utf8mb4"),
+        ("unix_socket=", "unix_socket needs a value"),
+        ("unix_socket", "unix_socket needs a value"),
+        ("ssl=true&unix_socket=", "unix_socket needs a value"),
+        ("unix_socket=/s&unix_socket=", "unix_socket needs a value"),
+        ("ssl_ca=", "ssl_ca needs a value"),
     ],
 )
 def test_a_wish_for_tls_that_nobody_understands_is_refused(query: str, why: str) -> None:

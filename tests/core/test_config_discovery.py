@@ -51,7 +51,7 @@ def test_the_first_of_the_places_that_has_a_file_is_taken(tmp_path: Path, checko
     with running(checkout) as sandbox:
         assert found(tmp_path) == Found(sandbox, sandbox=True)
         here = written(checkout / "mailerd.toml")
-        assert found(tmp_path) == Found(Path(here.name))
+        assert found(tmp_path) == Found(Path(here.name), beside_sandbox=True)
         assert found(tmp_path, named=system) == Found(system, named=True)
 
 
@@ -79,6 +79,16 @@ def test_a_sandbox_is_never_mixed_with_another_database_or_with_google(
         assert nothing.path is None
         assert f"the sandbox that runs here is not used, since {variable} is set" in str(nothing), "it has not ended"
         assert found(tmp_path, MAILERD_LOG__LANGUAGE="zh").sandbox
+
+
+def test_a_file_of_the_folder_wins_over_the_sandbox_that_runs_there_and_says_so(tmp_path: Path, checkout: Path) -> None:
+    here = written(checkout / "mailerd.toml")
+    assert not found(tmp_path).beside_sandbox
+    with running(checkout):
+        taken = found(tmp_path)
+    assert taken.path is not None
+    assert taken.path.absolute() == here
+    assert taken.beside_sandbox
 
 
 def test_a_sandbox_of_somebody_else_is_passed_over(tmp_path: Path, checkout: Path, give_away: GiveAway) -> None:

@@ -122,6 +122,31 @@ async def test_a_good_key_is_not_shut_out_by_the_bad_ones_of_its_neighbours(buil
     assert [(await site.get("/api/jobs"))[0] for _ in range(2)] == [401, 429]
 
 
+async def test_a_good_key_that_was_never_used_is_not_shut_out_and_a_new_one_for_a_second(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    for number in range(MAX_FAILURES_PER_MINUTE + 10):
+        await site.get("/api/jobs", headers={"X-API-Key": f"x{number}"})
+    assert (await site.get("/api/jobs"))[0] == 200
+    new = {"X-API-Key": await site.keys.create("new")}
+    for _ in range(MAX_FAILURES_PER_MINUTE):  # the flood goes on
+        clock.ahead += 1 / MAX_FAILURES_PER_MINUTE
+        await site.get("/api/jobs", headers={"X-API-Key": "x"})
+    clock.ahead += 0.1
+    assert (await site.get("/api/jobs", headers=new))[0] == 200
+
+
+async def test_requests_without_a_key_are_no_guesses(build: Build) -> None:
+    site = await build(clock=SteppedClock())
+    key = {"X-API-Key": site.key}
+    del site.client.headers["X-API-Key"]
+    said = {(await site.get("/api/jobs"))[0] for _ in range(MAX_FAILURES_PER_MINUTE + 10)}
+
+    assert said == {401}
+    assert (await site.get("/api/jobs", headers={"X-API-Key": "x"}))[0] == 401
+    assert (await site.get("/api/jobs", headers=key))[0] == 200
+
+
 async def test_the_access_log_says_who_asked_for_what(site: Site) -> None:
     _, answer = await site.post(job())
     told = await site.heard.wait_for("request_answered")

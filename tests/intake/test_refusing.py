@@ -37,7 +37,11 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         ({"template": None}, "template", "is required, or template_name"),
         ({"template": []}, "template", "object"),
         ({"template_name": "welcome"}, "template_name", "together"),
-        ({"template": None, "template_name": "welcome"}, "template_name", "no template of this name"),
+        (
+            {"template": None, "template_name": "welcome"},
+            "template_name",
+            "there is no template 'welcome': templates.folder is not set",
+        ),
         ({"template": None, "template_name": "../../etc"}, "template_name", "pattern"),
         ({"dry_run": "yes"}, "dry_run", "true or false"),
         ({"template": {"html": "x"}}, "template.subject", "is required"),

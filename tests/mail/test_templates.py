@@ -148,7 +148,7 @@ def test_everything_that_is_missing_on_the_way_is_named_once(html: str, subject:
 
 
 def test_a_render_error_reads_like_a_sentence() -> None:
-    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined"
+    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined, as an empty name is"
 
 
 @pytest.mark.parametrize("default", ["default('you')", "d('you')", "default('you', true)"])
@@ -210,6 +210,11 @@ def test_every_error_of_every_part_is_named_at_once() -> None:
         "html, line 2: unknown filter 'uper'; did you mean 'upper'?",
         "text, line 2: '__class__' begins with an underscore; such names are out of reach",
     ]
+
+
+@pytest.mark.parametrize("source", ["a\n{{ x }}\n{{ (10**5000)|string }}", "\n\n{% if (10**5000) ~ '' %}x{% endif %}"])
+def test_a_number_of_too_many_digits_is_named_with_its_line(source: str) -> None:
+    assert refusals(html=source) == ["html, line 3: a number of too many digits"]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_a_database_that_is_away_has_its_stack_at_level_debug_alone(
         raise DatabaseAwayError(
             "connect", phase="connect", cause=OSError("refused"), errno=2003, retry=True, in_doubt=False
         )
-    StoreEvents(log.write).database_unreachable(where="h:1", attempts=3, cause="connection refused", error=caught.value)
+    StoreEvents(log.write).database_unreachable(
+        where="h:1", attempts=3, cause="connection refused", remedy="start it", error=caught.value
+    )
     err = capsys.readouterr().err
     assert "connection refused; giving up for now" in err
     assert err.count("Traceback") == stacks

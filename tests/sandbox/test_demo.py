@@ -310,6 +310,17 @@ def test_a_job_that_is_none_is_refused_in_a_sentence(sandbox: Sandbox) -> None:
     assert "Traceback" not in sandbox.said
 
 
+def test_a_configuration_in_the_folder_that_commands_take_before_the_sandbox_is_named_at_its_start(
+    sandbox: Sandbox,
+) -> None:
+    (sandbox.folder / "mailerd.toml").touch(mode=0o600)
+    broken = sandbox.folder / "job.json"
+    broken.write_text("{")
+    sandbox.start(demo=broken)
+    sandbox.wait()
+    assert "commands in this folder take ./mailerd.toml, not this sandbox" in sandbox.said
+
+
 def test_two_sandboxes_in_one_folder_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.start()
     sandbox.until("Ctrl-C ends it all")

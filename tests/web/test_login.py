@@ -134,14 +134,31 @@ async def test_an_address_has_few_forms_under_way_and_others_sign_in_beside_thre
     site: ConsoleSite, cut: list[Opened]
 ) -> None:
     cut += [await begin(site, b"key=", FORM + "Content-Length: 60\r\n") for _ in range(300)]
-    assert {await status(each) for each in cut[-200:]} == {429}
     began = time.monotonic()
-    for _, writer in cut:
-        writer.transport.abort()
+    assert {await status(each) for each in cut[:200]} == {429}, "the oldest make way"
     await site.signed_in()  # at once, not when the time for their forms is over
     assert time.monotonic() - began < forms.LOGIN_TIMEOUT
     assert not site.heard.of("request_failed")
     assert not site.heard.of("connection_failed")
+
+
+async def test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_of_a_key_are_not(
+    site: ConsoleSite,
+) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+
+    async def answered(path: str, head: str) -> int:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        each = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{head}"
+        writer.write(f"{each}\r\n".encode() * 199 + f"{each}Connection: close\r\n\r\n".encode())
+        try:
+            return (await asyncio.wait_for(reader.read(), 60)).count(b"HTTP/1.1 200 ")
+        finally:
+            writer.transport.abort()
+
+    key = await site.keys.create("many")
+    assert await answered("/api/jobs", f"X-API-Key: {key}\r\n") == 200
+    assert 0 < await answered("/login", "") < 100
 
 
 @pytest.fixture
@@ -177,6 +194,30 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
     for reader, writer in kept:
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.read(), 60)
+
+
+async def test_many_sessions_of_one_shut_out_no_key_and_no_session_that_is_in_use(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.auth.MAX_SESSIONS", 3)
+    used, key = await site.signed_in(), {"X-API-Key": await site.keys.create("another")}
+    async with used.get("/api/jobs", headers=key) as answer:
+        assert answer.status == 200
+    (someone, *_), sessions = await site.keys.all(), site.daemon.console.services.sessions
+    for _ in range(5):
+        other = {COOKIE: await sessions.create(someone, ip="127.0.0.1")}
+        async with site.visitor().get("/jobs", cookies=other, allow_redirects=False) as answer:
+            assert answer.status == 200
+        async with used.get("/jobs") as answer:
+            assert answer.status == 200
+    seen = 0
+    while seen != 429:
+        async with site.visitor().get("/api/jobs", headers={"X-API-Key": "x"}) as answer:
+            seen = answer.status
+    async with used.get("/jobs") as answer:
+        assert answer.status == 200
+    async with used.get("/api/jobs", headers=key) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("way", ["a session", "a link", "a sign-out"])

@@ -18,7 +18,7 @@ from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
-from mailerd.store.db.writer import NoWriterError, ServerRole, choose
+from mailerd.store.db.writer import ServerRole, choose
 from mailerd.store.describe import SILENT, span
 from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -347,16 +347,14 @@ def sends(found: Iterable[CheckResult]) -> bool | None:
 def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResult:
     """Why the database cannot be asked, by the number that came with it."""
     cause = error.__cause__ or error
-    said = str(cause.args[1]) if error.errno and len(cause.args) > 1 else str(cause)
+    said = error_codes.words(cause)
     match error.errno:
-        case number if refused := error_codes.refused(number):
+        case number if refused := error_codes.refused(number, cause):
             remedy = refused
         case 1142 | 1143:
             remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
         case 2002 | 2003:
-            below = cause.__cause__
-            said = f"{said}: {below.strerror}" if isinstance(below, OSError) and below.strerror else said
-            remedy = _refused_remedy(where, cause)
+            remedy = error_codes.remedy(error.errno, cause, where)
         case 0 if isinstance(cause, TimeoutError):
             said = f"no answer within {within:g} s at {error.phase}"
             remedy = (
@@ -367,14 +365,6 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
     return fail(
         "database", f"{where}: {said} ({type(cause).__name__} {error.errno or ''})".replace(" )", ")"), remedy=remedy
     )
-
-
-def _refused_remedy(where: str, cause: BaseException) -> str:
-    if isinstance(cause, NoWriterError):
-        return cause.remedy
-    if "/" in where:
-        return f"start the server; see that its socket is {where}, or correct unix_socket in database.url"
-    return "start the server; check host and port in database.url, and the firewall"
 
 
 def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckResult]:

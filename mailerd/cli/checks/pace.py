@@ -14,16 +14,22 @@ _MAX_SENDERS: Final = 20
 
 def configured(limits: SenderLimits) -> list[CheckResult]:
     """A finding where the configuration gives senders more than the Standard tier, which then takes messages away."""
-    return _slower("pace", limits)
+    return _slower("pace", limits, keep=f"set pace.units_per_minute to {STANDARD_UNITS}")
 
 
 async def of_senders(database: Database, defaults: DefaultLimits, *, bound: float) -> list[CheckResult]:
     """A finding for each sender whose own limit is above the Standard tier's."""
     above = await server_info.senders_above(database, defaults, units=STANDARD_UNITS, bound=bound, most=_MAX_SENDERS)
-    return [result for it in above for result in _slower(f"pace of {it.email}", it.limits)]
+    return [
+        result
+        for it in above
+        for result in _slower(
+            f"pace of {it.email}", it.limits, keep=f"mailerd senders set {it.email} --units-per-minute {STANDARD_UNITS}"
+        )
+    ]
 
 
-def _slower(check: str, limits: SenderLimits) -> list[CheckResult]:
+def _slower(check: str, limits: SenderLimits, *, keep: str) -> list[CheckResult]:
     now, then = _messages(limits, limits.units_per_minute), _messages(limits, STANDARD_UNITS)
     if not limits.standard or now <= then:
         return []
@@ -33,8 +39,8 @@ def _slower(check: str, limits: SenderLimits) -> list[CheckResult]:
             f"units_per_minute is {limits.units_per_minute}; from {STANDARD_FROM:%Y-%m-%d} on, Google's Standard tier "
             f"has {STANDARD_UNITS} for older Cloud projects too, and mailerd keeps to that: {now} -> {then} messages a "
             "minute",
-            remedy='take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use (pace.tier = '
-            f'"internal"), both at Google: {TIERS_PAGE}',
+            remedy=f'{keep}; or take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use '
+            f'(pace.tier = "internal"), both at Google: {TIERS_PAGE}',
         )
     ]
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, language, tr
 
 _LABEL: Final = 21
 """Columns of a check's name; a Chinese character takes two."""
@@ -39,7 +39,9 @@ class CheckResult:
         check = heading(tr(self.check))
         what, remedy = tr(self.what), tr(self.remedy)
         text = f"{what} -> {remedy}" if remedy else what
-        return f"{self.level}  {check}{' ' * (_LABEL - cell_len(check))} {' '.join(text.split())}"
+        said = ("；" if language() == "zh" else "; ").join(" ".join(line.split()) for line in text.splitlines())
+        said = said.replace(":; ", ": ").replace("：；", "：")  # behind a heading
+        return f"{self.level}  {check}{' ' * (_LABEL - cell_len(check))} {said}"
 
 
 def ok(check: str, what: str) -> CheckResult:

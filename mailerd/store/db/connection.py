@@ -195,7 +195,7 @@ def encrypted(url: URL) -> bool:
 
 def proves_itself(url: URL) -> bool:
     """Whether a server to which a log-in is sent has shown who it is: by its certificate, or by its socket file."""
-    return "unix_socket" in url.query or (encrypted(url) and url.query.get("ssl") != "unverified")
+    return bool(url.query.get("unix_socket")) or (encrypted(url) and url.query.get("ssl") != "unverified")
 
 
 def _context(url: URL) -> ssl.SSLContext | None:
@@ -229,6 +229,8 @@ _HANDSHAKE, _TLS, _INSECURE = 2012, 2026, 2061
 """Numbers of MySQL's own client: SERVER_HANDSHAKE_ERR, SSL_CONNECTION_ERROR, AUTH_PLUGIN_ERR."""
 _HEADER: Final = 32
 """Bytes before the user's name in HandshakeResponse41, and all of a request for TLS."""
+_MAX_WORDS: Final = 1000
+"""Characters of an error that are shown; a server's longest has 512."""
 _DIGESTS: Final = frozenset({0, 20, 32})
 """Lengths of answers that do not show the password: none, mysql_native_password's, caching_sha2_password's."""
 
@@ -261,8 +263,9 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         except OSError:
             raise
         except MySQLError as error:
-            if isinstance(error.__cause__, ssl.SSLError):
-                raise OperationalError(_TLS, "no TLS with this server") from error.__cause__
+            _on_one_line(error)
+            if isinstance(below := error.__cause__, ssl.SSLError):
+                raise OperationalError(_TLS, _no_tls(below)) from below
             if error_codes.number(error):
                 raise
             raise _not_understood(error) from error
@@ -282,7 +285,7 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         """
         if not self._logged_in:
             tls, offered = encrypted(self._url), self.server_capabilities & CLIENT.SSL
-            if tls and not offered and "unix_socket" not in self._url.query:
+            if tls and not offered and not self._url.query.get("unix_socket"):
                 raise OperationalError(_TLS, _NO_TLS)
             if not proves_itself(self._url) and self._shows_password(payload):
                 raise OperationalError(_INSECURE, _NOT_PROVEN)
@@ -305,7 +308,22 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         )
 
 
+def _no_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not accepted: {error.verify_message.rstrip('.')}"
+    return f"no TLS with this server: {error.reason or error}"
+
+
+def _on_one_line(error: Exception) -> None:
+    """What a server says goes to logs and terminals, which obey control characters."""
+    error.args = tuple(
+        "".join(each if each.isprintable() else " " for each in said[:_MAX_WORDS]) if isinstance(said, str) else said
+        for said in error.args
+    )
+
+
 def _not_understood(error: Exception) -> OperationalError:
+    _on_one_line(error)
     said = str(error) or type(error).__name__
     return OperationalError(
         _HANDSHAKE, f"the log-in failed, since what answers is no MySQL or MariaDB, or a proxy: {said}"
@@ -349,6 +367,9 @@ class Connection:
         """
         try:
             return await talk
+        except MySQLError as error:
+            _on_one_line(error)
+            raise
         except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
             if "LOAD_LOCAL" in str(error):  # the driver sends none, as local_infile is off, and is out of step now
                 raise OperationalError(2068, "the server asked for a file of this machine, and gets none") from error

@@ -105,7 +105,10 @@ class Database:
                     or f"no answer within {self._settings.connect_timeout:g} s"
                 )
                 if attempt == attempts or not error.retry:
-                    self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
+                    remedy = error_codes.remedy(error.errno, error.__cause__, self.where)
+                    self._events.database_unreachable(
+                        where=self.where, attempts=attempt, cause=cause, remedy=remedy, error=error
+                    )
                     self._mark_down(error, told=True)
                     raise
                 again_in = float(2 ** (attempt - 1))

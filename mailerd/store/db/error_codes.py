@@ -105,8 +105,23 @@ def read_only(variables: str) -> tuple[str, str]:
     )
 
 
-def refused(errno: int) -> str:
-    """The remedy where the server answers and refuses the log-in; empty for other numbers."""
+def remedy(errno: int, cause: BaseException | None, where: str) -> str:
+    """What to do about a database that cannot be reached at this address, or does not let in."""
+    return getattr(cause, "remedy", "") or refused(errno, cause) or away_remedy(where)
+
+
+def away_remedy(where: str) -> str:
+    """What to do about a database that does not answer at this address."""
+    if "/" in where:
+        return (
+            f"check that the server runs, that its socket is {where} and this user may open it "
+            "(unix_socket in database.url)"
+        )
+    return f"check that the server runs, that a firewall lets {where} through, and host and port in database.url"
+
+
+def refused(errno: int, cause: BaseException | None = None) -> str:
+    """The remedy where the server answers and refuses the log-in; empty for other numbers. `cause`: what was raised."""
     match errno:
         case 1045 | 1698:
             return "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"
@@ -118,10 +133,15 @@ def refused(errno: int) -> str:
             return "create the user for the host from which this machine connects"
         case 2012:
             return "see that host and port in database.url are those of MySQL or MariaDB"
+        case 2026 if cause and isinstance(cause.__cause__, ssl.SSLCertVerificationError):
+            return (
+                "put the authority that signed the certificate into database.url as ssl_ca=…, with ssl=verify_ca if it "
+                "names another host; ssl=unverified takes any certificate, that of an attacker in between too"
+            )
         case 2026:
             return (
-                "switch TLS on at the server; see that ssl_ca in database.url is the authority that signed its "
-                "certificate, and that it names the host (else ssl=verify_ca)"
+                "leave ssl and ssl_ca out of database.url if the server is on this host, or use unix_socket=…, or "
+                "switch TLS on at the server"
             )
         case 2059:
             return "let the user log in by a password: ALTER USER … IDENTIFIED BY …"
@@ -147,9 +167,8 @@ def no_writes(errno: int) -> str:
 def words(error: BaseException) -> str:
     """The driver's words without their number, and the system's own below them; empty for a bare time-out."""
     said = str(error.args[1]) if number(error) and len(error.args) > 1 else str(error)
-    if isinstance(below := error.__cause__, ssl.SSLError):  # its errno is not the system's
-        said += f": {below}"
-    elif isinstance(below, OSError):
+    below = error.__cause__
+    if isinstance(below, OSError) and not isinstance(below, ssl.SSLError):  # whose errno is not the system's
         said += f": {os.strerror(below.errno) if below.errno and below.errno > 0 else below}"
     return said
 

@@ -1,10 +1,10 @@
 """Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema is newer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
@@ -22,11 +22,15 @@ _SCHEMA_VERSION: Final = (
     "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
     "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
 )
-_NO_COLUMN: Final = frozenset({"PRIMARY", "KEY", "UNIQUE", "INDEX", "CONSTRAINT", "CHECK"})
+_NO_COLUMN: Final = frozenset({"primary", "key", "unique", "index", "constraint", "check"})
 """The first words of what else stands in a CREATE TABLE."""
 _SHOWN: Final = 5
 """The most columns of a table that are named."""
 _OWN_DATABASE: Final = "give mailerd a database of its own (database.url); nothing was changed"
+_RESTORE_WHOLE: Final = (
+    "restore the backup whole (docs/backup.md), or give mailerd a database of its own (database.url); "
+    "nothing was changed"
+)
 
 _WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
 """No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may
@@ -65,38 +69,76 @@ async def applied_migration(cursor: Cursor) -> int:
     return int((await cursor.fetchone())[0])
 
 
-def _created(statement: str) -> tuple[str, list[str]] | None:
-    """The table that a statement makes and its columns; None: it makes none."""
+@dataclass(frozen=True)
+class _Table:
+    """A table as a migration makes it, or as it is there."""
+
+    columns: Mapping[str, str]
+    """The type of each: `char(26)`, `bigint unsigned`."""
+    key: Mapping[str, str]
+    """The columns of its primary key, with their types."""
+    needed: Sequence[str] = ()
+    """The columns that every INSERT has to name."""
+    view: bool = False
+
+    def differs_from(self, ours: "_Table", added: Collection[str]) -> str:
+        """Why this cannot be `ours`, to which later migrations have `added` columns; empty: it can."""
+        if self.view:
+            return "a view"
+        if lacking := [name for name in ours.columns if name not in self.columns]:
+            return f"without {_some(lacking)}"
+        if self.key != ours.key:
+            return f"key {_some([' '.join(one) for one in self.key.items()]) or 'missing'}"
+        foreign = [name for name in self.needed if name not in ours.columns and name not in added]
+        return (foreign and f"with {_some(foreign)}, which must be given") or ""
+
+
+def _created(statement: str) -> tuple[str, _Table] | None:
+    """The table that a statement makes, and its name; None: it makes none."""
     if not (made := re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*)\)", statement, re.DOTALL)):
         return None
-    body, nested = made[2], 1
+    body, nested = made[2].lower(), 1
     while nested:  # the commas that are left divide the columns
-        body, nested = re.subn(r"\([^()]*\)", "", body)
-    words = [part.split()[0] for part in body.split(",")]
-    return made[1], [word.lower() for word in words if word not in _NO_COLUMN]
+        body, nested = re.subn(r"\(([^()]*)\)", lambda inner: f"<{inner[1].replace(',', ';')}>", body)
+    columns: dict[str, str] = {}
+    key: list[str] = []
+    for part in map(str.strip, body.split(",")):
+        if together := re.match("primary key <(.*)>", part):
+            key = together[1].split("; ")
+        elif part.split()[0] not in _NO_COLUMN and (column := re.match(r"(\w+) (\w+(?:<\d+>)?(?: unsigned)?)", part)):
+            columns[column[1]] = column[2].replace("<", "(").replace(">", ")")
+            key += [column[1]] * ("primary key" in part)
+    return made[1], _Table(columns, {name: columns[name] for name in key})
 
 
-async def _foreign_tables(cursor: Cursor) -> str:
-    """The tables that are named as ours and lack columns of ours, with these; empty: there are none.
-
-    CREATE TABLE IF NOT EXISTS would pass over them in silence. What a migration of ours leaves behind that was cut off
-    has all columns: a server makes a table whole or not at all.
-    """
-    statements = (_SCHEMA_VERSION, *(sql for migration in migrations() for sql in migration.statements))
-    ours = dict(filter(None, map(_created, statements)))
+async def _tables(cursor: Cursor, names: Collection[str]) -> dict[str, _Table]:
+    """The tables of these names that the database has."""
     await cursor.execute("SELECT @@lower_case_table_names")
     folded = int((await cursor.fetchone())[0]) > 0  # else `Jobs` and `jobs` are two tables
+    found: dict[str, tuple[bool, list[Any]]] = {}
+    where = "WHERE table_schema = DATABASE() AND table_name IN %s"  # on MariaDB without regard to case
+    await cursor.execute(f"SELECT table_name, table_type FROM information_schema.tables {where}", (tuple(names),))
+    for name, kind in await cursor.fetchall():
+        found[name.lower() if folded else name] = (kind != "BASE TABLE", [])
     await cursor.execute(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
-        "AND table_name IN %s",  # on MariaDB without regard to case
-        (tuple(ours),),
+        "SELECT table_name, column_name, column_type, column_key = 'PRI', "
+        "is_nullable = 'NO' AND column_default IS NULL AND extra NOT LIKE '%%auto_increment%%' "
+        f"AND extra NOT LIKE '%%generated%%' FROM information_schema.columns {where}",
+        (tuple(names),),
     )
-    there: dict[str, set[str]] = {}
-    for table, column in await cursor.fetchall():
-        there.setdefault(table.lower() if folded else table, set()).add(column.lower())
-    lacking = {table: [name for name in ours[table] if name not in there[table]] for table in ours if table in there}
-    said = [f"{table} (without {_some(columns)})" for table, columns in lacking.items() if columns]
-    return ", ".join(said) and f"the database holds tables of another program, or altered ones: {', '.join(said)}"
+    for table, name, kind, *facts in await cursor.fetchall():
+        width = re.sub(r"int\(\d+\)", "int", kind.lower())  # MariaDB and older MySQL show how wide a number is
+        found[table.lower() if folded else table][1].append((name.lower(), width, *facts))
+    return {
+        name: _Table(
+            {column: kind for column, kind, *_ in rows},
+            {column: kind for column, kind, in_key, _ in rows if in_key},
+            [column for column, *_, needed in rows if needed],
+            view,
+        )
+        for name, (view, rows) in found.items()
+        if name in names
+    }
 
 
 def _some(columns: Sequence[str]) -> str:
@@ -104,14 +146,35 @@ def _some(columns: Sequence[str]) -> str:
 
 
 async def own_migration(cursor: Cursor) -> int:
-    """As `applied_migration`, of a database that holds no table of another program in the place of ours.
+    """As `applied_migration`, of a database whose tables that are named as ours are ours, and all there.
+
+    CREATE TABLE IF NOT EXISTS would pass over others in silence. What a migration of ours leaves behind that was cut
+    off has all columns, since a server makes a table whole or not at all; and no number.
 
     Raises:
-        SchemaError: it does.
+        SchemaError: it holds tables of another program, or not all of ours.
     """
-    if said := await _foreign_tables(cursor):
-        raise SchemaError(f"{said}; {_OWN_DATABASE}")
-    return await applied_migration(cursor)
+    known = migrations()
+    statements = (_SCHEMA_VERSION, *(sql for migration in known for sql in migration.statements))
+    ours = dict(filter(None, map(_created, statements)))
+    there = await _tables(cursor, ours)
+    versions = there.get("schema_version")
+    applied = 0
+    if versions and not versions.differs_from(ours["schema_version"], ()):
+        applied = await applied_migration(cursor)
+    if applied > known[-1].number:  # a newer mailerd's, which may look otherwise
+        return applied
+    added = {name for sql in statements for name in re.findall(r"\bADD COLUMN (\w+)", sql)}
+    differing = {name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))}
+    if said := ", ".join(f"{name} ({differing[name]})" for name in ours if name in differing):
+        raise SchemaError(f"the database holds tables of another program, or altered ones: {said}; {_OWN_DATABASE}")
+    made = [sql for migration in known if migration.number <= applied for sql in migration.statements]
+    if missing := [table[0] for table in map(_created, made) if table and table[0] not in there]:
+        raise SchemaError(
+            f"the database's schema is at migration {applied}, but tables are missing: {_some(missing)}; "
+            f"{_RESTORE_WHOLE}"
+        )
+    return applied
 
 
 def _refuse_newer(applied: int, known: int) -> None:

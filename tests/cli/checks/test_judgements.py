@@ -301,4 +301,4 @@ def test_bad_news_without_a_remedy_cannot_be_told() -> None:
 
 
 def test_a_finding_is_one_line() -> None:
-    assert CheckResult(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a b -> c d"
+    assert CheckResult(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a; b -> c; d"

@@ -121,7 +121,7 @@ async def test_a_frozen_database_is_told_within_its_bound(patient: Patient, mari
     assert found[ME].level is Level.PASS
 
 
-@pytest.mark.parametrize("word, replaced", [("Access denied", ":wrong@"), ("Connect call failed", "")])
+@pytest.mark.parametrize("word, replaced", [("Access denied", ":wrong@"), ("Connection refused", "")])
 async def test_a_database_that_cannot_be_reached_is_told(patient: Patient, word: str, replaced: str) -> None:
     url = patient.known.database.url
     password = f":{urlsplit(url).password}@"
@@ -399,6 +399,7 @@ async def test_what_googles_standard_tier_will_take_is_told_until_the_tier_is_na
     assert told.level is Level.WARN
     assert "2027-04-01" in told.what
     assert "136 -> 54 messages a minute" in told.what
+    assert told.remedy.startswith("set pace.units_per_minute to 6000; or ")
     assert 'pace.tier = "scaled"' in told.remedy
     assert 'pace.tier = "internal"' in told.remedy
     assert "https://developers.google.com/workspace/guides/quota-usage-tiers" in told.remedy

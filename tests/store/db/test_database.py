@@ -86,7 +86,7 @@ async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error
     first, second, last = said(heard)
     assert first == f"{where}: attempt 1/3: {cause}, again in 1 s"
     assert second == f"{where}: attempt 2/3: {cause}, again in 2 s"
-    assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now. Check that the server runs")
+    assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now: check that the server runs")
     assert [registered_events()[name].level for name in heard.names()] == ["warning", "warning", "error"]
     assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
     assert database.unavailable

@@ -35,7 +35,7 @@ NEXT = Migration(
     LATEST + 1,
     "next",
     (
-        "CREATE TABLE IF NOT EXISTS lists (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+        "CREATE TABLE IF NOT EXISTS footers (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
         "ALTER TABLE senders ADD COLUMN footer TEXT NULL, ADD COLUMN tag VARCHAR(40) NULL, ADD KEY tag (tag)",
         "UPDATE senders SET tag = 'none' WHERE tag IS NULL",
         "ALTER TABLE jobs ADD COLUMN list_id INT NULL",
@@ -310,6 +310,72 @@ async def test_a_table_of_versions_that_another_program_keeps_is_not_written_to(
     assert await everything(empty) == before
 
 
+_LISTS = "id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100), title TEXT, created_at DATETIME"
+_VERSIONS = "number INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL"
+
+
+@pytest.mark.parametrize(
+    "made, said",
+    [
+        ([f"CREATE TABLE lists ({_LISTS}, owner_id INT NOT NULL)"], r"lists \(with owner_id, which must be given\)"),
+        (["CREATE VIEW lists AS SELECT 1 AS id, 'a' AS name, 'b' AS title, NOW() AS created_at"], r"lists \(a view\)"),
+        (["CREATE VIEW jobs AS SELECT 1 AS id"], r"jobs \(a view\)"),
+        (
+            ["CREATE TABLE secrets (name VARCHAR(60), value TEXT, created_at DATETIME, owner VARCHAR(9))"],
+            r"secrets \(key missing\)",
+        ),
+        (
+            ["CREATE TABLE secrets (name VARCHAR(20) PRIMARY KEY, value TEXT, created_at DATETIME)"],
+            r"secrets \(key name varchar\(20\)\)",
+        ),
+        (
+            ["CREATE TABLE secrets (id INT PRIMARY KEY, name VARCHAR(40), value TEXT, created_at DATE)"],
+            r"secrets \(key id int\)",
+        ),
+        (
+            ["CREATE TABLE schema_version (number VARCHAR(20) PRIMARY KEY, name VARCHAR(100), applied_at DATETIME)",
+             "INSERT INTO schema_version VALUES ('V1__init', 'init', NOW())"],
+            r"schema_version \(key number varchar\(20\)\)",
+        ),
+        (
+            [f"CREATE TABLE schema_version ({_VERSIONS})", "INSERT INTO schema_version VALUES (1, 'init', NOW())"],
+            r"at migration 1, but tables are missing: daemons, writer_terms, .*, …; restore the backup whole",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_another_program_may_have_made_is_refused_by_its_keys_its_needs_and_its_kind(
+    empty: Database, heard: Heard, made: list[str], said: str
+) -> None:
+    for statement in made:
+        await query(empty, statement)
+    before = await tables(empty)
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=said):
+            await refused
+    assert await tables(empty) == before
+
+
+async def test_a_column_that_another_needs_to_be_given_is_refused_among_ours_and_one_with_a_default_is_not(
+    empty: Database, heard: Heard
+) -> None:
+    await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "ALTER TABLE jobs ADD COLUMN note TEXT NULL, ADD COLUMN kind INT NOT NULL DEFAULT 0")
+    await check(empty)
+    await query(empty, "ALTER TABLE jobs ADD COLUMN must INT NOT NULL")
+    with pytest.raises(SchemaError, match=r"jobs \(with must, which must be given\)"):
+        await check(empty)
+
+
+async def test_half_a_restore_is_refused_and_says_which_tables_are_missing(empty: Database, heard: Heard) -> None:
+    await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "DROP TABLE webhooks, attempts")
+    before = await tables(empty)
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=r"tables are missing: attempts, webhooks; restore the backup whole"):
+            await refused
+    assert await tables(empty) == before
+
+
 async def test_a_table_whose_name_differs_by_its_case_is_another_one(empty: Database, heard: Heard) -> None:
     """But on a server that has lower_case_table_names, where it is the same."""
     await query(empty, "CREATE TABLE Jobs (id INT) ENGINE=InnoDB")
@@ -337,8 +403,8 @@ async def test_every_column_that_the_schema_has_is_looked_for(empty: Database, h
     for table, column in found:
         one = migrate_module._created(next(sql for sql in STATEMENTS if re.search(rf"EXISTS {table} ", sql)))
         assert one is not None
-        assert column.lower() in one[1]
-    assert len(found) == sum(len(one[1]) for sql in STATEMENTS if (one := migrate_module._created(sql)))
+        assert column.lower() in one[1].columns
+    assert len(found) == sum(len(one[1].columns) for sql in STATEMENTS if (one := migrate_module._created(sql)))
 
 
 async def test_a_migration_that_is_cancelled_is_cancelled(

@@ -39,7 +39,11 @@ TAILS = ((FULL, KEY, KEY, OK), (KEY, FULL, OK))
 OLDER = (ALL & ~CLIENT.PLUGIN_AUTH_LENENC_CLIENT_DATA, CLIENT.PROTOCOL_41 | CLIENT.PLUGIN_AUTH)
 """What servers said that could do less; the password then stands otherwise in the packet."""
 CASES = (*product(PLUGINS, SWITCHES, TAILS, (ALL,)), *product(PLUGINS, ((),), TAILS, OLDER))
-WAYS = ("", "?ssl=true", "?ssl=unverified", "?ssl_ca={ca}", "?ssl=verify_ca&ssl_ca={ca}")
+IN_CLEAR = ("", "?unix_socket=")
+WAYS = (
+    *IN_CLEAR, "?ssl=true", "?ssl=true&unix_socket=", "?ssl=unverified", "?ssl_ca={ca}", "?ssl=verify_ca&ssl_ca={ca}",
+    "?ssl_ca={ca}&unix_socket=",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +71,15 @@ async def refusal(url: str) -> MySQLError | None:
 async def test_no_server_gets_the_password_by_whatever_it_asks(
     way: str, offered: str, theirs: tuple[Path, Path], authority: Path
 ) -> None:
-    for case in CASES if way in {"", "?ssl=unverified"} else CASES[:: len(TAILS)]:
+    unproven = way in {*IN_CLEAR, "?ssl=unverified"}
+    for case in CASES if unproven else CASES[:: len(TAILS)]:
         plugin, asks, tail, capabilities = case
         script = (*asks, *tail)
         with Rogue(plugin=plugin, script=script, capabilities=capabilities, tls=theirs if offered else None) as rogue:
             error = await refusal(rogue.url(PASSWORD, way.format(ca=authority)))
         assert not rogue.has(PASSWORD), case
         assert error is None or (error_codes.number(error) and error_codes.words(error)), (case, error)
-        assert way in {"", "?ssl=unverified"} or error_codes.number(error or Exception()) == 2026, (case, error)
+        assert unproven or error_codes.number(error or Exception()) == 2026, (case, error)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ async def test_what_is_no_database_is_called_so(greeting: bytes) -> None:
     "way, rogue, said, remedy",
     [
         ("", Rogue(plugin="mysql_clear_password"), "asks for the password itself", "?ssl_ca=…"),
-        ("?ssl=true", Rogue(), "offers no TLS", "switch TLS on"),
+        ("?ssl=true", Rogue(), "offers no TLS", "leave ssl and ssl_ca out"),
         ("", Rogue(script=(switch("dialog"), OK)), "plugin", "by a password"),
         ("", Rogue(query=FILE), "asked for a file", "who answers"),
         ("", Rogue(greeting=b"HTTP/1.1 400 \r\n"), "no MySQL", "host and port"),
@@ -189,5 +194,18 @@ async def test_a_certificate_that_nobody_vouches_for_is_named(theirs: tuple[Path
     with Rogue(tls=theirs) as rogue:
         error = await refusal(rogue.url(PASSWORD, "?ssl=true"))
     assert error is not None
-    assert "certificate verify failed" in error_codes.words(error)
-    assert "ssl_ca" in error_codes.refused(error_codes.number(error))
+    assert "certificate is not accepted: unable to get local issuer" in error_codes.words(error)
+    assert "ssl=unverified" in error_codes.refused(error_codes.number(error), error)
+
+
+async def test_what_a_server_says_of_an_error_is_one_line_that_no_terminal_obeys() -> None:
+    said = b"bad\n2026-11-24 16:11:32Z SUCCESS job x finished\x1b]0;x\x07\x1b[2J"
+    refused = b"\xff\x15\x04#28000" + said
+    for rogue in (Rogue(script=(refused,)), Rogue(query=refused)):
+        with rogue:
+            settings = DatabaseSettings(url=rogue.url(PASSWORD), connect_attempts=1, connect_timeout=5)
+            database = Database(settings, events=StoreEvents(Heard()))
+            with pytest.raises(DatabaseAwayError, match=r"bad 2026-11-24.*finished") as caught:
+                await asyncio.wait_for(database.open(), BOUND)
+            await database.close()
+        assert str(caught.value).isprintable()
