@@ -36,7 +36,8 @@ UPDATE senders
    SET next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6)), tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE),
        gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE),
        other_calls_at = LEAST(other_calls_at, UTC_TIMESTAMP(6)), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6)),
-       concurrency_at = LEAST(concurrency_at, UTC_TIMESTAMP(6)), bounces_seen = LEAST(bounces_seen, UTC_TIMESTAMP(6))""",
+       concurrency_at = LEAST(concurrency_at, UTC_TIMESTAMP(6)),
+       bounces_seen = LEAST(bounces_seen, UTC_TIMESTAMP(6))""",
     """
 UPDATE projects
    SET tat = LEAST(tat, UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE), latency_at = LEAST(latency_at, UTC_TIMESTAMP(6))""",
