@@ -139,16 +139,19 @@ class SlowClientReaper:
         self._being_served[request.protocol] = request, task.get_context()
         try:
             await asyncio.sleep(0)
-            response = await handler(request)
-            if not self._is_known(request.protocol):
-                self._answered[request.protocol] += 1
-                if self._answered[request.protocol] >= STRANGER_REQUESTS:
-                    response.force_close()
-            return response
+            return await handler(request)
         finally:
             self._being_served.pop(request.protocol, None)
             if CALLER.get():
                 self._known.add(request.protocol)
+
+    async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Called by aiohttp before the headers of an answer are written."""
+        if not self._is_known(request.protocol):
+            self._answered[request.protocol] += 1
+            if self._answered[request.protocol] >= STRANGER_REQUESTS:
+                response.force_close()
+                response.headers["Connection"] = "close"
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""

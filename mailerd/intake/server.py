@@ -209,6 +209,7 @@ class Intake:
     def _application(self, executor: ThreadPoolExecutor, renderer: Renderer) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
+        application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
         docs = DocsEndpoints(library=self._library, renderer=renderer, executor=executor)
