@@ -32,9 +32,10 @@ from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RecipientData, RendererError, Template
 from mailerd.ops.alerts import Alerter, AlertState
+from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeat, Heartbeats, every
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
-from mailerd.ops.watchdog import STALL_TIMEOUT, EventLoopMonitor, Heartbeat, Heartbeats, Systemd, Watchdog, every
+from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.api_keys import ApiKey, ApiKeys, Sessions
 from mailerd.store.console_queries import ConsoleQueries

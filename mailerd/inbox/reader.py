@@ -21,7 +21,7 @@ from mailerd.gmail import Mailbox
 from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.inbox.reading_round import ReadingRound
-from mailerd.ops.watchdog import Heartbeat, Heartbeats, every
+from mailerd.ops.heartbeat import Heartbeat, Heartbeats, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError

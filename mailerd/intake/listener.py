@@ -17,7 +17,7 @@ from mailerd.clock import Clock
 from mailerd.errors import ListenError
 from mailerd.intake.auth import CALLER
 from mailerd.intake.client_address import StrangerLog, server_log
-from mailerd.ops.watchdog import every
+from mailerd.ops.heartbeat import every
 
 # Why a port cannot be had: the setting that names it, who has it, and what to do.
 

@@ -42,7 +42,7 @@ from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
-from mailerd.ops.watchdog import every
+from mailerd.ops.heartbeat import every
 from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable

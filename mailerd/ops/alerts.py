@@ -22,8 +22,8 @@ from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.daemon_thread import in_thread
+from mailerd.ops.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.ops.watchdog import Heartbeats, every
 from mailerd.texts import in_chinese
 
 # What is wrong now, what has just begun and what is over: decides what an alert says, and when.

@@ -15,8 +15,8 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event
 from mailerd.events.intake import SuppressionEvents
 from mailerd.events.process import ProcessEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.watchdog import Heartbeats
 
 _COMMAND = "command, "
 """The beginning of `actor` where a command asked (`asked_by` of `cli/common.py`)."""

@@ -29,8 +29,8 @@ from mailerd.core.webhook_retries import (
 )
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
+from mailerd.ops.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
-from mailerd.ops.watchdog import Heartbeats, every
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.sent_batches import SentBatches

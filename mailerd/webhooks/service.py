@@ -12,8 +12,8 @@ from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
 from mailerd.events.webhooks import WebhookEvents
+from mailerd.ops.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.ops.watchdog import Heartbeats, every
 from mailerd.store.db.database import Database, TransactionMeter
 from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.event_feed import EventFeed

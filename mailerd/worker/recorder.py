@@ -14,7 +14,7 @@ from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.watchdog import Heartbeats
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog

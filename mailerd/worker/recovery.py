@@ -20,7 +20,7 @@ from mailerd.core.verdicts import Disposition, judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.watchdog import Heartbeat, Heartbeats, every
+from mailerd.ops.heartbeat import Heartbeat, Heartbeats, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, Resolution

@@ -284,9 +284,9 @@ def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(
     ],
 )
 def test_a_schema_that_is_older_is_one_line_with_its_remedy(
-    database_url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fresh_database_url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", fresh_database_url)
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (3 if words == ("audit",) else 1, "")
     assert re.fullmatch(rf"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n{NO_FILE}", said)

@@ -16,7 +16,7 @@ from mailerd.events.inbox import InboxEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RendererEvents, RunnerEvents
 from mailerd.ops.alerts import Alerter, AlertState, Message, Webhook
-from mailerd.ops.watchdog import Heartbeats
+from mailerd.ops.heartbeat import Heartbeats
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)

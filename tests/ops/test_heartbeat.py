@@ -1,6 +1,6 @@
 """Heartbeats: a loop that says nothing for too long has stalled, one that waits for something with a name has not."""
 
-from mailerd.ops.watchdog import Heartbeats
+from mailerd.ops.heartbeat import Heartbeats
 
 
 class Hands:

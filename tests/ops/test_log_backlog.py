@@ -15,9 +15,10 @@ import pytest
 from mailerd.cli.run import run_until_signalled
 from mailerd.config import LogSettings
 from mailerd.events.process import ProcessEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.log import JournaldTransport, Log
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.watchdog import EventLoopMonitor, Heartbeats, Systemd, Watchdog
+from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.support.daemon import settings, sign_in
 from tests.support.eventually import eventually

@@ -18,7 +18,7 @@ from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import alerts as post_module
 from mailerd.ops.alerts import Alerter, AlertState, Message, build_notifiers
-from mailerd.ops.watchdog import Heartbeats
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.house.source import ROOT
 from tests.support.daemon import running, settings, sign_in

@@ -9,9 +9,9 @@ from mailerd.core.stats import QueueStats
 from mailerd.events.base import EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
-from mailerd.ops.watchdog import Heartbeats
 from tests.support.heard import Heard
 
 

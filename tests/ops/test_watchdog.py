@@ -13,9 +13,10 @@ from mailerd.core.stats import QueueStats, SenderStats, words
 from mailerd.errors import DatabaseError
 from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.ops import stats_poller
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
-from mailerd.ops.watchdog import EventLoopMonitor, Heartbeats, Systemd, Watchdog
+from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 

@@ -6,8 +6,8 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.webhook_retries import EventType
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import NewEvent, insert_events

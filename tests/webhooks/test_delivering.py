@@ -13,8 +13,8 @@ import pytest
 from yarl import URL
 
 from mailerd.core.webhook_retries import EventType
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.watchdog import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.webhooks import WebhookDeliveries, Webhooks
 from mailerd.webhooks import sender, service

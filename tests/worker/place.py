@@ -11,7 +11,7 @@ from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.watchdog import Heartbeats
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
