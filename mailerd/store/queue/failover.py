@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
 from mailerd.core.states import State, Transition, after
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
@@ -58,6 +58,8 @@ _FORGET_DRAFT: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET mode = NULL, draft_id = NULL, thread_id = NULL, unanswered = 0, discarding = 0, updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status = 'waiting' AND draft_id = %s"""
+# The first letter of a sender says how it sends; without that its mailbox is not read.
+_SET_MODE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s WHERE email = %s AND mode IS NULL"
 # It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
 _RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
@@ -331,12 +333,14 @@ class ReplayLog:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_LOCK_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
-        forgotten, changes = 0, list[Change]()
+        forgotten, changes, modes = 0, list[Change](), dict[str, Mode]()
         for each in _latest(self._known_now(known)):
             one = each.record
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
             if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
                 continue
+            if isinstance(one, Handover) or one.decision.transition in {Transition.SENT, Transition.LOST}:
+                modes[one.letter.sender] = mode_of(one.letter.draft_id)
             held = token == one.letter.token
             if isinstance(one, Outcome):
                 pending = held and not each.written  # its own record is taken as ever
@@ -347,6 +351,8 @@ class ReplayLog:
                 status == State.WAITING.value and not await is_logged(cursor, one.letter)
             ):
                 forgotten += await self._restore_claim(cursor, one)
+        for sender, mode in sorted(modes.items()):
+            await cursor.execute(_SET_MODE, (mode, sender))
         if statement := count_changes(self.daemon_id, changes):
             await cursor.execute(*statement)
         return forgotten
