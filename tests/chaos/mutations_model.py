@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.chaos.mutation import Mutation
 
+_PAUSES: Final = "tests/store/test_pause_jobs.py::"
 _TALLIES: Final = "tests/store/test_tallies.py::"
 _MODEL: Final = (
     "tests/model/test_world.py::test_whatever_happens_rows_tallies_events_and_attempts_agree_and_nothing_goes_out_twice"
@@ -38,6 +39,48 @@ OF_MODEL: Final = (
         "if statement := count_changes(self.daemon_id, changes):",
         "if statement := None:",
         _TALLIES + "test_what_a_failover_had_forgotten_is_counted_again",
+    ),
+    Mutation(
+        "a letter that comes back ends its job's wait for the notices",
+        "mailerd/store/queue/reschedule.py",
+        "GREATEST(COALESCE(braked_until, '1970-01-01'),",
+        "GREATEST('1970-01-01',",
+        _PAUSES + "test_a_letter_that_comes_back_or_is_retried_does_not_end_its_jobs_wait_for_the_notices",
+    ),
+    Mutation(
+        "a wait for notices outlasts a clock that goes back",
+        "mailerd/store/clock_steps.py",
+        "braked_until = LEAST(braked_until, UTC_TIMESTAMP(6))",
+        "braked_until = braked_until",
+        _PAUSES + "test_a_wait_for_notices_is_over_once_the_clock_that_set_it_has_gone_back",
+    ),
+    Mutation(
+        "the newest dead address is the last of the list, whenever it had its turn",
+        "mailerd/store/inbox/pause_jobs.py",
+        "ORDER BY r.due_at DESC, r.id DESC LIMIT 1",
+        "ORDER BY r.id DESC LIMIT 1",
+        _PAUSES + "test_dead_addresses_that_had_their_turn_late_count_with_those_before_them",
+    ),
+    Mutation(
+        "a mailbox whose first letter was forgotten is not read",
+        "mailerd/store/queue/failover.py",
+        "await cursor.execute(_SET_MODE, (mode, sender))",
+        "await cursor.execute(_SET_MODE, (mode, ''))",
+        "tests/store/queue/test_failover.py::test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_read",
+    ),
+    Mutation(
+        "an inbox is read before the database was told what it forgot",
+        "mailerd/store/inbox/mailboxes.py",
+        "if self.replay_log is not None and not self.replay_log.is_replayed(cursor):",
+        "if False:",
+        "tests/store/queue/test_failover.py::test_no_inbox_is_read_and_nothing_noted_before_all_was_told",
+    ),
+    Mutation(
+        "what was read is written before the database was told what it forgot",
+        "mailerd/store/inbox/record_findings.py",
+        "told = self.replay_log is None or self.replay_log.is_replayed(database_cursor)",
+        "told = True",
+        "tests/store/queue/test_failover.py::test_no_inbox_is_read_and_nothing_noted_before_all_was_told",
     ),
     Mutation(
         "a released letter gets no attempt back",
