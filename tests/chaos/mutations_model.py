@@ -49,8 +49,8 @@ OF_MODEL: Final = (
     Mutation(
         "a mailbox whose first letter was forgotten is not read",
         "mailerd/store/queue/failover.py",
-        "await cursor.execute(_SET_MODE, (mode, sender))",
-        "await cursor.execute(_SET_MODE, (mode, ''))",
+        "await cursor.execute(*learnt_mode(sender, mode))",
+        "await cursor.execute(*learnt_mode('', mode))",
         "tests/store/queue/test_failover.py::test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_read",
     ),
     Mutation(

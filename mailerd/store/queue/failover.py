@@ -32,7 +32,7 @@ from mailerd.store.queue.attempt_log import (
     resolve_late,
     resolve_sent_before,
 )
-from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.record import RecordWriter, learnt_mode
 from mailerd.store.stats import Change, count_changes
 
 KEEP: Final = 60.0
@@ -58,8 +58,6 @@ _FORGET_DRAFT: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET mode = NULL, draft_id = NULL, thread_id = NULL, unanswered = 0, discarding = 0, updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status = 'waiting' AND draft_id = %s"""
-# The first letter of a sender says how it sends; without that its mailbox is not read.
-_SET_MODE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s WHERE email = %s AND mode IS NULL"
 # It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
 _RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
@@ -352,7 +350,7 @@ class ReplayLog:
             ):
                 forgotten += await self._restore_claim(cursor, one)
         for sender, mode in sorted(modes.items()):
-            await cursor.execute(_SET_MODE, (mode, sender))
+            await cursor.execute(*learnt_mode(sender, mode))
         if statement := count_changes(self.daemon_id, changes):
             await cursor.execute(*statement)
         return forgotten
