@@ -191,7 +191,13 @@ def build_reader(
     rest = timedelta(seconds=known.limit_pause)
     return InboxReader(
         gmail=gmail,
-        mailboxes=Mailboxes(database, defaults, lease_time=lease, interval=timedelta(seconds=known.interval)),
+        mailboxes=Mailboxes(
+            database,
+            defaults,
+            lease_time=lease,
+            interval=timedelta(seconds=known.interval),
+            replay_log=claims.replay_log,
+        ),
         writer=FindingsWriter(
             database,
             defaults,
@@ -202,6 +208,7 @@ def build_reader(
             rules=BounceRules(
                 BounceRule(safety.job_bounces, safety.job_share), BounceRule(safety.sender_bounces, safety.sender_share)
             ),
+            replay_log=claims.replay_log,
         ),
         secrets=Secrets(database, timeout=database.probe_timeout),
         log=InboxLog(InboxEvents(sink), SuppressionEvents(sink)),

@@ -1,6 +1,7 @@
 """A daemon whose letters stop wherever they ask Google or record something, until a step lets them go on."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Final, Literal, override
 
 from mailerd.clock import Clock, new_id
 from mailerd.config import DatabaseSettings
+from mailerd.core.bounce_rule import BounceRule, BounceRules
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.models import Claim, ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.rate_limit import SenderLimits
@@ -33,8 +35,19 @@ from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.recovery import OrphanDrafts, Reconciler
 from tests.model.google import Face, Google
 
+
+@dataclass(frozen=True)
+class EagerRule(BounceRule):
+    """One for jobs of few letters: no dead address is a chance."""
+
+    @override
+    def limit(self, sent: int) -> int:
+        return max(self.at_least, math.ceil(self.share * sent))
+
+
 LIMITS: Final = DefaultLimits(SenderLimits(0, 0, 0))
 LEASE: Final = timedelta(hours=1)
+RULES_OF_BOUNCES: Final = BounceRules(EagerRule(1, 0.4), EagerRule(4, 0.1))
 LATE: Final = timedelta(minutes=10)
 """Each wait is so long that it never ends by itself within a run: `time` steps alone end it."""
 POLICY: Final = RetryPolicy(max_attempts=4, base=timedelta(hours=1), cap=timedelta(hours=8), late_arrival=LATE)
@@ -136,8 +149,17 @@ class Daemon:
         self.writer = RecordWriter(database, self.id)
         self.expired = ExpiredClaims(database, self.id, LATE, self.memory)
         self.rows = RecoveryQueries(database, self.id, LEASE, self.memory)
-        self.mailboxes = Mailboxes(database, lambda: LIMITS, lease_time=LEASE, interval=LATE)
-        self.findings = FindingsWriter(database, lambda: LIMITS, self.id, LEASE, min_pause=LEASE, undo=True)
+        self.mailboxes = Mailboxes(database, lambda: LIMITS, lease_time=LEASE, interval=LATE, replay_log=self.memory)
+        self.findings = FindingsWriter(
+            database,
+            lambda: LIMITS,
+            self.id,
+            LEASE,
+            min_pause=LEASE,
+            undo=True,
+            rules=RULES_OF_BOUNCES,
+            replay_log=self.memory,
+        )
         gmail: Any = face
         self.reconciler = Reconciler(gmail, LATE)
         self.orphans = OrphanDrafts(gmail, self.rows, RecoveryEvents(lambda *_: None))

@@ -47,7 +47,8 @@ class Google:
     """The message of each key that Google has accepted, and that has not come back."""
     inbox: list[Notice] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
-    """Keys of letters that bounced and that a person let be sent again, which a failover has forgotten."""
+    """Keys of letters of which a failover has forgotten what a person undid: that it bounced and is sent again, or that
+    it was sent before its job was cancelled."""
     _number: int = 0
 
     def mailbox(self, sender: str) -> Mailbox:

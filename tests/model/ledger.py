@@ -25,6 +25,13 @@ _READ: Final = (
     "SELECT sender_email, SUM(letters) FROM sender_hours GROUP BY 1",
     "SELECT email, pause_cause FROM senders",
 )
+_BAD_LISTS: Final = (
+    "SELECT id, status, on_bounces = 'go_on', pause_cause, COALESCE(bounces_seen, '1970-01-01') FROM jobs"
+)
+_COUNT_DEAD: Final = (
+    "SELECT COUNT(*), SUM(fate = 'bounced' AND (fate_kind = 'hard' OR fate_code IS NOT NULL)) FROM job_recipients "
+    "WHERE sent_at > %s AND job_id = %s AND status = 'sent'"
+)
 _TALLIES: Final = ("sent", "failed", "put_off", "unsure", "bounced")
 _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("waiting", "sending"): frozenset(),
@@ -169,6 +176,30 @@ class Ledger:
         if not hours:
             now.hours = Counter(real_hours)
         assert real_hours == dict(+now.hours), f"hours {real_hours}, by the rows {dict(+now.hours)}"
+
+    def last_line(self, recipient: int) -> str | None:
+        """What the log has last of a letter."""
+        statement = "SELECT event FROM attempts WHERE recipient_id = %s ORDER BY id DESC LIMIT 1"
+        found = self.run(statement, (recipient,))[0]
+        return found[0][0] if found else None
+
+    def waiting_for_notices(self) -> set[str]:
+        """Jobs of which nothing may be claimed until what came back is read."""
+        return {id_ for (id_,) in self.run("SELECT id FROM jobs WHERE braked_until > UTC_TIMESTAMP(6)")[0]}
+
+    def goes_on(self, job: str) -> bool:
+        """Whether whatever comes back does not stop it."""
+        return bool(self.run("SELECT on_bounces = 'go_on' FROM jobs WHERE id = %s", (job,))[0][0][0])
+
+    def check_bad_lists(self, dead: set[str], paused: set[str]) -> None:
+        """`dead`: jobs of which a dead address was just noted; `paused`: those that this has paused."""
+        for job, status, goes_on, cause, seen in self.run(_BAD_LISTS)[0]:
+            if job in paused:
+                assert (status, goes_on, cause) == ("paused", 0, "bounces"), (job, status, goes_on, cause)
+            elif job in dead and status in {"queued", "sending"} and not goes_on:
+                sent, bad = (int(n or 0) for n in self.run(_COUNT_DEAD, (seen, job))[0][0])
+                waits = any(row.job_id == job and row.status == "waiting" for row in self.rows.values())
+                assert not (waits and bad and bad >= 0.4 * sent), f"{job} is not paused: {bad} of {sent}"
 
     def _read(self, read: str) -> list[Sequence[Any]]:
         *found, wrong = self.run(f"{read}; {self._audit}")

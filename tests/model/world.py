@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mailerd.core.fates import Evidence, consequence
 from mailerd.core.models import Finding, Found, Handover, InboxLease, WriteResult
-from mailerd.core.notices import Classification, Kind
+from mailerd.core.notices import MICROSOFT_DEAD, Classification, Kind
 from mailerd.core.replies import (
     Call,
     MalformedResponse,
@@ -26,12 +26,13 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, Transition
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.errors import DatabaseAwayError
 from mailerd.store import clock_steps
+from mailerd.store.inbox.brake import brake_jobs
 from mailerd.store.inbox.record_findings import LeaseLostError
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import Resolution, settle
 from mailerd.store.suppressions import NewSuppression, Suppressions
-from tests.model.daemon import LATE, Daemon, LosingDatabase, Loss, Request, StandingClock
+from tests.model.daemon import LATE, RULES_OF_BOUNCES, Daemon, LosingDatabase, Loss, Request, StandingClock
 from tests.model.google import GONE, Face, Google
 from tests.model.ledger import Books, Ledger, Row
 from tests.support.rows import post
@@ -46,7 +47,8 @@ MODES: Final = {
     "mute@example.com": ("direct", False),
 }
 """Mailboxes: how each sends, and whether its sent mail may be read."""
-ADDRESSES: Final = tuple(f"r{number}@d{number}.example.org" for number in range(7))
+_ADDRESSES: Final = 7
+"""So many at once; every now and then one leaves and another comes, since those that bounce are suppressed."""
 _MAX_OPEN: Final = 14
 _BACKUP_LASTS: Final = 30
 """Steps: a daemon replays no more than its last minute."""
@@ -73,13 +75,17 @@ REFUSALS: Final[tuple[Reply, ...]] = (
     TokenUnavailable("no token"),
 )
 """Answers by which Google says that it did not do what was asked, or was not asked."""
-_NOTICES: Final = (Kind.HARD, Kind.SOFT, Kind.SOFT, Kind.BLOCKED, Kind.UNKNOWN, Kind.REPLY, *[Kind.OVER_LIMIT] * 4)
+_NOTICES: Final = (
+    Kind.HARD, Kind.SOFT, Kind.SOFT, Kind.BLOCKED, *[Kind.UNKNOWN] * 4, Kind.REPLY, *[Kind.OVER_LIMIT] * 4,
+)  # fmt: skip
+_SAID: Final = {"unknown": MICROSOFT_DEAD[0]}
+"""The address does not exist, and yet is not suppressed."""
 _CHANGES: Final = (
     JobChange.RETRY, JobChange.RETRY, JobChange.PAUSE, JobChange.RESUME, JobChange.RESUME, JobChange.CANCEL,
 )  # fmt: skip
 _TIMES: Final = (
     "UPDATE job_recipients SET due_at = due_at {0} WHERE status = 'waiting'; "
-    "UPDATE jobs SET next_claim_at = next_claim_at {0} WHERE next_claim_at IS NOT NULL; "
+    "UPDATE jobs SET next_claim_at = next_claim_at {0}, braked_until = braked_until {0}; "
     "UPDATE senders SET next_claim_at = next_claim_at {0}, paused_until = paused_until {0}, gap_until = gap_until {0}, "
     "concurrency_at = concurrency_at {0}; UPDATE mailboxes SET lease_until = lease_until {0}"
 )
@@ -168,6 +174,7 @@ class World:
             "sweep": bool(self.google.drafts),
             "notice": bool(self.google.has),
             "read": bool(self.google.inbox),
+            "brake": bool(self.google.inbox),
             "note": bool(self.readings),
             "lapse": "sending" in states,
             "fail_over": self.backup is not None and self.steps - self.backup.at <= _BACKUP_LASTS,
@@ -178,9 +185,10 @@ class World:
     # what clients and people do
 
     async def post(self, choose: Choose) -> None:
-        first, number = choose(len(ADDRESSES)), 1 + choose(3)
-        to = [(ADDRESSES * 2)[first + n] for n in range(number)]
-        await post(self.database, sender=_pick(list(MODES), choose), recipients=to)
+        first, number, some = choose(_ADDRESSES), 1 + choose(5), self._addresses()
+        to = [(some * 2)[first + n] for n in range(number)]
+        on_bounces = _pick(("go_on", "pause", "pause", "pause"), choose)
+        await post(self.database, sender=_pick(list(MODES), choose), recipients=to, on_bounces=on_bounces)
 
     async def act(self, choose: Choose) -> None:
         """Cancel, pause, resume or retry a job."""
@@ -194,6 +202,10 @@ class World:
             for row in self.ledger.rows.values():
                 if row.job_id == job and row.status == "failed":
                     self._arrive(row, choose)
+        told = all(self.database.name in daemon.memory._servers for daemon in self.daemons)
+        if change is JobChange.CANCEL and not told:  # what was sent of it and is forgotten counts as cancelled
+            rows = self.ledger.rows.values()
+            self.google.forgotten |= {it.key for it in rows if it.job_id == job and it.status == "waiting"}
         self.story[-1] += f" {change} {how}"
         with suppress(ImpossibleRequestError):
             await self.actions.apply(job, change, actor="ada", **how)
@@ -211,8 +223,10 @@ class World:
         await settle(self.database, row.id, change=change, actor="ada", message_id=message if choose(2) else None)
 
     async def opt_out(self, choose: Choose) -> None:
+        records = [it.record for daemon in self.daemons for it in daemon.records]
+        handed = sorted({it.letter.to_email for it in records if isinstance(it, Handover) and not it.discarding})
         in_flight = sorted({it.to_email for daemon in self.daemons for it in daemon.tasks.values()})
-        address = _pick(in_flight if in_flight and choose(2) else ADDRESSES, choose)
+        address = _pick((handed or in_flight or self._addresses()) if choose(3) else self._addresses(), choose)
         self.story[-1] += f" {address}"
         people = await Suppressions.open(self.database, timeout=20)
         digest = people.digest(address)
@@ -228,8 +242,10 @@ class World:
     async def claim(self, choose: Choose) -> None:
         daemon = _pick(self.daemons, choose)
         self._claimed = True
+        waits = self.ledger.waiting_for_notices()
         claim = await daemon.claims.claim(1 + choose(4))
         self.story[-1] += f" {self.daemons.index(daemon)}: {[it.id for it in claim.letters]}"
+        assert not any(it.job_id in waits for it in claim.letters), f"{waits} wait for their notices"
         daemon.begin(claim)
         if claim.alone is not None:
             daemon.begin(await daemon.claims.claim_alone(claim.alone))
@@ -277,6 +293,8 @@ class World:
         for one in some:
             if isinstance(it := one.record, Handover) and not it.discarding and it.letter.to_email in self.opted_out:
                 assert one.answer.result() is not WriteResult.APPLIED, f"{it.letter} has opted out"
+            if isinstance(it, Handover) and one.answer.result() is WriteResult.APPLIED:
+                assert self.ledger.last_line(it.letter.id) != "lost", f"{it.letter} may have been sent before"
 
     async def finish(self, choose: Choose) -> None:
         daemon = _pick(self.daemons, choose)
@@ -331,7 +349,9 @@ class World:
     async def notice(self, choose: Choose) -> None:
         """Something comes into an inbox about a letter that Google has accepted."""
         if messages := [self.google.sent[id_] for id_ in self.google.has.values()]:
-            self.google.notice(_pick(messages, choose), _pick(_NOTICES, choose).value)
+            jobs = {row.job_id for row in self.ledger.rows.values() if row.open}
+            young = [it for it in messages if it.key.rpartition("-")[0] in jobs]
+            self.google.notice(_pick(young if young and choose(4) else messages, choose), _pick(_NOTICES, choose).value)
 
     async def read(self, choose: Choose) -> None:
         """A daemon reads an inbox."""
@@ -341,6 +361,8 @@ class World:
             return
         await daemon.mailboxes.due(10)
         if (lease := await daemon.mailboxes.lease(sender)) is None:
+            keys = {row.key for row in self.ledger.rows.values()}
+            self.unrelated |= {id_ for id_ in new if mine[id_].about.key not in keys}  # its jobs are forgotten with it
             return
         found: list[Found] = []
         for notice in (mine[id_] for id_ in sorted(new, key=lambda id_: int(id_[1:]))):
@@ -352,7 +374,7 @@ class World:
                 continue
             if any(isinstance(it, Finding) and it.letter == letter for it in found):
                 continue  # the second one about a letter is read the next time
-            meaning = Classification(Kind(notice.kind), addresses=(letter.to_email,))
+            meaning = Classification(Kind(notice.kind), *_SAID.get(notice.kind, ("", "")), (letter.to_email,))
             evidence = Evidence(
                 from_google=True, forged=False, in_thread=bool(in_thread), has_key=True, body_read=True, is_about=True
             )
@@ -362,11 +384,22 @@ class World:
             found.append(Finding(notice.id, notice.about.thread, datetime.now(UTC), letter, meaning, follows))
         self.readings.append((daemon, lease, found))
 
+    async def brake(self, choose: Choose) -> None:
+        """A daemon sees that something came back, and has not read it."""
+        daemon, sender = _pick(self.daemons, choose), _pick(self.google.inbox[-3:], choose).about.sender
+        mine = {it.id: it.about.thread for it in self.google.inbox if it.about.sender == sender}
+        new = mine.keys() - await daemon.mailboxes.known(sender, list(mine))
+        begun, waits = await brake_jobs(self.database, sender, {mine[id_] for id_ in new}, RULES_OF_BOUNCES.job)
+        self.story[-1] += f" {sender} {begun}"
+        assert begun.keys() <= waits <= self.ledger.waiting_for_notices(), (begun, waits)
+        assert not any(self.ledger.goes_on(job) for job in waits), f"one of {waits} shall go on"
+
     async def note(self, choose: Choose) -> None:
         """What was read is written."""
         if not self.readings:
             return
         daemon, lease, found = self.readings.pop(choose(len(self.readings)))
+        self._several = len(found) > 1
         key = (await Suppressions.open(self.database, timeout=20)).digest
         try:
             written = await daemon.findings.write(
@@ -377,6 +410,10 @@ class World:
         self.story[-1] += (
             f" {[(it.letter.id, it.meaning.kind) for it in found if isinstance(it, Finding) and it.letter]}"
         )
+        self.story[-1] += f" {written.bad_lists}" * bool(written.bad_lists)
+        bounced = [it for it in written.changed if it.meaning.kind == "hard" or it.meaning.code]
+        dead = {it.letter.job_id for it in bounced if it.letter}
+        self.ledger.check_bad_lists(dead, {it.job for it in written.bad_lists if it.paused})
         daemon.touched.update(it.letter.job_id for it in written.undone if it.cancelled)
         await daemon.mailboxes.release(lease, state="read", scope="readonly")
 
@@ -475,6 +512,7 @@ class World:
 
     async def drain(self) -> None:
         """Let everything go well, until nothing is open: then each letter was sent once, or has ended otherwise."""
+        noted: set[str] = set()
         for _ in range(_ROUNDS):
             await self._drain_daemons()
             await self._drain_doubts()
@@ -491,7 +529,10 @@ class World:
             if not busy and all(it.id in noted for it in self.google.inbox):
                 break
         else:
-            raise AssertionError(f"never over: {[row for row in self.ledger.rows.values() if row.open]}")
+            unread = [it for it in self.google.inbox if it.id not in noted]
+            under_way = [daemon.tasks for daemon in self.daemons if daemon.tasks]
+            rows = [row for row in self.ledger.rows.values() if row.open]
+            raise AssertionError(f"never over: {rows}; under way: {under_way}; not read: {unread}")
         assert all(finished is not None for _, finished in self.ledger.books.jobs.values()), self.ledger.books.jobs
         for row in self.ledger.rows.values():
             self._check_end(row)
@@ -532,7 +573,9 @@ class World:
                 await self._quietly(self.note, _well)
 
     def _check_end(self, row: Row) -> None:
-        given_back = any(it.kind == "over_limit" and it.about.key == row.key for it in self.google.inbox)
+        given_back = sum(it.kind == "over_limit" and it.about.key == row.key for it in self.google.inbox)
+        if given_back > 1 and row.fate == "bounced":
+            return  # it has come back, and is not sent a third time
         if row.key in self.google.forgotten or (given_back and row.proof == "person"):
             return  # a limit notice is matched by the thread, which nobody knows; or the row is as before its retry
         assert (row.key in self.google.has) == (row.status == "sent"), (
@@ -566,6 +609,10 @@ class World:
     async def _settle_down(self) -> None:
         for daemon in self.daemons:
             await daemon.settle_down()
+
+    def _addresses(self) -> list[str]:
+        first = self.steps // 20
+        return [f"r{number}@d{number}.example.org" for number in range(first, first + _ADDRESSES)]
 
     def _rows(self, status: str) -> list[Row]:
         return [row for row in self.ledger.rows.values() if row.status == status]
@@ -640,11 +687,11 @@ RULES: Final[dict[str, Callable[[World, Choose], Awaitable[None]]]] = {
     name: getattr(World, name)
     for name in (
         "post", "act", "settle", "opt_out", "claim", "answer", "write", "finish", "recover", "look", "resolve", "sweep",
-        "notice", "read", "note", "crash", "lapse", "time", "back_up", "fail_over", "forget",
+        "notice", "brake", "read", "note", "crash", "lapse", "time", "back_up", "fail_over", "forget",
     )
 }  # fmt: skip
 WEIGHTS: Final = {
     "post": 6, "act": 2, "settle": 3, "opt_out": 2, "claim": 10, "answer": 30, "write": 30, "finish": 4, "recover": 5,
-    "look": 8, "resolve": 10, "sweep": 2, "notice": 2, "read": 3, "note": 3, "crash": 1, "lapse": 4, "time": 8,
-    "back_up": 2, "fail_over": 2, "forget": 2,
+    "look": 8, "resolve": 10, "sweep": 2, "notice": 3, "brake": 2, "read": 3, "note": 3, "crash": 1, "lapse": 4,
+    "time": 8, "back_up": 2, "fail_over": 2, "forget": 2,
 }  # fmt: skip

@@ -174,6 +174,17 @@ async def test_messages_that_were_retried_are_the_newest_though_their_numbers_ar
     assert await place.shown() == PAUSED
 
 
+async def test_dead_addresses_that_are_retried_are_not_the_newest_dead_ones(place: Place) -> None:
+    """Else all that was sent would count, and a bad list look good."""
+    job = await place.post(sent=100)
+    await place.bounce([50])
+    await place.ask(JobChange.PAUSE)
+    await place.actions.apply(job, JobChange.RETRY, actor="ada", bounced=["hard"])
+    await query(place.database, "UPDATE jobs SET status = 'sending', next_claim_at = UTC_TIMESTAMP(6)")
+    (*_, bad) = [*await place.bounce([1, 2, 3]), *await place.bounce([4, 5, 6])]
+    assert (bad.paused, await place.shown()) == (True, PAUSED)
+
+
 async def test_a_list_with_few_dead_addresses_goes_on(place: Place) -> None:
     await place.post(sent=500)
     await place.bounce(range(3, 500, 30))

@@ -23,6 +23,7 @@ async def post(
     variables: dict[str, object] | None = None,
     list_id: int | None = None,
     api_key_id: int | None = None,
+    on_bounces: str = "pause",
 ) -> str:
     """A job, stored by the store's own door; its id."""
     job = new_id()
@@ -38,6 +39,7 @@ async def post(
             priority=priority,
             list_id=list_id,
             api_key_id=api_key_id,
+            on_bounces=on_bounces,
             recipients=[NewRecipient(email=name, name=name.partition("@")[0], variables=None) for name in names],
         )
     )

@@ -14,6 +14,7 @@ from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
 from mailerd.store.inbox.brake import has_young_job
+from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 
@@ -267,12 +268,16 @@ def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
 
 @dataclass(frozen=True)
 class Mailboxes:
-    """Whose turn a mailbox is. `lease`: for how long; `interval`: between two reads of a busy mailbox."""
+    """Whose turn a mailbox is. `lease`: for how long; `interval`: between two reads of a busy mailbox.
+
+    `replay_log`: nothing is read while rows may have forgotten what was sent, since a notice tells of no other letter.
+    """
 
     database: Database
     defaults: Callable[[], DefaultLimits]
     lease_time: timedelta
     interval: timedelta
+    replay_log: ReplayLog | None = None
 
     async def due(self, limit: int) -> list[str]:
         """Mailboxes that should be read now and that no daemon reads; new senders' included."""
@@ -288,7 +293,7 @@ class Mailboxes:
         return found
 
     async def lease(self, email: str) -> InboxLease | None:
-        """Take a mailbox for a while; None: another daemon has it.
+        """Take a mailbox for a while; None: another daemon has it, or this daemon has not replayed all yet.
 
         Raises:
             DatabaseError: it is not known to be ours; then its lease runs out.
@@ -296,6 +301,8 @@ class Mailboxes:
         token = new_id()
 
         async def work(cursor: Cursor) -> InboxLease | None:
+            if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
+                return None
             await cursor.execute(_LOCK_IF_FREE, (email,))
             if (free := await cursor.fetchone()) is None:
                 return None

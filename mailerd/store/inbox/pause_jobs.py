@@ -22,12 +22,14 @@ ACTOR: Final = "mailerd"
 _LOCK_JOB: Final = """
 SELECT status, sender_email, reference, bounce_warning, bounces_seen FROM jobs FORCE INDEX (PRIMARY)
  WHERE id = %s AND status IN ('queued', 'sending') AND next_claim_at IS NOT NULL AND on_bounces = 'pause' FOR UPDATE"""
-# The newest in the order of the claim, as below: one that was retried is newer than its number says.
+# The newest in the order of the claim, as below: one that was retried is newer than its number says, and is none until
+# it comes back again.
 NEWEST_DEAD: Final = """
 SELECT r.due_at, r.id
   FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.believed = 1
    AND (n.kind = 'hard' OR (n.kind IN ('soft', 'unknown') AND n.code IN %s))
+   AND r.status = 'sent' AND r.fate = 'bounced'
  ORDER BY r.due_at DESC, r.id DESC LIMIT 1"""
 # The order of the claim, backwards.
 LAST_SENT: Final = """

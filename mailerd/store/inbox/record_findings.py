@@ -44,6 +44,7 @@ from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN
 from mailerd.store.inbox.pause_jobs import judge_job
 from mailerd.store.queue.attempt_log import GIVEN_BACK, AttemptRow, log_attempt
+from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere, lock_sender, sent_by_hour
 from mailerd.store.queue.record import pause_sender
 from mailerd.store.queue.recovery import reopen
@@ -279,6 +280,8 @@ class FindingsWriter:
     """Whether a limit notice lets its letter wait again; otherwise it is noted, and its sender pauses."""
     rules: BounceRules = NO_RULES
     """By which a bad list pauses its job, and its sender."""
+    replay_log: ReplayLog | None = None
+    """What was read of rows that have forgotten since what was sent is read again."""
 
     async def write(
         self,
@@ -295,14 +298,15 @@ class FindingsWriter:
         What is in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
-            LeaseLostError: another daemon reads this mailbox.
+            LeaseLostError: another daemon reads this mailbox, or this daemon has not replayed all to this server yet.
             DatabaseError: nothing was written.
         """
         tries: list[Written] = []
 
         async def work(database_cursor: Cursor, doubted: bool) -> Written:  # noqa: FBT001 - as it is called
             batch = _FindingsBatch(self, database_cursor, lease, address_key)
-            if not await batch.move(cursor, failing):
+            told = self.replay_log is None or self.replay_log.is_replayed(database_cursor)
+            if not told or not await batch.move(cursor, failing):
                 raise LeaseLostError(lease.email)
             done = await batch.write(found)
             if doubted and len(done.fresh) < len(tries[0].fresh):

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
 from mailerd.core.states import State, Transition, after
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
@@ -32,7 +32,7 @@ from mailerd.store.queue.attempt_log import (
     resolve_late,
     resolve_sent_before,
 )
-from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.record import RecordWriter, learnt_mode
 from mailerd.store.stats import Change, count_changes
 
 KEEP: Final = 60.0
@@ -331,12 +331,14 @@ class ReplayLog:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_LOCK_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
-        forgotten, changes = 0, list[Change]()
+        forgotten, changes, modes = 0, list[Change](), dict[str, Mode]()
         for each in _latest(self._known_now(known)):
             one = each.record
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
             if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
                 continue
+            if isinstance(one, Handover) or one.decision.transition in {Transition.SENT, Transition.LOST}:
+                modes[one.letter.sender] = mode_of(one.letter.draft_id)
             held = token == one.letter.token
             if isinstance(one, Outcome):
                 pending = held and not each.written  # its own record is taken as ever
@@ -347,6 +349,8 @@ class ReplayLog:
                 status == State.WAITING.value and not await is_logged(cursor, one.letter)
             ):
                 forgotten += await self._restore_claim(cursor, one)
+        for sender, mode in sorted(modes.items()):
+            await cursor.execute(*learnt_mode(sender, mode))
         if statement := count_changes(self.daemon_id, changes):
             await cursor.execute(*statement)
         return forgotten

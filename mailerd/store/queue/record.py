@@ -114,6 +114,7 @@ async def _write(cursor: Cursor, type_: EventType, email: str, data: Mapping[str
 # transaction holds its rows until the server ends its session.
 #
 # A project is what the sign-in's client id says; a sender joins it before its first letter.
+_SET_FORGOTTEN_MODE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s WHERE email = %s AND mode IS NULL"
 _JOIN_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET project = %s, mode = %s WHERE email = %s"
 _SELECT_PROJECT_LIMIT: Final = """
 SELECT pause_reason, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until) FROM senders FORCE INDEX (project)
@@ -159,6 +160,11 @@ async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     """The senders of the same projects, these included."""
     await cursor.execute(_SELECT_PROJECT_SENDERS, (tuple(senders),))
     return {email for (email,) in await cursor.fetchall()}
+
+
+def learnt_mode(sender: str, mode: Mode) -> tuple[str, tuple[object, ...]]:
+    """The statement that notes how a sender sends, where its row has forgotten it: else its inbox is not read."""
+    return _SET_FORGOTTEN_MODE, (mode, sender)
 
 
 async def join_project(database: Database, sender: str, project: str, mode: Mode) -> Pause | None:

@@ -10,13 +10,17 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.events.process import StoreEvents
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue import failover as history_module
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
@@ -93,6 +97,42 @@ async def test_what_was_sent_and_forgotten_is_told_again_before_anything_is_clai
     assert await query(database, "SELECT event, COUNT(*) FROM attempts GROUP BY event") == [("sent", 3)]
     (told,) = heard.of("database_told_again")
     assert (told["letters"], told["forgotten"]) == (3, 3)
+
+
+async def test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_read(
+    database: Database, one: Daemon
+) -> None:
+    """What comes back would be read at its next letter only, and perhaps it has none."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    for record in (handover(letter, "d0", None), Outcome(replace(letter, draft_id="d0"), SENT)):
+        one.replay_log.remember(record)
+        await write(database, record)
+    await forget(database)
+    await query(database, "UPDATE senders SET mode = NULL")
+    one.meets_another()
+    assert await one.letters(1) == ()
+    assert await query(database, "SELECT mode FROM senders") == [("draft",)]
+
+
+async def test_no_inbox_is_read_and_nothing_noted_before_all_was_told(database: Database, one: Daemon) -> None:
+    """A limit notice finds no thread where the send is forgotten, and is not believed: the letter counts as sent."""
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    await one.sends(letter)
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES ('me@example.com', UTC_TIMESTAMP(6))")
+    limits = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: limits, lease_time=LEASE, interval=LEASE, replay_log=one.replay_log)
+    writer = FindingsWriter(database, lambda: limits, "D", LEASE, min_pause=LEASE, undo=True, replay_log=one.replay_log)
+    lease = await boxes.lease("me@example.com")
+    assert lease is not None
+    await query(database, "UPDATE mailboxes SET lease_until = NULL")
+    one.meets_another()
+    assert await boxes.lease("me@example.com") is None
+    with pytest.raises(LeaseLostError):
+        await writer.write(lease, [], lease.cursor, address_key=b"", on_retry=lambda: None)
+    await one.ready(1)
+    await writer.write(lease, [], lease.cursor, address_key=b"", on_retry=lambda: None)
 
 
 @pytest.mark.parametrize("server", ["another one", "the same, restored in place"])
