@@ -195,7 +195,7 @@ def test_the_end_does_not_wait_for_a_reader_of_standard_error_that_stands_still(
     program = f"""
 from mailerd.config import LogSettings
 from mailerd.events.process import StoreEvents
-from mailerd.ops import journald as native
+from mailerd.ops import log as native
 from mailerd.ops.log import Log
 native.JournaldTransport.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
 journal = Log(LogSettings(format="journald"))
@@ -216,7 +216,7 @@ def test_a_daemon_without_a_journald_says_why_it_ends(tmp_path: Path) -> None:
     program = f"""
 import sys
 from mailerd.cli import main
-from mailerd.ops import journald as native
+from mailerd.ops import log as native
 native.JournaldTransport.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
 sys.argv = ["mailerd", "run"]
 main()

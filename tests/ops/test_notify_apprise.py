@@ -134,7 +134,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
 
 _ALARM_AND_END = """
 import asyncio, sys
-from mailerd.ops import notify
+from mailerd.ops import alerts as notify
 from mailerd.ops.alerts import Message
 
 notify.SEND_TIMEOUT = 0.5
