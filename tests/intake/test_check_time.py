@@ -58,10 +58,10 @@ async def test_the_cpu_of_letters_is_counted() -> None:
         assert renderer.cpu.seconds > 2 * once > 0.02
 
 
-@pytest.mark.parametrize("limit", ["check_recipients.CHECK", "dry_run.DRY_RUN"])
+@pytest.mark.parametrize("limit", ["parse_job.CHECK", "create_job.DRY_RUN"])
 async def test_both_checks_end_in_time(site: Site, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(f"mailerd.intake.{limit}_TIMEOUT", 0.0)
-    status, answer = await site.post(job(*_people(400), dry_run=limit.startswith("dry_run")))
+    status, answer = await site.post(job(*_people(400), dry_run=limit.startswith("create_job")))
 
     assert (status, answer["error"]["code"]) == (422, "too_costly")
     assert "make the template simpler, or split the job; nothing was stored" in answer["error"]["message"]

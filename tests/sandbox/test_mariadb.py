@@ -286,10 +286,10 @@ def test_a_throw_away_server_lies_in_memory_where_that_has_room(
         assert server._place.parent == mariadb._DISK, "what must be on the disk is not in memory"
 
 
-def test_a_test_gets_an_empty_database_of_its_own(database_url: str, mariadb: Server) -> None:
-    assert ask(database_url, "CREATE TABLE t (a INT)", "SHOW TABLES") == [("t",)]
-    assert database_url != mariadb.url
+def test_a_test_gets_an_empty_database_of_its_own(fresh_database_url: str, mariadb: Server) -> None:
+    assert ask(fresh_database_url, "CREATE TABLE t (a INT)", "SHOW TABLES") == [("t",)]
+    assert fresh_database_url != mariadb.url
 
 
-def test_the_next_test_gets_another_one(database_url: str) -> None:
-    assert ask(database_url, "SHOW TABLES") == []
+def test_the_next_test_gets_another_one(fresh_database_url: str) -> None:
+    assert ask(fresh_database_url, "SHOW TABLES") == []

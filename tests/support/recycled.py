@@ -29,7 +29,9 @@ SELECT COUNT(*), SUM(CRC32(CONCAT_WS(' ', table_name, index_name, seq_in_index, 
  UNION ALL
 SELECT COUNT(*), NULL FROM information_schema.table_constraints WHERE table_schema = DATABASE()
  UNION ALL
-SELECT COUNT(*), NULL FROM information_schema.triggers WHERE trigger_schema = DATABASE()"""
+SELECT COUNT(*), NULL FROM information_schema.triggers WHERE trigger_schema = DATABASE()
+ UNION ALL
+SELECT COUNT(*), SUM(number) FROM schema_version"""
 _SESSIONS: Final = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
 _MOST_ROWS: Final = 5000
 """A database that held more is dropped: what DELETE leaves behind of so many would slow down who comes next."""
