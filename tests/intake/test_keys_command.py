@@ -67,8 +67,8 @@ class Command:
 
 
 @pytest.fixture
-def bare(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(database_url, monkeypatch, capsys)
+def bare(fresh_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(fresh_database_url, monkeypatch, capsys)
 
 
 @pytest.fixture
