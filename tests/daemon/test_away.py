@@ -188,13 +188,14 @@ async def test_two_daemons_share_a_job_without_a_double(
 
 
 async def test_a_daemon_whose_port_is_taken_leaves_no_trace_in_the_database(
-    known: Settings, database_url: str, heard: Heard
+    known: Settings, fresh_database_url: str, heard: Heard
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         intake = known.intake.model_copy(update={"port": taken.getsockname()[1]})
+        tables = known.database.model_copy(update={"url": fresh_database_url})
         with pytest.RaisesGroup(ListenError, flatten_subgroups=True):
-            await build(known.model_copy(update={"intake": intake}), heard).run(asyncio.Event())
-    empty = Database(known.database.model_copy(update={"url": database_url}), events=StoreEvents(heard))
+            await build(known.model_copy(update={"intake": intake, "database": tables}), heard).run(asyncio.Event())
+    empty = Database(tables, events=StoreEvents(heard))
     assert await query(empty, "SHOW TABLES") == []
     await empty.close()
 
