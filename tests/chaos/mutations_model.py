@@ -7,9 +7,6 @@ from typing import Final
 from tests.chaos.mutation import Mutation
 
 _TALLIES: Final = "tests/store/test_tallies.py::"
-_MODEL: Final = (
-    "tests/model/test_world.py::test_whatever_happens_rows_tallies_events_and_attempts_agree_and_nothing_goes_out_twice"
-)
 OF_MODEL: Final = (
     Mutation(
         "a claim that lapses is not counted",
@@ -72,20 +69,20 @@ OF_MODEL: Final = (
         "mailerd/store/queue/record.py",
         "attempts = letter.attempt - 1 if uncounted else one.attempt",
         "attempts = one.attempt",
-        _MODEL,
+        "tests/store/queue/test_record.py::test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back",
     ),
     Mutation(
         "a claim that lapses leaves no line in the log of attempts",
         "mailerd/store/queue/recovery.py",
         'AttemptRow(id_, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
         'AttemptRow(0, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)',
-        _MODEL,
+        "tests/store/queue/test_recovery.py::test_a_claim_that_lapses_is_a_line_in_the_log_of_its_letter",
     ),
     Mutation(
         "a job whose letter is missing is not woken",
         "mailerd/store/queue/recovery.py",
         "await reschedule(cursor, jobs={letter.job_id: 0}, senders={letter.sender: 0}, back=[letter.id])",
         "False",
-        _MODEL,
+        "tests/store/queue/test_recovery.py::test_the_job_of_a_missing_letter_and_its_sender_have_their_turn_now",
     ),
 )

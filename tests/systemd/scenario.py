@@ -127,6 +127,16 @@ def reload(server: Server) -> None:
     expect(until(lambda: "could not be read" not in status()), "a good file again, and the status is clean")
 
 
+def dotenv(server: Server) -> None:
+    step(".env is read in the unit's working folder")
+    settings = Path("/var/lib/mailerd/.env")
+    settings.write_text(f"DATABASE_URL={server.url}\n")
+    sh(f"chown mailerd: {settings}; chmod 600 {settings}; systemctl restart mailerd")
+    expect(until(lambda: str(settings) in journal("MAILERD_EVENT=dotenv_used")), "the log names the file")
+    settings.unlink()
+    sh("systemctl restart mailerd")
+
+
 def catalogue(server: Server) -> None:
     step("the database away; journalctl -x in English and in Chinese; the daemon stays up")
     server.stop()
@@ -195,6 +205,7 @@ def main() -> None:
             templates.templates(key)
             load(key)
             reload(server)
+            dotenv(server)
             ways.pace_by_reload(server, key)
             ways.instances(server, key)
             ways.intake_on_a_socket_file(key)

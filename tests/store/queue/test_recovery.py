@@ -118,6 +118,29 @@ async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: D
     assert (again.draft_id, again.attempt) == ("d1", 2)
 
 
+async def test_the_job_of_a_missing_letter_and_its_sender_have_their_turn_now(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, handover(letter, "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await due(it)
+    for table in ("jobs", "senders"):
+        await query(database, f"UPDATE {table} SET next_claim_at = NULL")
+    await it.resolve(Resolution(doubt, Transition.MISSING))
+    for table in ("jobs", "senders"):
+        assert await query(database, f"SELECT next_claim_at <= UTC_TIMESTAMP(6) FROM {table}") == [(1,)]
+
+
+async def test_a_claim_that_lapses_is_a_line_in_the_log_of_its_letter(database: Database) -> None:
+    letter = await one_letter(database)
+    await query(database, LAPSE)
+    await due(rescues(database))
+    assert await query(database, "SELECT recipient_id, claim_token FROM attempts WHERE event = 'lapsed'") == [
+        (letter.id, letter.token)
+    ]
+
+
 async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     letter = await one_letter(database)
     await write(database, handover(letter, "d1", "t1"))
