@@ -25,7 +25,7 @@ from mailerd.cli.output import (
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.quantities import counted
-from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
+from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.db.database import Database

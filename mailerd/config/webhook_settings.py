@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from mailerd.config import values
 from mailerd.config.values import Limit, Seconds, Section
 from mailerd.core.network_rules import NetworkRules
-from mailerd.core.webhook_retries import RetryRules
+from mailerd.core.webhooks import RetryRules
 
 _RETRIES = [5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0]
 """The schedule that Standard Webhooks 1.0.0 recommends ("Deliverability and reliability")."""

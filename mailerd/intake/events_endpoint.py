@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.core.states import OPEN
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth, KeyShare
 from mailerd.intake.http_responses import RETRY_AFTER, ApiError, in_language, json_response, to_json, write

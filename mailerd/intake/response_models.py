@@ -12,7 +12,7 @@ from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import FeedEvent

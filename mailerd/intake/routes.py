@@ -10,7 +10,7 @@ from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
-from mailerd.core.webhook_retries import DeliveryStatus, EventType
+from mailerd.core.webhooks import DeliveryStatus, EventType
 from mailerd.intake import response_models, suppressions, webhooks
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from mailerd.clock import ULID, Clock
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, EventType, PauseReason
+from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.intake.auth import KeyHandler, KeyShares
 from mailerd.intake.http_responses import ApiError, json_response, not_found
 from mailerd.intake.query_params import Query

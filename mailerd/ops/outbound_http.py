@@ -25,7 +25,7 @@ from yarl import URL
 from mailerd import __version__
 from mailerd.clock import new_id
 from mailerd.core.network_rules import NetworkRules
-from mailerd.core.webhook_retries import WebhookAttempt, body_of
+from mailerd.core.webhooks import WebhookAttempt, body_of
 from mailerd.ops.daemon_thread import in_thread
 
 MAX_ANSWER: Final = 4096

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mailerd.core.states import Proof
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit

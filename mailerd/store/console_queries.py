@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.states import State
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import new_id
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.database import Database

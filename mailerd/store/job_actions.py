@@ -12,7 +12,7 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.core.pauses import MANUAL
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mailerd.core.webhook_retries import EndpointState
+from mailerd.core.webhooks import EndpointState
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import ANY_NEW, number

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, rfc3339, utc

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State, Transition
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
-from mailerd.core.webhook_retries import EndpointState, PauseReason
+from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc

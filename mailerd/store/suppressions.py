@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from pymysql.err import OperationalError
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead

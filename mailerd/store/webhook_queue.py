@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.webhook_retries import (
+from mailerd.core.webhooks import (
     RESTS_FROM,
     DeliveryStatus,
     EndpointHealth,

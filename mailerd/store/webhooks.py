@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from mailerd.clock import ULID, new_id
-from mailerd.core.webhook_retries import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType, PauseReason
+from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store import sent_batches
 from mailerd.store.db.connection import Cursor, Statement

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mailerd.clock import ULID
 from mailerd.core.stats import WebhookStats
-from mailerd.core.webhook_retries import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
+from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
 from mailerd.events.runbook import WEBHOOK_RUNBOOKS, Runbook
 from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test

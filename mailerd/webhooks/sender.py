@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.clock import Clock
-from mailerd.core.webhook_retries import (
+from mailerd.core.webhooks import (
     RESTS_FROM,
     DeliveryStatus,
     EndpointHealth,

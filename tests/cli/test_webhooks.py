@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
 from mailerd.store.webhook_queue import WebhookQueue
 from tests.cli.conftest import Shop

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.client import SignatureError, verify
-from mailerd.core.webhook_retries import body_of
+from mailerd.core.webhooks import body_of
 from mailerd.ops.outbound_http import signed
 from mailerd.store.webhooks import new_secret, shown_secret
 

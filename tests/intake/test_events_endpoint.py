@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.suppression import Reason
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.intake.http_responses import in_language
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.texts import in_chinese, speak

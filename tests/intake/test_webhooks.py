@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.intake import webhooks as models
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events

@@ -8,7 +8,7 @@ from mailerd.core.fates import Fate
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
-from mailerd.core.webhook_retries import DeliveryStatus
+from mailerd.core.webhooks import DeliveryStatus
 from mailerd.store import console_queries, forecast_inputs, senders
 from mailerd.store.console_queries import put_off_statement, undone_statement
 from mailerd.store.db.connection import Statement

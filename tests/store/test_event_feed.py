@@ -19,7 +19,7 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Transition
 from mailerd.core.suppression import Channel, Reason
 from mailerd.core.verdicts import PauseCause
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import event_feed

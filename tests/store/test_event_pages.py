@@ -1,6 +1,6 @@
 """A page of the feed is bounded in bytes too: events that name many letters come in smaller pages."""
 
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
 from tests.support.rows import query

@@ -1,6 +1,6 @@
 """The outbox: an event is written in the transaction that makes the change, however often that is repeated."""
 
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import NewEvent, insert_events
 from tests.support.rows import query

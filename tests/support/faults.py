@@ -17,7 +17,7 @@ import aiohttp
 import pymysql
 
 from mailerd.config import DatabaseSettings
-from mailerd.core.webhook_retries import RESTS_FROM, EventType
+from mailerd.core.webhooks import RESTS_FROM, EventType
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.webhooks import NewEndpoint, WebhookError, Webhooks, shown_secret

@@ -13,7 +13,7 @@ from mailerd.core.pauses import CAUSES, LABELS
 from mailerd.core.states import JobChange, JobStatus, Proof, State
 from mailerd.core.stats import WEBHOOK_STANDINGS
 from mailerd.core.suppression import Channel, Reason
-from mailerd.core.webhook_retries import DeliveryStatus
+from mailerd.core.webhooks import DeliveryStatus
 from mailerd.store.senders import LIMITS
 from mailerd.texts import in_chinese
 from mailerd.web.words import CHINESE

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 from yarl import URL
 
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database

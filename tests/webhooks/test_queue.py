@@ -7,7 +7,7 @@ import aiomysql
 import pytest
 from yarl import URL
 
-from mailerd.core.webhook_retries import (
+from mailerd.core.webhooks import (
     RESTS_FROM,
     DeliveryStatus,
     EndpointHealth,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.webhook_retries import EndpointState
+from mailerd.core.webhooks import EndpointState
 from mailerd.store import event_feed, prune_events
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

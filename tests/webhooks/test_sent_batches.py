@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store import sent_batches
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

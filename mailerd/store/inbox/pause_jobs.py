@@ -11,7 +11,7 @@ from mailerd.core.bounce_rule import BOUNCES, LAST, BounceRule, is_dead, job_rea
 from mailerd.core.models import BadList
 from mailerd.core.notices import MICROSOFT_DEAD
 from mailerd.core.states import JobChange, JobStatus, job_after
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.event_feed import NewEvent, insert_events

@@ -36,7 +36,7 @@ from mailerd.core.notices import MICROSOFT_DEAD, Kind
 from mailerd.core.states import State, Transition, after
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.core.verdicts import PauseCause
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339

@@ -19,7 +19,7 @@ from mailerd.core.pauses import with_remedy
 from mailerd.core.rate_limit import concurrency
 from mailerd.core.states import REFUNDED, UNSENT, State, Transition, after
 from mailerd.core.verdicts import PauseCause
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339, utc

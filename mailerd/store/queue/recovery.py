@@ -12,7 +12,7 @@ from mailerd.clock import new_id
 from mailerd.core.fates import Fate
 from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, ExpiredClaim, UnresolvedSend, WriteResult
 from mailerd.core.states import JobChange, JobStatus, Proof, State, Transition, after, job_after
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.core.states import OPEN, JobStatus, State, Transition, after
-from mailerd.core.webhook_retries import EventType
+from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
 from mailerd.store.event_feed import NewEvent, insert_events
 

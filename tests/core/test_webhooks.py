@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.config import Settings
-from mailerd.core.webhook_retries import (
+from mailerd.core.webhooks import (
     RESTS_FROM,
     DeliveryStatus,
     EndpointHealth,
