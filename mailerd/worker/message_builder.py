@@ -213,6 +213,8 @@ class MessageBuilder:
 
 MAX_CACHED_BYTES: Final = 100_000_000
 """Bytes of encoded attachments in the cache; what does not fit is read again for each letter."""
+KEPT_FOR: Final = 60.0
+"""Seconds after their last letter for which attachments stay in the cache. Google's pace gives one each second."""
 LARGE_BYTES: Final = 1_000_000
 """A letter with so many bytes of attachments is large: it needs about four times as much while it is built and sent."""
 MAX_LARGE: Final = 2
@@ -224,6 +226,9 @@ class AttachmentCache:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: OrderedDict[str, tuple[MimePart, ...]] = OrderedDict()
+        self._used: dict[str, float] = {}
+        """When a letter had those of a job last, by the event loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
         self._bytes = 0
         self._large = asyncio.Semaphore(MAX_LARGE)
 
@@ -237,21 +242,30 @@ class AttachmentCache:
         return shared + await _encoded(await attachments(self._database, job, recipient=seq))
 
     async def _shared(self, job: str) -> tuple[MimePart, ...]:
-        if (known := self._kept.get(job)) is not None:
-            self._kept.move_to_end(job)
-            return known
-        made = await _encoded(await attachments(self._database, job, recipient=None))
-        self._keep(job, made)
+        made = self._kept.get(job)
+        if made is None:
+            made = await _encoded(await attachments(self._database, job, recipient=None))
+        if job not in self._kept:  # else another letter of the job has read them meanwhile
+            self._kept[job] = made
+            self._bytes += _size(made)
+        self._kept.move_to_end(job)
+        self._used[job] = asyncio.get_running_loop().time()
+        while self._bytes > MAX_CACHED_BYTES:
+            self._drop_oldest()
+        self._timer = self._timer or asyncio.get_running_loop().call_later(KEPT_FOR, self._drop_unused)
         return made
 
-    def _keep(self, job: str, made: tuple[MimePart, ...]) -> None:
-        if job in self._kept:  # another letter of the job has read them meanwhile
-            return
-        self._kept[job] = made
-        self._bytes += _size(made)
-        while self._bytes > MAX_CACHED_BYTES:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= _size(dropped)
+    def _drop_oldest(self) -> None:
+        job, dropped = self._kept.popitem(last=False)
+        del self._used[job]
+        self._bytes -= _size(dropped)
+
+    def _drop_unused(self) -> None:
+        loop, self._timer = asyncio.get_running_loop(), None
+        while self._kept and loop.time() >= self._used[next(iter(self._kept))] + KEPT_FOR:
+            self._drop_oldest()
+        if self._kept:
+            self._timer = loop.call_at(self._used[next(iter(self._kept))] + KEPT_FOR, self._drop_unused)
 
     def memory_slot(self, size: int) -> AbstractAsyncContextManager[None]:
         """A slot in memory for a letter with so many bytes of attachments: `MAX_LARGE` large ones at a time."""

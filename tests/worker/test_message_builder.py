@@ -16,9 +16,16 @@ from mailerd.mail.render_batches import RenderBatches
 from mailerd.mail.renderer import Rendered
 from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import JobContent
+from mailerd.store.jobs import JobContent, StoredAttachment
 from mailerd.worker import message_builder
-from mailerd.worker.message_builder import LARGE_BYTES, MAX_LARGE, MessageBuilder, UnsubscribeLinks
+from mailerd.worker.message_builder import (
+    LARGE_BYTES,
+    MAX_LARGE,
+    AttachmentCache,
+    MessageBuilder,
+    UnsubscribeLinks,
+)
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
 
@@ -180,3 +187,28 @@ async def test_jobs_with_large_variables_do_not_fill_the_memory(monkeypatch: pyt
         for job in ("A", "B", "B", "C", "A", "huge", "huge", "A"):
             assert b"Dear Ada" in await built(it, replace(letter(1), job_id=job))
     assert asked == ["A", "B", "C", "A", "huge", "A"], "two of 1,400 bytes fit, and a larger one is alone"
+
+
+async def test_attachments_leave_the_memory_some_time_after_the_last_letter_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_builder, "KEPT_FOR", 0.2)
+    asked = []
+
+    async def stored(_: Database, job: str, *, recipient: int | None) -> list[StoredAttachment]:
+        asked.append((job, recipient))
+        return [StoredAttachment("a.bin", "application/octet-stream", b"x" * 1000, b"digest")]
+
+    monkeypatch.setattr(message_builder, "attachments", stored)
+    it = AttachmentCache(Database(DatabaseSettings(), events=StoreEvents(Heard())))
+    for job in ("A", "B", "A"):
+        await it.of(job, seq=0, count=1)
+    assert asked == [("A", None), ("B", None)]
+    assert it._bytes > 2000
+
+    async def is_empty() -> bool:
+        return it._bytes == 0 and not it._kept and not it._used
+
+    await eventually(is_empty)
+    await it.of("A", seq=0, count=1)
+    assert asked[2:] == [("A", None)]
