@@ -398,8 +398,8 @@ OF_PROOF: Final = (
     Mutation(
         "a person's resume is overruled by the next bounce",
         "mailerd/store/inbox/pause_jobs.py",
-        "await count_dead(cursor, job, since=seen)",
-        "await count_dead(cursor, job, since=None)",
+        "await dead_of_job(cursor, job, since=seen)",
+        "await dead_of_job(cursor, job, since=None)",
         _BAD_LIST + "test_a_person_who_resumes_is_not_overruled_by_what_was_sent_before",
     ),
     Mutation(

@@ -43,7 +43,7 @@ UPDATE jobs FORCE INDEX (PRIMARY)
 _SET_WARNING: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET bounce_warning = %s WHERE id = %s"
 
 
-async def count_dead(cursor: Cursor, job: str, *, since: datetime | None) -> tuple[int, int]:
+async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tuple[int, int]:
     """How many of the last messages of a job have dead addresses, and how many these are; `since`: sent after that.
 
     The last up to the newest dead one: notices are read more slowly than messages are sent, so of those that were sent
@@ -66,7 +66,7 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
     if (row := await cursor.fetchone()) is None:
         return None
     status, sender, reference, warned, seen = row
-    dead, sent = await count_dead(cursor, job, since=seen)
+    dead, sent = await dead_of_job(cursor, job, since=seen)
     if not rule.is_broken(dead, sent):
         words = job_warning(job, dead=dead, sent=sent, limit=rule.limit(sent)) if rule.is_near(dead, sent) else None
         if words != warned:

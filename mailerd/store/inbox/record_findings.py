@@ -114,7 +114,9 @@ async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> 
     return blocked if is_next and blocked >= MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
 
 
-async def count_dead(cursor: Cursor, sender: str, fresh: Collection[str], rule: BounceRule) -> tuple[int, int] | None:
+async def dead_of_sender(
+    cursor: Cursor, sender: str, fresh: Collection[str], rule: BounceRule
+) -> tuple[int, int] | None:
     """How many of the sender's last messages have dead addresses, and how many these are, where it has to rest.
 
     Else None. The last up to the newest dead one, by whole minutes. At the first that breaks the rule, and then each
@@ -536,7 +538,7 @@ class _FindingsBatch:
             reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
             await self._pause_for_a_day("blocked", reason)
         dead = {gmail_id for ids in self._dead.values() for gmail_id in ids}
-        if dead and (found := await count_dead(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
+        if dead and (found := await dead_of_sender(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
             await self._pause_for_a_day(BOUNCES, sender_reason(*found))
         if self._bounced:
             await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, self._bounced))
