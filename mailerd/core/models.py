@@ -12,7 +12,7 @@ from typing import Final, Literal
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.fates import Consequence
 from mailerd.core.notices import Classification
-from mailerd.core.states import State
+from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
 # What the inbox reader has found: values that the reader makes and the store writes.
@@ -376,3 +376,22 @@ class UnresolvedSend:
     def key(self) -> str:
         """X-Mailerd-Key of the letter."""
         return letter_key(self.job_id, self.seq)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The result of a check: a transition, or None if the letter is still unsure."""
+
+    letter: UnresolvedSend
+    transition: Transition | None
+    error: str | None = None
+    message_id: str | None = None
+    thread_id: str | None = None
+    proof: Proof | None = None
+    """What proves that it was sent."""
+    forgets: bool = False
+    """Whether Google has neither the draft nor the letter: another try makes a new draft."""
+    nothing_found: bool = False
+    """Whether the sent mail was read, and the letter is not there."""
+    retry_in: timedelta | None = None
+    """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""

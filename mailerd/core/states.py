@@ -1,7 +1,11 @@
-"""The states of a recipient and of a job, and the one table of transitions between a recipient's states."""
+"""The states of a recipient and of a job, the one table of transitions, and what follows from each transition."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from mailerd.core.webhooks import EventType
 
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
@@ -24,6 +28,8 @@ class Transition(StrEnum):
 
     CLAIMED = "claimed"
     """A daemon took it: an attempt is counted."""
+    HANDED_OVER = "handed over"
+    """Google is asked to send it next, or to delete its draft: the row says what."""
     SENT = "sent"
     """Google accepted the letter."""
     FAILED = "failed"
@@ -81,12 +87,18 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.WAITING, Transition.CLAIMED): State.SENDING,
     (State.WAITING, Transition.CANCELLED): State.CANCELLED,
     (State.WAITING, Transition.FOUND): State.SENT,  # a database that forgot its claim learns what Google has answered
+    (State.WAITING, Transition.LOST): State.UNSURE,  # or that no answer came; or it was restored from a backup
+    (State.WAITING, Transition.UNDONE): State.WAITING,  # its daemon was taken for dead, and had sent it
+    (State.SENDING, Transition.CLAIMED): State.SENDING,  # a database that forgot its hand-over gets it back
+    (State.SENDING, Transition.HANDED_OVER): State.SENDING,
+    (State.SENDING, Transition.FOUND): State.SENT,  # Google has said to a former claim that it has the letter
     (State.SENDING, Transition.SENT): State.SENT,
     (State.SENDING, Transition.FAILED): State.FAILED,
     (State.SENDING, Transition.DEFERRED): State.WAITING,
     (State.SENDING, Transition.RELEASED): State.WAITING,
     (State.SENDING, Transition.SUPPRESSED): State.CANCELLED,
     (State.SENDING, Transition.LOST): State.UNSURE,
+    (State.UNSURE, Transition.LOST): State.UNSURE,  # the database was restored: what the row knows proves less
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
@@ -94,6 +106,46 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
 
+
+
+class Tally(StrEnum):
+    """What is counted by minute and sender: the columns of the tallies."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    PUT_OFF = "put_off"
+    """It was tried, and waits again."""
+    UNSURE = "unsure"
+    BOUNCED = "bounced"
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """What follows from a transition, whoever makes it."""
+
+    tally: Tally | None = None
+    """Where it is counted."""
+    event: EventType | None = None
+    """What the application hears of it."""
+    waits: bool = False
+    """It waits again: its job and its sender get a turn, a completed job goes on, a cancelled one cancels it."""
+
+
+FOLLOWS: Final[Mapping[Transition, Consequences]] = {
+    Transition.CLAIMED: Consequences(),  # the claim sets the turns of its jobs and senders itself, many in a statement
+    Transition.HANDED_OVER: Consequences(),
+    Transition.SENT: Consequences(Tally.SENT),
+    Transition.FAILED: Consequences(Tally.FAILED, EventType.RECIPIENT_FAILED),
+    Transition.DEFERRED: Consequences(Tally.PUT_OFF, waits=True),
+    Transition.RELEASED: Consequences(Tally.PUT_OFF, waits=True),
+    Transition.LOST: Consequences(Tally.UNSURE),
+    Transition.FOUND: Consequences(Tally.SENT),
+    Transition.MISSING: Consequences(waits=True),
+    Transition.CANCELLED: Consequences(),
+    Transition.SUPPRESSED: Consequences(),
+    Transition.RETRIED: Consequences(waits=True),
+    Transition.UNDONE: Consequences(event=EventType.RECIPIENT_SENT_UNDONE, waits=True),
+}
 
 REFUNDED: Final = frozenset({Transition.RELEASED, Transition.SUPPRESSED})
 """These cost the letter no attempt."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.fates import Fate
-from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, ExpiredClaim, UnresolvedSend, WriteResult
+from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import JobChange, JobStatus, Proof, State, Transition, after, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
@@ -513,25 +513,6 @@ SELECT r.id FROM jobs j FORCE INDEX (finished)
 _CHECK_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """The result of a check: a transition, or None if the letter is still unsure."""
-
-    letter: UnresolvedSend
-    transition: Transition | None
-    error: str | None = None
-    message_id: str | None = None
-    thread_id: str | None = None
-    proof: Proof | None = None
-    """What proves that it was sent."""
-    forgets: bool = False
-    """Whether Google has neither the draft nor the letter: another try makes a new draft."""
-    nothing_found: bool = False
-    """Whether the sent mail was read, and the letter is not there."""
-    retry_in: timedelta | None = None
-    """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""
 
 
 @dataclass(frozen=True)

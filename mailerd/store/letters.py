@@ -1,0 +1,362 @@
+"""The door to the letters: no other file writes `job_recipients` or `attempts`, and a letter changes by `move`.
+
+    lock the rows ▶ what each becomes (core/moves.py) ▶ move: the rows, the log of attempts, their jobs, their senders,
+                                                             what else the caller changes, the tallies, the events
+
+Locks are taken in this order everywhere: letters by their ids, jobs by theirs, senders by their addresses, then the
+hours, the tallies and the outbox. A line of `attempts` is unique by recipient, token and event, and is written in the
+transaction that makes the change: so it answers what became of a COMMIT without an answer.
+
+What changes a whole job at once (cancel, retry) is one statement for each table here, and what only holds a letter (a
+lease, a check's turn) is no change of it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from mailerd.core.fates import Fate
+from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, Line, Log, Move, Row, cancelled
+from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
+from mailerd.core.webhooks import EventType
+from mailerd.store import jobs, tallies
+from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
+from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.senders import refund_hours, wake_senders
+
+_COLUMNS: Final = ", ".join(Row._fields)
+_LOCK: Final = f"""
+SELECT {_COLUMNS}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
+_TIMES: Final = tuple(
+    Row._fields.index(name)
+    for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "fate_at", "sent_at", "updated_at")
+)
+_STATUS: Final = Row._fields.index("status")
+_READ_LOG: Final = f"""
+SELECT {", ".join(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
+# A repeated transaction writes its lines again: those that are there stay as they are.
+_INSERT_LINES: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, event, draft_id, message_id, error, daemon_id, at)
+VALUES %s ON DUPLICATE KEY UPDATE recipient_id = attempts.recipient_id"""
+_FORGET_MESSAGES: Final = """
+UPDATE attempts FORCE INDEX (event_of_claim) SET message_id = NULL
+ WHERE recipient_id IN %s AND event IN ('sent', 'answered')"""
+_SET_SAME: Final = "UPDATE job_recipients FORCE INDEX (PRIMARY) SET {sets} WHERE id IN %s"
+_SET_EACH: Final = """
+UPDATE ({rows}) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id SET {sets}"""
+
+NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
+"""`Row.is_forgotten` is false of a row."""
+
+
+@dataclass(frozen=True)
+class Locked:
+    """Rows under their locks, as of `now` by the database's clock."""
+
+    rows: dict[int, Row]
+    now: datetime
+
+
+async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Locked:
+    """Lock these rows, in the order of their ids; unless it may `wait`, those that another transaction holds are left.
+
+    First of all in a transaction. What is read here stays so until the COMMIT.
+    """
+    wanted = tuple(sorted(set(ids)))
+    await cursor.execute(_LOCK if wait else f"{_LOCK} SKIP LOCKED", (wanted,))
+    rows, now = {}, datetime.min
+    for *columns, at in await cursor.fetchall():
+        for number in _TIMES:
+            columns[number] = utc(columns[number])
+        columns[_STATUS] = State(columns[_STATUS])
+        row = Row(*columns)
+        rows[row.id], now = row, utc(at)
+    return Locked(rows, now)
+
+
+async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, Log]:
+    """The log of attempts of each of these letters, whose rows are locked."""
+    lines = defaultdict[int, list[Line]](list)
+    await cursor.execute(_READ_LOG, (tuple(ids),))
+    for values in await cursor.fetchall():
+        line = Line(*values)
+        lines[line.recipient_id].append(line)
+    return defaultdict(lambda: NO_LOG, {id_: Log(some) for id_, some in lines.items()})
+
+
+async def move(
+    cursor: Cursor, moves: Sequence[Move], *, by: str, also: Callable[[], Awaitable[None]] | None = None
+) -> list[Row]:
+    """Write these moves of locked rows and all that follows from them; what became of the row of each.
+
+    Of several moves of one letter each begins where the one before ended. `by`: the daemon that does it, or a token of
+    its own. `also`: what else the caller changes of these jobs and senders, under the same locks.
+
+    Raises:
+        ImpossibleTransitionError: a move is not in the table of transitions: a bug in mailerd.
+    """
+    first, last = dict[int, Row](), dict[int, Row]()
+    for it in moves:
+        if it.transition and after(it.before.status, it.transition) != it.after.status:
+            raise ImpossibleTransitionError(it.before.status, it.transition)
+        first.setdefault(it.before.id, it.before)
+        last[it.before.id] = it.after
+    waits, senders = _turns(moves)
+    fates = _fates(zip(first.values(), last.values(), strict=True))
+    found = await jobs.lock_jobs(cursor, {*waits, *fates}) if waits or fates else {}
+    for row in list(last.values()):  # a letter that comes back into a cancelled job has nothing to wait for
+        if row.status == State.WAITING and (job := found.get(row.job_id)) and job.is_cancelled and row.job_id in waits:
+            last[row.id] = cancelled(row, await jobs.who_cancelled(cursor, row.job_id), now=job.now).after
+    await _write_rows(cursor, [(first[id_], row) for id_, row in last.items() if row != first[id_]])
+    if lines := [line for it in moves for line in it.lines]:
+        await write_lines(cursor, lines, by=by)
+    if back := [it.before.id for it in moves if it.forgets_messages]:
+        await cursor.execute(_FORGET_MESSAGES, (tuple(back),))
+    for id_, job in sorted(found.items()):
+        await jobs.wake_job(cursor, job, waits.get(id_))
+        await jobs.count_fates(cursor, id_, fates.get(id_))
+    await wake_senders(cursor, senders)
+    await refund_hours(cursor, Counter((it.sender, it.hour) for it in moves if it.hour))
+    if also:
+        await also()
+    # Last of all, so that the rows of the tallies are locked for that moment only.
+    counts = Counter((it.sender, tally) for it in moves for tally in _tallies(it))
+    if statement := tallies.count(by, counts):
+        await cursor.execute(*statement)
+    if events := [event for it in moves if (event := _event(it))]:
+        await cursor.execute(*insert_events(events))
+    return [last[it.before.id] for it in moves]
+
+
+async def write_lines(cursor: Cursor, lines: Sequence[Line], *, by: str) -> None:
+    """Log what happened; what is logged stays as it is."""
+    rows = [(*it[:6], short(it.error), by) for it in lines]
+    await cursor.execute(*insert_many(_INSERT_LINES, rows, last=NOW))
+
+
+def _turns(moves: Iterable[Move]) -> tuple[dict[str, timedelta], dict[str, timedelta]]:
+    """The jobs and the senders that get a turn, and in how long at the latest."""
+    waits, senders = dict[str, timedelta](), dict[str, timedelta]()
+    for it in moves:
+        if it.transition and FOLLOWS[it.transition].waits:
+            job = it.before.job_id
+            waits[job] = min(it.wait, waits.get(job, it.wait))
+            senders[it.sender] = min(it.wait, senders.get(it.sender, it.wait))
+        elif it.frees_place:
+            senders[it.sender] = timedelta(0)
+    return waits, senders
+
+
+_COUNTED: Final = {
+    Fate.BOUNCED: "bounced", Fate.REPLIED: "replied", Fate.OTHER_REPLIED: "replied",
+}  # fmt: skip
+
+
+def _fates(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
+    """How many more letters of each job have come back or were answered; fewer: below zero."""
+    found = defaultdict[str, Counter[str]](Counter)
+    for before, now in changed:
+        if before.fate != now.fate:
+            for fate, number in ((before.fate, -1), (now.fate, 1)):
+                if fate and (name := _COUNTED.get(Fate(fate))):
+                    found[now.job_id][name] += number
+    return {job: counts for job, counts in found.items() if any(counts.values())}
+
+
+def _tallies(it: Move) -> Iterable[Tally]:
+    if it.transition and (tally := FOLLOWS[it.transition].tally):
+        yield tally
+    if it.after.fate == Fate.BOUNCED != it.before.fate:
+        yield Tally.BOUNCED
+
+
+def _event(it: Move) -> NewEvent | None:
+    row = it.before
+    if it.transition is None or (type_ := FOLLOWS[it.transition].event) is None:
+        return None
+    data: dict[str, object] = {
+        "recipient_id": row.id, "job_id": row.job_id, "seq": row.seq, "email": row.to_email, "sender_email": it.sender,
+    }  # fmt: skip
+    if type_ is EventType.RECIPIENT_FAILED:
+        data["attempts"] = it.lines[0].attempt
+    return NewEvent(type_, f"{row.id}:{it.token}", data | {"reason": it.reason}, row.job_id, it.sender)
+
+
+async def _write_rows(cursor: Cursor, changed: Iterable[tuple[Row, Row]]) -> None:
+    """One statement for all rows in which the same columns change."""
+    groups = defaultdict[tuple[int, ...], list[Row]](list)
+    for before, now in changed:
+        columns = tuple(number for number, (was, is_) in enumerate(zip(before, now, strict=True)) if was != is_)
+        groups[columns].append(now)
+    for columns, rows in groups.items():
+        await cursor.execute(*_update(columns, rows))
+
+
+def _update(columns: Sequence[int], rows: Sequence[Row]) -> Statement:
+    """What is the same for all rows is spelled once."""
+    values = {number: [_value(row[number]) for row in rows] for number in columns}
+    same = [number for number in columns if values[number].count(values[number][0]) == len(rows)]
+    each = [number for number in columns if number not in same]
+    names = Row._fields
+    if not each:
+        sets = ", ".join(f"{names[number]} = %s" for number in same)
+        return _SET_SAME.format(sets=sets), [*(values[number][0] for number in same), tuple(row.id for row in rows)]
+    sets = ", ".join([*(f"r.{names[n]} = v.{names[n]}" for n in each), *(f"r.{names[n]} = %s" for n in same)])
+    head = "SELECT %s id, " + ", ".join(f"%s {names[number]}" for number in each)
+    more = "SELECT " + ", ".join(["%s"] * (len(each) + 1))
+    union = " UNION ALL ".join([head, *[more] * (len(rows) - 1)])
+    given = [value for place, row in enumerate(rows) for value in (row.id, *(values[number][place] for number in each))]
+    return _SET_EACH.format(rows=union, sets=sets), [*given, *(values[number][0] for number in same)]
+
+
+def _value(value: Any) -> Any:
+    """What the driver takes; a text, within its column."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, str):
+        return short(value)
+    return naive(value) if isinstance(value, datetime) else value
+
+
+def short(text: str | None, limit: int = 1000) -> str | None:
+    """What fits into a column of so many characters."""
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+# A whole job at once: one statement for each table, however many letters there are.
+
+_CANCEL_WAITING: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting'"""
+# What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
+# does what a worker reported as sent after it had been given up: Google has it.
+_FAILED: Final = f"""
+job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND {NOT_FORGOTTEN} AND NOT EXISTS (
+    SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event IN ('sent', 'answered')
+       AND a.message_id IS NOT NULL)"""
+_OF_ERRORS: Final = " AND COALESCE(error, '') IN %s"
+_BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {NOT_FORGOTTEN}"
+_LOG_RETRIED: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, draft_id, message_id, error, at)
+SELECT id, attempts, %s, %s, 'retried', {columns}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim)
+ WHERE """
+# Every hand-over asks the log whether Google has the letter. It had, and it came back. A join: before MariaDB 11.1 and
+# MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.
+_FORGET_MESSAGES_OF_BOUNCED: Final = f"""
+UPDATE (SELECT id AS recipient FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED}) r
+  STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim) ON a.recipient_id = r.recipient
+   SET a.message_id = NULL WHERE a.event IN ('sent', 'answered')"""
+
+
+def _let_wait(values: Mapping[str, Any]) -> Statement:
+    """How an UPDATE begins that lets letters of a job wait again, with these values."""
+    sets = ", ".join(f"{name} = %s" for name in values)
+    start = "UPDATE job_recipients FORCE INDEX (claim) SET status = 'waiting', due_at = UTC_TIMESTAMP(6), "
+    return f"{start}updated_at = UTC_TIMESTAMP(6), {sets} WHERE ", list(values.values())
+
+
+async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
+    """Cancel the letters of a locked job that wait; how many."""
+    await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, reason, job))
+    return cursor.rowcount
+
+
+async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collection[str] | None = None) -> int:
+    """Let the failed letters of a locked job be tried anew, or only those with one of these errors; how many."""
+    after(State.FAILED, Transition.RETRIED)
+    which, given = (_FAILED, [job]) if errors is None else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
+    await cursor.execute(_LOG_RETRIED.format(columns="NULL, NULL, error") + which, (token, token, *given))
+    start, values = _let_wait(TRIED_ANEW)
+    await cursor.execute(start + which, (*values, *given))
+    return cursor.rowcount
+
+
+async def send_bounced_again(cursor: Cursor, job: str, *, token: str, kinds: Sequence[str]) -> int:
+    """Let those letters of a locked job wait again that bounced, of these kinds; how many."""
+    after(State.SENT, Transition.RETRIED)
+    given = (job, tuple(kinds))
+    why = "draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind))"
+    await cursor.execute(_LOG_RETRIED.format(columns=why) + _BOUNCED + " FOR UPDATE", (token, token, *given))
+    await cursor.execute(_FORGET_MESSAGES_OF_BOUNCED, given)
+    start, values = _let_wait({"attempts": 0, "error": None, **NEVER_HANDED_OVER})
+    await cursor.execute(start + _BOUNCED, (*values, *given))
+    return cursor.rowcount
+
+
+# What holds a letter for a while, and changes nothing of it.
+
+_RENEW_LEASES: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+_READ_HELD: Final = """
+SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+_LOCK_CHECKS: Final = """
+SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
+_TAKE_FOR_CHECK: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET claim_token = %s, daemon_id = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND status = 'unsure' AND lease_until < UTC_TIMESTAMP(6)"""
+_CHECK_AGAIN: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
+ WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
+# Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
+# or missing; a letter that is being checked (it has a token) is left alone.
+_CHECK_JOB_NOW: Final = """
+UPDATE job_recipients FORCE INDEX (claim)
+   SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
+                                      GREATEST(UTC_TIMESTAMP(6), updated_at + INTERVAL %s MICROSECOND))
+ WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
+
+
+async def renew(cursor: Cursor, held: Collection[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
+    """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held."""
+    pairs = tuple(held)
+    ids = tuple({id_ for id_, _ in pairs})  # for the range; the pairs are the fence
+    await cursor.execute(_RENEW_LEASES, (micros(lease), ids, pairs))
+    if cursor.rowcount == len(pairs):
+        return set(pairs)
+    await cursor.execute(_READ_HELD, (ids, pairs))
+    return {(id_, token) for id_, token in await cursor.fetchall()}
+
+
+async def take_for_check(
+    cursor: Cursor, ids: Sequence[int], *, token: str, daemon: str, lease: timedelta
+) -> tuple[int, ...]:
+    """Take unresolved sends for a check that is due, those that nobody else takes; their ids."""
+    await cursor.execute(_LOCK_CHECKS, (tuple(ids),))
+    if free := tuple(row[0] for row in await cursor.fetchall()):
+        await cursor.execute(_TAKE_FOR_CHECK, (token, daemon, micros(lease), free))
+    return free
+
+
+async def check_again(cursor: Cursor, ids: Sequence[int]) -> int:
+    """Let unsure letters that wait for a person be checked; how many."""
+    await cursor.execute(_CHECK_AGAIN, (tuple(ids),))
+    return cursor.rowcount
+
+
+async def check_job_now(cursor: Cursor, job: str, *, late_arrival: timedelta) -> int:
+    """Let the unsure letters of a job be checked as soon as that is safe; how many."""
+    await cursor.execute(_CHECK_JOB_NOW, (micros(late_arrival), job))
+    return cursor.rowcount
+
+
+# New rows, and what a clock that was ahead has left in old ones.
+
+INSERT_RECIPIENTS: Final = (
+    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES "
+)
+# A letter that waits for a later try keeps its time, and so does one for whose time a client has asked.
+DUE_NOW: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting' AND due_at = %s AND due_at > UTC_TIMESTAMP(6)"""
+# No check of a letter in doubt is put off for more than an hour.
+CHECKED_WITHIN_AN_HOUR: Final = """
+UPDATE job_recipients FORCE INDEX (lease) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
+ WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR AND status = 'unsure'"""
