@@ -15,9 +15,9 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
 from mailerd.errors import ListenError
+from mailerd.heartbeat import every
 from mailerd.intake.auth import CALLER
 from mailerd.intake.client_address import StrangerLog, server_log
-from mailerd.ops.heartbeat import every
 
 # Why a port cannot be had: the setting that names it, who has it, and what to do.
 
