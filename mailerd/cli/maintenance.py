@@ -19,9 +19,9 @@ from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
+from mailerd.store.job_changes import complete
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
-from mailerd.store.queue.reschedule import complete
 from mailerd.store.senders import default_limits
 from mailerd.texts import tr
 

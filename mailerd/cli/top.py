@@ -28,7 +28,7 @@ from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.quantities import counted
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
@@ -42,7 +42,7 @@ from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
-from mailerd.store.stats import StatsReader, Tallies, Tally
+from mailerd.store.stats import StatsReader, Tallies
 from mailerd.texts import heading, tr
 
 # The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first.

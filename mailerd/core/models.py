@@ -317,6 +317,8 @@ class WriteResult(StrEnum):
     """A hand-over is refused: a former claim does not know whether the letter was sent, and the row is unsure now."""
     STALE = "stale"
     """The claim had ended: another worker decides about the letter."""
+    LOCKED = "locked"
+    """Another transaction holds rows that it changes: nothing is written, and it comes again."""
     SUPPRESSED = "suppressed"
     """The address has opted out: the hand-over was not written, and Google is not asked to send."""
 

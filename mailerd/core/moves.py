@@ -6,7 +6,7 @@ or Google has it. So the fence of every change stands here, and nowhere else.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -111,6 +111,10 @@ class Log:
 
     lines: Sequence[Line] = ()
 
+    def with_lines(self, lines: Sequence[Line]) -> "Log":
+        """The log once these are written, in the same transaction."""
+        return Log([*self.lines, *(it._replace(id=_BEING_WRITTEN) for it in lines)]) if lines else self
+
     def has(self, token: str, *events: str) -> bool:
         """Whether the log has one of these events of this claim."""
         return any(it.claim_token == token and it.event in events for it in self.lines)
@@ -129,9 +133,17 @@ class Log:
 
         By the note, since a draft that is found again is logged as `undone` too.
         """
-        return [
-            it for it in self.lines if it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)
-        ]
+        return [it for it in self.lines if it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)]
+
+    @property
+    def known_message(self) -> str | None:
+        """The message that Google has accepted, as far as any worker has said."""
+        return self.answer[1] if self.answer else None
+
+    @property
+    def messages_that_came_back(self) -> set[str]:
+        """Google's ids of the messages that came back."""
+        return {it.message_id for it in self.lines if it.event in {"undone", "retried"} and it.message_id}
 
     @property
     def last_doubt(self) -> str | None:
@@ -178,7 +190,7 @@ class Log:
         )
 
     def was_refused(self, draft: str | None) -> bool:
-        """Whether Google refused this draft as well, and we may have deleted it: that it is gone then proves nothing."""
+        """Whether Google refused this draft too, and we may have deleted it: that it is gone then proves nothing."""
         return draft is not None and any(it.draft_id == draft and it.event in _REFUSALS for it in self.lines)
 
     def ended_in_doubt(self, token: str) -> bool:
@@ -187,6 +199,8 @@ class Log:
 
 
 _ENDS: Final = ("lost", "unanswered", "lapsed")
+_BEING_WRITTEN: Final = 1 << 63
+"""Behind all that are there."""
 NO_LOG: Final = Log()
 
 
@@ -218,15 +232,15 @@ class Move:
         return self.lines[0].claim_token if self.lines else ""
 
 
-NEVER_HANDED_OVER: Final[Mapping[str, Any]] = dict(
-    mode=None, draft_id=None, thread_id=None, message_id=None, proof=None, sent_at=None, handed_over_at=None,
-    unanswered=0, discarding=0, checks=0, crashes=0, nothing_found_at=None, fate=None, fate_kind=None, fate_code=None,
-    fate_reason=None, fate_at=None, came_back=1,
-)  # fmt: skip
+NEVER_HANDED_OVER: Final[Mapping[str, Any]] = {
+    "mode": None, "draft_id": None, "thread_id": None, "message_id": None, "proof": None, "sent_at": None,
+    "handed_over_at": None, "unanswered": 0, "discarding": 0, "checks": 0, "crashes": 0, "nothing_found_at": None,
+    "fate": None, "fate_kind": None, "fate_code": None, "fate_reason": None, "fate_at": None, "came_back": 1,
+}  # fmt: skip
 """What is set where a letter that came back waits again, as if Google had never been asked to send it."""
-TRIED_ANEW: Final[Mapping[str, Any]] = dict(
-    attempts=0, checks=0, crashes=0, error=None, mode=None, draft_id=None, thread_id=None
-)
+TRIED_ANEW: Final[Mapping[str, Any]] = {
+    "attempts": 0, "checks": 0, "crashes": 0, "error": None, "mode": None, "draft_id": None, "thread_id": None,
+}  # fmt: skip
 """What is set where a failed letter is tried anew. It forgets its draft: one that is gone would look like sent."""
 
 
@@ -314,9 +328,7 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
         discarding=int(decision.discarding), checks=letter.checks if decision.same_doubt else 0,
         nothing_found_at=None, crashes=0,
     )  # fmt: skip
-    line = Line(
-        row.id, it.attempt, letter.token, change.value, letter.draft_id, decision.message_id, decision.error
-    )
+    line = Line(row.id, it.attempt, letter.token, change.value, letter.draft_id, decision.message_id, decision.error)
     return Move(
         row, after, change, letter.sender, [line], decision.wait, hour=letter.hour if change in UNSENT else None,
         frees_place=ends, reason=decision.error,
@@ -388,7 +400,9 @@ def too_late(row: Row, it: Outcome) -> Move:
     return Move(row, row, None, it.letter.sender, [line])
 
 
-def given_back_to_claim(row: Row, log: Log, it: Handover, *, daemon: str, lease: timedelta, now: datetime) -> Move | None:
+def given_back_to_claim(
+    row: Row, log: Log, it: Handover, *, daemon: str, lease: timedelta, now: datetime
+) -> Move | None:
     """The row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
     letter = it.letter
     if row.message_id is not None or log.answer is not None or not (row.status == State.WAITING or row.is_held(letter)):
@@ -421,7 +435,10 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
     handed = row.draft_id is not None or row.mode == "direct" or row.message_id is not None
     crash = crashed and row.daemon_id != by and not handed
     crashes, daemon = row.crashes + crash, row.daemon_id
-    change, error = Transition.RELEASED, f"the lease of daemon {daemon} ran out at attempt {row.attempts}: {_WHY_LAPSED}"
+    change, error = (
+        Transition.RELEASED,
+        f"the lease of daemon {daemon} ran out at attempt {row.attempts}: {_WHY_LAPSED}",
+    )
     if handed:
         change = Transition.LOST
     elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:
@@ -439,9 +456,7 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
         unanswered=1 if lost and not row.discarding else row.unanswered,
         lease_until=now + late_arrival if lost else None, due_at=now if released else row.due_at, error=error,
     )  # fmt: skip
-    line = Line(
-        row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=f"{change.value}: {error}"
-    )
+    line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=f"{change.value}: {error}")
     return Move(row, after, change, sender, [line], reason=error)
 
 
@@ -468,9 +483,7 @@ def checked(row: Row, log: Log, it: Resolution, *, now: datetime) -> Move | None
         draft_id=None if gone else row.draft_id, thread_id=None if gone else it.thread_id or row.thread_id,
         unanswered=0 if gone else row.unanswered,
     )  # fmt: skip
-    line = Line(
-        row.id, letter.attempt, letter.token, it.transition.value, letter.draft_id, it.message_id, it.error
-    )
+    line = Line(row.id, letter.attempt, letter.token, it.transition.value, letter.draft_id, it.message_id, it.error)
     return Move(row, after, it.transition, letter.sender, [line])
 
 
@@ -499,7 +512,7 @@ def settled(
     return Move(row, after, change, sender, [line])
 
 
-def doubted(row: Row, *, token: str, now: datetime) -> Move:
+def doubted(row: Row, *, token: str, sender: str, now: datetime) -> Move:
     """The database was restored: it may have been sent since. Whether it may is for the caller to say.
 
     Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot
@@ -509,9 +522,8 @@ def doubted(row: Row, *, token: str, now: datetime) -> Move:
         status=State.UNSURE, lease_until=now, mode=mode_of(row.draft_id), unanswered=1, discarding=1, error=RESTORED,
         checks=0, handed_over_at=None, nothing_found_at=None,
     )  # fmt: skip
-    return Move(row, after, Transition.LOST, lines=[
-        Line(row.id, row.attempts, token, "lost", row.draft_id, error=RESTORED)
-    ])  # fmt: skip
+    line = Line(row.id, row.attempts, token, "lost", row.draft_id, error=RESTORED)
+    return Move(row, after, Transition.LOST, sender, [line])
 
 
 def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> Move | None:
@@ -549,17 +561,18 @@ def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime)
         updated_at=now, **NEVER_HANDED_OVER,
     )  # fmt: skip
     line = Line(row.id, row.attempts, token, "undone", row.draft_id, row.message_id, GIVEN_BACK)
-    return Move(
-        row, after, Transition.UNDONE, sender, [line], forgets_messages=True, reason=GIVEN_BACK
-    )
+    return Move(row, after, Transition.UNDONE, sender, [line], forgets_messages=True, reason=GIVEN_BACK)
 
 
-def fated(row: Row, *, fate: str, kind: str | None, code: str | None, reason: str | None, at: datetime, now: datetime) -> Move | None:
+def fated(
+    row: Row, *, fate: str, kind: str | None, code: str | None, reason: str | None, at: datetime, sender: str,
+    now: datetime,
+) -> Move | None:  # fmt: skip
     """What came back of it, or was answered. A letter may bounce before its own outcome is recorded, or in doubt."""
     if row.status not in {State.SENT, State.SENDING, State.UNSURE}:
         return None
     after = row._replace(fate=fate, fate_kind=kind, fate_code=code, fate_reason=reason, fate_at=at, updated_at=now)
-    return Move(row, after, None)
+    return Move(row, after, None, sender)
 
 
 def cancelled(row: Row, actor: str, *, now: datetime) -> Move:

@@ -107,7 +107,6 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
 }
 
 
-
 class Tally(StrEnum):
     """What is counted by minute and sender: the columns of the tallies."""
 

@@ -176,7 +176,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "sent after all",
         "SELECT r.job_id, r.id, CONCAT('is ', r.status, ', but Google accepted it as ', MAX(a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
-        "WHERE a.event = 'sent' AND a.message_id IS NOT NULL AND r.status IN ('failed', 'cancelled') "
+        "WHERE a.event IN ('sent', 'answered') AND a.message_id IS NOT NULL AND r.status IN ('failed', 'cancelled') "
         "AND NOT EXISTS (SELECT 1 FROM attempts u "
         "WHERE u.recipient_id = r.id AND u.event IN ('undone', 'retried') AND u.id > a.id) "  # it was given back since
         "GROUP BY r.job_id, r.id, r.status",
@@ -185,7 +185,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "sent twice",
         "SELECT r.job_id, r.id, CONCAT('Google accepted it as ', GROUP_CONCAT(DISTINCT a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
-        "WHERE a.event = 'sent' AND a.message_id IS NOT NULL GROUP BY r.job_id, r.id "
+        "WHERE a.event IN ('sent', 'answered') AND a.message_id IS NOT NULL GROUP BY r.job_id, r.id "
         "HAVING COUNT(DISTINCT a.message_id) > 1",
     ),
     (
@@ -198,7 +198,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         (
             f"{name} without an event",
             f"SELECT r.job_id, r.id, CONCAT('{name} at ', a.at, ', and the feed has no event of it') FROM attempts a "
-            f"JOIN job_recipients r ON r.id = a.recipient_id WHERE a.applied = 1 AND {happened} "
+            f"JOIN job_recipients r ON r.id = a.recipient_id WHERE {happened} "
             f"AND a.at > {_DELETED_UP_TO} "
             f"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = '{type_.value}' "
             f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",

@@ -9,6 +9,7 @@ from typing import Final, assert_never
 
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.moves import SETTLED
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted, in_words
@@ -17,7 +18,6 @@ from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, DaemonInfo, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
-from mailerd.store.queue.recovery import SETTLED
 from mailerd.texts import label, tr
 
 # Why a job that has not ended sends nothing now, in one word, for lists; reads nothing itself.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
+from mailerd.core.moves import NOT_APPLIED
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor
@@ -42,7 +43,7 @@ LAST: Final = 30
 """... and from its end."""
 # `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
 _READ_LOG: Final = """
-SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error
+SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error
   FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
 _COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
@@ -236,7 +237,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
     )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
     log = tuple(
-        Attempt(utc(at), attempt, event, bool(applied), *rest) for at, attempt, event, applied, *rest in rows.values()
+        Attempt(utc(at), attempt, event, event not in NOT_APPLIED, *rest) for at, attempt, event, *rest in rows.values()
     )
     return log, lines - len(log)
 

@@ -15,6 +15,7 @@ from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.store import job_changes, letters, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many
 from mailerd.store.db.database import Database
@@ -376,23 +377,9 @@ BYTES_PER_SECOND: Final = 2_000_000
 RESOLVE_TIMEOUT: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
-_ADD_RECIPIENTS: Final = (
-    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES "
-)
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
-_ADD_JOB: Final = (
-    "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
-    "priority, status, total, next_claim_at, api_key_id, send_at, created_at, from_email, template_name, "
-    "template_version, inline_css, attachments, list_id, override_suppression, on_bounces) "
-    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, "
-    "%s)"
-)
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
-_SCHEDULE_SENDER: Final = (
-    "INSERT INTO senders (email, next_claim_at, created_at) VALUES (%s, %s, %s) "
-    "ON DUPLICATE KEY UPDATE next_claim_at = LEAST(COALESCE(next_claim_at, %s), %s)"
-)
 # One statement, so that status and counts are of one moment.
 _READ_JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
@@ -529,7 +516,7 @@ class Jobs:
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
         each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
         rows = (
-            (_ADD_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
+            (letters.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
             for batch in _batches(job.recipients)
         )
         await cursor.execute_each(rows, bound=self._timeout)
@@ -543,8 +530,8 @@ class Jobs:
         async with asyncio.timeout(self._timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute(_ADD_JOB, row)
-            await cursor.execute(_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))
+            await cursor.execute(job_changes.INSERT_JOB, row)
+            await cursor.execute(sender_changes.SCHEDULE, (job.sender_email, due, now, due, due))
         return utc(due)
 
     async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:

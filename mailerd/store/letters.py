@@ -14,7 +14,7 @@ lease, a check's turn) is no change of it.
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -22,11 +22,12 @@ from mailerd.core.fates import Fate
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, Line, Log, Move, Row, cancelled
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.webhooks import EventType
-from mailerd.store import jobs, tallies
+from mailerd.store import job_changes as jobs
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.senders import refund_hours, wake_senders
+from mailerd.store.sender_changes import refund_hours, wake_senders
+from mailerd.store.stats import count_tallies
 
 _COLUMNS: Final = ", ".join(Row._fields)
 _LOCK: Final = f"""
@@ -38,6 +39,9 @@ _TIMES: Final = tuple(
 _STATUS: Final = Row._fields.index("status")
 _READ_LOG: Final = f"""
 SELECT {", ".join(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
+_FIND_LINE: Final = """
+SELECT 1 FROM attempts FORCE INDEX (event_of_claim)
+ WHERE recipient_id = %s AND claim_token = %s AND event = %s FOR UPDATE"""
 # A repeated transaction writes its lines again: those that are there stay as they are.
 _INSERT_LINES: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, event, draft_id, message_id, error, daemon_id, at)
@@ -51,6 +55,10 @@ UPDATE ({rows}) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id =
 
 NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
 """`Row.is_forgotten` is false of a row."""
+
+
+NOT_LOCKED: Final = datetime.min.replace(tzinfo=UTC)
+"""The time of no row."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Lock
     """
     wanted = tuple(sorted(set(ids)))
     await cursor.execute(_LOCK if wait else f"{_LOCK} SKIP LOCKED", (wanted,))
-    rows, now = {}, datetime.min
+    rows, now = {}, NOT_LOCKED
     for *columns, at in await cursor.fetchall():
         for number in _TIMES:
             columns[number] = utc(columns[number])
@@ -125,11 +133,20 @@ async def move(
         await also()
     # Last of all, so that the rows of the tallies are locked for that moment only.
     counts = Counter((it.sender, tally) for it in moves for tally in _tallies(it))
-    if statement := tallies.count(by, counts):
+    if statement := count_tallies(by, counts):
         await cursor.execute(*statement)
     if events := [event for it in moves if (event := _event(it))]:
         await cursor.execute(*insert_events(events))
     return [last[it.before.id] for it in moves]
+
+
+async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str) -> bool:
+    """Whether the log has this line: the transaction that made the change was committed.
+
+    It waits for one that is still being committed, so that "not there" is a proof too.
+    """
+    await cursor.execute(_FIND_LINE, (recipient, token, event))
+    return await cursor.fetchone() is not None
 
 
 async def write_lines(cursor: Cursor, lines: Sequence[Line], *, by: str) -> None:

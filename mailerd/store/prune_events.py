@@ -81,17 +81,22 @@ class EventPruner:
         more_new = await self._number_some()
         tried: list[tuple[int, Pruned]] = []
 
-        async def work(cursor: Cursor, doubted: bool) -> Pruned:  # noqa: FBT001 - as it is called
-            await cursor.execute(_LOCK if doubted else _LOCK_IF_FREE)
+        async def work(cursor: Cursor) -> Pruned:
+            await cursor.execute(_LOCK_IF_FREE)
             if (row := await cursor.fetchone()) is None:
                 return Pruned(0, (), more=False)
-            if tried and int(row[0]) >= tried[-1][0]:
-                return tried[-1][1]  # it was committed
             up_to, done = await self._prune(cursor, int(row[0]))
             tried.append((up_to, done))
             return done
 
-        done = await self._database.retry_until_committed(work, what="delete old events", only_in_doubt=True)
+        async def was_pruned(cursor: Cursor, _: Pruned) -> bool:
+            await cursor.execute(_LOCK)
+            row = await cursor.fetchone()
+            return bool(tried) and row is not None and int(row[0]) >= tried[-1][0]
+
+        done = await self._database.retry_until_committed(
+            work, what="delete old events", proof=was_pruned, only_in_doubt=True
+        )
         return replace(done, more=done.more or more_new)
 
     async def _number_some(self) -> bool:

@@ -9,13 +9,13 @@ from mailerd.config import Settings
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
+from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
-from mailerd.store.queue.record import write_paused, write_resumed
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
@@ -25,24 +25,6 @@ LIMITS: Final[Mapping[str, int | float]] = {
 
 _READ_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
 _PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
-_ADD_SENDER: Final = (
-    "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
-)
-_RESTART_WARM_UP: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
-# The gap after its last letter is no longer than the new one, from now on.
-_SHORTEN_GAP: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
- WHERE email = %s"""
-# A sender that waits for its turn is claimed again, under the new limits.
-_CLAIM_NOW: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6)
- WHERE email = %s AND next_claim_at IS NOT NULL"""
-_PAUSE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = %s, pause_cause = %s, pause_reason = %s WHERE email = %s"""
-_RESUME: Final = """
-UPDATE senders FORCE INDEX (PRIMARY)
-   SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
-       gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE email = %s"""
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _COUNT_WAITING: Final = """
@@ -144,13 +126,10 @@ class Senders:
         )
 
     async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderSummary:
-        await cursor.execute(_ADD_SENDER, (email,))
+        await sender_changes.add_sender(cursor, email)
         before = await self._read(cursor, email)
         if limits:
-            columns = ", ".join(f"{name} = %s" for name in limits)
-            await cursor.execute(
-                f"UPDATE senders FORCE INDEX (PRIMARY) SET {columns} WHERE email = %s", (*limits.values(), email)
-            )
+            await sender_changes.set_limits(cursor, email, limits)
         after = await self._read(cursor, email)
         if after.limits.per_day and after.limits.reserve >= after.limits.per_day:
             raise SenderError(
@@ -158,10 +137,10 @@ class Senders:
             )
         warm = ("warm_up", "warm_up_growth")
         if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
-            await cursor.execute(_RESTART_WARM_UP, (email,))
+            await sender_changes.restart_warm_up(cursor, email)
         if after.limits.min_gap < before.limits.min_gap:
-            await cursor.execute(_SHORTEN_GAP, (micros(timedelta(seconds=after.limits.min_gap)), email))
-        await cursor.execute(_CLAIM_NOW, (email,))
+            await sender_changes.shorten_gap(cursor, email, timedelta(seconds=after.limits.min_gap))
+        await sender_changes.claim_now(cursor, email)
         return (await self._summaries(cursor, [await self._read(cursor, email)], most=_NO_BOUND))[0]
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
@@ -182,16 +161,14 @@ class Senders:
         """
 
         async def work(cursor: Cursor) -> tuple[datetime, str]:
-            await cursor.execute(_ADD_SENDER, (email,))
+            await sender_changes.add_sender(cursor, email)
             it = await self._read(cursor, email)
             until = FOREVER if lasts is None else it.now + lasts
             await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
             if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
                 return it.paused_until, it.pause_reason or reason
-            await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
-            if (it.paused_until, it.pause_cause) != (until, MANUAL):
-                end = None if until == FOREVER else until
-                await write_paused(cursor, email, cause=MANUAL, reason=reason, until=end)
+            tell = (it.paused_until, it.pause_cause) != (until, MANUAL)
+            await sender_changes.pause_by_hand(cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell)
             return until, reason
 
         return await self.database.transaction(work, what="pause a sender")
@@ -205,10 +182,8 @@ class Senders:
 
         async def work(cursor: Cursor) -> SenderState:
             before = await self._read(cursor, email)
-            await cursor.execute(_RESUME, (email,))
             await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
-            await cursor.execute(_CLAIM_NOW, (email,))
-            await write_resumed(cursor, email, cause=before.pause_cause)
+            await sender_changes.resume(cursor, email, cause=before.pause_cause)
             return before
 
         return await self.database.transaction(work, what="resume a sender")

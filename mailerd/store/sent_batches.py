@@ -43,9 +43,9 @@ _SELECT_NEW: Final = f"""
 SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email, j.from_address
   FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
   JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
- WHERE a.at > %s AND a.event IN ('sent', 'found') AND s.attempt_id IS NULL
-   AND (a.applied = 1 OR (a.event = 'sent' AND a.message_id = r.message_id AND NOT EXISTS (
-        SELECT 1 FROM attempts b WHERE b.recipient_id = a.recipient_id AND b.applied = 1
+ WHERE a.at > %s AND a.event IN ('sent', 'found', 'answered') AND s.attempt_id IS NULL
+   AND (a.event <> 'answered' OR (a.message_id = r.message_id AND NOT EXISTS (
+        SELECT 1 FROM attempts b WHERE b.recipient_id = a.recipient_id
            AND b.event IN ('sent', 'found') AND COALESCE(b.message_id, r.message_id) = r.message_id
            AND {_STANDS.format(row="b")})))
    AND {_STANDS.format(row="a")}

@@ -13,8 +13,8 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.times import utc
+from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, sender_state
-from mailerd.store.queue.reschedule import UNFINISHED
 
 _VARIABLES: Final = (
     "aurora_version",

@@ -1,22 +1,21 @@
 """Reads the counts for metrics, the status line, alerts and `mailerd top`; keeps the tallies of charts."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.core.pauses import repair
-from mailerd.core.states import JobStatus, State, Transition
+from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
+from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
-from mailerd.store.queue.reschedule import UNFINISHED
 from mailerd.store.suppressions import MAX_LISTS
 from mailerd.store.webhooks import standing
 
@@ -34,27 +33,6 @@ READ_TIMEOUT: Final = 2.0
 """Seconds that a chart may take to be read."""
 
 
-class Tally(StrEnum):
-    """What is counted: the columns of the tables."""
-
-    SENT = "sent"
-    FAILED = "failed"
-    PUT_OFF = "put_off"
-    """It was tried, and waits again."""
-    UNSURE = "unsure"
-    BOUNCED = "bounced"
-
-
-_TALLY_OF: Final = {
-    Transition.SENT: Tally.SENT,
-    Transition.FOUND: Tally.SENT,
-    Transition.FAILED: Tally.FAILED,
-    Transition.DEFERRED: Tally.PUT_OFF,
-    Transition.RELEASED: Tally.PUT_OFF,
-    Transition.LOST: Tally.UNSURE,
-}
-Change = tuple[str, Transition]
-"""A sender, and what happened to one of its letters."""
 _COLUMNS: Final = ", ".join(Tally)
 _SUMS: Final = ", ".join(f"SUM({column})" for column in Tally)
 # The minute is the database's; a row is met again within its minute and by its own daemon only.
@@ -87,20 +65,13 @@ class TallyPoint:
     counts: dict[Tally, int]
 
 
-def count_changes(daemon_id: str, changes: Iterable[Change]) -> Statement | None:
-    """The statement that counts changes of senders' letters, or None; for the transaction that makes them, and once."""
-    counts = Counter((sender, tally) for sender, change in changes if (tally := _TALLY_OF.get(change)))
+def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> Statement | None:
+    """The statement that counts letters of senders, or None; for the transaction that changes them, and once."""
     senders = sorted({sender for sender, _ in counts})
     if not senders:
         return None
-    values = [value for it in senders for value in (it, daemon_id, *(counts[it, tally] for tally in Tally))]
+    values = [value for it in senders for value in (it, daemon_id, *(counts.get((it, tally), 0) for tally in Tally))]
     return _ADD.format(rows=", ".join([_ROW] * len(senders))), values
-
-
-def count_bounced(daemon_id: str, sender: str, letters: int) -> Statement:
-    """The statement that counts letters of a sender that came back."""
-    counts = {Tally.BOUNCED: letters}
-    return _ADD.format(rows=_ROW), [sender, daemon_id, *(counts.get(tally, 0) for tally in Tally)]
 
 
 @dataclass(frozen=True)

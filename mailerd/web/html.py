@@ -15,9 +15,9 @@ from markupsafe import Markup, escape
 
 from mailerd.core.pauses import LABELS
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.texts import Language
-from mailerd.store.stats import Tally, TallyPoint
+from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
 

@@ -21,9 +21,9 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import LetterRow
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
+from mailerd.store.job_changes import complete
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.queue.recovery import settle
-from mailerd.store.queue.reschedule import complete
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
 from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
 from mailerd.store.console_queries import UnsureLetter
@@ -15,7 +15,7 @@ from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.store.stats import Tally, TallyPoint
+from mailerd.store.stats import TallyPoint
 from mailerd.web.html import SHOWN, Chart, bars_of
 from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest

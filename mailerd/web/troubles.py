@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.states import State
+from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.core.texts import Language
 from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
@@ -15,7 +15,7 @@ from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job
-from mailerd.store.stats import Tally, TallyPoint
+from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
 

@@ -179,7 +179,7 @@ class DeliveryLog:
             case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self.found(letter, named)
-            case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
+            case _:
                 self.claim_lost(letter, decision.transition.value)
 
     def found(self, letter: ClaimedRecipient, proof: str) -> None:

@@ -18,8 +18,9 @@ from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.record import RecordWriter, find_locked, join_project
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.suppressed import suppressed
+from mailerd.store.sender_changes import join_project
 
 _MAX_BATCH: Final = 100
 """Records of one commit at most."""
@@ -113,12 +114,7 @@ class Recorder:
                     await self._clock.sleep(_GATHER_TIME)
                 while len(batch) < _MAX_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
-                held_up = await self._held_up(batch)
-                for number in held_up:
-                    apart.create_task(self._requeue(batch[number]))
-                if free := [one for number, one in enumerate(batch) if number not in held_up]:
-                    for one in await self._write(free):
-                        apart.create_task(self._write_alone(one))
+                await self._write(batch, apart)
                 self._written_at = self._clock.monotonic()
 
     def _gathers(self, first: Record) -> bool:
@@ -126,15 +122,8 @@ class Recorder:
         holds_slot = isinstance(first, Handover) and first.letter.draft_id is None  # that of a draft has released it
         return busy and (not holds_slot or self._semaphore.capacity >= self._semaphore.number)
 
-    async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
-        """The records whose rows are locked. Only the writer asks, between two commits, so no lock is its own."""
-        try:
-            return await find_locked(self._rows.database, [one.record for one in batch])
-        except DatabaseError:
-            return set()  # the records meet the same error, and are repeated until it is gone
-
-    async def _write(self, batch: Sequence[_Entry]) -> list[_Entry]:
-        """Write; returns the records that met a lock after all."""
+    async def _write(self, batch: Sequence[_Entry], apart: asyncio.TaskGroup) -> None:
+        """Write; a record that meets a lock is written later, `apart`, and delays no other one."""
         records = [one.record for one in batch]
         what = f"record {len(records)} letters"
         try:
@@ -142,29 +131,30 @@ class Recorder:
         except DatabaseError as error:
             beat()
             if len(batch) > 1:  # one of them is refused or meets a lock: find it, and write the others
-                return [left for one in batch for left in await self._write([one])]
-            if error.errno in LOCKED:
-                return list(batch)
-            if not batch[0].future.done():
+                for one in batch:
+                    await self._write([one], apart)
+            elif error.errno in LOCKED:
+                apart.create_task(self._write_alone(batch[0], apart))
+            elif not batch[0].future.done():
                 batch[0].future.set_exception(error)
-            return []
+            return
         for one, taken in zip(batch, written, strict=True):
-            self._answer(one.record, one.future, taken)
-        return []
+            if taken is WriteResult.LOCKED:
+                apart.create_task(self._requeue(one))
+            else:
+                self._answer(one.record, one.future, taken)
 
     async def _requeue(self, one: _Entry) -> None:
         """Put the record back into the queue after a delay."""
         await self._rest(one)
         self._queue.put_nowait(one)
 
-    async def _write_alone(self, one: _Entry) -> None:
-        """Try until its rows are free: this lock is one that `_held_up` does not see."""
+    async def _write_alone(self, one: _Entry, apart: asyncio.TaskGroup) -> None:
+        """Try again by itself: this lock is one that a record waits for, as that of an hour's row."""
         detach()
-        while True:
-            await self._rest(one)
-            async with self._apart:
-                if not await self._write([one]):
-                    return
+        await self._rest(one)
+        async with self._apart:
+            await self._write([one], apart)
 
     async def _rest(self, one: _Entry) -> None:
         now = self._clock.monotonic()
@@ -192,9 +182,9 @@ class Recorder:
         if not future.done():
             future.set_result(what)
 
-    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
-        async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - as it is called
-            written = await self._rows.record(cursor, records, repeated=repeated)
+    def _work(self, records: Sequence[Record]) -> Callable[[Cursor], Awaitable[list[WriteResult]]]:
+        async def work(cursor: Cursor) -> list[WriteResult]:
+            written = await self._rows.record(cursor, records)
             for record, what in zip(records, written, strict=True):
                 self._memory.before_commit(record, what)
             return written

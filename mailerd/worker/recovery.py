@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import draft_gone, needs_person_reason
-from mailerd.core.models import ExpiredClaim, UnresolvedSend, WriteResult
+from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import SETTLED, Proof, State, Transition
 from mailerd.core.verdicts import Disposition, judge
@@ -23,7 +23,7 @@ from mailerd.gmail import Mailbox
 from mailerd.heartbeat import Heartbeats, beat, current, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.failover import NotReplayedError
-from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, Resolution
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 
 # Resolves unresolved sends: only what Google shows decides, and a check that fails decides nothing.
 
@@ -553,7 +553,7 @@ class Recovery:
                 )  # fmt: skip
                 self.job_changed(letter.job_id)
                 await self._discard(letter)
-            case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
+            case _:
                 pass  # another daemon has checked meanwhile, and logs its result
 
     async def _discard(self, letter: UnresolvedSend) -> None:

@@ -113,8 +113,8 @@ def _letters(letters: int) -> tuple[str, ...]:
 def _what_came() -> tuple[str, ...]:
     """Of the large job: the log of attempts, notices and events."""
     return (
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at)"
-        f" SELECT id, 1, LPAD(id, 26, '0'), '', status, 1, {_NOW} - INTERVAL seq SECOND FROM job_recipients"
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at)"
+        f" SELECT id, 1, LPAD(id, 26, '0'), '', status, {_NOW} - INTERVAL seq SECOND FROM job_recipients"
         f" WHERE job_id = '{_BIG_JOB}'",
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, detail, believed, at)"
         f" SELECT '{_SENDER}', id, id, id, job_id, CONCAT('r', seq, '@d', MOD(seq, 900), '.example'),"

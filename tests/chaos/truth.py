@@ -20,7 +20,7 @@ SELECT j.id, j.status, j.total, j.finished_at IS NOT NULL,
 _STALE: Final = """
 SELECT a.recipient_id, a.event, a.claim_token FROM attempts a
   JOIN attempts l ON l.recipient_id = a.recipient_id AND l.claim_token = a.claim_token AND l.event = 'lapsed'
- WHERE a.id > l.id AND a.applied = 1 AND NOT (a.event = 'sent' AND %s)"""
+ WHERE a.id > l.id AND a.event NOT IN ('answered', 'unanswered', 'late') AND NOT (a.event = 'sent' AND %s)"""
 """%s: whether the database was another server meanwhile. Then each daemon tells it again what Google answered, which
 may settle a doubt of a lapsed claim, as it should."""
 _ON_THE_WAY: Final = REQUEST_TIMEOUT

@@ -128,7 +128,7 @@ async def test_a_letter_with_very_many_attempts_is_told_on_a_page(shop: Shop) ->
     ((recipient,), *_) = await query(shop.database, "SELECT id FROM job_recipients ORDER BY id")
     await query(
         shop.database,
-        "INSERT INTO attempts SELECT NULL, %s, LEAST(seq, 65535), LPAD(seq, 26, '0'), 'D', 'deferred', 1, NULL, NULL, "
+        "INSERT INTO attempts SELECT NULL, %s, LEAST(seq, 65535), LPAD(seq, 26, '0'), 'D', 'deferred', NULL, NULL, "
         "CONCAT('refused for the ', seq, 'th time ', REPEAT('x', 200)), UTC_TIMESTAMP(6) "
         f"FROM {numbers(5)} ORDER BY seq",
         recipient,
@@ -281,8 +281,8 @@ async def test_without_limits_the_rate_of_the_last_minute_tells_the_end(shop: Sh
     await query(shop.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' ORDER BY id LIMIT 20")
     await query(
         shop.database,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
-        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 20 + id % 20 SECOND, 'sent', 1, 'd', id FROM job_recipients "
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 20 + id % 20 SECOND, 'sent', 'd', id FROM job_recipients "
         "WHERE status = 'sent'",
     )
     said = await shop.say("explain", job)
@@ -310,9 +310,9 @@ async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) 
     job = await post(shop.database, recipients=40)
     await query(
         shop.database,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token) "
         "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL IF(id % 10 < 5, 50, 15) - (id % 10) * 0.5 SECOND, "
-        "'sent', 1, 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
+        "'sent', 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
     )
     reader = ForecastReader(shop.database, lambda: default_limits(shop.settings), 5.0)
     inputs = await reader.read(job)

@@ -73,8 +73,8 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
     cause = "the key of the service account was taken back by somebody, and nobody was told of it at all"
     await query(
         tables,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
-        "SELECT id, 1, UTC_TIMESTAMP(6), 'failed', 1, 'd', '', %s FROM job_recipients LIMIT 30",
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), 'failed', 'd', '', %s FROM job_recipients LIMIT 30",
         cause,
     )
     console = Console(width=width, height=height, record=True, force_terminal=False)
@@ -133,8 +133,8 @@ async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> 
     assert "no complaint within a day" in shown(await read_snapshot(tables, TERMS))
     await query(
         tables,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
-        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 7 SECOND, 'released', 1, 'd', '', 'Google answered 429' "
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 7 SECOND, 'released', 'd', '', 'Google answered 429' "
         "FROM job_recipients",
     )
     assert re.search(
@@ -154,8 +154,8 @@ async def test_what_google_had_no_part_in_is_no_complaint_of_google(tables: Data
     await post(tables, recipients=1)
     await query(
         tables,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
-        "SELECT id, 1, UTC_TIMESTAMP(6), %s, 1, 'd', '', %s FROM job_recipients",
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), %s, 'd', '', %s FROM job_recipients",
         event,
         error,
     )
@@ -329,8 +329,8 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
     )
     await query(
         tables,
-        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
-        "SELECT id, 1, UTC_TIMESTAMP(6), 'sent', 1, 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
+        "INSERT INTO attempts (recipient_id, attempt, at, event, daemon_id, claim_token) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), 'sent', 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
     )
     for ago, sent in ((0, 10), (20, 20)):
         await query(

@@ -69,8 +69,8 @@ async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_do
     await post(database, recipients=1)
     await query(
         database,
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
-        "SELECT id, 1, 'forgotten', 'D1', 'lost', 1, 'no answer', UTC_TIMESTAMP(6) FROM job_recipients",
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
+        "SELECT id, 1, 'forgotten', 'D1', 'lost', 'no answer', UTC_TIMESTAMP(6) FROM job_recipients",
     )
     async with running(known, heard):
         told = await heard.wait_for("letter_unsure")

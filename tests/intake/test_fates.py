@@ -20,8 +20,8 @@ async def bounced(site: Site) -> str:
         "thread_id = CONCAT('t', seq), mode = 'draft', proof = 'answered', sent_at = UTC_TIMESTAMP(6)"
     )
     await site.rows(
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, at) "
-        "SELECT id, 1, '01ARZ3NDEKTSV4RRFFQ69G5FAV', 'D', 'sent', 1, message_id, UTC_TIMESTAMP(6) FROM job_recipients"
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, message_id, at) "
+        "SELECT id, 1, '01ARZ3NDEKTSV4RRFFQ69G5FAV', 'D', 'sent', message_id, UTC_TIMESTAMP(6) FROM job_recipients"
     )
     await site.rows(
         "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft', fate_code = '5.2.2', "

@@ -98,8 +98,8 @@ async def test_retry_starts_what_failed_anew_and_keeps_its_history(site: Site, j
 
 async def test_what_google_has_after_all_is_not_tried_again(site: Site, job_id: str) -> None:
     await site.rows(
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, at) "
-        "SELECT id, 5, 't', 'd', 'sent', 0, 'm9', updated_at FROM job_recipients WHERE seq = 4"
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, message_id, at) "
+        "SELECT id, 5, 't', 'd', 'answered', 'm9', updated_at FROM job_recipients WHERE seq = 4"
     )
     _, answer = await ask(site, job_id, "retry")
 

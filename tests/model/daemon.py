@@ -206,8 +206,8 @@ class Daemon:
         records = [it.record for it in some]
         self.records = [it for it in self.records if it not in some]
 
-        async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - as it is called
-            written = await self.writer.record(cursor, records, repeated=repeated)
+        async def work(cursor: Cursor) -> list[WriteResult]:
+            written = await self.writer.record(cursor, records)
             for record, what in zip(records, written, strict=True):
                 self.memory.before_commit(record, what)
             return written

@@ -10,6 +10,7 @@ from pymysql.constants import CLIENT
 from yarl import URL
 
 from mailerd.core.models import letter_key
+from mailerd.core.moves import NOT_APPLIED
 from mailerd.core.suppression import SUPPRESSED
 from mailerd.store.audit import CHECKS
 from tests.model.google import Google
@@ -19,7 +20,7 @@ _READ: Final = (
     "r.error, r.message_id, r.draft_id, r.proof, r.fate, r.fate_kind FROM job_recipients r JOIN jobs j "
     "ON j.id = r.job_id ORDER BY r.id",
     "SELECT id, status, finished_at FROM jobs",
-    "SELECT id, recipient_id, claim_token, event, applied, message_id, error FROM attempts ORDER BY id",
+    "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
     "SELECT id, type FROM events WHERE id > {event}",
     "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) FROM tallies GROUP BY 1",
     "SELECT sender_email, SUM(letters) FROM sender_hours GROUP BY 1",
@@ -36,14 +37,14 @@ _TALLIES: Final = ("sent", "failed", "put_off", "unsure", "bounced")
 _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("waiting", "sending"): frozenset(),
     ("waiting", "cancelled"): frozenset(),
-    ("waiting", "sent"): frozenset({"sent"}),
+    ("waiting", "sent"): frozenset({"sent", "answered"}),
     ("waiting", "unsure"): frozenset({"lost"}),
-    ("sending", "sent"): frozenset({"sent"}),
+    ("sending", "sent"): frozenset({"sent", "found"}),
     ("sending", "failed"): frozenset({"failed", "lapsed"}),
     ("sending", "waiting"): frozenset({"deferred", "released", "lapsed"}),
     ("sending", "cancelled"): frozenset({"deferred", "released", "lapsed", "suppressed"}),
     ("sending", "unsure"): frozenset({"lost", "lapsed"}),
-    ("unsure", "sent"): frozenset({"found", "sent"}),
+    ("unsure", "sent"): frozenset({"found", "sent", "answered"}),
     ("unsure", "waiting"): frozenset({"missing"}),
     ("unsure", "cancelled"): frozenset({"missing"}),
     ("failed", "waiting"): frozenset({"retried"}),
@@ -51,8 +52,6 @@ _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("sent", "cancelled"): frozenset({"undone"}),
 }
 """The changes of a row that may be seen, and what of it must stand in the log of attempts."""
-_OF_ANOTHER_CLAIM: Final = "it may have been sent by a claim that the row knows nothing of"
-"""A hand-over is refused, as the log knows a doubt of another claim, which no row has taken."""
 
 
 class Row(NamedTuple):
@@ -90,7 +89,6 @@ class Line(NamedTuple):
     recipient: int
     token: str
     event: str
-    applied: int
     message: str | None
     error: str | None
 
@@ -249,11 +247,9 @@ class Ledger:
         for line in reversed(lines):
             if line.event not in allowed:
                 continue
-            if line.event == "sent" and line.message == row.message:
+            if line.event == "answered" and line.message == row.message:
                 return line
-            if line.event == "lost" and (row.error or "").startswith(_OF_ANOTHER_CLAIM):
-                return line
-            if line.applied and (was.status != "sending" or line.token == was.token):
+            if line.event not in NOT_APPLIED and (was.status != "sending" or line.token == was.token):
                 return line
         raise AssertionError(f"{was} became {row}, and the log has only {lines}")
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.core.fates import Evidence, consequence
-from mailerd.core.models import Finding, Found, Handover, InboxLease, WriteResult
+from mailerd.core.models import Finding, Found, Handover, InboxLease, Resolution, WriteResult
 from mailerd.core.notices import MICROSOFT_DEAD, Classification, Kind
 from mailerd.core.replies import (
     Call,
@@ -30,7 +30,7 @@ from mailerd.store.inbox.brake import brake_jobs
 from mailerd.store.inbox.record_findings import LeaseLostError
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError
-from mailerd.store.queue.recovery import Resolution, settle
+from mailerd.store.queue.recovery import settle
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.model.daemon import LATE, RULES_OF_BOUNCES, Daemon, LosingDatabase, Loss, Request, StandingClock
 from tests.model.google import GONE, Face, Google

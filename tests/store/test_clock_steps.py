@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailerd.core.rate_limit import MIN_ROUND, RoundBudget, SenderLimits
-from mailerd.store import clock_steps
+from mailerd.store import clock_steps, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -170,7 +170,7 @@ async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: D
     moved, commit = asyncio.Event(), asyncio.Event()
 
     async def first(cursor: Cursor) -> None:
-        await clock_steps._move_hours(cursor)
+        await sender_changes.move_hours_back(cursor)
         moved.set()
         await commit.wait()
 

@@ -235,8 +235,8 @@ async def test_a_record_that_was_in_doubt_is_repeated_without_a_second_event(dat
     first, second = (await claims(database).claim(2)).letters
     records = [Outcome(first, FAILED), *[Outcome(second, SENT)][:others]]
     await write(database, *records)
-    await write(database, *records, repeated=True)
-    await write(database, *records, repeated=True)
+    await write(database, *records)
+    await write(database, *records)
     assert await types(database) == ["recipient.failed"]
 
 

@@ -25,8 +25,8 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
     await query(
         database,
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
-        "SELECT id, 1, REPEAT('0', 26), REPEAT('0', 26), 'failed', 1, CONCAT(to_email, ' is unknown'), "
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
+        "SELECT id, 1, REPEAT('0', 26), REPEAT('0', 26), 'failed', CONCAT(to_email, ' is unknown'), "
         "UTC_TIMESTAMP(6) FROM job_recipients",
     )
     await query(

@@ -12,7 +12,7 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Evidence, consequence
-from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, SentElsewhere, SentLetter
+from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.store.audit import audit
@@ -27,7 +27,6 @@ from mailerd.store.queue.recovery import (
     ExpiredClaims,
     NotUnsureError,
     RecoveryQueries,
-    Resolution,
     RestoredQueue,
     settle,
 )

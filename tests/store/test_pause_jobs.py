@@ -15,13 +15,14 @@ from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.brake import brake_jobs, has_young_job
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
+from mailerd.store.job_changes import lock_jobs, wake_job
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.reschedule import reschedule
 from mailerd.store.senders import Senders
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import post, query
@@ -279,7 +280,7 @@ async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mailerd.store.inbox.record_findings._FindingsBatch._write_sender", dies)
+        patched.setattr("mailerd.store.inbox.record_findings._FindingsBatch._pause_for_a_day", dies)
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS
@@ -365,9 +366,11 @@ async def test_nothing_but_its_time_and_a_person_ends_a_brake(place: Place) -> N
     job = await place.post(sent=40)
     await brake_jobs(place.database, ME, [f"{job}{n}" for n in range(20)], JOB)
     assert await query(place.database, waits) == [(1, 1)]
-    await place.database.transaction(
-        lambda cursor: reschedule(cursor, jobs={job: 0}, senders={ME: 0}), what="a message comes back"
-    )
+
+    async def come_back(cursor: Cursor) -> None:
+        await wake_job(cursor, (await lock_jobs(cursor, [job]))[job], timedelta(0))
+
+    await place.database.transaction(come_back, what="a message comes back")
     assert await query(place.database, waits) == [(1, 1)]
     assert await place.ask(JobChange.PAUSE)
     assert await place.ask(JobChange.RESUME)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from mailerd.core.models import Outcome
+from mailerd.core.models import Outcome, Resolution
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
 from mailerd.core.stats import QueueStats
@@ -10,7 +10,6 @@ from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.recovery import Resolution
 from mailerd.store.stats import StatsReader
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues

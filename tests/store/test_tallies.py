@@ -6,12 +6,12 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome, Record
-from mailerd.core.states import State, Transition
+from mailerd.core.states import State, Tally, Transition
 from mailerd.store import stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle
-from mailerd.store.stats import Tallies, Tally
+from mailerd.store.stats import Tallies
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
 from tests.store.queue.test_record import FORGOTTEN_CLAIM
@@ -25,9 +25,9 @@ _CRASHES = ALONE_AFTER + FAILED_AFTER_ALONE - 1
 SUMS = "SELECT SUM(sent), SUM(failed), SUM(put_off), SUM(unsure) FROM tallies"
 
 
-async def record(database: Database, *records: Record, repeated: bool = False) -> None:
+async def record(database: Database, *records: Record) -> None:
     it = RecordWriter(database, "D1")
-    await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
+    await database.transaction(lambda cursor: it.record(cursor, records), what="record")
 
 
 async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Database) -> None:
@@ -40,7 +40,7 @@ async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Data
     ]
     await record(database, *outcomes)
     assert await query(database, SUMS) == [(2, 1, 1, 1)]
-    await record(database, *outcomes, repeated=True)  # as after a COMMIT without an answer
+    await record(database, *outcomes)  # as after a COMMIT without an answer
     await record(database, *outcomes)  # a worker that has lost its claims
     assert await query(database, SUMS) == [(2, 1, 1, 1)]
 
@@ -67,7 +67,7 @@ async def test_an_answer_that_comes_late_is_counted_once(database: Database) -> 
     late = Outcome(letter, Decision(Transition.SENT, message_id="m1"))
     await record(database, late)
     assert await query(database, SUMS) == [(1, 0, 0, 1)]
-    await record(database, late, repeated=True)
+    await record(database, late)
     await record(database, late)
     assert await query(database, SUMS) == [(1, 0, 0, 1)]
 
@@ -79,13 +79,13 @@ async def test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_counted
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
     await query(
-        database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, "
-        "message_id, at) VALUES (%s, 1, 'T0', 'D0', %s, 0, %s, UTC_TIMESTAMP(6))",
+        database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, "
+        "message_id, at) VALUES (%s, 1, 'T0', 'D0', %s, %s, UTC_TIMESTAMP(6))",
         letter.id, known.value, "m0" if known is Transition.SENT else None,
     )  # fmt: skip
     await record(database, handover(letter, "d1", "t1"))
     assert await query(database, SUMS) == [sums]
-    await record(database, handover(letter, "d1", "t1"), repeated=True)
+    await record(database, handover(letter, "d1", "t1"))
     assert await query(database, SUMS) == [sums]
 
 
@@ -110,7 +110,7 @@ async def test_a_doubt_that_comes_to_a_row_that_has_forgotten_its_claim_is_count
     await query(database, FORGOTTEN_CLAIM)
     lost = Outcome(letter, Decision(Transition.LOST, error="no answer"))
     await record(database, lost)
-    await record(database, lost, repeated=True)
+    await record(database, lost)
     assert await query(database, SUMS) == [(0, 0, 0, 1)]
 
 
@@ -129,7 +129,7 @@ async def test_what_is_rolled_back_is_not_counted(database: Database) -> None:
     it = RecordWriter(database, "D1")
 
     async def work(cursor: object) -> None:
-        await it.record(cursor, [Outcome(letter, Decision(Transition.SENT, message_id="m"))], repeated=False)  # type: ignore[arg-type]
+        await it.record(cursor, [Outcome(letter, Decision(Transition.SENT, message_id="m"))])  # type: ignore[arg-type]
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

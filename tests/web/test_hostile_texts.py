@@ -30,8 +30,8 @@ TEXTS = {
 }
 """The columns of each table whose texts others have written, or whose words mailerd has from elsewhere."""
 SEEDS = [
-    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
-    "SELECT id, 1, '', '', 'failed', 1, 'x', UTC_TIMESTAMP(6) FROM job_recipients",
+    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
+    "SELECT id, 1, '', '', 'failed', 'x', UTC_TIMESTAMP(6) FROM job_recipients",
     "INSERT INTO job_actions (job_id, action, actor, detail, changed, letters, at) "
     "SELECT id, 'pause', 'key:x', 'x', 1, 1, UTC_TIMESTAMP(6) FROM jobs",
     "REPLACE INTO mailboxes (email, next_at, state, detail) "

@@ -10,8 +10,8 @@ from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 
 PUT_OFF = (
-    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
-    "SELECT id, 1, LPAD(id, 26, '0'), '', 'released', 1, %s, UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s"
+    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
+    "SELECT id, 1, LPAD(id, 26, '0'), '', 'released', %s, UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s"
 )
 TALLY = (
     "INSERT INTO tallies (minute, sender_email, daemon, sent, put_off) "

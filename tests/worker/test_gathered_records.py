@@ -47,9 +47,9 @@ class Batches(RecordWriter):
 
     sizes: list[int] = field(default_factory=list)
 
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
+    async def record(self, cursor: Cursor, records: Sequence[Record]) -> list[WriteResult]:
         self.sizes.append(len(records))
-        return await super().record(cursor, records, repeated=repeated)
+        return await super().record(cursor, records)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import Outcome
+from mailerd.core.models import Outcome, Resolution
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import RecoveryQueries, Resolution
+from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import CRASHED_ALONE
 from tests.store.queue.test_record import SENT, one_letter, write

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import UnresolvedSend
+from mailerd.core.models import Resolution, UnresolvedSend
 from mailerd.core.replies import Accepted, Reply
 from mailerd.core.states import Transition
 from mailerd.gmail import Mailbox
-from mailerd.store.queue.recovery import Resolution
 from mailerd.worker import recovery as reconcile_module
 from mailerd.worker.recovery import Reconciler
 

@@ -263,26 +263,35 @@ class Database:
 
     async def retry_until_committed(
         self,
-        work: Callable[[Cursor, bool], Awaitable[T]],
+        work: Callable[[Cursor], Awaitable[T]],
         *,
         what: str,
+        proof: Callable[[Cursor, T], Awaitable[bool]] | None = None,
         raise_on: frozenset[int] = frozenset(),
         only_in_doubt: bool = False,
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
-        It must be harmless to repeat; it learns whether an earlier try may have been committed. After each try that
-        failed, the loop that it is done for beats. Unless an earlier try may have been committed, which only this call
-        knows, these are raised to the caller: the error numbers of `raise_on`, whose caller has a better way to repeat
-        it, and with `only_in_doubt` every error, since the caller does it again some other time.
+        It must be harmless to repeat. `proof`: whether a try whose COMMIT got no answer was committed, by what it
+        returned; then that is the result, and nothing is repeated. After each try that failed, the loop that it is
+        done for beats. Unless an earlier try may have been committed, which only this call knows, these are raised to
+        the caller: the error numbers of `raise_on`, whose caller has a better way to repeat it, and with
+        `only_in_doubt` every error, since the caller does it again some other time.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
         """
-        doubted, again = False, 0
+        doubted, again, tried = False, 0, list[T]()
+
+        async def once(cursor: Cursor) -> T:
+            if doubted and proof and tried and await proof(cursor, tried[-1]):
+                return tried[-1]
+            tried.append(await work(cursor))
+            return tried[-1]
+
         while True:
             try:
-                return await self.transaction(lambda cursor: work(cursor, doubted), what=what)  # noqa: B023 - runs now
+                return await self.transaction(once, what=what)
             except DatabaseError as error:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.

@@ -4,15 +4,13 @@ from collections.abc import Collection
 from typing import Final
 
 from mailerd.core.bounce_rule import (
-    BRAKE,
     BRAKE_SPAN,
-    BRAKES_COUNT_FOR,
     LAST,
-    MAX_BRAKES,
     YOUNG_FOR,
     YOUNG_MESSAGES,
     BounceRule,
 )
+from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
@@ -27,15 +25,6 @@ SELECT r.job_id, COUNT(*) FROM job_recipients r FORCE INDEX (thread) JOIN jobs j
 COUNT_SENT: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'sent' LIMIT %s) sent"""
-# From left to right: the count is that before this time.
-_BRAKE: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY)
-   SET brakes = IF(braked_until > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND, brakes + 1, 1),
-       braked_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
-       next_claim_at = GREATEST(next_claim_at, braked_until)
- WHERE id = %s AND status = 'sending' AND next_claim_at IS NOT NULL
-   AND (braked_until IS NULL OR braked_until <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND
-        OR (braked_until <= UTC_TIMESTAMP(6) AND brakes < %s))"""
 _READ_BRAKED: Final = """
 SELECT id FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email = %s AND claimable = 1 AND braked_until > UTC_TIMESTAMP(6)"""
@@ -82,8 +71,6 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
         await cursor.execute(COUNT_SENT, (job, LAST))
         if not rule.is_unread(unread, (await cursor.fetchone())[0]):
             return False
-        long_ago = micros(BRAKES_COUNT_FOR)
-        await cursor.execute(_BRAKE, (long_ago, micros(BRAKE), job, long_ago, MAX_BRAKES))
-        return bool(cursor.rowcount == 1)
+        return await job_changes.brake(cursor, job)
 
     return await database.transaction(work, what="let a job wait for its notices")

@@ -14,9 +14,9 @@ from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
 from mailerd.store.inbox.brake import has_young_job
+from mailerd.store.letters import short
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.reschedule import short
 
 # Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is read.
 

@@ -12,6 +12,7 @@ from mailerd.core.models import BadList
 from mailerd.core.notices import MICROSOFT_DEAD
 from mailerd.core.states import JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
+from mailerd.store import job_changes
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.event_feed import NewEvent, insert_events
@@ -36,11 +37,6 @@ LAST_SENT: Final = """
 SELECT fate, fate_kind, fate_code, fate_reason, sent_at FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'sent' AND (due_at < %s OR (due_at = %s AND id <= %s))
  ORDER BY due_at DESC, id DESC LIMIT %s"""
-_PAUSE: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY)
-   SET status = %s, next_claim_at = NULL, pause_cause = %s, pause_reason = %s, bounce_warning = NULL
- WHERE id = %s AND status = %s"""
-_SET_WARNING: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET bounce_warning = %s WHERE id = %s"
 
 
 async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tuple[int, int]:
@@ -70,11 +66,11 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
     if not rule.is_broken(dead, sent):
         words = job_warning(job, dead=dead, sent=sent, limit=rule.limit(sent)) if rule.is_near(dead, sent) else None
         if words != warned:
-            await cursor.execute(_SET_WARNING, (words, job))
+            await job_changes.set_warning(cursor, job, words)
         return BadList(job, sender, words, paused=False) if words and not warned else None
     reason = job_reason(job, dead=dead, sent=sent)
     paused = job_after(JobStatus(status), JobChange.PAUSE)
-    await cursor.execute(_PAUSE, (paused.value, BOUNCES, reason, job, status))
+    await job_changes.set_paused(cursor, job, paused, cause=BOUNCES, reason=reason)
     await cursor.execute(*note_action(JobChange.PAUSE.value, ACTOR, job=job, detail=f"{dead} of {sent} came back"))
     data = {
         "job_id": job, "sender_email": sender, "reference": reference, "actor": ACTOR, "cause": BOUNCES,

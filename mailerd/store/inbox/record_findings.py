@@ -1,13 +1,13 @@
 """Writes what was found in an inbox and how far it is read, in one transaction, under the reader's lease."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, assert_never
 
 from mailerd.clock import new_id
-from mailerd.core import rate_limit
+from mailerd.core import moves, rate_limit
 from mailerd.core.bounce_rule import BOUNCES, LAST, NO_RULES, BounceRule, BounceRules, is_dead, sender_reason
 from mailerd.core.fates import (
     BLOCKED_OF_LAST,
@@ -32,24 +32,23 @@ from mailerd.core.models import (
     UndoneByLimit,
     Written,
 )
+from mailerd.core.moves import Move, Row
 from mailerd.core.notices import MICROSOFT_DEAD, Kind
-from mailerd.core.states import State, Transition, after
+from mailerd.core.states import State
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
+from mailerd.store import letters as door
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN
 from mailerd.store.inbox.pause_jobs import judge_job
-from mailerd.store.queue.attempt_log import GIVEN_BACK, AttemptRow, log_attempt
+from mailerd.store.letters import NOT_LOCKED, Locked, short
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import DefaultLimits, add_elsewhere, lock_sender, sent_by_hour
-from mailerd.store.queue.record import pause_sender
-from mailerd.store.queue.recovery import reopen
-from mailerd.store.queue.reschedule import NEVER_HANDED_OVER, NOT_FORGOTTEN, reschedule, short
-from mailerd.store.stats import count_bounced
+from mailerd.store.queue.rate_limits import DefaultLimits, lock_sender, sent_by_hour
+from mailerd.store.sender_changes import add_elsewhere, pause_sender
 from mailerd.store.suppressions import NewSuppression, add, list_names
 
 # Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
@@ -154,70 +153,6 @@ async def count_unknown(cursor: Cursor, sender: str) -> int:
     return domains if domains >= UNKNOWN_DOMAINS else 0
 
 
-# Takes back letters that Google accepted and did not send, since the mailbox had reached its limit.
-#
-# Google answers 200 to them, and minutes later writes a notice into the thread of each. The letter waits again, as if
-# it
-# had never been handed over, and its sender rests, since by Google's own word its day is full.
-
-_READ_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
-# As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
-# its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
-# One that waits with that draft was sent by a daemon that was taken for dead: its next hand-over would find the draft
-# gone, and call it sent.
-_LET_WAIT_AGAIN: Final = f"""
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, attempts = GREATEST(attempts, 1) - 1, error = %s, given_back = 1, {NEVER_HANDED_OVER}
- WHERE id = %s AND job_id = %s AND status IN ('sent', 'waiting') AND thread_id = %s
-   AND given_back = 0 AND (message_id = %s OR %s IS NULL) AND {NOT_FORGOTTEN}"""
-# Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
-_FORGET_MESSAGE_ID: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
-
-
-async def undo_letters(cursor: Cursor, notices: Sequence[Finding], *, by: str) -> list[tuple[SentLetter, Fate | None]]:
-    """Let these letters wait again, whose rows are locked; those that did, each with the fate that it had.
-
-    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. And
-    by the row: no letter is given back twice, whatever notices say. A message that was not known when the notice was
-    read may be known by now; then the thread alone tells.
-    """
-    undone = list[tuple[SentLetter, Fate | None]]()
-    for it in notices:
-        if (letter := it.letter) is None:
-            continue
-        await cursor.execute(_READ_ROW, (letter.id,))
-        if (found := await cursor.fetchone()) is None:
-            continue
-        attempts, draft, message, fate = found
-        status = after(State.SENT, Transition.UNDONE).value
-        row = (letter.id, letter.job_id, it.thread_id, letter.message_id, letter.message_id)
-        await cursor.execute(_LET_WAIT_AGAIN, (status, GIVEN_BACK, *row))
-        if cursor.rowcount != 1:
-            continue
-        token, event = new_id(), Transition.UNDONE.value
-        await cursor.execute(_FORGET_MESSAGE_ID, (letter.id,))
-        entry = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=GIVEN_BACK)
-        await log_attempt(cursor, entry)
-        data = {
-            "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
-            "sender_email": letter.sender, "reason": GIVEN_BACK,
-        }  # fmt: skip
-        what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
-        await cursor.execute(*insert_events([what]))
-        undone.append((letter, Fate(fate) if fate else None))
-    return undone
-
-
-async def requeue(cursor: Cursor, letters: Sequence[SentLetter], sender: str) -> list[UndoneByLimit]:
-    """Let the jobs of letters that wait again go on; those of a cancelled job are cancelled."""
-    jobs = sorted({it.job_id for it in letters})
-    for job in jobs:
-        await reopen(cursor, job)
-    back = [it.id for it in letters]
-    cancelled = await reschedule(cursor, jobs=dict.fromkeys(jobs, 0), senders={sender: 0}, back=back)
-    return [UndoneByLimit(it, cancelled=it.job_id in cancelled) for it in letters]
-
-
 async def rest_sender(
     cursor: Cursor, sender: str, defaults: DefaultLimits, *, at_least: timedelta, reason: str, full: bool
 ) -> timedelta | None:
@@ -251,16 +186,6 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
 _INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-_LOCK_LETTERS: Final = f"""
-SELECT id, fate, fate_kind, given_back, NOT ({NOT_FORGOTTEN}) FROM job_recipients FORCE INDEX (PRIMARY)
- WHERE id IN %s ORDER BY id FOR UPDATE"""
-# A letter may bounce before its own outcome is recorded, or while that is in doubt.
-_SET_FATE: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET fate = %s, fate_kind = %s, fate_code = %s, fate_reason = %s, fate_at = %s, updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status IN ('sent', 'sending', 'unsure') AND fate <=> %s AND fate_kind <=> %s"""
-_COUNT_FATES: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY) SET bounced = bounced + %s - %s, replied = replied + %s - %s WHERE id = %s"""
 _DAY: Final = timedelta(hours=24)
 """How long a sender rests whose messages came back, blocked or for want of their addresses."""
 
@@ -302,21 +227,22 @@ class FindingsWriter:
             LeaseLostError: another daemon reads this mailbox, or this daemon has not replayed all to this server yet.
             DatabaseError: nothing was written.
         """
-        tries: list[Written] = []
 
-        async def work(database_cursor: Cursor, doubted: bool) -> Written:  # noqa: FBT001 - as it is called
+        async def work(database_cursor: Cursor) -> Written:
             batch = _FindingsBatch(self, database_cursor, lease, address_key)
             told = self.replay_log is None or self.replay_log.is_replayed(database_cursor)
-            if not told or not await batch.move(cursor, failing):
+            if not told or not await batch.move_on(cursor, failing):
                 raise LeaseLostError(lease.email)
-            done = await batch.write(found)
-            if doubted and len(done.fresh) < len(tries[0].fresh):
-                return tries[0]  # the first try was committed: no other daemon can have written under our lease
-            tries.append(done)
-            return done
+            return await batch.write(found)
+
+        async def was_written(database_cursor: Cursor, done: Written) -> bool:
+            """Whether what was fresh then is known: no other daemon can have written under our lease."""
+            noted = [it.gmail_id for it in done.fresh]
+            await database_cursor.execute(SELECT_KNOWN, (lease.email, tuple(noted) or ("",)))
+            return bool(noted) and len(await database_cursor.fetchall()) == len(noted)
 
         what = "write what was found in an inbox"
-        return await self.database.retry_until_committed(work, what=what, only_in_doubt=True)
+        return await self.database.retry_until_committed(work, what=what, proof=was_written, only_in_doubt=True)
 
 
 @dataclass
@@ -328,22 +254,17 @@ class _FindingsBatch:
     lease: InboxLease
     address_key: bytes
     done: Written = field(default_factory=Written)
-    _jobs: dict[str, Counter[str]] = field(default_factory=dict)
-    """How much the counts of each job change."""
+    _locked: Locked = field(default_factory=lambda: Locked({}, NOT_LOCKED))
+    """The letters that are concerned, as they are and as they become."""
+    _moves: list[Move] = field(default_factory=list)
     _given_back: set[int] = field(default_factory=set)
     """The letters that a limit notice has let wait again before."""
-    _forgotten: set[int] = field(default_factory=set)
-    """The letters whose person was taken out of the rows (docs/privacy.md): nothing is noted of them any more."""
     _dead: dict[str, set[str]] = field(default_factory=dict)
     """The new notices about dead addresses, by job."""
-    _bounced: int = 0
-    """The letters that bounced, and had not before."""
-    _undone: list[SentLetter] = field(default_factory=list)
-    """The letters that a limit notice lets wait again."""
     _news: list[NewEvent] = field(default_factory=list)
     _suppress: list[NewSuppression] = field(default_factory=list)
 
-    async def move(self, to: InboxCursor, failing: tuple[str, int] | None) -> bool:
+    async def move_on(self, to: InboxCursor, failing: tuple[str, int] | None) -> bool:
         failing_id, failures = failing or (None, 0)
         moved = (to.history_id, to.internal_date, to.waiting_from, failing_id, failures)
         values = (*moved, micros(self.writer.lease_time), self.lease.email, self.lease.token)
@@ -352,22 +273,21 @@ class _FindingsBatch:
 
     async def write(self, found: Sequence[Found]) -> Written:
         unknown = await self._unknown(found)
-        known = await self._lock(unknown)
+        await self._lock(unknown)
         for it in unknown:
             if (seen := self._as_row_allows(it)) is not None:
                 await self._note(seen)
                 self.done.fresh.append(seen)
         fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
         for it in fresh:
-            await self._decide(it, known)
+            await self._decide(it)
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
-        if undoing and self.writer.undo:
-            for letter, fate in await undo_letters(self.cursor, undoing, by=self.writer.daemon_id):
-                self._undone.append(letter)
-                if fate is not None:
-                    self._count(letter.job_id, fate, -1)
-        await self._write_jobs()
-        await self._write_sender(undoing)
+        undone = self._undo(undoing) if self.writer.undo else []
+        done = await door.move(
+            self.cursor, self._moves, by=self.writer.daemon_id, also=partial(self._write_jobs_and_sender, undoing)
+        )
+        now = {row.id: row.status for row in done}
+        self.done.undone = [UndoneByLimit(it, cancelled=now[it.id] is State.CANCELLED) for it in undone]
         if self._suppress:
             added = await add(self.cursor, self._suppress)
             names = await list_names(self.cursor, {it.list_id for it in added.changed})
@@ -404,22 +324,22 @@ class _FindingsBatch:
         place = (self.lease.email, it.gmail_id, it.thread_id)
         await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
 
-    async def _lock(self, found: Sequence[Found]) -> dict[int, tuple[Fate, str] | None]:
-        """Lock the letters and read the fate of each."""
-        ids = sorted({it.letter.id for it in found if isinstance(it, Finding) and it.letter})
-        if not ids:
-            return {}
-        await self.cursor.execute(_LOCK_LETTERS, (tuple(ids),))
-        rows = await self.cursor.fetchall()
-        self._given_back = {row[0] for row in rows if row[3]}
-        self._forgotten = {row[0] for row in rows if row[4]}
-        return {id_: (Fate(fate), kind or "") if fate else None for id_, fate, kind, *_ in rows}
+    async def _lock(self, found: Sequence[Found]) -> None:
+        """Lock the letters that are concerned."""
+        if ids := {it.letter.id for it in found if isinstance(it, Finding) and it.letter}:
+            self._locked = await door.lock(self.cursor, ids)
+        self._given_back = {row.id for row in self._locked.rows.values() if row.given_back}
+
+    def _become(self, move: Move) -> None:
+        self._moves.append(move)
+        self._locked.rows[move.after.id] = move.after
 
     def _as_row_allows(self, it: Found) -> Found | None:
         """What a finding is to its letter's row; None: to nothing, since its person was forgotten."""
         if not isinstance(it, Finding) or it.letter is None:
             return it
-        if it.letter.id in self._forgotten:
+        row = self._locked.rows.get(it.letter.id)
+        if row is not None and row.is_forgotten:  # docs/privacy.md: nothing is noted of its person any more
             return replace(it, letter=None) if it.unsubscribes else None
         if it.consequence.step is Step.UNDO and it.letter.id in self._given_back and self.writer.undo:
             # It was sent again, and is not a third time: it has come back, and a person may retry it.
@@ -427,39 +347,42 @@ class _FindingsBatch:
             return replace(it, meaning=meaning, consequence=replace(it.consequence, fate=Fate.BOUNCED))
         return it
 
-    async def _decide(self, it: Finding, known: dict[int, tuple[Fate, str] | None]) -> None:
+    async def _decide(self, it: Finding) -> None:
         letter, fate = it.letter, it.consequence.fate
         if it.consequence.step is Step.UNSUBSCRIBE and it.unsubscribes:
             self._unsubscribe(it)
-        if letter is None or fate is None or letter.id not in known:
+        if letter is None or fate is None or (row := self._locked.rows.get(letter.id)) is None:
             return
-        before, new = known[letter.id], (fate, kind_of(it.meaning))
-        if prevails(new, before) and await self._set_fate(it, letter, new, before):
-            known[letter.id] = new
+        before = (Fate(row.fate), row.fate_kind or "") if row.fate else None
+        new = fate, kind_of(it.meaning)
+        if prevails(new, before) and (made := self._fated(it, letter, row, new)):
+            self._become(made)
             self.done.changed.append(it)
-            if before is None or before[0] is not fate:
-                self._count(letter.job_id, fate, 1)
-                self._bounced += fate is Fate.BOUNCED
-                if before is not None:
-                    self._count(letter.job_id, before[0], -1)
             self._log_fate(it, letter, fate)
             if fate is Fate.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
                 self._dead.setdefault(letter.job_id, set()).add(it.gmail_id)
         await self._step(it, letter)
 
-    async def _set_fate(
-        self, it: Finding, letter: SentLetter, new: tuple[Fate, str], before: tuple[Fate, str] | None
-    ) -> bool:
-        meaning = it.meaning
-        old = (before[0].value, before[1] or None) if before else (None, None)
-        values = (new[0].value, new[1] or None, meaning.code or None, short(meaning.reason, 500) or None, naive(it.at))
-        await self.cursor.execute(_SET_FATE, (*values, letter.id, letter.job_id, *old))
-        return bool(self.cursor.rowcount == 1)
+    def _fated(self, it: Finding, letter: SentLetter, row: Row, new: tuple[Fate, str]) -> Move | None:
+        if row.job_id != letter.job_id:
+            return None
+        return moves.fated(
+            row, fate=new[0].value, kind=new[1] or None, code=it.meaning.code or None,
+            reason=short(it.meaning.reason, 500) or None, at=it.at, sender=self.lease.email, now=self._locked.now,
+        )  # fmt: skip
 
-    def _count(self, job: str, fate: Fate, change: int) -> None:
-        name = {Fate.BOUNCED: "bounced", Fate.REPLIED: "replied", Fate.OTHER_REPLIED: "replied"}.get(fate)
-        if name:
-            self._jobs.setdefault(job, Counter())[name] += change
+    def _undo(self, notices: Sequence[Finding]) -> list[SentLetter]:
+        """Let these letters wait again, each once; those that do."""
+        undone = []
+        for it in notices:
+            row = self._locked.rows.get(it.letter.id) if it.letter else None
+            if it.letter is None or row is None or row.job_id != it.letter.job_id:
+                continue
+            made = moves.given_back(row, it, token=new_id(), sender=self.lease.email, now=self._locked.now)
+            if made:
+                self._become(made)
+                undone.append(it.letter)
+        return undone
 
     def _log_fate(self, it: Finding, letter: SentLetter, fate: Fate) -> None:
         meaning = it.meaning
@@ -500,19 +423,10 @@ class _FindingsBatch:
         address, recipient = (letter.to_email, letter.id) if letter else (None, None)
         self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
 
-    async def _write_jobs(self) -> None:
-        for job in sorted({*self._jobs, *self._dead}):
-            more = self._jobs.get(job, Counter())
-            bounced, replied = more["bounced"], more["replied"]
-            values = (max(bounced, 0), max(-bounced, 0), max(replied, 0), max(-replied, 0))
-            if any(values):
-                await self.cursor.execute(_COUNT_FATES, (*values, job))
-            if job in self._dead and (bad := await judge_job(self.cursor, job, self.writer.rules.job)):
+    async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
+        for job in sorted(self._dead):
+            if bad := await judge_job(self.cursor, job, self.writer.rules.job):
                 self.done.bad_lists.append(bad)
-        if self._undone:
-            self.done.undone = await requeue(self.cursor, self._undone, self.lease.email)
-
-    async def _write_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
             if isinstance(it, SentElsewhere):
                 await add_elsewhere(self.cursor, self.lease.email, at=it.at, letters=1)
@@ -538,8 +452,6 @@ class _FindingsBatch:
         dead = {gmail_id for ids in self._dead.values() for gmail_id in ids}
         if dead and (found := await dead_of_sender(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
             await self._pause_for_a_day(BOUNCES, sender_reason(*found))
-        if self._bounced:
-            await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, self._bounced))
 
     async def _pause_for_a_day(self, cause: str, reason: str) -> None:
         if await pause_sender(self.cursor, self.lease.email, cause=cause, reason=reason, wait=_DAY, pauses=0):

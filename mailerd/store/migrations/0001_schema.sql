@@ -226,8 +226,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   CONSTRAINT recipients_mode CHECK (mode IN ('draft', 'direct'))
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What every worker has seen: append-only and never fenced. A worker that has lost its claim still writes here.
--- event: what happened (core/states.py). applied: 0 if the recipient's row belonged to another claim by then.
+-- What every worker has seen: append-only. A worker that has lost its claim still writes here.
+-- event: what happened (core/moves.py: Line). A line is written with the change that it tells of, and once.
 CREATE TABLE IF NOT EXISTS attempts (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   recipient_id BIGINT UNSIGNED NOT NULL,
@@ -235,7 +235,6 @@ CREATE TABLE IF NOT EXISTS attempts (
   claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   daemon_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   event VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  applied TINYINT UNSIGNED NOT NULL,
   draft_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   error VARCHAR(1000) NULL,

@@ -20,9 +20,10 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
+from mailerd.store import sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue import rate_limits, select_letters, sender_turns, suppressed
+from mailerd.store.queue import select_letters, sender_turns, suppressed
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.select_letters import ClaimOwner, JobSelection
@@ -118,7 +119,7 @@ class Claims:
         await self._digests.load()
         if self._new_projects:
             new, self._new_projects = self._new_projects, set()
-            await rate_limits.add_projects(self.database, new)
+            await sender_changes.add_projects(self.database, new)
         return await self._transaction(
             lambda cursor, token: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claim"
         )

@@ -11,29 +11,20 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from mailerd.core import moves
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
-from mailerd.core.states import State, Transition, after
+from mailerd.core.moves import Log, Move, Row
+from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
+from mailerd.store import letters, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros
-from mailerd.store.queue.attempt_log import (
-    NOT_SENT,
-    has_come_back,
-    is_explained,
-    is_logged,
-    log_sent,
-    mark_unsure_late,
-    resolve_late,
-    resolve_sent_before,
-)
-from mailerd.store.queue.record import RecordWriter, learnt_mode
-from mailerd.store.stats import Change, count_changes
+from mailerd.store.queue.record import update_senders, updates_sender
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
@@ -43,21 +34,6 @@ _BATCH: Final = 100
 OTHER_DAEMONS_TIMEOUT: Final = 20.0
 """Seconds that other daemons get to replay their sends; one whose heartbeats had ceased for so long counts as dead."""
 
-_LOCK_ROWS: Final = """
-SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PRIMARY)
- WHERE id IN %s ORDER BY id FOR UPDATE"""
-# The claim was forgotten, or only the hand-over was: Google may have the letter, so it stays with its worker.
-_RESTORE_CLAIM: Final = f"""
-UPDATE job_recipients r FORCE INDEX (PRIMARY)
-   SET r.status = %s, r.claim_token = %s, r.daemon_id = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s,
-       r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
-       r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
- WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
-# The whole claim was forgotten in which its draft was deleted: the next send would find it gone.
-_FORGET_DRAFT: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET mode = NULL, draft_id = NULL, thread_id = NULL, unanswered = 0, discarding = 0, updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status = 'waiting' AND draft_id = %s"""
 # It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
 _RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
@@ -107,6 +83,13 @@ def _deleted_draft(record: Record) -> str | None:
     ends = {Transition.FAILED, Transition.SUPPRESSED}
     gone = isinstance(record, Outcome) and (record.decision.forgets or record.decision.transition in ends)
     return record.letter.draft_id if gone else None
+
+
+def _is_explained(log: Log, record: Record) -> bool:
+    """Whether the log says why the letter of a record, though it was handed over, can be claimed again."""
+    if isinstance(record, Outcome) and record.decision.transition is Transition.SENT:
+        return log.answer_came_back(record)
+    return log.ended_in_doubt(record.letter.token)
 
 
 @dataclass
@@ -188,7 +171,7 @@ class ReplayLog:
         """
         known = self._known.get((record.letter.id, record.letter.token))
         if isinstance(record, Handover) and known is not None and known.record is record:
-            known.refused = what is not WriteResult.APPLIED
+            known.refused = what not in {WriteResult.APPLIED, WriteResult.LOCKED}
 
     def acknowledge(self, record: Record, what: WriteResult) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in flight."""
@@ -230,7 +213,8 @@ class ReplayLog:
                 continue
             if known.seen_again:  # it was replayed since, and the row has other reasons to wait
                 continue
-            if not await is_explained(cursor, known.record):
+            log = (await letters.read_log(cursor, [letter.id]))[letter.id]
+            if not _is_explained(log, known.record):
                 known.seen_again = True
                 self.replay_again()
                 raise NotReplayedError(cursor.server)
@@ -329,31 +313,54 @@ class ReplayLog:
         """Write again what a few rows have lost; how many had."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_LOCK_ROWS, (tuple({each.record.letter.id for each in known}),))
-        rows = {row[0]: row[1:] for row in await cursor.fetchall()}
-        forgotten, changes, modes = 0, list[Change](), dict[str, Mode]()
+        ids = {each.record.letter.id for each in known}
+        locked = await letters.lock(cursor, ids)
+        logs = await letters.read_log(cursor, ids)
+        forgotten, made, modes, ended = 0, list[Move](), dict[str, Mode](), list[Record]()
         for each in _latest(self._known_now(known)):
-            one = each.record
-            job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
-            if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
+            one, letter = each.record, each.record.letter
+            row = locked.rows.get(letter.id)
+            if row is None or row.job_id != letter.job_id:  # the job itself is forgotten, its number another letter's
                 continue
             if isinstance(one, Handover) or one.decision.transition in {Transition.SENT, Transition.LOST}:
-                modes[one.letter.sender] = mode_of(one.letter.draft_id)
-            held = token == one.letter.token
-            if isinstance(one, Outcome):
-                pending = held and not each.written  # its own record is taken as ever
-                if status != State.SENT.value and not pending:
-                    forgotten += await self._replay_outcome(cursor, one, held=held, changes=changes)
-            elif (held and mode is None) or (
-                # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
-                status == State.WAITING.value and not await is_logged(cursor, one.letter)
-            ):
-                forgotten += await self._restore_claim(cursor, one)
-        for sender, mode in sorted(modes.items()):
-            await cursor.execute(*learnt_mode(sender, mode))
-        if statement := count_changes(self.daemon_id, changes):
-            await cursor.execute(*statement)
+                modes[letter.sender] = mode_of(letter.draft_id)
+            found = [it for it in self._forgotten(row, logs[letter.id], each, now=locked.now) if it]
+            made += found
+            for it in found:
+                forgotten += it.transition is not None or it.after.draft_id != it.before.draft_id
+                if isinstance(one, Outcome) and it.transition is one.decision.transition:
+                    ended.append(one)
+
+        async def learn() -> None:
+            await sender_changes.lock_senders(cursor, {*modes, *(it.letter.sender for it in ended)}, wait=True)
+            await update_senders(cursor, [it for it in ended if updates_sender(it)])
+            for sender, mode in sorted(modes.items()):
+                await sender_changes.learn_mode(cursor, sender, mode)
+
+        await letters.move(cursor, made, by=self.daemon_id, also=learn)
         return forgotten
+
+    def _forgotten(self, row: Row, log: Log, each: _Known, *, now: datetime) -> list[Move | None]:
+        """What a row has forgotten of a record; a move that changes nothing of it only logs what is not logged."""
+        one, held = each.record, row.claim_token == each.record.letter.token
+        if isinstance(one, Handover):
+            # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
+            waits = row.status is State.WAITING and not log.ended_in_doubt(one.letter.token)
+            if not waits and not (held and row.mode is None):
+                return []
+            return [moves.given_back_to_claim(row, log, one, daemon=self.daemon_id, lease=self.lease, now=now)]
+        if row.status is State.SENT or (held and not each.written):  # its own record is taken as ever
+            return []
+        change = one.decision.transition
+        if change is Transition.LOST:
+            return [] if log.ended_in_doubt(one.letter.token) else [moves.late_doubt(row, log, one, now=now)]
+        if held and (ended := moves.ended(row, one, now=now)):
+            return [ended]
+        if change is Transition.SENT:
+            return [] if log.answer_came_back(one) else [moves.late_answer(row, log, one, now=now, event=change.value)]
+        if (draft := _deleted_draft(one)) is None:
+            return []  # it waits with its draft
+        return [moves.draft_forgotten(row, one.letter, draft, now=now)]
 
     def _known_now(self, known: Sequence[_Known]) -> list[_Known]:
         """What is known of these claims now that their rows are locked; `known` is older.
@@ -363,45 +370,6 @@ class ReplayLog:
         """
         now = [self._known.get((one.record.letter.id, one.record.letter.token)) for one in known]
         return [one for one in now if one is not None and not one.refused]
-
-    async def _replay_outcome(self, cursor: Cursor, one: Outcome, *, held: bool, changes: list[Change]) -> int:
-        """Write an outcome again; `held`: its row has forgotten that the claim has ended."""
-        if one.decision.transition is Transition.SENT:
-            return await self._replay_sent(cursor, one, changes)
-        if one.decision.transition is Transition.LOST:
-            return await self._replay_unresolved(cursor, one, changes)
-        if held:
-            await RecordWriter(self.database, self.daemon_id).record(cursor, [one], repeated=False)
-            return 1
-        if (draft := _deleted_draft(one)) is None:
-            return 0  # it waits with its draft
-        await cursor.execute(_FORGET_DRAFT, (one.letter.id, one.letter.job_id, draft))
-        return int(cursor.rowcount == 1)
-
-    async def _replay_sent(self, cursor: Cursor, one: Outcome, changes: list[Change]) -> int:
-        if await has_come_back(cursor, one):
-            return 0
-        took = await resolve_late(cursor, one, repeated=False, changes=changes)
-        await log_sent(cursor, one, by=self.daemon_id, applied=took)
-        return int(took or await resolve_sent_before(cursor, one.letter, repeated=False, changes=changes))
-
-    async def _replay_unresolved(self, cursor: Cursor, one: Outcome, changes: list[Change]) -> int:
-        if await is_logged(cursor, one.letter):  # then the row is what became of it
-            return 0
-        return int(await mark_unsure_late(cursor, one, by=self.daemon_id, changes=changes))
-
-    async def _restore_claim(self, cursor: Cursor, one: Handover) -> int:
-        """Give the row back to the delivery that has handed its letter over."""
-        letter = one.letter
-        held = after(State.WAITING, Transition.CLAIMED).value
-        await cursor.execute(
-            _RESTORE_CLAIM,
-            (
-                held, letter.token, self.daemon_id, one.mode, letter.draft_id, letter.thread_id, int(letter.unanswered),
-                int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,
-            ),
-        )  # fmt: skip
-        return int(cursor.rowcount == 1)
 
 
 def _latest(known: Sequence[_Known]) -> list[_Known]:

@@ -3,7 +3,7 @@
 The claim debits letters here, and `RateLimits` debits all other calls, so all daemons share one budget.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,9 +12,10 @@ from mailerd.core import rate_limit
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.connection import Cursor, insert_many
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
+from mailerd.store.sender_changes import add_projects, debit_call, set_project_tats
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
@@ -29,31 +30,14 @@ USED_TODAY: Final = """(
 
 _LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _LOCK_SENDER_IF_FREE: Final = f"{_LOCK_SENDER} SKIP LOCKED"
-_DEBIT_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
 _READ_HOURS: Final = """
 SELECT sender_email, hour, letters + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s"""
-_ADD_ELSEWHERE: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
-VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
-    ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _LOCK_PROJECTS: Final = """
 SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
  WHERE name IN %s FOR UPDATE SKIP LOCKED"""
 _READ_KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
-_INSERT_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = projects.name"
-_SET_PROJECT_TATS: Final = (
-    "INSERT INTO projects (name, tat) VALUES %s ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
-)
-_COUNT_IN_FLIGHT: Final = """
-SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (finished)
-  JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
- WHERE j.finished_at IS NULL AND j.sender_email IN %s GROUP BY j.sender_email"""
-# Under a lock, since another daemon may note a letter of the same sender.
-_LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
-_SET_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
-_READ_PROJECT: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 BUSY: Final = timedelta(milliseconds=50)
 """How long a sender rests whose row, or whose project's row, is locked by another transaction."""
 _CAUSES_FOR_ALL_CALLS: Final = frozenset(
@@ -179,17 +163,6 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
     return found
 
 
-async def add_elsewhere(cursor: Cursor, sender: str, *, at: datetime, letters: int) -> None:
-    """Count letters that the mailbox has sent at that time without mailerd."""
-    await cursor.execute(_ADD_ELSEWHERE, (sender, naive(at), letters))
-
-
-async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
-    """Letters of each sender that are in flight in any daemon; asked only where Google wants fewer of them."""
-    await cursor.execute(_COUNT_IN_FLIGHT, (tuple(senders),))
-    return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
-
-
 @dataclass(frozen=True)
 class ProjectState:
     """A Cloud project's row."""
@@ -212,44 +185,6 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
         for name, tat, latency, seen, now in rows
     }
     return ours, set(wanted) - {name for (name,) in known} - ours.keys()
-
-
-async def add_projects(database: Database, names: Iterable[str]) -> None:
-    """Give each of these a row, in a commit of its own.
-
-    An INSERT cannot skip a locked row: in a claim, a daemon that froze there would hold up all others. Here it
-    commits by itself, outside any transaction, whether or not the daemon goes on.
-
-    Raises:
-        DatabaseError: they may have none yet; the next claim that finds them adds them again.
-    """
-    statement = insert_many(_INSERT_PROJECTS, [(name,) for name in sorted(names)])
-    await database.read(lambda cursor: cursor.execute(*statement), what="add projects")
-
-
-async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
-    """Write the arrival times of these projects."""
-    await cursor.execute(*insert_many(_SET_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
-
-
-async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
-    """Keep how many seconds a sender's slowest letter took to Google, on its row and then on its project's."""
-    of_projects: dict[str, float] = {}
-    for sender, took in sorted(slowest.items()):
-        await _record_latency(cursor, ("senders", "email"), sender, took)
-        await cursor.execute(_READ_PROJECT, (sender,))
-        if project := (await cursor.fetchone())[0]:
-            of_projects[project] = max(took, of_projects.get(project, 0.0))
-    for project, took in sorted(of_projects.items()):
-        await _record_latency(cursor, ("projects", "name"), project, took)
-
-
-async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
-    await cursor.execute(_LATENCY.format(*where), (name,))
-    if row := await cursor.fetchone():  # a project without a limit has none
-        before, seen, now = row
-        latency = rate_limit.update_latency(took, before=before, seen=seen, now=now)
-        await cursor.execute(_SET_LATENCY.format(*where), (latency, name))
 
 
 @dataclass(frozen=True)
@@ -285,7 +220,7 @@ class RateLimits:
         if wait := await self._acquire_project(cursor, it, units, new):
             return wait
         if tat != it.tat:
-            await cursor.execute(_DEBIT_CALL, (naive(tat), naive(it.now), sender))
+            await debit_call(cursor, sender, tat=tat, now=it.now)
         return timedelta(0)
 
     async def _acquire_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:

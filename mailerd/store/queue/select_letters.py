@@ -4,16 +4,18 @@ What has to be found for each sender or each job apart is one UNION ALL of SELEC
 end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient, letter_key
-from mailerd.core.states import JobStatus, State, Transition, after
+from mailerd.core.moves import Row, claimed
+from mailerd.core.states import State
 from mailerd.core.suppression import EVERYTHING
+from mailerd.store import job_changes, letters
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.db.times import utc
 from mailerd.store.queue.sender_turns import Turn
 
 _JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
@@ -35,23 +37,6 @@ _SELECT_ALONE: Final = f"""{_SELECT_LETTERS} FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _LOCK_JOB: Final = f"""
 SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
-
-_MOST_ATTEMPTS: Final = 65_535
-"""What the column holds at most; one more would fail the claim of every letter beside it."""
-
-# Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
-_TAKE_LETTERS: Final = f"""
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, attempts = LEAST(attempts + 1, {_MOST_ATTEMPTS}), claim_token = %s, daemon_id = %s,
-       lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, updated_at = UTC_TIMESTAMP(6)
- WHERE id IN %s AND status = %s"""
-_TAKEN: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND claim_token = %s"
-
-_END_JOB_TURNS: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY)
-   SET status = IF(id IN %s, %s, status), started_at = IF(id IN %s, COALESCE(started_at, UTC_TIMESTAMP(6)), started_at),
-       next_claim_at = CASE id {whens} END
- WHERE id IN %s"""
 
 NEXT_ROW: Final = """
 (SELECT job_id, due_at, id, crashes FROM job_recipients FORCE INDEX (claim)
@@ -144,63 +129,57 @@ async def take_alone(cursor: Cursor, selection: JobSelection, owner: ClaimOwner,
 async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
     """Take the rows that were found, and end the turns of their jobs."""
     rows = await cursor.fetchall()
-    attempts = await _mark(cursor, {row[1]: row[6] for row in rows}, owner)
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
-    for row in rows:
-        found[row[0]] += 1
-        if row[1] in attempts:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=attempts[row[1]]))
+    made = []
+    for job, id_, seq, to, name, variables, attempts, draft, thread, unanswered, checks, error in rows:
+        found[job] += 1
+        selection = by_job[job]
+        row = Row(
+            id_, job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
+            unanswered=unanswered, checks=checks, error=error,
+        )  # fmt: skip
+        sender, now = selection.turn.sender.email, selection.turn.now
+        move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)
+        made.append(move)
+        selection.letters.append(_letter(move.after, name, variables, selection, owner))
+    await letters.move(cursor, made, by=owner.daemon_id)
     for selection in selections:
         selection.short = found[selection.job.id] < selection.turn.share
     await _end_jobs(cursor, selections, short=[selection.job.id for selection in selections if selection.short])
 
 
-async def _mark(cursor: Cursor, attempts: Mapping[int, int], owner: ClaimOwner) -> dict[int, int]:
-    """Make the rows ours, given their attempts until now by id; the attempts, this one included, of those that are."""
-    if not attempts:
-        return {}
-    ids, lease = tuple(attempts), micros(owner.lease)
-    taken = after(State.WAITING, Transition.CLAIMED).value
-    await cursor.execute(_TAKE_LETTERS, (taken, owner.token, owner.daemon_id, lease, ids, State.WAITING.value))
-    if cursor.rowcount == len(ids):
-        return {id_: min(number + 1, _MOST_ATTEMPTS) for id_, number in attempts.items()}
-    # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
-    await cursor.execute(_TAKEN, (ids, owner.token))
-    return dict(await cursor.fetchall())
-
-
 async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
     """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next letter is due."""
-    next_at: dict[str, datetime | None] = {selection.job.id: naive(selection.turn.now) for selection in selections}
+    next_at: dict[str, datetime | None] = {selection.job.id: selection.turn.now for selection in selections}
     if short:
         asked = [value for job in short for value in (job, State.WAITING.value)]
         await cursor.execute(union_all(NEXT_ROW, len(short)), asked)
         next_at |= dict.fromkeys(short)
         by_job = {selection.job.id: selection for selection in selections}
         for job, due_at, id_, crashes in await cursor.fetchall():
-            next_at[job] = due_at
-            now = naive(by_job[job].turn.now)
-            if crashes >= ALONE_AFTER and due_at <= now:
+            next_at[job] = utc(due_at)
+            now = by_job[job].turn.now
+            if crashes >= ALONE_AFTER and utc(due_at) <= now:
                 by_job[job].alone = id_
                 next_at[job] = now + _ALONE_DELAY
     for selection in selections:
         selection.exhausted = next_at[selection.job.id] is None and not selection.letters
-    began = tuple(selection.job.id for selection in selections if selection.letters) or ("",)
-    whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
-    statement = _END_JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
-    await cursor.execute(statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at))))
+    began = [selection.job.id for selection in selections if selection.letters]
+    await job_changes.end_turns(cursor, next_at, began=began)
 
 
-def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, attempt: int) -> ClaimedRecipient:
+def _letter(
+    row: Row, name: str | None, variables: str | None, selection: JobSelection, owner: ClaimOwner
+) -> ClaimedRecipient:
     turn = selection.turn
-    job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks, error = row
     return ClaimedRecipient(
-        id=id_, job_id=job, seq=seq, sender=turn.sender.email, to_email=to, to_name=name, variables=variables,
-        attempt=attempt, token=owner.token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
-        checks=checks, error=error, pauses=turn.sender.pauses, probing=turn.probing, sender_mode=turn.sender.mode,
-        sender_project=turn.sender.project, latency_threshold=turn.sender.latency_threshold, hour=turn.hour,
-        digest=owner.digest(to), proof=owner.proof(letter_key(job, seq)), list_id=selection.job.list_id,
+        id=row.id, job_id=row.job_id, seq=row.seq, sender=turn.sender.email, to_email=row.to_email, to_name=name,
+        variables=variables, attempt=row.attempts, token=owner.token, draft_id=row.draft_id, thread_id=row.thread_id,
+        unanswered=bool(row.unanswered), checks=row.checks, error=row.error, pauses=turn.sender.pauses,
+        probing=turn.probing, sender_mode=turn.sender.mode, sender_project=turn.sender.project,
+        latency_threshold=turn.sender.latency_threshold, hour=turn.hour, digest=owner.digest(row.to_email),
+        proof=owner.proof(letter_key(row.job_id, row.seq)), list_id=selection.job.list_id,
         overrides=selection.job.overrides,
     )  # fmt: skip
 

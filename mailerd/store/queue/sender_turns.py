@@ -11,8 +11,8 @@ from typing import Final
 
 from mailerd.core import rate_limit
 from mailerd.core.rate_limit import Budget, SenderLimits
-from mailerd.store.db.connection import Cursor, insert_many
-from mailerd.store.db.times import naive
+from mailerd.store import sender_changes
+from mailerd.store.db.connection import Cursor
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState
 
@@ -20,13 +20,6 @@ DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
  WHERE next_claim_at <= UTC_TIMESTAMP(6)
    AND email NOT IN %s ORDER BY next_claim_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
-# An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
-_END_TURNS: Final = """
-INSERT INTO senders (email, next_claim_at, tat, gap_until, created_at) VALUES %s
-    ON DUPLICATE KEY UPDATE next_claim_at = VALUES(next_claim_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
-_DEBIT_HOUR: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
-    ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
 
 PROBE_INTERVAL: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
@@ -196,7 +189,7 @@ async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
 async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    in_flight_by_sender = await rate_limits.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
+    in_flight_by_sender = await sender_changes.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
     for turn in turns:
         free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
         turn.cap(Budget(letters=free, next_at=turn.now + _WAIT_WHEN_FULL))
@@ -246,16 +239,10 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
 
 async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit the taken letters, and write the next turn of each sender."""
-    paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.sender.email)
-    if paid:
-        await cursor.execute(
-            *insert_many(_DEBIT_HOUR, [(turn.sender.email, naive(turn.hour), turn.taken) for turn in paid])
-        )
+    paid = [turn for turn in turns if turn.taken]
+    await sender_changes.debit_hours(cursor, [(turn.sender.email, turn.hour, turn.taken) for turn in paid])
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
-        await rate_limits.set_project_tats(cursor, tats)
-    rows = [
-        (turn.sender.email, naive(turn.next_at), naive(turn.tat), naive(turn.gap_until), naive(turn.now))
-        for turn in sorted(turns, key=lambda turn: turn.sender.email)
-    ]
-    if rows:
-        await cursor.execute(*insert_many(_END_TURNS, rows))
+        await sender_changes.set_project_tats(cursor, tats)
+    await sender_changes.end_turns(
+        cursor, [(turn.sender.email, turn.next_at, turn.tat, turn.gap_until, turn.now) for turn in turns]
+    )

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from mailerd.core import rate_limit
 from mailerd.core.verdicts import PauseCause
+from mailerd.store import sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.db.times import micros, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
 from mailerd.store.queue.sender_turns import PROBE_INTERVAL
@@ -35,10 +36,6 @@ SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.
    AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (next_claim)
                 WHERE j.sender_email = s.email AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6))
  ORDER BY s.email LIMIT %s"""
-_RESCHEDULE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY)
-   SET next_claim_at = UTC_TIMESTAMP(6), gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
- WHERE email = %s AND next_claim_at = %s"""
 
 _SIGN_IN_CAUSES: Final = (
     PauseCause.NO_CREDENTIALS.value,
@@ -50,11 +47,6 @@ _SIGN_IN_CAUSES: Final = (
 """Causes of pauses that another credential file may end."""
 _SELECT_SIGN_IN_PAUSES: Final = """
 SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
-# The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
-_END_PAUSE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY)
-   SET paused_until = UTC_TIMESTAMP(6), next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6))
- WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
 
 
 @dataclass(frozen=True)
@@ -135,9 +127,11 @@ class StaleTurns:
 
     async def _reschedule(self, cursor: Cursor, found: Sequence[StaleTurn]) -> None:
         for one in found:  # in the order of their names, the order of all locks; a turn that has moved is left alone
-            await cursor.execute(_RESCHEDULE, (micros(one.longest_gap), one.email, naive(one.next_claim_at)))
+            await sender_changes.reschedule_stale(
+                cursor, one.email, next_claim_at=one.next_claim_at, longest_gap=one.longest_gap
+            )
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
         await cursor.execute(_SELECT_SIGN_IN_PAUSES, (_SIGN_IN_CAUSES,))
         for (email,) in await cursor.fetchall():
-            await cursor.execute(_END_PAUSE, (email, _SIGN_IN_CAUSES))
+            await sender_changes.try_again(cursor, email, causes=_SIGN_IN_CAUSES)

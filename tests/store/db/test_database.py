@@ -47,16 +47,16 @@ class Failing:
     """Work that fails so often with a real error packet, and then counts itself."""
 
     def __init__(self, times: int, *, statement: str = DEADLOCK) -> None:
-        self.calls: list[bool] = []
+        self.calls = 0
         self._times = times
         self._statement = statement
 
-    async def __call__(self, cursor: Cursor, repeated: object = None) -> int:
-        self.calls.append(bool(repeated))
-        if len(self.calls) <= self._times:
+    async def __call__(self, cursor: Cursor) -> int:
+        self.calls += 1
+        if self.calls <= self._times:
             await cursor.execute(self._statement)
         await cursor.execute("SELECT 1")
-        return len(self.calls)
+        return self.calls
 
 
 async def test_a_start_that_fails_again_and_again_is_told_at_length_once(
@@ -191,7 +191,7 @@ async def test_ask_gives_up_after_four_tries(database: Database) -> None:
     with pytest.raises(DatabaseError) as caught:
         await database.request(failing, what="accept a job")
     assert caught.value.errno == 1213
-    assert len(failing.calls) == 4
+    assert failing.calls == 4
 
 
 @pytest.mark.parametrize("answer", ["lost", "interrupted"])
@@ -216,36 +216,52 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, a
     assert calls == 1
 
 
-async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, far: Database) -> None:
-    told = []
+async def test_insist_asks_whether_a_try_in_doubt_was_committed_and_the_work_is_done_once(
+    proxy: Proxy, far: Database
+) -> None:
+    tries = list[str]()
 
-    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as retry_until_committed calls it
-        told.append(repeated)
-        if repeated:
-            await cursor.execute("SELECT COUNT(*) FROM t WHERE id = 1")
-            if (await cursor.fetchone())[0]:
-                return "it had been done"
+    async def work(cursor: Cursor) -> str:
+        tries.append("work")
         await cursor.execute("INSERT INTO t VALUES (1)")
         proxy.cut_after(0)
         return "done"
 
-    assert await far.retry_until_committed(work, what="record") == "it had been done"
-    assert told == [False, True]
+    async def proof(cursor: Cursor, result: str) -> bool:
+        tries.append(f"was it {result}?")
+        await cursor.execute("SELECT COUNT(*) FROM t WHERE id = 1")
+        return bool((await cursor.fetchone())[0])
+
+    assert await far.retry_until_committed(work, what="record", proof=proof) == "done"
+    assert tries == ["work", "was it done?"]
     assert await query(far, "SELECT id FROM t") == [(1,)]
 
 
-async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy: Proxy, far: Database) -> None:
-    told = []
+class Tries:
+    """Work of several tries: what each of them meets, and what is asked before it of the one that was in doubt."""
 
-    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as retry_until_committed calls it
-        told.append(repeated)
-        if len(told) == 1:
-            proxy.cut_after(0)
-        elif len(told) == 2:
+    def __init__(self, proxy: Proxy, *meets: str) -> None:
+        self._proxy, self._meets = proxy, [*meets]
+        self.log = list[str]()
+
+    async def __call__(self, cursor: Cursor) -> str:
+        meets = self._meets.pop(0) if self._meets else "nothing"
+        self.log.append(meets)
+        if meets == "deadlock":
             await cursor.execute(DEADLOCK)
+        elif meets == "doubt":
+            self._proxy.cut_after(0)
+        return meets
 
-    await far.retry_until_committed(work, what="record")
-    assert told == [False, True, True]
+    async def was_committed(self, _: Cursor, result: str) -> bool:
+        self.log.append(f"{result}?")
+        return False
+
+
+async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy: Proxy, far: Database) -> None:
+    tries = Tries(proxy, "doubt", "deadlock")
+    assert await far.retry_until_committed(tries, what="record", proof=tries.was_committed) == "nothing"
+    assert tries.log == ["doubt", "doubt?", "deadlock", "doubt?", "nothing"]
 
 
 async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
@@ -253,33 +269,21 @@ async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: D
     with pytest.raises(DatabaseError) as caught:
         await database.retry_until_committed(failing, what="settle", only_in_doubt=True)
     assert caught.value.errno == 1213
-    assert failing.calls == [False]
+    assert failing.calls == 1
 
 
 async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_none(
     proxy: Proxy, far: Database
 ) -> None:
-    told = []
-
-    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as it is called
-        told.append(repeated)
-        if len(told) == 1:
-            await cursor.execute("INSERT INTO t VALUES (1)")
-            proxy.cut_after(0)
-        elif len(told) == 2:
-            await cursor.execute(DEADLOCK)
-        return "known"
-
-    heartbeat = counting_beats()
-    assert await far.retry_until_committed(work, what="settle", only_in_doubt=True) == "known"
-    assert (told, heartbeat.since) == ([False, True, True], 2)
-    assert await query(far, "SELECT id FROM t") == [(1,)]
+    tries, heartbeat = Tries(proxy, "doubt", "deadlock"), counting_beats()
+    assert await far.retry_until_committed(tries, what="settle", only_in_doubt=True) == "nothing"
+    assert (tries.log, heartbeat.since) == (["doubt", "deadlock", "nothing"], 2)
 
 
-async def test_insist_tells_the_work_nothing_of_failures_that_prove_a_rollback(database: Database) -> None:
+async def test_insist_repeats_what_a_rollback_has_undone(database: Database) -> None:
     failing = Failing(3)
     assert await database.retry_until_committed(failing, what="record") == 4
-    assert failing.calls == [False] * 4
+    assert failing.calls == 4
 
 
 async def test_insist_outlasts_a_server_that_refuses_the_log_in(database: Database, heard: Heard) -> None:
@@ -295,25 +299,17 @@ async def test_insist_does_not_repeat_what_no_repetition_can_cure(database: Data
     with pytest.raises(DatabaseError) as caught:
         await database.retry_until_committed(failing, what="record")
     assert caught.value.errno == 1146
-    assert len(failing.calls) == 1
+    assert failing.calls == 1
 
 
 async def test_insist_leaves_what_it_is_told_to_leave_unless_an_earlier_try_is_in_doubt(
     proxy: Proxy, far: Database
 ) -> None:
-    told = []
-
-    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as retry_until_committed calls it
-        told.append(repeated)
-        if len(told) in {1, 3}:
-            await cursor.execute(DEADLOCK)
-        elif len(told) == 2:
-            proxy.cut_after(0)
-
+    tries = Tries(proxy, "deadlock", "doubt", "deadlock")
     with pytest.raises(DatabaseError):
-        await far.retry_until_committed(work, what="record", raise_on=frozenset({1213}))
-    await far.retry_until_committed(work, what="record", raise_on=frozenset({1213}))
-    assert told == [False, False, True, True]
+        await far.retry_until_committed(tries, what="record", raise_on=frozenset({1213}))
+    assert await far.retry_until_committed(tries, what="record", raise_on=frozenset({1213})) == "nothing"
+    assert tries.log == ["deadlock", "doubt", "deadlock", "nothing"]
 
 
 async def test_insist_outlasts_a_server_that_is_killed(mariadb: Server, database: Database, heard: Heard) -> None:

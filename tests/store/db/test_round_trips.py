@@ -184,5 +184,5 @@ async def test_a_record_of_sent_letters_writes_no_event_and_one_statement_writes
     asked = b"".join(trips)
     assert (asked.count(b"INSERT INTO events"), asked.count(b"UPDATE sender_hours")) == (1, 1)
     assert asked.count(b"UPDATE senders") == 1
-    # These three: what was not sent is given back to the sender's day, once for all, and the sender may go on with it.
-    assert len(trips) == sent + 3
+    # These four: the sender's row is locked, its day gets back what was not sent, once for all, and it may go on.
+    assert len(trips) == sent + 4

@@ -35,12 +35,6 @@ async def test_a_claim_counts_the_attempt_and_sets_token_lease_and_owner(databas
     assert await query(database, "SELECT status FROM jobs WHERE id = %s", job) == [("sending",)]
 
 
-async def test_a_row_whose_attempts_are_as_many_as_there_can_be_fails_nobodys_claim(database: Database) -> None:
-    await post(database, recipients=2)
-    await query(database, "UPDATE job_recipients SET attempts = 65535 WHERE seq = 0")
-    assert sorted(letter.attempt for letter in (await claims(database).claim(2)).letters) == [1, 65535]
-
-
 async def test_when_nothing_is_due_the_claim_says_when_something_will_be(database: Database) -> None:
     assert (await claims(database).claim(5)).next_in is None
     await post(database, recipients=1)

@@ -5,21 +5,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailerd.clock import new_id
+from mailerd.core import moves
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
-from mailerd.core.models import Finding, Outcome, SentLetter
+from mailerd.core.models import Finding, Outcome, Resolution, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
-from mailerd.store import job_actions
+from mailerd.store import letters
 from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
-from mailerd.store.inbox.record_findings import requeue, undo_letters
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.recovery import Resolution, undo
+from mailerd.store.queue.recovery import undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write
@@ -61,8 +62,9 @@ async def give_back(database: Database, letter: SentLetter) -> int:
     notice = Finding("n1", "t1", datetime.now(UTC), letter, LIMIT, Consequence(None, Step.UNDO))
 
     async def work(cursor: Cursor) -> int:
-        undone = await undo_letters(cursor, [notice], by="D2")
-        return len(await requeue(cursor, [it for it, _ in undone], letter.sender))
+        locked = await letters.lock(cursor, [letter.id])
+        made = moves.given_back(locked.rows[letter.id], notice, token=new_id(), sender=letter.sender, now=locked.now)
+        return len(await letters.move(cursor, [made] if made else [], by="D2"))
 
     return await database.transaction(work, what="give back")
 
@@ -217,14 +219,14 @@ async def test_a_retry_of_bounces_reads_no_more_of_the_log_than_their_letters(da
     await query(database, "UPDATE job_recipients SET status = 'sent', fate = 'bounced', fate_kind = 'soft'")
     await query(
         database,
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
-        f"SELECT seq, 1, REPEAT('0', 26), REPEAT('0', 26), 'sent', 1, UTC_TIMESTAMP(6) FROM {numbers(3)}",
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at) "
+        f"SELECT seq, 1, REPEAT('0', 26), REPEAT('0', 26), 'sent', UTC_TIMESTAMP(6) FROM {numbers(3)}",
     )
     await query(database, "ANALYZE TABLE attempts, job_recipients")
 
     async def explain(cursor: Cursor) -> list[tuple[str, str]]:
         await cursor.execute("SET SESSION optimizer_switch = 'semijoin=off,materialization=off'")
-        await cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {job_actions._FORGET_MESSAGE_IDS}", (job, ("soft",)))
+        await cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {letters._FORGET_MESSAGES_OF_BOUNCED}", (job, ("soft",)))
         names = [column[0] for column in cursor._driver.description]
         rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
         return [(row["type"], row["key"]) for row in rows if row["table"] in {"a", "attempts"}]

@@ -25,11 +25,11 @@ MINUTE = timedelta(minutes=1)
 ROUNDS = 60
 
 
-async def record(database: Database, records: Sequence[Record], *, repeated: bool) -> None:
+async def record(database: Database, records: Sequence[Record]) -> None:
     it = RecordWriter(database, "D1")
 
     async def work(cursor: object) -> None:
-        await it.record(cursor, records, repeated=repeated)  # type: ignore[arg-type]
+        await it.record(cursor, records)  # type: ignore[arg-type]
         await cursor.execute("ROLLBACK")  # type: ignore[attr-defined]  # the same again in the next round
 
     await database.transaction(work, what="record", bound=120.0)  # the last of so many waits for all others
@@ -63,18 +63,18 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
 
     one, other = touching(0, first=True), touching(2, first=False)
     async with asyncio.TaskGroup() as tasks:
-        for number in range(ROUNDS):
-            tasks.create_task(record(database, one, repeated=bool(number % 2)))
-            tasks.create_task(record(database, other, repeated=bool(number % 2)))
+        for _ in range(ROUNDS):
+            tasks.create_task(record(database, one))
+            tasks.create_task(record(database, other))
     assert [told for told in heard.of("transaction_repeated") if "1213" in str(told["cause"])] == []
 
 
 async def at_once(database: Database, one: Sequence[Record], other: Sequence[Record]) -> None:
     """Two daemons, again and again; a deadlock would be raised here, since nothing repeats it."""
     async with asyncio.TaskGroup() as tasks:
-        for number in range(ROUNDS):
+        for _ in range(ROUNDS):
             for records in (one, other):
-                tasks.create_task(record(database, records, repeated=bool(number % 2)))
+                tasks.create_task(record(database, records))
 
 
 async def test_two_senders_whose_project_is_used_up_pause_it_together_without_a_deadlock(database: Database) -> None:
@@ -97,7 +97,7 @@ async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(databa
     await at_once(database, one, other)
     it = RecordWriter(database, "D1")
     for half in (one, other):
-        await database.transaction(lambda c, half=half: it.record(c, half, repeated=False), what="record")  # type: ignore[misc]
+        await database.transaction(lambda c, half=half: it.record(c, half), what="record")  # type: ignore[misc]
     assert await states(database, job) == {"cancelled": 40}
 
 
@@ -111,7 +111,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     rescues = RecoveryQueries(database, "D1", MINUTE, replayed(database))
     held = [(letter.id, letter.token) for letter in letters]
     async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
-        for number in range(ROUNDS):
-            tasks.create_task(record(database, records, repeated=bool(number % 2)))
+        for _ in range(ROUNDS):
+            tasks.create_task(record(database, records))
             tasks.create_task(rescues.renew(held, lease=MINUTE))
     assert [told for told in heard.of("transaction_repeated") if "1213" in str(told["cause"])] == []

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -10,11 +9,10 @@ from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
-from mailerd.errors import DatabaseError
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.job_changes import CompletedJob, complete
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.reschedule import CompletedJob, complete
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.rows import post, query, states
@@ -28,9 +26,9 @@ UPDATE job_recipients JOIN jobs ON jobs.id = job_recipients.job_id JOIN senders 
 LOST = Decision(Transition.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
-async def write(database: Database, *records: Record, repeated: bool = False) -> list[WriteResult]:
+async def write(database: Database, *records: Record) -> list[WriteResult]:
     it = RecordWriter(database, "D1")
-    return await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
+    return await database.transaction(lambda cursor: it.record(cursor, records), what="record")
 
 
 async def one_letter(database: Database) -> ClaimedRecipient:
@@ -51,7 +49,7 @@ async def test_an_outcome_ends_the_claim_and_keeps_what_google_said(database: Da
     assert await row(
         database, letter, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
     ) == ("sent", "m1", "t1", "d1", None, None, 1)
-    assert await query(database, "SELECT event, applied, message_id FROM attempts") == [("sent", 1, "m1")]
+    assert await query(database, "SELECT event, message_id FROM attempts") == [("sent", "m1")]
 
 
 async def test_many_outcomes_are_written_together_each_its_own(database: Database) -> None:
@@ -93,34 +91,6 @@ async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Datab
     assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
 
 
-@pytest.mark.parametrize("column, value", [("claim_token", "0" * 26), ("status", "unsure")])
-@pytest.mark.parametrize("outcome", [False, True])
-async def test_a_row_that_changes_although_it_is_locked_is_not_written(
-    database: Database, monkeypatch: pytest.MonkeyPatch, *, column: str, value: str, outcome: bool
-) -> None:
-    """Each statement has the fence too, for a server whose locks do not hold."""
-    letter = await one_letter(database)
-    fetchall, changed = Cursor.fetchall, False
-
-    async def change_it_then(cursor: Cursor) -> Any:
-        nonlocal changed
-        rows = await fetchall(cursor)
-        if not changed:  # the first question of a record is for the rows that it locks
-            changed = True
-            await cursor.execute(f"UPDATE job_recipients SET {column} = %s", (value,))
-        return rows
-
-    monkeypatch.setattr(Cursor, "fetchall", change_it_then)
-    if outcome:
-        with pytest.raises(DatabaseError, match="has changed though it is locked"):
-            await write(database, Outcome(letter, SENT))
-    else:
-        assert await write(database, handover(letter, "d9", None)) == [FENCED_OFF]
-    monkeypatch.undo()
-    assert changed
-    assert await row(database, letter, "draft_id", "message_id") == (None, None)
-
-
 async def test_one_fenced_off_letter_does_not_take_the_others_with_it(database: Database) -> None:
     await post(database, recipients=3)
     letters = (await claims(database).claim(3)).letters
@@ -133,9 +103,9 @@ async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> N
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, draft_id = 'd1'")
     assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await write(database, Outcome(letter, SENT), repeated=True) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "thread_id") == ("sent", "m1", "t1")
-    assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 0)]
+    assert await query(database, "SELECT event FROM attempts") == [("answered",)]
 
 
 async def test_what_a_late_worker_knows_settles_a_letter_that_waits_again(database: Database) -> None:
@@ -143,7 +113,7 @@ async def test_what_a_late_worker_knows_settles_a_letter_that_waits_again(databa
     letter = await one_letter(database)
     await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", letter.id)
     assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await write(database, Outcome(letter, SENT), repeated=True) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "claim_token") == ("sent", "m1", None)
     assert (await claims(database).claim(1)).letters == ()
 
@@ -176,7 +146,7 @@ async def test_a_letter_that_google_has_is_not_handed_over_again(database: Datab
     (letter,) = (await claims(database).claim(1)).letters
     assert await write(database, Outcome(replace(former, draft_id="d1"), SENT)) == [FENCED_OFF]
     assert await write(database, handover(letter, "d2", "t2")) == [WriteResult.RESOLVED]
-    assert await write(database, handover(letter, "d2", "t2"), repeated=True) == [WriteResult.RESOLVED]
+    assert await write(database, handover(letter, "d2", "t2")) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
 
 
@@ -185,8 +155,8 @@ async def test_a_letter_that_was_found_and_has_come_back_since_is_handed_over(da
     letter = await one_letter(database)
     await query(
         database,
-        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
-        "VALUES (%s, 1, %s, 'D0', 'found', 1, UTC_TIMESTAMP(6))", letter.id, "0" * 26,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at) "
+        "VALUES (%s, 1, %s, 'D0', 'found', UTC_TIMESTAMP(6))", letter.id, "0" * 26,
     )  # fmt: skip
     assert await write(database, handover(letter, "d2", "t2")) == [TAKEN]
 
@@ -214,7 +184,7 @@ async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(
     record = Outcome(letter, Decision(change, message_id="m1", wait=timedelta(seconds=5)))
     assert await write(database, record) == [TAKEN]
     before = await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until")
-    assert await write(database, record, repeated=True) == [TAKEN]
+    assert await write(database, record) == [TAKEN]
     assert await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until") == before
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(1,)]
 
@@ -243,7 +213,7 @@ async def test_the_day_counts_what_was_sent_or_may_have_been(
     letter = await one_letter(database)
     record = Outcome(letter, Decision(change, message_id="m1" if change is Transition.SENT else None))
     assert await write(database, record) == [TAKEN]
-    assert await write(database, record, repeated=True) == [TAKEN]
+    assert await write(database, record) == [TAKEN]
     assert await query(database, "SELECT letters FROM sender_hours") == [(debited,)]
 
 
@@ -326,8 +296,8 @@ async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(d
     assert kept == [TAKEN, TAKEN, FENCED_OFF]
     rows = await query(database, "SELECT status, draft_id FROM job_recipients ORDER BY id")
     assert rows == [("sending", "d1"), ("sent", None), ("sending", None)]
-    events = await query(database, "SELECT event, applied FROM attempts ORDER BY recipient_id")
-    assert events == [("sent", 1), ("failed", 0)]
+    events = await query(database, "SELECT event FROM attempts ORDER BY recipient_id")
+    assert events == [("sent",), ("late",)]
 
 
 async def claimed_twice(database: Database) -> tuple[ClaimedRecipient, ClaimedRecipient]:
@@ -341,13 +311,12 @@ async def claimed_twice(database: Database) -> tuple[ClaimedRecipient, ClaimedRe
     return former, present
 
 
-@pytest.mark.parametrize("repeated", [False, True])
-async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Database, *, repeated: bool) -> None:
+async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Database) -> None:
     former, present = await claimed_twice(database)
     records = Outcome(former, Decision(Transition.FAILED, error="no")), Outcome(present, SENT)
-    assert await write(database, *records, repeated=repeated) == [FENCED_OFF, TAKEN]
+    assert await write(database, *records) == [FENCED_OFF, TAKEN]
     assert await row(database, present, "status", "message_id", "error") == ("sent", "m1", None)
-    assert await query(database, "SELECT event, applied FROM attempts ORDER BY event") == [("failed", 0), ("sent", 1)]
+    assert await query(database, "SELECT event FROM attempts ORDER BY event") == [("late",), ("sent",)]
 
 
 async def test_a_hand_over_of_a_former_claim_is_fenced_off_beside_the_present_one(database: Database) -> None:
@@ -373,5 +342,5 @@ async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     records = Outcome(sent, SENT), Outcome(back, Decision(change, error="busy"))
     assert await write(database, *records) == [TAKEN, WriteResult.CANCELLED]
-    assert await write(database, *records, repeated=True) == [TAKEN, WriteResult.CANCELLED]
+    assert await write(database, *records) == [TAKEN, WriteResult.CANCELLED]
     assert await row(database, back, "status") == ("cancelled",)

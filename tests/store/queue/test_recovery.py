@@ -6,11 +6,11 @@ from datetime import UTC, timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ExpiredClaim, Handover, Outcome, UnresolvedSend, WriteResult
+from mailerd.core.models import ExpiredClaim, Handover, Outcome, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, Resolution
+from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
 from tests.support.handover import handover

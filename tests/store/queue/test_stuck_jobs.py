@@ -14,9 +14,9 @@ from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
+from mailerd.store.job_changes import STUCK_JOBS
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UNFINISHED_JOBS
-from mailerd.store.queue.reschedule import STUCK_JOBS
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import one_letter
 from tests.store.queue.test_recovery import LAPSE, lapses, rescues
@@ -41,7 +41,7 @@ def record(letter: ClaimedRecipient) -> Work:
     it = RecordWriter(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
 
     async def work(cursor: Cursor) -> None:
-        await it.record(cursor, [Outcome(letter, DEFERRED)], repeated=False)
+        await it.record(cursor, [Outcome(letter, DEFERRED)])
 
     return work
 
