@@ -69,6 +69,8 @@ class Cursor:
         self._driver: Final = driver
         self.wrote = False
         """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
+        self.doubted = False
+        """Whether an earlier try of the same transaction may have been committed."""
         self.changed = False
         """Whether one matched or added a row: only then has a COMMIT something to wait for."""
 
