@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import utc
 
 PREFIX: Final = "sk_live_"
@@ -106,8 +106,8 @@ class ApiKeys:
     """Queries for API keys. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
 
     async def create(
         self,
@@ -140,27 +140,27 @@ class ApiKeys:
                 (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
 
-        await self._database.request(work, what="create a key", bound=self._timeout)
+        await self.database.request(work, what="create a key", bound=self.timeout)
         return secret
 
     async def active(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
-        rows = await self._database.request_rows(
+        rows = await self.database.request_rows(
             f"SELECT {_COLUMNS_BY_SECRET} FROM api_keys WHERE revoked_at IS NULL "
             "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
             (digest, digest, digest),
             what="look up a key",
-            bound=self._timeout,
+            bound=self.timeout,
         )
         return key_of(rows[0]) if rows else None
 
     async def active_digests(self) -> set[bytes]:
         """The digests of all keys for which `active` finds one."""
-        rows = await self._database.request_rows(
+        rows = await self.database.request_rows(
             "SELECT digest FROM api_keys WHERE revoked_at IS NULL UNION ALL "
             "SELECT old_digest FROM api_keys WHERE revoked_at IS NULL AND old_until > UTC_TIMESTAMP(6)",
             what="list the digests of keys",
-            bound=self._timeout,
+            bound=self.timeout,
         )
         return {bytes(row[0]) for row in rows}
 
@@ -168,24 +168,22 @@ class ApiKeys:
         """Every key, revoked ones too, oldest first."""
         statement = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
         return [
-            key_of(row) for row in await self._database.request_rows(statement, what="list keys", bound=self._timeout)
+            key_of(row) for row in await self.database.request_rows(statement, what="list keys", bound=self.timeout)
         ]
 
-    async def revoke(self, which: str) -> int:
+    @request("revoke a key")
+    async def revoke(self, cursor: Cursor, which: str) -> int:
         """Revoke a key by its id or its name; its id. Daemons notice within seconds.
 
         Raises:
             KeyNameError: no key that is still good goes by it.
         """
+        number = await _only(cursor, which)
+        await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
+        return number
 
-        async def work(cursor: Cursor) -> int:
-            number = await _only(cursor, which)
-            await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
-            return number
-
-        return await self._database.request(work, what="revoke a key", bound=self._timeout)
-
-    async def rotate(self, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
+    @request("rotate a key")
+    async def rotate(self, cursor: Cursor, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
 
         Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once. `seen`: the
@@ -195,28 +193,24 @@ class ApiKeys:
             KeyNameError: no key that is still good goes by it, or it has another secret by now.
         """
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
-
-        async def work(cursor: Cursor) -> None:
-            number = await _only(cursor, which)
-            await cursor.execute("SELECT hint FROM api_keys WHERE id = %s", (number,))
-            if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
-                raise KeyNameError(f"key {number} was given another secret meanwhile, {hint}: nothing was changed")
-            await cursor.execute(
-                "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
-                "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
-                (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
-            )
-
-        await self._database.request(work, what="rotate a key", bound=self._timeout)
+        number = await _only(cursor, which)
+        await cursor.execute("SELECT hint FROM api_keys WHERE id = %s", (number,))
+        if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
+            raise KeyNameError(f"key {number} was given another secret meanwhile, {hint}: nothing was changed")
+        await cursor.execute(
+            "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
+            "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
+            (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
+        )
         return secret
 
     async def note_use(self, ids: Collection[int]) -> None:
         """Write that these keys were used about now."""
-        await self._database.execute(
+        await self.database.execute(
             "UPDATE api_keys FORCE INDEX (PRIMARY) SET last_used_at = UTC_TIMESTAMP(6) WHERE id IN %s",
             (tuple(ids),),
             what="note the use of keys",
-            bound=self._timeout,
+            bound=self.timeout,
         )
 
 
@@ -300,21 +294,16 @@ class Sessions:
     database: Database
     timeout: float
 
-    async def create(self, key: ApiKey, *, ip: str) -> str:
+    @request("begin a session")
+    async def create(self, cursor: Cursor, key: ApiKey, *, ip: str) -> str:
         """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
+        await cursor.execute(_END_OLD)
+        return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
 
-        async def work(cursor: Cursor) -> str:
-            await cursor.execute(_END_OLD)
-            return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
-
-        return await self.database.request(work, what="begin a session", bound=self.timeout)
-
-    async def create_link(self, api_key_id: int) -> str:
+    @request("make a link")
+    async def create_link(self, cursor: Cursor, api_key_id: int) -> str:
         """Make the secret of a one-time link that signs a person in with a key."""
-        return await self.database.request(
-            lambda cursor: _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True),
-            what="make a link", bound=self.timeout,
-        )  # fmt: skip
+        return await _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
 
     async def key_of(self, secret: str) -> ApiKey | None:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
@@ -333,24 +322,21 @@ class Sessions:
         wanted = digest(secret)
         return bool(await self.database.request_rows(_FIND, (wanted,), what="look up a session", bound=self.timeout))
 
-    async def use_link(self, secret: str, *, ip: str) -> str | None:
+    @request("use a link")
+    async def use_link(self, cursor: Cursor, secret: str, *, ip: str) -> str | None:
         """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
 
         Raises:
             DatabaseError: it was not used.
         """
         wanted = digest(secret)
-
-        async def work(cursor: Cursor) -> str | None:
-            await cursor.execute(_END_OLD)
-            await cursor.execute(_USE_LINK, (wanted,))
-            row = await cursor.fetchone()
-            if row is None:
-                return None
-            await cursor.execute(_END_SESSION, (wanted,))
-            return await _insert(cursor, row[0], key_digest=row[1], ip=ip)
-
-        return await self.database.request(work, what="use a link", bound=self.timeout)
+        await cursor.execute(_END_OLD)
+        await cursor.execute(_USE_LINK, (wanted,))
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        await cursor.execute(_END_SESSION, (wanted,))
+        return await _insert(cursor, row[0], key_digest=row[1], ip=ip)
 
     async def end(self, secret: str) -> bool | None:
         """End a session; None: there is none.

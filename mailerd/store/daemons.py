@@ -13,7 +13,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.store import clock_steps
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, transaction
 from mailerd.store.queue.failover import ReplayLog
 
 _SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
@@ -40,7 +40,7 @@ class Daemons:
     async def heartbeat(self) -> None:
         """Write a heartbeat; daemons without one for a week are deleted."""
         asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
-        heartbeats, now, last, server = await self.database.transaction(self._write_heartbeat, what="beat")
+        heartbeats, now, last, server = await self._write_heartbeat()
         if heartbeats <= self._heartbeats:  # some were forgotten, and so perhaps other commits
             self.replay_log.replay_again()
         self._heartbeats = heartbeats
@@ -69,6 +69,7 @@ class Daemons:
                 lambda cursor: cursor.execute(_SET_STOPPED, (self.daemon_id,)), what="leave", bound=_STOP_TIMEOUT
             )
 
+    @transaction("beat")
     async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
         await cursor.execute("SELECT UTC_TIMESTAMP(6), MAX(heartbeat_at) FROM daemons")
         now, last = await cursor.fetchone()

@@ -18,7 +18,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store import job_changes, letters, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import IdempotencyKey, claim_key
 
@@ -296,15 +296,15 @@ class Recipients:
     """Queries over the recipients of all jobs. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
 
     async def of_person(
         self, email: str, *, before: int | None, limit: int, senders: Collection[str] | None
     ) -> list[PersonsLetter]:
         """Letters to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = letters_statement(email, before=before, limit=limit, senders=senders)
-        rows = await self._database.request_rows(*statement, what="read a person's letters", bound=self._timeout)
+        rows = await self.database.request_rows(*statement, what="read a person's letters", bound=self.timeout)
         return [_letter(row) for row in rows]
 
 
@@ -476,8 +476,8 @@ class Jobs:
     """Queries for jobs. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
 
     async def accept(self, job: NewJob) -> datetime:
         """Store a job whole or not at all; returns, once it is durable, the moment from which it is sent.
@@ -488,8 +488,8 @@ class Jobs:
         """
         try:
             attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
-            bound = self._timeout + len(job.recipients) / ROWS_PER_SECOND + attached
-            return await self._database.request(
+            bound = self.timeout + len(job.recipients) / ROWS_PER_SECOND + attached
+            return await self.database.request(
                 lambda cursor: self._store(cursor, job), what="accept a job", bound=bound
             )
         except DatabaseError as error:
@@ -506,12 +506,12 @@ class Jobs:
         # Recipients first, the job next, its sender last: no claim sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(self.timeout):
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
         due = now if job.send_at is None else max(now, naive(job.send_at))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
         each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
@@ -519,15 +519,15 @@ class Jobs:
             (letters.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
             for batch in _batches(job.recipients)
         )
-        await cursor.execute_each(rows, bound=self._timeout)
-        await store_attachments(cursor, job.attachments, job_id=job.id, bound=self._timeout)
+        await cursor.execute_each(rows, bound=self.timeout)
+        await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
             job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
             job.list_id, int(job.override_suppression), job.on_bounces,
         )  # fmt: skip
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(self.timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
             await cursor.execute(job_changes.INSERT_JOB, row)
@@ -543,7 +543,7 @@ class Jobs:
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
-                rows = await self._database.read_rows(statement, (job_id,), what=what, bound=left)
+                rows = await self.database.read_rows(statement, (job_id,), what=what, bound=left)
                 return utc(rows[0][0]) if rows else None
             except DatabaseError as error:
                 if not error.retry:
@@ -551,11 +551,10 @@ class Jobs:
             await asyncio.sleep(0.05)
         raise doubt
 
-    async def job(self, job_id: str) -> Job | None:
+    @request("read a job", read_only=True)
+    async def job(self, cursor: Cursor, job_id: str) -> Job | None:
         """One job, or None."""
-        found = await self._database.request(
-            lambda cursor: _read_jobs(cursor, [job_id]), what="read a job", bound=self._timeout, read_only=True
-        )
+        found = await _read_jobs(cursor, [job_id])
         return found[0] if found else None
 
     async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
@@ -563,8 +562,10 @@ class Jobs:
         job = await self.job(job_id) if ULID.fullmatch(job_id) else None
         return None if job is None or not key.may_send(job.sender_email) else job
 
+    @request("list jobs", read_only=True)
     async def newest(
         self,
+        cursor: Cursor,
         *,
         before: str | None,
         limit: int,
@@ -583,15 +584,11 @@ class Jobs:
         if senders is not None:
             where.append("j.from_address IN %s")
             values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
-
-        async def work(cursor: Cursor) -> list[Job]:
-            clause = f"WHERE {' AND '.join(where)} " if where else ""
-            statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
-            await cursor.execute(statement, (*values, limit))
-            rows = list(await cursor.fetchall())
-            return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted))
-
-        return await self._database.request(work, what="list jobs", bound=self._timeout, read_only=True)
+        clause = f"WHERE {' AND '.join(where)} " if where else ""
+        statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
+        await cursor.execute(statement, (*values, limit))
+        rows = list(await cursor.fetchall())
+        return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted))
 
     async def recipients(
         self,
@@ -605,7 +602,7 @@ class Jobs:
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
         statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, fate=fate)
-        rows = await self._database.request_rows(*statement, what="read recipients", bound=self._timeout)
+        rows = await self.database.request_rows(*statement, what="read recipients", bound=self.timeout)
         return [recipient_of(row) for row in rows]
 
 

@@ -12,7 +12,7 @@ from mailerd.core.models import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
 from mailerd.errors import LostKeysError, MailerdError
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request
 
 _ADDRESS: Final = "address"
 _TOKEN: Final = "token:"  # noqa: S105 - a name
@@ -54,8 +54,8 @@ class Secrets:
     """
 
     def __init__(self, database: Database, *, timeout: float | None, for_letters: bool = False) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
         self._read = database.read if for_letters else partial(database.request, read_only=True)
 
     async def keys(self) -> SecretKeys:
@@ -65,7 +65,7 @@ class Secrets:
             LostKeysError: there were such keys, and they are gone.
             DatabaseError: they cannot be read, or made.
         """
-        found = await self._read(_read, what=_WHAT, bound=self._timeout)
+        found = await self._read(_read, what=_WHAT, bound=self.timeout)
         if _missing(found):
 
             async def make(cursor: Cursor) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ class Secrets:
                     await cursor.execute(_MAKE, (name, secrets.token_bytes(SECRET_BYTES)))
                 return await _read(cursor)
 
-            found = await self._database.request(make, what=_WHAT, bound=self._timeout)
+            found = await self.database.request(make, what=_WHAT, bound=self.timeout)
         return SecretKeys(
             address=found[_ADDRESS],
             tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
@@ -86,25 +86,22 @@ class Secrets:
             LostKeysError: one is.
             DatabaseError: they cannot be read.
         """
-        await self._database.request(_never_made, what=_WHAT, bound=self._timeout, read_only=True)
+        await self.database.request(_never_made, what=_WHAT, bound=self.timeout, read_only=True)
 
-    async def rotate(self) -> int:
+    @request("make a key for unsubscribe links")
+    async def rotate(self, cursor: Cursor) -> int:
         """Make a new key for links to come; its id. Links that were signed before go on working.
 
         Raises:
             MailerdError: there are as many keys as a token can name.
             DatabaseError: it was not made.
         """
-
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
-            number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
-            if number > MAX_TOKEN_KEYS:
-                raise MailerdError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
-            await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
-            return number
-
-        return await self._database.request(work, what="make a key for unsubscribe links", bound=self._timeout)
+        await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
+        number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
+        if number > MAX_TOKEN_KEYS:
+            raise MailerdError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
+        await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
+        return number
 
 
 class AddressDigests:

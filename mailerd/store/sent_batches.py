@@ -16,7 +16,7 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, insert_many
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, transaction
 from mailerd.store.db.times import micros, rfc3339, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
@@ -71,15 +71,13 @@ class SentBatches:
     database: Database
     margin: timedelta
 
-    async def make(self) -> bool:
+    @transaction("make events of sent letters")
+    async def make(self, cursor: Cursor) -> bool:
         """Make the events that are due, where an endpoint asks for them; whether there may be more at once.
 
         Raises:
             DatabaseError: they are not known to be made.
         """
-        return await self.database.transaction(self._make, what="make events of sent letters")
-
-    async def _make(self, cursor: Cursor) -> bool:
         await cursor.execute(_IS_ASKED_FOR)
         if not await cursor.fetchall():
             return await _end(cursor)

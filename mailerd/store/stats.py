@@ -11,7 +11,7 @@ from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request, transaction
 from mailerd.store.db.times import utc
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
@@ -29,8 +29,6 @@ MINUTES_KEPT: Final = timedelta(hours=25)
 """How long a row for each minute is kept; then there is one for each hour."""
 HOURS_KEPT: Final = timedelta(days=400)
 """How long the rows of the hours are kept."""
-READ_TIMEOUT: Final = 2.0
-"""Seconds that a chart may take to be read."""
 
 
 _COLUMNS: Final = ", ".join(Tally)
@@ -76,9 +74,10 @@ def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> St
 
 @dataclass(frozen=True)
 class Tallies:
-    """Reads and prunes the tallies."""
+    """Reads and prunes the tallies. `timeout`: seconds that a chart is waited for."""
 
     database: Database
+    timeout: float = 2.0
 
     async def minutes(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
         """The minutes of the last while in which something happened; `senders` None: of all."""
@@ -92,24 +91,22 @@ class Tallies:
             sums.setdefault(point.at.replace(minute=0), Counter()).update(point.counts)
         return [TallyPoint(at, dict(counts)) for at, counts in sorted(sums.items())]
 
-    async def _read(self, statement: str, span: timedelta, senders: Collection[str] | None) -> list[TallyPoint]:
-        async def work(cursor: Cursor) -> list[TallyPoint]:
-            await cursor.execute("SELECT UTC_TIMESTAMP()")
-            since = (await cursor.fetchone())[0] - span
-            await cursor.execute(*points_statement(statement, since, senders))
-            return [_point(row) for row in await cursor.fetchall()]
+    @request("read a chart", read_only=True)
+    async def _read(
+        self, cursor: Cursor, statement: str, span: timedelta, senders: Collection[str] | None
+    ) -> list[TallyPoint]:
+        await cursor.execute("SELECT UTC_TIMESTAMP()")
+        since = (await cursor.fetchone())[0] - span
+        await cursor.execute(*points_statement(statement, since, senders))
+        return [_point(row) for row in await cursor.fetchall()]
 
-        return await self.database.request(work, what="read a chart", bound=READ_TIMEOUT, read_only=True)
-
-    async def prune(self) -> bool:
+    @transaction("prune tallies")
+    async def prune(self, cursor: Cursor) -> bool:
         """Make one row of each hour that is over for a day; whether there may be more to do.
 
         Raises:
             DatabaseError: it was not done, and is done by the next call.
         """
-        return await self.database.transaction(self._prune, what="prune tallies")
-
-    async def _prune(self, cursor: Cursor) -> bool:
         await cursor.execute(_DELETE_OLD_HOURS, (HOURS_KEPT.days,))
         await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
         oldest: datetime | None = (await cursor.fetchone())[0]

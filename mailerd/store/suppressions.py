@@ -14,7 +14,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.secrets import Secrets
@@ -246,9 +246,9 @@ class Suppressions:
     """Reads and changes suppressions. `key` makes the digests; `timeout`: seconds for an answer of the database."""
 
     def __init__(self, database: Database, *, key: bytes, timeout: float) -> None:
-        self._database = database
+        self.database = database
         self._key = key
-        self._timeout = timeout
+        self.timeout = timeout
 
     @classmethod
     async def open(cls, database: Database, *, timeout: float) -> Self:  # noqa: ASYNC109 - as in __init__
@@ -277,13 +277,15 @@ class Suppressions:
             added = await add(cursor, new)
             return added, await log.count(cursor, len(added.changed)) if log else None
 
-        added, row = await self._database.request(work, what="suppress", bound=self._timeout)
+        added, row = await self.database.request(work, what="suppress", bound=self.timeout)
         if log:
             log.row = row
         return added
 
+    @request("end a suppression")
     async def remove(
         self,
+        cursor: Cursor,
         digest: bytes,
         *,
         list_id: int,
@@ -296,38 +298,31 @@ class Suppressions:
         Raises:
             DatabaseError: it is not known to have ended.
         """
+        await cursor.execute(_REMOVE, (digest, list_id))
+        if cursor.rowcount != 1:
+            return False
+        await cursor.execute(*_log([(digest, list_id, "removed", None, source.value, actor)]))
+        if log:
+            await log.count(cursor, 1)
+        return True
 
-        async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_REMOVE, (digest, list_id))
-            if cursor.rowcount != 1:
-                return False
-            await cursor.execute(*_log([(digest, list_id, "removed", None, source.value, actor)]))
-            if log:
-                await log.count(cursor, 1)
-            return True
-
-        return await self._database.request(work, what="end a suppression", bound=self._timeout)
-
-    async def undo(self, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
+    @request("end a suppression")
+    async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
         """End what a person's own link did; whether it had done so, and whether letters of the list stay away still.
 
         Raises:
             DatabaseError: it is not known to have ended.
         """
-
-        async def work(cursor: Cursor) -> tuple[bool, bool]:
-            await cursor.execute(_REMOVE_BY_LINK, (digest, list_id))
-            if removed := cursor.rowcount == 1:
-                await cursor.execute(*_log([(digest, list_id, "removed", None, Channel.PAGE.value, None)]))
-            await cursor.execute(_READ_BINDING, ((digest,), (EVERYTHING, list_id)))
-            return removed, bool(await cursor.fetchall())
-
-        return await self._database.request(work, what="end a suppression", bound=self._timeout)
+        await cursor.execute(_REMOVE_BY_LINK, (digest, list_id))
+        if removed := cursor.rowcount == 1:
+            await cursor.execute(*_log([(digest, list_id, "removed", None, Channel.PAGE.value, None)]))
+        await cursor.execute(_READ_BINDING, ((digest,), (EVERYTHING, list_id)))
+        return removed, bool(await cursor.fetchall())
 
     async def of(self, address: str) -> list[Suppression]:
         """Everything that keeps letters from this address."""
         digest = self.digest(address)
-        rows = await self._database.request_rows(_OF, (digest,), what="look up a suppression", bound=self._timeout)
+        rows = await self.database.request_rows(_OF, (digest,), what="look up a suppression", bound=self.timeout)
         return [_suppression(row) for row in rows]
 
     async def page(
@@ -340,7 +335,7 @@ class Suppressions:
     ) -> list[Suppression]:
         """Suppressions by age, the oldest first; those behind `after`, which is the last one's `place`."""
         statement, values = page_statement(list_id=list_id, reason=reason, after=after, limit=limit)
-        rows = await self._database.request_rows(statement, values, what="list suppressions", bound=self._timeout)
+        rows = await self.database.request_rows(statement, values, what="list suppressions", bound=self.timeout)
         return [_suppression(row) for row in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
@@ -357,7 +352,7 @@ class Suppressions:
                         if found.get(address) is not Reason.HARD_BOUNCE:
                             found[address] = Reason(reason)
 
-        await self._database.request(work, what="look up suppressions", read_only=True)
+        await self.database.request(work, what="look up suppressions", read_only=True)
         return found
 
     def _by_digest(self, addresses: Collection[str]) -> dict[bytes, list[str]]:
@@ -368,7 +363,7 @@ class Suppressions:
 
     async def lists(self, *, after: str = "", limit: int = MAX_LISTS) -> list[MailingList]:
         """The lists, by name; those behind the name `after`."""
-        rows = await self._database.request_rows(LISTS, (after, limit), what="list the lists", bound=self._timeout)
+        rows = await self.database.request_rows(LISTS, (after, limit), what="list the lists", bound=self.timeout)
         return [list_of(row) for row in rows]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
@@ -380,7 +375,7 @@ class Suppressions:
         return await self._list(FIND_LIST, name)
 
     async def _list(self, statement: str, value: object) -> MailingList | None:
-        rows = await self._database.request_rows(statement, (value,), what="look up a list", bound=self._timeout)
+        rows = await self.database.request_rows(statement, (value,), what="look up a list", bound=self.timeout)
         return list_of(rows[0]) if rows else None
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
@@ -393,8 +388,8 @@ class Suppressions:
         check_list(name)
         if title is not None:
             check_list_title(title)
-        return await self._database.request(
-            lambda cursor: write_list(cursor, name, title), what="make a list", bound=self._timeout
+        return await self.database.request(
+            lambda cursor: write_list(cursor, name, title), what="make a list", bound=self.timeout
         )
 
     async def make_lists(self, names: Collection[str]) -> dict[str, int]:
@@ -410,12 +405,12 @@ class Suppressions:
         async def work(cursor: Cursor) -> dict[str, int]:
             return {name: (await write_list(cursor, name, None)).id for name in sorted(names)}
 
-        return await self._database.request(work, what="make lists", bound=self._timeout) if names else {}
+        return await self.database.request(work, what="make lists", bound=self.timeout) if names else {}
 
     async def address_of(self, recipient_id: int) -> str | None:
         """To whom a letter went, while its row is kept."""
-        rows = await self._database.request_rows(
-            _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self._timeout
+        rows = await self.database.request_rows(
+            _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self.timeout
         )
         return rows[0][0] if rows else None
 

@@ -16,7 +16,7 @@ from mailerd.core.webhooks import (
     WebhookOutcome,
 )
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, read, transaction
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.webhooks import wanted
 
@@ -130,40 +130,35 @@ class WebhookQueue:
     """The queue of one daemon. `lease`: for how long a claim holds, more than an attempt and its record take."""
 
     def __init__(self, database: Database, *, lease: timedelta) -> None:
-        self._database = database
+        self.database = database
         self._lease = lease
 
-    async def read_work(self) -> Work:
+    @read("look for webhooks to deliver")
+    async def read_work(self, cursor: Cursor) -> Work:
         """What there is to do; where no endpoint is on, the server is not asked for their deliveries."""
+        live, batches = await cursor.fetch_batch([(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ())])
+        if not live:
+            return Work(0, bool(batches), {}, {})
+        behind, ready = await cursor.fetch_batch([(_SELECT_BEHIND, ()), (_SELECT_READY, ())])
+        return Work(len(live), bool(batches), dict(behind), dict(ready))
 
-        async def work(cursor: Cursor) -> Work:
-            live, batches = await cursor.fetch_batch([(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ())])
-            if not live:
-                return Work(0, bool(batches), {}, {})
-            behind, ready = await cursor.fetch_batch([(_SELECT_BEHIND, ()), (_SELECT_READY, ())])
-            return Work(len(live), bool(batches), dict(behind), dict(ready))
-
-        return await self._database.read(work, what="look for webhooks to deliver")
-
-    async def fan_out(self, id_: str) -> bool:
+    @transaction("queue events for a webhook")
+    async def fan_out(self, cursor: Cursor, id_: str) -> bool:
         """Make an endpoint's deliveries of the next events; whether there are more."""
+        await cursor.execute(_LOCK, (id_,))
+        if (row := await cursor.fetchone()) is None:
+            return False
+        position, types, senders = row
+        await cursor.execute(_READ_NEXT, (position, BATCH - 1))
+        last, full = await cursor.fetchone()
+        up_to = full or last
+        condition, values = wanted(types, senders)
+        await cursor.execute(_FAN_OUT.format(wanted=condition), (id_, position, up_to, *values))
+        await cursor.execute(_SET_POSITION, (up_to, id_, position))
+        return bool(up_to < last)
 
-        async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_LOCK, (id_,))
-            if (row := await cursor.fetchone()) is None:
-                return False
-            position, types, senders = row
-            await cursor.execute(_READ_NEXT, (position, BATCH - 1))
-            last, full = await cursor.fetchone()
-            up_to = full or last
-            condition, values = wanted(types, senders)
-            await cursor.execute(_FAN_OUT.format(wanted=condition), (id_, position, up_to, *values))
-            await cursor.execute(_SET_POSITION, (up_to, id_, position))
-            return bool(up_to < last)
-
-        return await self._database.transaction(work, what="queue events for a webhook")
-
-    async def claim(self, id_: str, *, most: int, at_once: int) -> list[ClaimedEvent]:
+    @transaction("take events for a webhook")
+    async def claim(self, cursor: Cursor, id_: str, *, most: int, at_once: int) -> list[ClaimedEvent]:
         """Take up to `most` events of an endpoint that are due; no more than `at_once` are under way in all daemons.
 
         An endpoint that rests gets one.
@@ -171,23 +166,19 @@ class WebhookQueue:
         Raises:
             DatabaseError: nothing is known to be taken; what was is free again when its lease is over.
         """
-
-        async def work(cursor: Cursor) -> list[ClaimedEvent]:
-            await cursor.execute(_LOCK_TO_CLAIM, (id_,))
-            if (endpoint := await cursor.fetchone()) is None:
-                return []
-            await cursor.execute(_FREE_EXPIRED, (id_,))
-            await cursor.execute(_COUNT_UNDER_WAY, (id_,))
-            (under_way,) = await cursor.fetchone()
-            free = (1 if endpoint[4] >= RESTS_FROM else at_once) - under_way
-            if (number := min(free, most)) <= 0:
-                return []
-            await cursor.execute(_SELECT_DUE, (id_, number))
-            if not (rows := await cursor.fetchall()):
-                return []
-            return await self._take(cursor, id_, endpoint, rows)
-
-        return await self._database.transaction(work, what="take events for a webhook")
+        await cursor.execute(_LOCK_TO_CLAIM, (id_,))
+        if (endpoint := await cursor.fetchone()) is None:
+            return []
+        await cursor.execute(_FREE_EXPIRED, (id_,))
+        await cursor.execute(_COUNT_UNDER_WAY, (id_,))
+        (under_way,) = await cursor.fetchone()
+        free = (1 if endpoint[4] >= RESTS_FROM else at_once) - under_way
+        if (number := min(free, most)) <= 0:
+            return []
+        await cursor.execute(_SELECT_DUE, (id_, number))
+        if not (rows := await cursor.fetchall()):
+            return []
+        return await self._take(cursor, id_, endpoint, rows)
 
     async def _take(
         self, cursor: Cursor, id_: str, endpoint: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]
@@ -210,8 +201,13 @@ class WebhookQueue:
             if position in events
         ]  # fmt: skip
 
+    @transaction("record an attempt of a webhook")
     async def record(
-        self, it: ClaimedEvent, attempt: WebhookAttempt, decided: Callable[[EndpointHealth, datetime], WebhookOutcome]
+        self,
+        cursor: Cursor,
+        it: ClaimedEvent,
+        attempt: WebhookAttempt,
+        decided: Callable[[EndpointHealth, datetime], WebhookOutcome],
     ) -> RecordedAttempt | None:
         """Record an attempt; None: the claim is not this one's any more, and nothing was written.
 
@@ -221,31 +217,27 @@ class WebhookQueue:
         Raises:
             DatabaseError: it is not known to be recorded.
         """
-
-        async def work(cursor: Cursor) -> RecordedAttempt | None:
-            await cursor.execute(_LOCK_HEALTH, (it.webhook,))
-            if (row := await cursor.fetchone()) is None:
-                return None
-            failures, since, now, url = row[0], utc(row[1]), utc(row[2]), row[3]
-            step = decided(EndpointHealth(failures, since), now)
-            moved = url != it.url and step.status is not DeliveryStatus.DELIVERED
-            if moved:  # its old address has failed: that says nothing of the new one, which gets the event at once
-                step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
+        await cursor.execute(_LOCK_HEALTH, (it.webhook,))
+        if (row := await cursor.fetchone()) is None:
+            return None
+        failures, since, now, url = row[0], utc(row[1]), utc(row[2]), row[3]
+        step = decided(EndpointHealth(failures, since), now)
+        moved = url != it.url and step.status is not DeliveryStatus.DELIVERED
+        if moved:  # its old address has failed: that says nothing of the new one, which gets the event at once
+            step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
+        await cursor.execute(
+            _RECORD_ATTEMPT,
+            (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
+             attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
+        )  # fmt: skip
+        if cursor.rowcount != 1:
+            return None
+        if not moved and (step.status is not DeliveryStatus.DELIVERED or failures or since):
+            rest = None if step.rest is None else micros(step.rest)
+            cause = PauseReason.FAILING.value if step.state is EndpointState.PAUSED else None
             await cursor.execute(
-                _RECORD_ATTEMPT,
-                (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
-                 attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
+                _UPDATE_ENDPOINT,
+                (step.failures, naive(step.failing_since), rest, step.state.value, cause, step.state.value,
+                 it.webhook),
             )  # fmt: skip
-            if cursor.rowcount != 1:
-                return None
-            if not moved and (step.status is not DeliveryStatus.DELIVERED or failures or since):
-                rest = None if step.rest is None else micros(step.rest)
-                cause = PauseReason.FAILING.value if step.state is EndpointState.PAUSED else None
-                await cursor.execute(
-                    _UPDATE_ENDPOINT,
-                    (step.failures, naive(step.failing_since), rest, step.state.value, cause, step.state.value,
-                     it.webhook),
-                )  # fmt: skip
-            return RecordedAttempt(step, failures, now - since if since else timedelta())
-
-        return await self._database.transaction(work, what="record an attempt of a webhook")
+        return RecordedAttempt(step, failures, now - since if since else timedelta())

@@ -14,7 +14,7 @@ from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, 
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store import sent_batches
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import naive, utc
 from mailerd.store.event_feed import EventFeed
 
@@ -154,8 +154,8 @@ class Webhooks:
     """
 
     def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
 
     async def create(self, new: NewEndpoint) -> tuple[WebhookEndpoint, str]:
         """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
@@ -167,7 +167,7 @@ class Webhooks:
         _refuse(check_url(new.url))
         id_, secret = new_id(), new_secret()
         # While no endpoint is on, events get no places: those that are committed get theirs before the endpoint's.
-        await EventFeed(self._database, timeout=self._timeout).number_new()
+        await EventFeed(self.database, timeout=self.timeout).number_new()
 
         async def work(cursor: Cursor) -> WebhookEndpoint:
             await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
@@ -186,7 +186,7 @@ class Webhooks:
             return made
 
         try:
-            made = await self._database.request(work, what="make a webhook", bound=self._timeout)
+            made = await self.database.request(work, what="make a webhook", bound=self.timeout)
         except DatabaseError as error:
             if error.errno == _DUPLICATE:  # two were made at once
                 raise WebhookError(f"there is a webhook {new.name!r} already: take another name") from None
@@ -195,8 +195,8 @@ class Webhooks:
 
     async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
         """Every endpoint, by name."""
-        rows = await self._database.request_rows(
-            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="list webhooks", bound=self._timeout
+        rows = await self.database.request_rows(
+            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="list webhooks", bound=self.timeout
         )
         found = [_endpoint(row) for row in rows]
         return [it for it in found if _is_seen(it, senders)]
@@ -204,18 +204,17 @@ class Webhooks:
     async def made_by(self, owner: int) -> list[str]:
         """The names of the endpoints that a key has made, which go on when it is revoked."""
         statement = "SELECT name FROM webhooks WHERE owner = %s ORDER BY name"
-        rows = await self._database.request_rows(statement, (owner,), what="list webhooks", bound=self._timeout)
+        rows = await self.database.request_rows(statement, (owner,), what="list webhooks", bound=self.timeout)
         return [name for (name,) in rows]
 
-    async def find(self, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
+    @request("look up a webhook", read_only=True)
+    async def find(self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
         """The endpoint of this id or name.
 
         Raises:
             UnknownWebhookError: there is none.
         """
-        found = await self._database.request(
-            lambda cursor: _one(cursor, which), what="look up a webhook", bound=self._timeout, read_only=True
-        )
+        found = await _one(cursor, which)
         if not _is_seen(found, senders):
             raise _unknown(which)
         return found
@@ -252,7 +251,7 @@ class Webhooks:
             await _begin_sent(cursor, changed)
             return changed
 
-        return await self._database.request(work, what="change a webhook", bound=self._timeout)
+        return await self.database.request(work, what="change a webhook", bound=self.timeout)
 
     async def remove(self, id_: str) -> None:
         """Remove an endpoint; an attempt under way ends without a record. Its deliveries are deleted bit by bit later.
@@ -261,7 +260,7 @@ class Webhooks:
             UnknownWebhookError: there is none.
         """
         delete = "DELETE FROM webhooks WHERE id = %s"
-        if not await self._database.execute(delete, (id_,), what="remove a webhook", bound=self._timeout):
+        if not await self.database.execute(delete, (id_,), what="remove a webhook", bound=self.timeout):
             raise _unknown(id_)
 
     async def rotate(self, id_: str, *, overlap: timedelta, seen: WebhookEndpoint | None = None) -> str:
@@ -277,7 +276,7 @@ class Webhooks:
         sql, values = _SWAP_SECRETS, [int(overlap.total_seconds()), secret, id_]
         if seen is not None:
             sql, values = sql + _UNLESS_ROTATED, [*values, seen.old_until and naive(seen.old_until)]
-        if not await self._database.execute(sql, values, what=what, bound=self._timeout):
+        if not await self.database.execute(sql, values, what=what, bound=self.timeout):
             if seen is None:
                 raise _unknown(id_)
             raise WebhookError(f"the webhook {seen.name} was given another secret meanwhile: nothing was changed")
@@ -286,7 +285,7 @@ class Webhooks:
     async def secrets(self, id_: str) -> list[bytes]:
         """What signs now: the secret, and the one before it while both are good."""
         statement = "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s"
-        rows = await self._database.request_rows(statement, (id_,), what="read a webhook's secret", bound=self._timeout)
+        rows = await self.database.request_rows(statement, (id_,), what="read a webhook's secret", bound=self.timeout)
         if not rows:
             raise _unknown(id_)
         return [bytes(each) for each in rows[0] if each is not None]
@@ -424,15 +423,15 @@ class WebhookDeliveries:
     """Reads deliveries and repeats them. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
-        self._timeout = timeout
+        self.database = database
+        self.timeout = timeout
 
     async def page(
         self, it: WebhookEndpoint, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
-        rows = await self._database.request_rows(
-            *deliveries_statement(it.id, before, status, limit), what="list deliveries", bound=self._timeout
+        rows = await self.database.request_rows(
+            *deliveries_statement(it.id, before, status, limit), what="list deliveries", bound=self.timeout
         )
         found = [_delivery(row) for row in rows]
         return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
@@ -460,12 +459,12 @@ class WebhookDeliveries:
             await cursor.execute(_COUNT_OPEN, (it.id, start, end))
             return int((await cursor.fetchone())[0]) - int(before)
 
-        ((start,),) = await self._database.request_rows(
-            _FIRST_SINCE, (moment,), what="look for events", bound=self._timeout
+        ((start,),) = await self.database.request_rows(
+            _FIRST_SINCE, (moment,), what="look for events", bound=self.timeout
         )
         while start is not None and start <= it.position:
             end = min(start + _REPLAYED_AT_ONCE, it.position + 1)
-            total += await self._database.request(work, what="replay events", bound=self._timeout)
+            total += await self.database.request(work, what="replay events", bound=self.timeout)
             start = end
         return total
 

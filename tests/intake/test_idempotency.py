@@ -87,7 +87,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
         new_intake(site.database, site.heard, Wakeups(), patience=10),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))
-    other.jobs._database = other._answers._database = second
+    other.jobs.database = other._answers._database = second
     async with other.serve() as [(host, port)]:
         urls = [site.url, f"http://{host}:{port}"]
 

@@ -1,12 +1,13 @@
 """Runs transactions: knows whether the database is available, logs a change once, and repeats what may be repeated."""
 
 import asyncio
+import functools
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Concatenate, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -361,6 +362,78 @@ class Database:
     async def close(self) -> None:
         """Drop every connection."""
         await self.pool.close()
+
+
+# A method that is one transaction of its object's database: it gets a cursor, which its callers do not pass.
+
+
+class _HasDatabase(Protocol):
+    @property
+    def database(self) -> Database: ...
+
+
+class _HasTimeout(_HasDatabase, Protocol):
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a caller waits at most; None: as long as for any statement."""
+
+
+type _Method[S, **P, R] = Callable[Concatenate[S, Cursor, P], Awaitable[R]]
+type _Call[S, **P, R] = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+type _Work[R] = Callable[[Cursor], Awaitable[R]]
+
+
+def _run_by[S, **P, R](
+    run: Callable[[S, _Work[R]], Coroutine[Any, Any, R]],
+) -> Callable[[_Method[S, P, R]], _Call[S, P, R]]:
+    def decorated(method: _Method[S, P, R]) -> _Call[S, P, R]:
+        @functools.wraps(method)
+        async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return await run(self, lambda cursor: method(self, cursor, *args, **kwargs))
+
+        return call
+
+    return decorated
+
+
+def transaction[S: _HasDatabase, **P, R](what: str) -> Callable[[_Method[S, P, R]], _Call[S, P, R]]:
+    """The method is one transaction, run once; see `Database.transaction`."""
+
+    def run(self: S, work: _Work[R]) -> Coroutine[Any, Any, R]:
+        return self.database.transaction(work, what=what)
+
+    return _run_by(run)
+
+
+def read[S: _HasDatabase, **P, R](what: str) -> Callable[[_Method[S, P, R]], _Call[S, P, R]]:
+    """The method only reads, outside any transaction; see `Database.read`."""
+
+    def run(self: S, work: _Work[R]) -> Coroutine[Any, Any, R]:
+        return self.database.read(work, what=what)
+
+    return _run_by(run)
+
+
+def request[S: _HasTimeout, **P, R](
+    what: str, *, read_only: bool = False
+) -> Callable[[_Method[S, P, R]], _Call[S, P, R]]:
+    """The method is one transaction for a caller that waits for `timeout` seconds; see `Database.request`."""
+
+    def run(self: S, work: _Work[R]) -> Coroutine[Any, Any, R]:
+        return self.database.request(work, what=what, bound=self.timeout, read_only=read_only)
+
+    return _run_by(run)
+
+
+def until_committed[S: _HasDatabase, **P, R](
+    what: str, *, only_in_doubt: bool = True
+) -> Callable[[_Method[S, P, R]], _Call[S, P, R]]:
+    """The method is one transaction, repeated until it is committed; see `Database.retry_until_committed`."""
+
+    def run(self: S, work: _Work[R]) -> Coroutine[Any, Any, R]:
+        return self.database.retry_until_committed(work, what=what, only_in_doubt=only_in_doubt)
+
+    return _run_by(run)
 
 
 async def _nothing(cursor: Cursor) -> None:

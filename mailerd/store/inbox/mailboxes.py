@@ -11,7 +11,7 @@ from mailerd.core.models import InboxCursor, InboxLease, SentLetter
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import Database, read, transaction
 from mailerd.store.db.times import micros, utc
 from mailerd.store.inbox.brake import has_young_job
 from mailerd.store.letters import short
@@ -281,52 +281,51 @@ class Mailboxes:
 
     async def due(self, limit: int) -> list[str]:
         """Mailboxes that should be read now and that no daemon reads; new senders' included."""
-
-        async def look(cursor: Cursor) -> tuple[bool, list[str]]:
-            missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])
-            return bool(missing), [email for (email,) in found]
-
-        missing, found = await self.database.read(look, what="look for mailboxes to read")
+        missing, found = await self._due(limit)
         if missing:
             await self.database.transaction(lambda cursor: cursor.execute(_INSERT_NEW), what="add mailboxes")
-            _, found = await self.database.read(look, what="look for mailboxes to read")
+            _, found = await self._due(limit)
         return found
 
-    async def lease(self, email: str) -> InboxLease | None:
+    @read("look for mailboxes to read")
+    async def _due(self, cursor: Cursor, limit: int) -> tuple[bool, list[str]]:
+        missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])
+        return bool(missing), [email for (email,) in found]
+
+    @transaction("lease a mailbox")
+    async def lease(self, cursor: Cursor, email: str) -> InboxLease | None:
         """Take a mailbox for a while; None: another daemon has it, or this daemon has not replayed all yet.
 
         Raises:
             DatabaseError: it is not known to be ours; then its lease runs out.
         """
         token = new_id()
+        if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
+            return None
+        await cursor.execute(_LOCK_IF_FREE, (email,))
+        if (free := await cursor.fetchone()) is None:
+            return None
+        await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
+        await cursor.execute(_READ_LEASED, (email,))
+        history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
+        default = self.defaults().default
+        limits = default if own is None else replace(default, units_per_minute=own)
+        units = limits.on(utc(now), since=utc(now)).units_per_minute
+        if free[0] is not None and units:  # its round was never given back: it may have used all that it might
+            await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
+        spent = await cursor.fetch_batch(
+            [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
+        )
+        return InboxLease(
+            email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
+            spent=tuple((utc(at), used) for at, used in spent[0]), today=int(spent[1][0][0]), scope=scope,
+            failing_id=failing, failures=failures,
+        )  # fmt: skip
 
-        async def work(cursor: Cursor) -> InboxLease | None:
-            if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
-                return None
-            await cursor.execute(_LOCK_IF_FREE, (email,))
-            if (free := await cursor.fetchone()) is None:
-                return None
-            await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
-            await cursor.execute(_READ_LEASED, (email,))
-            history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
-            default = self.defaults().default
-            limits = default if own is None else replace(default, units_per_minute=own)
-            units = limits.on(utc(now), since=utc(now)).units_per_minute
-            if free[0] is not None and units:  # its round was never given back: it may have used all that it might
-                await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
-            spent = await cursor.fetch_batch(
-                [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
-            )
-            return InboxLease(
-                email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
-                spent=tuple((utc(at), used) for at, used in spent[0]), today=int(spent[1][0][0]), scope=scope,
-                failing_id=failing, failures=failures,
-            )  # fmt: skip
-
-        return await self.database.transaction(work, what="lease a mailbox")
-
+    @transaction("release a mailbox")
     async def release(
         self,
+        cursor: Cursor,
         lease: InboxLease,
         *,
         state: str,
@@ -344,27 +343,23 @@ class Mailboxes:
         Raises:
             DatabaseError: then its lease runs out.
         """
-
-        async def work(cursor: Cursor) -> None:
-            pause = wait
-            if pause is None:
-                await cursor.execute(_READ_LAST_SENT, (lease.email,))
-                (seconds,) = await cursor.fetchone()
-                since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
-                pause = read_interval(since, busy=self.interval)
-            if often and pause > YOUNG_POLL:
-                await cursor.execute(*has_young_job(lease.email))
-                if await cursor.fetchone() is not None:
-                    pause = YOUNG_POLL
-            values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
-            await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
-            if cursor.rowcount == 1:
-                keep = max(DAY, counted_for(lease.units_per_minute))
-                await cursor.execute(_DELETE_OLD_UNITS, (lease.email, micros(keep)))
-                if units:
-                    await cursor.execute(_ADD_UNITS, (lease.email, units))
-
-        await self.database.transaction(work, what="release a mailbox")
+        pause = wait
+        if pause is None:
+            await cursor.execute(_READ_LAST_SENT, (lease.email,))
+            (seconds,) = await cursor.fetchone()
+            since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
+            pause = read_interval(since, busy=self.interval)
+        if often and pause > YOUNG_POLL:
+            await cursor.execute(*has_young_job(lease.email))
+            if await cursor.fetchone() is not None:
+                pause = YOUNG_POLL
+        values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
+        await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
+        if cursor.rowcount == 1:
+            keep = max(DAY, counted_for(lease.units_per_minute))
+            await cursor.execute(_DELETE_OLD_UNITS, (lease.email, micros(keep)))
+            if units:
+                await cursor.execute(_ADD_UNITS, (lease.email, units))
 
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's letters waits for units: there is none, or it is paused."""
