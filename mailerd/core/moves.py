@@ -106,14 +106,14 @@ _REFUSALS: Final = frozenset({"deferred", "released", "failed", "late"})
 
 
 @dataclass(frozen=True)
-class Log:
+class AttemptLog:
     """The lines of one recipient, the oldest first. They are complete: who writes one holds the row's lock."""
 
     lines: Sequence[Line] = ()
 
-    def with_lines(self, lines: Sequence[Line]) -> "Log":
+    def with_lines(self, lines: Sequence[Line]) -> "AttemptLog":
         """The log once these are written, in the same transaction."""
-        return Log([*self.lines, *(it._replace(id=_BEING_WRITTEN) for it in lines)]) if lines else self
+        return AttemptLog([*self.lines, *(it._replace(id=_BEING_WRITTEN) for it in lines)]) if lines else self
 
     def has(self, token: str, *events: str) -> bool:
         """Whether the log has one of these events of this claim."""
@@ -201,7 +201,7 @@ class Log:
 _ENDS: Final = ("lost", "unanswered", "lapsed")
 _BEING_WRITTEN: Final = 1 << 63
 """Behind all that are there."""
-NO_LOG: Final = Log()
+NO_LOG: Final = AttemptLog()
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,11 @@ class Move:
     forgets_messages: bool = False
     """What Google accepted came back: the log says no longer that it has the letter."""
     reason: str | None = None
-    """What the application is told."""
+    """What the event says."""
 
     @property
     def token(self) -> str:
-        """Under which token it was done: with it an event is told once."""
+        """The token of its first line: under it an event is written once."""
         return self.lines[0].claim_token if self.lines else ""
 
 
@@ -253,7 +253,7 @@ def claimed(row: Row, *, token: str, daemon: str, until: datetime, now: datetime
     return Move(row, after, Transition.CLAIMED, sender)
 
 
-def handed_over(row: Row, log: Log, it: Handover, *, now: datetime) -> Move | None:
+def handed_over(row: Row, log: AttemptLog, it: Handover, *, now: datetime) -> Move | None:
     """Google is asked next. A letter that Google has said to have, or may have, is not handed over again."""
     letter = it.letter
     if not row.is_held(letter) or row.message_id is not None or log.answer is not None or log.unresolved is not None:
@@ -265,7 +265,7 @@ def handed_over(row: Row, log: Log, it: Handover, *, now: datetime) -> Move | No
     return Move(row, after, Transition.HANDED_OVER, letter.sender)
 
 
-def sent_before(row: Row, log: Log, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
+def sent_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
     """A claimed letter that Google has accepted from another worker."""
     answer = log.answer or ((row.draft_id, row.message_id) if row.message_id is not None else None)
     if answer is None or not row.is_held(letter):
@@ -279,7 +279,7 @@ def sent_before(row: Row, log: Log, letter: ClaimedRecipient, *, now: datetime) 
     return Move(row, after, Transition.FOUND, letter.sender, [line])
 
 
-def in_doubt_before(row: Row, log: Log, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
+def in_doubt_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
     """A claimed letter of which the result of a send by a former claim is not known: it is looked for first."""
     if (doubt := log.unresolved) is None or not row.is_held(letter):
         return None
@@ -335,7 +335,7 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
     )  # fmt: skip
 
 
-def late_answer(row: Row, log: Log, it: Outcome, *, now: datetime, event: str = "answered") -> Move:
+def late_answer(row: Row, log: AttemptLog, it: Outcome, *, now: datetime, event: str = "answered") -> Move:
     """Google's answer to a worker that has lost its claim: it is used, never overwritten.
 
     A row that waits is one whose claim the database has forgotten. The draft that was sent stays on the row, so that
@@ -362,7 +362,7 @@ def late_answer(row: Row, log: Log, it: Outcome, *, now: datetime, event: str = 
     return Move(row, after, None, letter.sender, [line])
 
 
-def late_doubt(row: Row, log: Log, it: Outcome, *, now: datetime) -> Move | None:
+def late_doubt(row: Row, log: AttemptLog, it: Outcome, *, now: datetime) -> Move | None:
     """A worker that has lost its claim got no answer: the row gets all that a check needs.
 
     A row that is under another claim is taken from it only before it is handed over: the hand-over is refused then.
@@ -401,7 +401,7 @@ def too_late(row: Row, it: Outcome) -> Move:
 
 
 def given_back_to_claim(
-    row: Row, log: Log, it: Handover, *, daemon: str, lease: timedelta, now: datetime
+    row: Row, log: AttemptLog, it: Handover, *, daemon: str, lease: timedelta, now: datetime
 ) -> Move | None:
     """The row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
     letter = it.letter
@@ -460,7 +460,7 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
     return Move(row, after, change, sender, [line], reason=error)
 
 
-def checked(row: Row, log: Log, it: Resolution, *, now: datetime) -> Move | None:
+def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move | None:
     """The result of a check at Google, under the check's token. A letter that is missing says why it was in doubt."""
     letter = it.letter
     if row.status != State.UNSURE or row.claim_token != letter.token:
@@ -497,7 +497,7 @@ def settled(
     if row.status != State.UNSURE:
         return None
     sent = change is Transition.FOUND
-    note = f"{SETTLED}: {'sent' if sent else 'not sent'}, by {actor}"
+    note = f"settled by hand: sent, by {actor}" if sent else f"settled by hand: not sent, by {actor}"
     after = _ended(row, now)._replace(
         status=State.SENT if sent else State.WAITING, error=note, proof=Proof.PERSON.value if sent else None,
         message_id=row.message_id if message_id is None else message_id, discarding=0, nothing_found_at=None,

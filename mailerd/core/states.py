@@ -28,7 +28,7 @@ class Transition(StrEnum):
 
     CLAIMED = "claimed"
     """A daemon took it: an attempt is counted."""
-    HANDED_OVER = "handed over"
+    HANDED_OVER = "handed_over"
     """Google is asked to send it next, or to delete its draft: the row says what."""
     SENT = "sent"
     """Google accepted the letter."""
@@ -120,7 +120,7 @@ class Tally(StrEnum):
 
 @dataclass(frozen=True)
 class Consequences:
-    """What follows from a transition, whoever makes it."""
+    """What follows from a transition, by a daemon or by a person."""
 
     tally: Tally | None = None
     """Where it is counted."""

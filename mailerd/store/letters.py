@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
-from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, Line, Log, Move, Row, cancelled
+from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, Line, AttemptLog, Move, Row, cancelled
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes as jobs
@@ -86,14 +86,14 @@ async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Lock
     return Locked(rows, now)
 
 
-async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, Log]:
+async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLog]:
     """The log of attempts of each of these letters, whose rows are locked."""
     lines = defaultdict[int, list[Line]](list)
     await cursor.execute(_READ_LOG, (tuple(ids),))
     for values in await cursor.fetchall():
         line = Line(*values)
         lines[line.recipient_id].append(line)
-    return defaultdict(lambda: NO_LOG, {id_: Log(some) for id_, some in lines.items()})
+    return defaultdict(lambda: NO_LOG, {id_: AttemptLog(some) for id_, some in lines.items()})
 
 
 async def move(
@@ -150,7 +150,7 @@ async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str) -
 
 
 async def write_lines(cursor: Cursor, lines: Sequence[Line], *, by: str) -> None:
-    """Log what happened; what is logged stays as it is."""
+    """AttemptLog what happened; what is logged stays as it is."""
     rows = [(*it[:6], short(it.error), by) for it in lines]
     await cursor.execute(*insert_many(_INSERT_LINES, rows, last=NOW))
 
@@ -345,7 +345,7 @@ async def renew(cursor: Cursor, held: Collection[tuple[int, str]], *, lease: tim
 async def take_for_check(
     cursor: Cursor, ids: Sequence[int], *, token: str, daemon: str, lease: timedelta
 ) -> tuple[int, ...]:
-    """Take unresolved sends for a check that is due, those that nobody else takes; their ids."""
+    """Take unresolved sends for a check that is due, those that no other transaction holds; their ids."""
     await cursor.execute(_LOCK_CHECKS, (tuple(ids),))
     if free := tuple(row[0] for row in await cursor.fetchall()):
         await cursor.execute(_TAKE_FOR_CHECK, (token, daemon, micros(lease), free))

@@ -35,6 +35,8 @@ CHECKED = {
     ("store/db/pool.py", "int(bound * 800)"): "a number",
     ("store/db/pool.py", "self._settings.statement_timeout"): "a number of the settings",
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
+    ("store/letters.py", "Row._fields"): "names of columns",
+    ("store/letters.py", "Line._fields"): "names of columns",
     ("store/senders.py", "limits"): "each name is one of LIMITS, or the call has ended with an error",
 }
 """What is put into a statement and is no fixed text. Each was read: a caller has no say in it."""

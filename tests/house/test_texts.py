@@ -63,6 +63,8 @@ NO_WORDS: Final = frozenset(
         "FORCE INDEX (by_kind)",
         "FORCE INDEX (letter)",
         "FORCE INDEX (thread)",
+        "NULL, NULL, error",
+        "an unknown user",
         "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
         "Gmail is used outside `async with`",
         "X-API-Key: {key}",

@@ -13,16 +13,15 @@ import pytest
 from tests.house.source import ROOT, modules, tree
 
 WRITES: Final = re.compile(
-    r"\b(?:INSERT(?:\s+IGNORE)?\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|UPDATE)\s+`?([a-z_]+)`?"
+    r"\b(?:INSERT(?:\s+IGNORE)?\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|(?<!KEY )UPDATE)\s+`?([a-z_]+)`?"
     r"|\bUPDATE\s+\(.{0,400}?STRAIGHT_JOIN\s+([a-z_]+)",
     re.DOTALL,
 )
 MADE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS ([a-z_]+)")
 TABLES: Final = frozenset(MADE.findall((ROOT / "mailerd/store/migrations/0001_schema.sql").read_text("utf-8")))
 MOST: Final = {
-    "attempts": 4, "daemons": 3, "event_positions": 2, "events": 2, "job_recipients": 10, "jobs": 10,
-    "mailbox_units": 2, "mailboxes": 3, "projects": 2, "sender_hours": 4, "senders": 9,
-    "webhook_deliveries": 3, "webhooks": 4,
+    "daemons": 3, "event_positions": 2, "events": 2, "mailbox_units": 2, "mailboxes": 3, "webhook_deliveries": 3,
+    "webhooks": 4,
 }  # fmt: skip
 """How many files write a table, where it is more than one."""
 
@@ -31,6 +30,8 @@ def writers() -> dict[str, set[str]]:
     """The files that write each table."""
     found = defaultdict[str, set[str]](set)
     for path in modules("mailerd/store"):
+        if path.parent.name == "db":  # it sees whether a server takes writes, by a statement that matches no row
+            continue
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = node.value

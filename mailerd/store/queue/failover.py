@@ -17,7 +17,7 @@ from typing import Final
 
 from mailerd.core import moves
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
-from mailerd.core.moves import Log, Move, Row
+from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
@@ -85,7 +85,7 @@ def _deleted_draft(record: Record) -> str | None:
     return record.letter.draft_id if gone else None
 
 
-def _is_explained(log: Log, record: Record) -> bool:
+def _is_explained(log: AttemptLog, record: Record) -> bool:
     """Whether the log says why the letter of a record, though it was handed over, can be claimed again."""
     if isinstance(record, Outcome) and record.decision.transition is Transition.SENT:
         return log.answer_came_back(record)
@@ -340,7 +340,7 @@ class ReplayLog:
         await letters.move(cursor, made, by=self.daemon_id, also=learn)
         return forgotten
 
-    def _forgotten(self, row: Row, log: Log, each: _Known, *, now: datetime) -> list[Move | None]:
+    def _forgotten(self, row: Row, log: AttemptLog, each: _Known, *, now: datetime) -> list[Move | None]:
         """What a row has forgotten of a record; a move that changes nothing of it only logs what is not logged."""
         one, held = each.record, row.claim_token == each.record.letter.token
         if isinstance(one, Handover):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mailerd.core import moves
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record, WriteResult
-from mailerd.core.moves import Log, Move, Row
+from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import UNSENT, State, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store import job_changes, letters, sender_changes
@@ -128,7 +128,7 @@ class RecordWriter:
         held = [it for it in records if isinstance(it, Handover) and not it.discarding and it.letter.id in rows]
         marked = await suppressed.mark(cursor, [it.letter for it in held])
         refused = {(it.id, it.token) for it in marked if it.suppressed is not None}
-        logs: dict[int, Log] = {}
+        logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):
             logs |= await letters.read_log(cursor, {it.letter.id for it in records})
         judged = []
@@ -184,7 +184,7 @@ async def _held(
     return {key for (key,) in await cursor.fetchall()}
 
 
-def _handover(row: Row, log: Log, it: Handover, locked: Locked, *, suppressed: bool) -> _Judged:
+def _handover(row: Row, log: AttemptLog, it: Handover, locked: Locked, *, suppressed: bool) -> _Judged:
     letter, now = it.letter, locked.now
     if not suppressed and (move := moves.handed_over(row, log, it, now=now)):
         return _Judged(WriteResult.APPLIED, move, own=True)
@@ -195,7 +195,7 @@ def _handover(row: Row, log: Log, it: Handover, locked: Locked, *, suppressed: b
     return _Judged(WriteResult.SUPPRESSED if suppressed else WriteResult.STALE)
 
 
-def _outcome(row: Row, log: Log, it: Outcome, locked: Locked) -> _Judged:
+def _outcome(row: Row, log: AttemptLog, it: Outcome, locked: Locked) -> _Judged:
     """What an outcome does. Its line in the log says that it was written before: by an earlier try, or by a replay."""
     token, change, now = it.letter.token, it.decision.transition, locked.now
     if move := moves.ended(row, it, now=now):

@@ -149,8 +149,9 @@ async def settle(
         if (row := locked.rows.get(recipient)) is None:
             raise NotUnsureError(f"there is no recipient {recipient}")
         if row.status is not State.UNSURE:
-            who = f"recipient {recipient} ({row.to_email}, job {row.job_id})"
-            raise NotUnsureError(f"{who} is {row.status}: only an unsure one is settled")
+            raise NotUnsureError(
+                f"recipient {recipient} ({row.to_email}, job {row.job_id}) is {row.status}: only an unsure one is settled"
+            )
         if attempt not in {None, row.attempts}:  # who looked before that knows nothing of it
             raise NotUnsureError(f"recipient {recipient} was tried once more meanwhile: look into the mailbox again")
         await cursor.execute(_READ_SENDER, (row.job_id,))
