@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
-from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, Line, AttemptLog, Move, Row, cancelled
+from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes as jobs

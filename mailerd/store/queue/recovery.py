@@ -149,9 +149,8 @@ async def settle(
         if (row := locked.rows.get(recipient)) is None:
             raise NotUnsureError(f"there is no recipient {recipient}")
         if row.status is not State.UNSURE:
-            raise NotUnsureError(
-                f"recipient {recipient} ({row.to_email}, job {row.job_id}) is {row.status}: only an unsure one is settled"
-            )
+            to, job, status = row.to_email, row.job_id, row.status
+            raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         if attempt not in {None, row.attempts}:  # who looked before that knows nothing of it
             raise NotUnsureError(f"recipient {recipient} was tried once more meanwhile: look into the mailbox again")
         await cursor.execute(_READ_SENDER, (row.job_id,))
