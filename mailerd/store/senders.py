@@ -11,7 +11,7 @@ from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database, read, transaction
+from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
@@ -87,11 +87,9 @@ class Senders:
     database: Database
     defaults: DefaultLimits
 
-    @read("list senders")
-    async def all(self, cursor: Cursor) -> list[SenderSummary]:
+    async def all(self) -> list[SenderSummary]:
         """Every sender, by address."""
-        await cursor.execute(_READ_ALL)
-        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
+        return await self.database.read(self._all, what="list senders")
 
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before letters go, by sender; without those for whom waiting is enough."""
@@ -111,6 +109,10 @@ class Senders:
 
         return await self.database.request(work, what="list senders", bound=within, read_only=True)
 
+    async def _all(self, cursor: Cursor) -> list[SenderSummary]:
+        await cursor.execute(_READ_ALL)
+        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
+
     def _states(self, rows: Sequence[Any]) -> list[SenderState]:
         return [rate_limits.sender_state(row, self.defaults) for row in rows]
 
@@ -128,8 +130,7 @@ class Senders:
             for it, count in zip(states, counts, strict=True)
         ]  # fmt: skip
 
-    @transaction("change a sender")
-    async def change(self, cursor: Cursor, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
+    async def change(self, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
 
         Raises:
@@ -138,6 +139,11 @@ class Senders:
         unknown = set(limits) - set(LIMITS)
         if unknown:
             raise SenderError(f"a sender has no {', '.join(sorted(unknown))}")
+        return await self.database.transaction(
+            lambda cursor: self._change(cursor, email, dict(limits)), what="change a sender"
+        )
+
+    async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderSummary:
         await cursor.execute(_ADD_SENDER, (email,))
         before = await self._read(cursor, email)
         if limits:
@@ -168,40 +174,44 @@ class Senders:
         ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="look for a sender")
         return bool(known)
 
-    @transaction("pause a sender")
-    async def pause(
-        self, cursor: Cursor, email: str, *, lasts: timedelta | None, reason: str, actor: str
-    ) -> tuple[datetime, str]:
+    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str) -> tuple[datetime, str]:
         """Claim nothing for a sender for so long, or until it is resumed; when that ends, and why it stands.
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
         """
-        await cursor.execute(_ADD_SENDER, (email,))
-        it = await self._read(cursor, email)
-        until = FOREVER if lasts is None else it.now + lasts
-        await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
-        if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
-            return it.paused_until, it.pause_reason or reason
-        await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
-        if (it.paused_until, it.pause_cause) != (until, MANUAL):
-            end = None if until == FOREVER else until
-            await write_paused(cursor, email, cause=MANUAL, reason=reason, until=end)
-        return until, reason
 
-    @transaction("resume a sender")
-    async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
+        async def work(cursor: Cursor) -> tuple[datetime, str]:
+            await cursor.execute(_ADD_SENDER, (email,))
+            it = await self._read(cursor, email)
+            until = FOREVER if lasts is None else it.now + lasts
+            await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
+            if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
+                return it.paused_until, it.pause_reason or reason
+            await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
+            if (it.paused_until, it.pause_cause) != (until, MANUAL):
+                end = None if until == FOREVER else until
+                await write_paused(cursor, email, cause=MANUAL, reason=reason, until=end)
+            return until, reason
+
+        return await self.database.transaction(work, what="pause a sender")
+
+    async def resume(self, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
         Raises:
             SenderError: it is not known.
         """
-        before = await self._read(cursor, email)
-        await cursor.execute(_RESUME, (email,))
-        await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
-        await cursor.execute(_CLAIM_NOW, (email,))
-        await write_resumed(cursor, email, cause=before.pause_cause)
-        return before
+
+        async def work(cursor: Cursor) -> SenderState:
+            before = await self._read(cursor, email)
+            await cursor.execute(_RESUME, (email,))
+            await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
+            await cursor.execute(_CLAIM_NOW, (email,))
+            await write_resumed(cursor, email, cause=before.pause_cause)
+            return before
+
+        return await self.database.transaction(work, what="resume a sender")
 
 
 def default_limits(settings: Settings) -> DefaultLimits:
