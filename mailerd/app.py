@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from aiohttp import web
 
 from mailerd.clock import Clock, new_id
-from mailerd.config import LogSettings, Settings
+from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
@@ -49,7 +49,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
+from mailerd.store.queue.rate_limits import RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.store.secrets import Secrets
@@ -81,10 +81,6 @@ def _services(
 ) -> Services:
     """What the pages use; the intake lends the rest."""
     database, clock = claims.database, Clock()
-
-    def limits() -> DefaultLimits:
-        return claims.defaults  # a reload changes them
-
     timeout = min(TIMEOUT, settings.database.connect_timeout)
     folder = settings.templates.folder
     return Services(
@@ -93,12 +89,11 @@ def _services(
             database, timeout=settings.database.connect_timeout,
             late_arrival=timedelta(seconds=settings.gmail.late_arrival),
         ),
-        forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database, timeout),
+        forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
-        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None), limits=limits,
-        stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
-        shared=SharedReads(clock),
-        pages=PageRenderer(),
+        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None),
+        limits=claims.defaults, stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink),
+        clock=clock, shared=SharedReads(clock), pages=PageRenderer(),
     )  # fmt: skip
 
 
@@ -409,7 +404,7 @@ class Daemon:
             new = read()
             self.service.alerter.configure(new.alerts, language=new.log.language)
             self.service.systemd.language = new.log.language
-            self.claims.set_limits(default_limits(new))
+            self.claims.defaults.now = default_limits(new)
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _RELOADABLE)
@@ -449,7 +444,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, lease, replay_log)
-    claims = Claims(database, daemon_id, lease, default_limits(settings), replay_log, gmail.credentials_version)
+    claims = Claims(database, daemon_id, lease, Live(default_limits(settings)), replay_log, gmail.credentials_version)
     recorder = Recorder(records, gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
@@ -494,8 +489,7 @@ def _policy(settings: Settings) -> RetryPolicy:
 
 
 def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimitedGmail:
-    limits = RateLimits(claims.database, lambda: claims.defaults)  # a reload changes them
-    return RateLimitedGmail(gmail, limits, max_wait, Clock())
+    return RateLimitedGmail(gmail, RateLimits(claims.database, claims.defaults), max_wait, Clock())
 
 
 def _service(
@@ -507,7 +501,7 @@ def _service(
     events = ProcessEvents(sink)
 
     async def read_stats() -> QueueStats:
-        return await StatsReader(database, claims.defaults).read()  # a reload changes the defaults
+        return await StatsReader(database, claims.defaults.now).read()
 
     def database_status() -> str:
         return database.outage
@@ -547,7 +541,7 @@ def _intake(
     console: WiredConsole,
 ) -> Intake:
     timeout = settings.database.connect_timeout
-    inputs = ForecastReader(claims.database, lambda: claims.defaults, timeout)  # a reload changes the defaults
+    inputs = ForecastReader(claims.database, claims.defaults, timeout)
     return Intake(
         settings.intake,
         database=claims.database,

@@ -29,7 +29,7 @@ from mailerd.cli.common import (
 )
 from mailerd.cli.output import JsonOption, narrow, print_fitting, print_json, table
 from mailerd.clock import ULID
-from mailerd.config import Settings
+from mailerd.config import Live, Settings
 from mailerd.core.quantities import counted
 from mailerd.core.states import (
     MAX_PRIORITY,
@@ -199,7 +199,7 @@ def show(job: JobArgument, config: ConfigOption = None) -> None:
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     job, history = await job_named(database, id_), HistoryReader(database)
-    outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
+    outlook = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_)
     _say(describe.of_job(job, outlook, asked=asked, daemons=await history.daemons()))
@@ -291,7 +291,7 @@ async def _explain(known: Settings, database: Database, what: str) -> None:
 async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:
     """What the letters that wait have before them, and who sends them."""
     stories, waiting = HistoryReader(database), [story for story in found if story.status is State.WAITING]
-    outlooks = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read_all(
+    outlooks = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
 from mailerd.cli.output import console, table
+from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
@@ -110,7 +111,7 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
-    inputs = await ForecastReader(database, lambda: defaults, timeout=10.0).read_all(open_)
+    inputs = await ForecastReader(database, LiveSetting(defaults), timeout=10.0).read_all(open_)
     failures = await stories.last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,

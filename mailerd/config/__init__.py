@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, override
 
@@ -431,3 +432,10 @@ def _said(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key; config.example.toml lists every key"
     return error["msg"].removeprefix("Value error, ")
+
+
+@dataclass
+class Live[T]:
+    """What a reload changes: whoever goes by it keeps this cell, and reads `now` each time."""
+
+    now: T

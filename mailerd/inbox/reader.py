@@ -26,7 +26,6 @@ from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 
 AT_ONCE: Final = 4
@@ -179,10 +178,6 @@ def build_reader(
     heartbeats: Heartbeats,
 ) -> InboxReader:
     """The reader of one daemon."""
-
-    def defaults() -> DefaultLimits:
-        return claims.defaults  # a reload changes them
-
     database, safety = claims.database, settings.safety
     known, lease = settings.inbox, timedelta(seconds=settings.runner.lease)
     rest = timedelta(seconds=known.limit_pause)
@@ -190,14 +185,14 @@ def build_reader(
         gmail=gmail,
         mailboxes=Mailboxes(
             database,
-            defaults,
+            claims.defaults,
             lease_time=lease,
             interval=timedelta(seconds=known.interval),
             replay_log=claims.replay_log,
         ),
         writer=FindingsWriter(
             database,
-            defaults,
+            claims.defaults,
             claims.daemon_id,
             lease,
             min_pause=rest,

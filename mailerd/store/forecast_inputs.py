@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.pauses import repair
@@ -115,8 +116,7 @@ class ForecastReader:
     """The reader; `timeout` is what the database gets for an answer, in seconds."""
 
     database: Database
-    defaults: Callable[[], DefaultLimits]
-    """The default limits of now: a reload may change them."""
+    defaults: Live[DefaultLimits]
     timeout: float
 
     async def read(self, job: str) -> ForecastInputs | None:
@@ -182,7 +182,7 @@ class ForecastReader:
         self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
     ) -> dict[str, tuple[SenderState, datetime | None]]:
         """`rows`: those of `_READ_SENDERS`."""
-        defaults = self.defaults()
+        defaults = self.defaults.now
         found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
         if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")

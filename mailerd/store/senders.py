@@ -12,7 +12,7 @@ from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database, read, transaction
+from mailerd.store.db.database import Database, transaction
 from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
@@ -69,11 +69,9 @@ class Senders:
     database: Database
     defaults: DefaultLimits
 
-    @read("list senders")
-    async def all(self, cursor: Cursor) -> list[SenderSummary]:
+    async def all(self) -> list[SenderSummary]:
         """Every sender, by address."""
-        await cursor.execute(_READ_ALL)
-        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
+        return await self.database.read(self._all, what="list senders")
 
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before letters go, by sender; without those for whom waiting is enough."""
@@ -92,6 +90,10 @@ class Senders:
             return await self._summaries(cursor, self._states(await cursor.fetchall()), most=MAX_COUNTED)
 
         return await self.database.request(work, what="list senders", bound=within, read_only=True)
+
+    async def _all(self, cursor: Cursor) -> list[SenderSummary]:
+        await cursor.execute(_READ_ALL)
+        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
 
     def _states(self, rows: Sequence[Any]) -> list[SenderState]:
         return [rate_limits.sender_state(row, self.defaults) for row in rows]

@@ -25,7 +25,7 @@ MAX_SENDERS: Final = 200
 
 
 async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[SenderSummary]:
-    senders = Senders(it.services.database, it.services.limits())
+    senders = Senders(it.services.database, it.services.limits.now)
     return await senders.some(only=only, limit=MAX_SENDERS + 1, within=TIMEOUT)
 
 
@@ -71,7 +71,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     if not it.key.may_send(email):
         it.missing()
     it.require(Permission.CONTROL, email)
-    senders = Senders(it.services.database, it.services.limits())
+    senders = Senders(it.services.database, it.services.limits.now)
     if not await senders.knows(email):
         it.missing()
     form = await read_form(it.http)

@@ -9,7 +9,7 @@ from typing import Final, NoReturn, Protocol
 from aiohttp import web
 
 from mailerd.clock import Clock
-from mailerd.config import Settings
+from mailerd.config import Live, Settings
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
 from mailerd.errors import MailerdError
@@ -117,7 +117,7 @@ class Services:
     tallies: Tallies
     queries: ConsoleQueries
     library: TemplateLibrary
-    limits: Callable[[], DefaultLimits]
+    limits: Live[DefaultLimits]
     stats: Callable[[], QueueStats | None]
     """What the tables showed last; None while they cannot be read."""
     outage: Callable[[], str]

@@ -19,7 +19,7 @@ from datetime import timedelta
 import uvloop
 
 from mailerd.cli.common import no_log
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.errors import DatabaseError
 from mailerd.events.process import StoreEvents
@@ -71,7 +71,7 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
 
     async def one() -> None:
         database = Database(DatabaseSettings(url=url), events=StoreEvents(no_log))
-        claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(PACE), replayed(database))
+        claims = Claims(database, "0" * 26, timedelta(seconds=60), Live(DefaultLimits(PACE)), replayed(database))
         idle, beaten = False, 0
         await asyncio.sleep(random.uniform(0, poll_delay(lost_races=0)))  # so that they do not march in step
         while time.monotonic() < end:

@@ -172,7 +172,7 @@ _CLAIMS = """
 import statistics, time
 from datetime import timedelta
 import uvloop
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.process import StoreEvents
 from mailerd.store.queue.claim import Claims
@@ -182,7 +182,8 @@ from tests.support.replayed import replayed
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))
-    claims = Claims(database, "0" * 26, timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)), replayed(database))
+    limits = Live(DefaultLimits(SenderLimits(0, 0, 0)))
+    claims = Claims(database, "0" * 26, timedelta(seconds=60), limits, replayed(database))
     took = []
     for _ in range({times}):
         started = time.monotonic()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.store import describe, history
 from mailerd.store.forecast_inputs import ForecastReader
@@ -314,7 +315,7 @@ async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) 
         "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL IF(id % 10 < 5, 50, 15) - (id % 10) * 0.5 SECOND, "
         "'sent', 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
     )
-    reader = ForecastReader(shop.database, lambda: default_limits(shop.settings), 5.0)
+    reader = ForecastReader(shop.database, Live(default_limits(shop.settings)), 5.0)
     inputs = await reader.read(job)
     assert inputs is not None
     assert 100 < inputs.measured < 140, "two letters a second, although nothing went since"

@@ -72,7 +72,7 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
     async with running(dead, heard) as daemon:
         await heard.wait_for("letter_released")
-        foresight = ForecastService(ForecastReader(database, lambda: daemon.claims.defaults, 5.0))
+        foresight = ForecastService(ForecastReader(database, daemon.claims.defaults, 5.0))
         found = await foresight.forecast(job)
     assert found is not None
     assert str(found.cause_of_wait).startswith("the last attempt said: ")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import FakeGoogle, RunningServer
@@ -53,7 +54,7 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         found = await Jobs(database, timeout=10).job(job)
         assert found is not None
         limits = DefaultLimits(SenderLimits(0, 1200, 0))
-        inputs = await ForecastReader(database, lambda: limits, timeout=10).read(job)
+        inputs = await ForecastReader(database, Live(limits), timeout=10).read(job)
         lines = "\n".join(of_job(found, inputs))
         assert f"It waits: the job is paused: {reason}." in lines
         assert "not before the job is resumed." in lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
@@ -116,8 +116,8 @@ async def test_unknown_failures_at_many_domains_look_like_a_limit(
 async def test_one_reads_a_mailbox_at_a_time_and_who_lost_it_writes_nothing(database: Database) -> None:
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
     defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
-    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    boxes = Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     first = await boxes.lease(ME)
     assert first is not None
     assert await boxes.lease(ME) is None
@@ -139,7 +139,7 @@ async def test_reading_has_its_share_of_the_standard_tier_from_its_day_on(databa
     await query(shifted, "INSERT INTO senders (email, created_at, units_per_minute) VALUES (%s, NOW(), %s)", ME, own)
     await query(shifted, "INSERT INTO mailboxes (email, next_at) VALUES (%s, '2026-01-01')", ME)
     defaults = DefaultLimits(SenderLimits(15_000, 0, 0, standard=True))
-    boxes, found = Mailboxes(shifted, lambda: defaults, lease_time=MINUTE, interval=MINUTE), []
+    boxes, found = Mailboxes(shifted, Live(defaults), lease_time=MINUTE, interval=MINUTE), []
     for day in (30, 31, 32):
         shifted.at = datetime(2027, 3, 1, 12, tzinfo=UTC) + timedelta(days=day - 1)
         lease = await boxes.lease(ME)
@@ -155,9 +155,9 @@ async def test_a_write_in_doubt_makes_known_that_it_goes_on(
     """A failover lasts longer than the watchdog waits for a word of a loop."""
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
     defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
-    lease = await Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE).lease(ME)
+    lease = await Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE).lease(ME)
     assert lease is not None
-    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     heartbeat = counting_beats()
     with in_doubt(database, monkeypatch, tries=2):
         cursor = InboxCursor(7, 7)
@@ -231,7 +231,7 @@ def test_no_minute_holds_more_than_the_share_wherever_it_begins(units: int, seed
 async def test_what_a_dead_round_may_have_used_counts_as_used(database: Database) -> None:
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
     defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+    boxes = Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE)
     first = await boxes.lease(ME)
     assert first is not None
     await boxes.release(first, state="read", scope="readonly", units=42)
@@ -254,8 +254,8 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
     await query(database, "UPDATE job_recipients SET status = 'sent', thread_id = 't', message_id = 'm'")
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
     defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
-    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    boxes = Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     lease = await boxes.lease(ME)
     assert lease is not None
     (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]
@@ -281,8 +281,8 @@ async def test_a_limit_notice_about_a_letter_that_was_deleted_meanwhile_is_noted
     await query(database, "UPDATE job_recipients SET status = 'sent', thread_id = 't', message_id = 'm'")
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
     defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
-    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    boxes = Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     lease = await boxes.lease(ME)
     assert lease is not None
     (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.config import IntakeSettings
+from mailerd.config import IntakeSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.read_jobs import ForecastService
@@ -36,7 +36,7 @@ class Wakeups:
 
 def forecast_service(database: Database) -> ForecastService:
     """The forecast of an intake whose senders have no limits."""
-    return ForecastService(ForecastReader(database, lambda: DefaultLimits(SenderLimits(0, 0, 0)), PATIENCE))
+    return ForecastService(ForecastReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))), PATIENCE))
 
 
 def new_intake(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.forecast import Forecast
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.process import StoreEvents
@@ -34,7 +34,7 @@ async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
-    yield await build(forecast=ForecastService(ForecastReader(database, lambda: FOUR, 5.0)))
+    yield await build(forecast=ForecastService(ForecastReader(database, Live(FOUR), 5.0)))
     await database.close()
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, override
 
 from mailerd.clock import Clock, new_id
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.bounce_rule import BounceRule, BounceRules
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.models import Claim, ClaimedRecipient, Handover, Outcome, WriteResult
@@ -145,14 +145,14 @@ class Daemon:
         self.database, self.google = database, google
         store, runner = StoreEvents(lambda *_: None), RunnerEvents(self._hear)
         self.memory = ReplayLog(database, self.id, LEASE, store)
-        self.claims = Claims(database, self.id, LEASE, LIMITS, self.memory)
+        self.claims = Claims(database, self.id, LEASE, Live(LIMITS), self.memory)
         self.writer = RecordWriter(database, self.id)
         self.expired = ExpiredClaims(database, self.id, LATE, self.memory)
         self.rows = RecoveryQueries(database, self.id, LEASE, self.memory)
-        self.mailboxes = Mailboxes(database, lambda: LIMITS, lease_time=LEASE, interval=LATE, replay_log=self.memory)
+        self.mailboxes = Mailboxes(database, Live(LIMITS), lease_time=LEASE, interval=LATE, replay_log=self.memory)
         self.findings = FindingsWriter(
             database,
-            lambda: LIMITS,
+            Live(LIMITS),
             self.id,
             LEASE,
             min_pause=LEASE,

@@ -26,8 +26,8 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         daemon.reload(lambda: new, configured.append)
         outlook = await daemon.intake._forecast._reader.read(job)
         stats = await daemon.service.stats.read()
-        looks = daemon.recovery.reconciler.gmail.rate_limits.defaults()
-    assert daemon.claims.defaults.default.per_minute == 7
+        looks = daemon.recovery.reconciler.gmail.rate_limits.defaults.now
+    assert daemon.claims.defaults.now.default.per_minute == 7
     assert outlook is not None
     assert outlook.limits.per_minute == 7
     assert looks.default.per_minute == 7
@@ -44,9 +44,9 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_u
         raise ConfigurationError("pace.per_day: many")
 
     async with serve(FakeGoogle(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
-        before = daemon.claims.defaults
+        before = daemon.claims.defaults.now
         daemon.reload(refuse, configured.append)
-        assert daemon.claims.defaults == before
+        assert daemon.claims.defaults.now == before
         assert "could not be read again" in daemon.service.watchdog._status()
     assert configured == []
     assert heard.of("settings_refused") == [{"cause": "pace.per_day: many"}]

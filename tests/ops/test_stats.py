@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from mailerd.clock import new_id
-from mailerd.config import Settings
+from mailerd.config import Live, Settings
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
@@ -40,7 +40,7 @@ async def held_up(database: Database) -> float:
 async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) -> None:
     await old_job(database)
     assert await held_up(database) == about(960), "nobody has claimed since"
-    claims = Claims(database, new_id(), timedelta(seconds=120), TERMS, replayed(database))
+    claims = Claims(database, new_id(), timedelta(seconds=120), Live(TERMS), replayed(database))
     assert (await claims.claim(20)).letters
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
     assert await held_up(database) == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.rate_limit import MIN_ROUND, RoundBudget, SenderLimits
 from mailerd.store import clock_steps, sender_changes
 from mailerd.store.db.connection import Cursor
@@ -26,7 +27,7 @@ TOLD = "database_clock_back"
 
 
 def claimer(database: Database) -> Claims:
-    return Claims(database, "D1", timedelta(seconds=60), PACE, replayed(database))
+    return Claims(database, "D1", timedelta(seconds=60), Live(PACE), replayed(database))
 
 
 async def seconds_ahead(database: Database, *columns: str, table: str = "senders") -> list[float]:
@@ -111,7 +112,7 @@ async def test_letters_that_were_posted_by_the_clock_that_was_ahead_do_not_wait_
 
 
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:
-    mailboxes = Mailboxes(database, lambda: PACE, lease_time=timedelta(seconds=60), interval=timedelta(seconds=60))
+    mailboxes = Mailboxes(database, Live(PACE), lease_time=timedelta(seconds=60), interval=timedelta(seconds=60))
     me = "me@example.com"
     add = f"INSERT INTO mailboxes (email, next_at, lease_until) VALUES (%s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) {AHEAD})"
     await query(database, add, me)  # its reader has died

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.forecast import Forecast, compute_forecast, describe
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store import forecast_inputs
@@ -15,14 +16,14 @@ PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
 
 
 async def of_new(database: Database, *, priority: int = 0) -> tuple[Forecast, str]:
-    reader = ForecastReader(database, lambda: PACE, timeout=10)
+    reader = ForecastReader(database, Live(PACE), timeout=10)
     it = await reader.for_new_job("me@example.com", priority=priority, letters=1, send_at=None)
     forecast = compute_forecast(it)
     return forecast, describe(it, forecast)
 
 
 async def of_job(database: Database, job: str) -> Forecast:
-    it = await ForecastReader(database, lambda: PACE, timeout=10).read(job)
+    it = await ForecastReader(database, Live(PACE), timeout=10).read(job)
     assert it is not None
     return compute_forecast(it)
 
@@ -48,7 +49,7 @@ async def test_letters_that_were_claimed_before_a_forecast_of_their_job_are_not_
 ) -> None:
     """The claim may be quicker than the answer to the POST, and the pace that it reads has those letters already."""
     job = await post(database, recipients=3)
-    reader = ForecastReader(database, lambda: PACE, timeout=10)
+    reader = ForecastReader(database, Live(PACE), timeout=10)
     assert len((await claims(database).claim(2)).letters) == 2
     of_accepted = await reader.for_new_job("me@example.com", priority=0, letters=3, send_at=None, job=job)
     assert of_accepted.letters == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Evidence, consequence
 from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentLetter
@@ -53,9 +54,9 @@ class History:
         self.late: list[Outcome] = []
         self.actions = JobActions(database, timeout=10, late_arrival=timedelta(0))
         self.rows = RecoveryQueries(database, "D1", MINUTE, replayed(database))
-        self.mailboxes = Mailboxes(database, lambda: DefaultLimits(FREE), MINUTE, MINUTE)
+        self.mailboxes = Mailboxes(database, Live(DefaultLimits(FREE)), MINUTE, MINUTE)
         self.writer = FindingsWriter(
-            database, lambda: DefaultLimits(FREE), "D1", MINUTE, min_pause=timedelta(0), undo=True
+            database, Live(DefaultLimits(FREE)), "D1", MINUTE, min_pause=timedelta(0), undo=True
         )
 
     async def post(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.bounce_rule import NO_RULES, BounceRule, BounceRules
 from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import BadList, Finding, InboxCursor, InboxLease, Written
@@ -41,9 +42,9 @@ class Place:
     def __init__(self, database: Database, *, sender: BounceRule = NO_RULES.sender) -> None:
         defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
         self.database = database
-        self.boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+        self.boxes = Mailboxes(database, Live(defaults), lease_time=MINUTE, interval=MINUTE)
         self.writer = FindingsWriter(
-            database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True, rules=BounceRules(JOB, sender)
+            database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True, rules=BounceRules(JOB, sender)
         )
         self.actions = JobActions(database, timeout=10, late_arrival=timedelta(0))
         self.notices = 0

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
@@ -22,7 +23,9 @@ def senders(database: Database) -> Senders:
 
 
 async def taken(database: Database, want: int = 100) -> int:
-    claim = await Claims(database, "D1", timedelta(seconds=60), DefaultLimits(DEFAULT), replayed(database)).claim(want)
+    claim = await Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(DEFAULT)), replayed(database)).claim(
+        want
+    )
     return len(claim.letters)
 
 

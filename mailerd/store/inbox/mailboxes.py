@@ -1,11 +1,12 @@
 """The inboxes that are read: which is due, whose turn it is, how far it is read, and what was noted there."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
+from mailerd.config import Live
 from mailerd.core.bounce_rule import YOUNG_POLL
 from mailerd.core.models import InboxCursor, InboxLease, SentLetter
 from mailerd.core.notices import BOUNCES
@@ -274,7 +275,7 @@ class Mailboxes:
     """
 
     database: Database
-    defaults: Callable[[], DefaultLimits]
+    defaults: Live[DefaultLimits]
     lease_time: timedelta
     interval: timedelta
     replay_log: ReplayLog | None = None
@@ -308,7 +309,7 @@ class Mailboxes:
         await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
         await cursor.execute(_READ_LEASED, (email,))
         history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
-        default = self.defaults().default
+        default = self.defaults.now.default
         limits = default if own is None else replace(default, units_per_minute=own)
         units = limits.on(utc(now), since=utc(now)).units_per_minute
         if free[0] is not None and units:  # its round was never given back: it may have used all that it might

@@ -1,12 +1,13 @@
 """Writes what was found in an inbox and how far it is read, in one transaction, under the reader's lease."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, assert_never
 
 from mailerd.clock import new_id
+from mailerd.config import Live
 from mailerd.core import moves, rate_limit
 from mailerd.core.bounce_rule import BOUNCES, LAST, NO_RULES, BounceRule, BounceRules, is_dead, sender_reason
 from mailerd.core.fates import (
@@ -199,7 +200,7 @@ class FindingsWriter:
     """Writes findings. `min_pause`: how long a sender rests at least after a limit notice."""
 
     database: Database
-    defaults: Callable[[], DefaultLimits]
+    defaults: Live[DefaultLimits]
     daemon_id: str
     lease_time: timedelta
     min_pause: timedelta
@@ -459,7 +460,7 @@ class _FindingsBatch:
 
     async def _pause_for_limit(self, reason: str, *, full: bool) -> None:
         wait = await rest_sender(
-            self.cursor, self.lease.email, self.writer.defaults(), at_least=self.writer.min_pause, reason=reason,
+            self.cursor, self.lease.email, self.writer.defaults.now, at_least=self.writer.min_pause, reason=reason,
             full=full,
         )  # fmt: skip
         if wait is not None:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import new_id
+from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
 from mailerd.store import sender_changes
@@ -87,8 +88,8 @@ class Claims:
     database: Database
     daemon_id: str
     lease: timedelta
-    defaults: DefaultLimits
-    """The limits of senders that have none of their own; a reload may change them."""
+    defaults: Live[DefaultLimits]
+    """The limits of senders that have none of their own."""
     replay_log: ReplayLog = field(repr=False)
     """The sends of this daemon, replayed to a database that may have lost commits before anything is claimed."""
     credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
@@ -102,11 +103,6 @@ class Claims:
         self._digests = AddressDigests(Secrets(self.database, timeout=self.database.probe_timeout, for_letters=True))
         self._stale_turns = StaleTurns(self.database, self.credentials_version)
 
-    def set_limits(self, defaults: DefaultLimits) -> None:
-        """Take up other defaults: a reload brought them."""
-        self.defaults = defaults
-        self._stale_turns.check_now()
-
     async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
         """Take at most `want` due letters, turn about between the senders and the jobs of each.
 
@@ -115,7 +111,7 @@ class Claims:
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
-        await self._stale_turns.reschedule(self.defaults)
+        await self._stale_turns.reschedule(self.defaults.now)
         await self._digests.load()
         if self._new_projects:
             new, self._new_projects = self._new_projects, set()
@@ -151,7 +147,7 @@ class Claims:
 
         A single SELECT, for those who expect nothing to be due.
         """
-        await self._stale_turns.reschedule(self.defaults)
+        await self._stale_turns.reschedule(self.defaults.now)
         full = _ClaimBuilder(0, dict(rooms or {})).full
         next_in = await self.database.read(
             lambda cursor: self._due_in(cursor, full), what="look for work", bound=self.database.probe_timeout
@@ -188,12 +184,12 @@ class Claims:
         nothing = Claim(token, (), (), next_in=0.0)
         await cursor.execute(_SENDER_AND_JOB, (recipient,))
         if (row := await cursor.fetchone()) is None or (
-            turn := await sender_turns.lock_one(cursor, row[0], self.defaults)
+            turn := await sender_turns.lock_one(cursor, row[0], self.defaults.now)
         ) is None:
             return nothing
         await sender_turns.apply_limits(cursor, [turn], share=1, rooms={})
         self._new_projects |= await sender_turns.apply_project_limits(
-            cursor, [turn], self.defaults.project_units_per_minute
+            cursor, [turn], self.defaults.now.project_units_per_minute
         )
         job = await select_letters.job(cursor, row[1]) if turn.share else None
         if job is None:
@@ -210,7 +206,7 @@ class Claims:
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders are needed for so many letters, under the default limits and if enough is due."""
-        limits = self.defaults.default
+        limits = self.defaults.now.default
         stream = rate_limit.rate(limits)
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
         return -(-letters // max(1, 1 if limits.min_gap else at_once))
@@ -223,13 +219,13 @@ class Claims:
         Then those that alone are due share all that is wanted, as no other could have it. In the first round each has
         its share at most, so that another job of the same sender has its turn in the second.
         """
-        found = await sender_turns.lock_due(cursor, self.defaults, senders, but=(*taken.full, *taken.passed_by))
+        found = await sender_turns.lock_due(cursor, self.defaults.now, senders, but=(*taken.full, *taken.passed_by))
         if again and 0 < len(found) < senders:
             share = max(share, -(-taken.left // len(found)))
         await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = sender_turns.first_for(found, taken.left)
         self._new_projects |= await sender_turns.apply_project_limits(
-            cursor, served, self.defaults.project_units_per_minute
+            cursor, served, self.defaults.now.project_units_per_minute
         )
         taken.passed_by += [turn.sender.email for turn in served if turn.passed_by]
         jobs = await select_letters.jobs(cursor, [turn.sender.email for turn in served if turn.share])

@@ -3,11 +3,12 @@
 The claim debits letters here, and `RateLimits` debits all other calls, so all daemons share one budget.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
@@ -192,8 +193,7 @@ class RateLimits:
     """Rate limits for calls that send no letter: checks, sweeps, deletions."""
 
     database: Database
-    defaults: Callable[[], DefaultLimits]
-    """The default limits of now: a reload may change them."""
+    defaults: Live[DefaultLimits]
 
     async def acquire(self, sender: str, *, units: int) -> timedelta:
         """How long to wait before asking again; zero: the units are granted, and debited.
@@ -210,7 +210,7 @@ class RateLimits:
         return wait
 
     async def _acquire(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
-        if (it := await lock_sender(cursor, sender, self.defaults())) is None:
+        if (it := await lock_sender(cursor, sender, self.defaults.now)) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
         if it.paused and it.pause_cause in _CAUSES_FOR_ALL_CALLS and it.paused_until:
             return it.paused_until - it.now
@@ -224,7 +224,7 @@ class RateLimits:
         return timedelta(0)
 
     async def _acquire_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:
-        limit = self.defaults().project_units_per_minute
+        limit = self.defaults.now.project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
         ours, unknown = await lock_projects(cursor, (it.project,))

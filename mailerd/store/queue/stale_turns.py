@@ -102,13 +102,11 @@ class StaleTurns:
     _seen: object = field(init=False)
     _check_at: float = field(default=0.0, init=False)
     """When the next check is due, in monotonic seconds."""
+    _checked_by: DefaultLimits | None = field(default=None, init=False)
+    """The limits by which was checked last: under others the check is due at once."""
 
     def __post_init__(self) -> None:
         self._seen = self.credentials_version()
-
-    def check_now(self) -> None:
-        """Check at the next claim: the limits have changed."""
-        self._check_at = 0.0
 
     async def reschedule(self, defaults: DefaultLimits) -> None:
         """Let the next claim take every sender that waits without a reason, if a check is due.
@@ -119,9 +117,10 @@ class StaleTurns:
         if (files := self.credentials_version()) != self._seen:
             await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
             self._seen = files
-        if time.monotonic() < self._check_at:
+        if time.monotonic() < self._check_at and defaults == self._checked_by:
             return
         self._check_at = time.monotonic() + _INTERVAL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        self._checked_by = defaults
         if found := await find_stale_turns(self.database, defaults):
             await self.database.transaction(lambda cursor: self._reschedule(cursor, found), what="reschedule senders")
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import SenderLimits
@@ -34,7 +35,7 @@ FROZEN_CLAIM = (
 def claimer(database: Database) -> Claims:
     # 1 % of the project's units at once: 100 letters
     defaults = DefaultLimits(SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000)
-    return Claims(database, "D2", timedelta(seconds=60), defaults, replayed(database, "D2"))
+    return Claims(database, "D2", timedelta(seconds=60), Live(defaults), replayed(database, "D2"))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
 async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
     two_projects: Database, database_url: str
 ) -> None:
-    permits = RateLimits(two_projects, lambda: claimer(two_projects).defaults)
+    permits = RateLimits(two_projects, claimer(two_projects).defaults)
     async with holding(database_url, *FROZEN_CLAIM):
         assert await permits.acquire(SAME, units=20) == BUSY
         assert await permits.acquire(OTHER, units=20) == timedelta(0)
@@ -100,7 +101,7 @@ async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(
 
 async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) -> None:
     await query(two_projects, "DELETE FROM projects")
-    permits = RateLimits(two_projects, lambda: claimer(two_projects).defaults)
+    permits = RateLimits(two_projects, claimer(two_projects).defaults)
     assert await permits.acquire(SAME, units=20) == BUSY
     assert await permits.acquire(SAME, units=20) == timedelta(0)
 

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from datetime import timedelta
 
+from mailerd.config import Live
 from mailerd.core.models import Claim
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.database import Database
@@ -18,7 +19,7 @@ FREE = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
 
 
 def claims(database: Database, *, daemon: str = "D1", allowance: SenderLimits = FREE) -> Claims:
-    return Claims(database, daemon, timedelta(seconds=60), DefaultLimits(allowance), replayed(database, daemon))
+    return Claims(database, daemon, timedelta(seconds=60), Live(DefaultLimits(allowance)), replayed(database, daemon))
 
 
 async def test_a_claim_counts_the_attempt_and_sets_token_lease_and_owner(database: Database) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.core.models import Claim
 from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.events.process import StoreEvents
@@ -93,7 +93,9 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     """What a few claims took from a database filled by this seed, and what they left."""
     chance = random.Random(seed)
     await fill(database, chance)
-    claimer = Claims(shifted, "D1", timedelta(seconds=60), DefaultLimits(SenderLimits(0, 0, 0)), replayed(shifted))
+    claimer = Claims(
+        shifted, "D1", timedelta(seconds=60), Live(DefaultLimits(SenderLimits(0, 0, 0))), replayed(shifted)
+    )
     seen: list[Any] = []
     for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
         claim = await claimer.claim(200)
@@ -133,7 +135,7 @@ async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
 
     monkeypatch.setattr(sender_turns, "lock_due", counted)
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=1_000_000)
-    claimer = Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
+    claimer = Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
     async def beside(cursor: Cursor) -> Claim:
         await cursor.execute("SELECT name FROM projects FOR UPDATE")
@@ -165,7 +167,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
 
     async def drain(daemon: str) -> None:
-        claimer = Claims(database, daemon, timedelta(seconds=60), defaults, replayed(database, daemon))
+        claimer = Claims(database, daemon, timedelta(seconds=60), Live(defaults), replayed(database, daemon))
         while not enough():  # who is passed by has its turn a moment later
             letters = (await claimer.claim(23)).letters
             assert len(letters) <= 23
@@ -190,7 +192,7 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
         await post(database, sender=f"s{number}@example.com", recipients=60)
     await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
     defaults = DefaultLimits(SenderLimits(0, 0, 0), project_units_per_minute=110_000)
-    claimers = [Claims(database, f"D{n}", timedelta(seconds=60), defaults, replayed(database)) for n in range(4)]
+    claimers = [Claims(database, f"D{n}", timedelta(seconds=60), Live(defaults), replayed(database)) for n in range(4)]
     taken: list[int] = []
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(60):
@@ -212,7 +214,7 @@ async def test_the_senders_of_a_project_that_is_used_up_take_turns(
     await query(database, "UPDATE senders SET project = '1', next_claim_at = %s", naive(0))
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)  # one may use it all
-    claimer, count = Claims(shifted, "D1", timedelta(seconds=60), defaults, replayed(shifted)), Counter[str]()
+    claimer, count = Claims(shifted, "D1", timedelta(seconds=60), Live(defaults), replayed(shifted)), Counter[str]()
     while sum(count.values()) < 60:
         claim = await claimer.claim(want)
         count.update(letter.sender for letter in claim.letters)
@@ -232,7 +234,7 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
     for number in range(60):
         await post(database, sender=f"s{number}@example.com", recipients=3)
     limits = SenderLimits(units_per_minute=6000, per_minute=0, per_day=100)
-    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits), replayed(database))
+    claimer = Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(limits)), replayed(database))
     asked = []
     for want in (2, 50):
         before = await statements(database)
@@ -244,7 +246,7 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
 async def test_senders_that_alone_are_due_share_all_that_is_wanted_in_one_round(database: Database) -> None:
     """Each got a quarter at most in every round: a claim of eighty letters cost one sender four rounds, and now two."""
     limits = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
-    claimer = Claims(database, "D1", timedelta(seconds=60), DefaultLimits(limits), replayed(database))
+    claimer = Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(limits)), replayed(database))
     await post(database, recipients=500)
     asked = []
     for want in (10, 80):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.rate_limit import SenderLimits
@@ -122,8 +123,8 @@ async def test_no_inbox_is_read_and_nothing_noted_before_all_was_told(database: 
     await one.sends(letter)
     await query(database, "INSERT INTO mailboxes (email, next_at) VALUES ('me@example.com', UTC_TIMESTAMP(6))")
     limits = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: limits, lease_time=LEASE, interval=LEASE, replay_log=one.replay_log)
-    writer = FindingsWriter(database, lambda: limits, "D", LEASE, min_pause=LEASE, undo=True, replay_log=one.replay_log)
+    boxes = Mailboxes(database, Live(limits), lease_time=LEASE, interval=LEASE, replay_log=one.replay_log)
+    writer = FindingsWriter(database, Live(limits), "D", LEASE, min_pause=LEASE, undo=True, replay_log=one.replay_log)
     lease = await boxes.lease("me@example.com")
     assert lease is not None
     await query(database, "UPDATE mailboxes SET lease_until = NULL")

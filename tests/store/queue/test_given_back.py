@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.clock import new_id
+from mailerd.config import Live
 from mailerd.core import moves
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
@@ -52,7 +53,7 @@ async def settled(
 
 async def in_thread(database: Database) -> SentLetter:
     limits = DefaultLimits(SenderLimits(6000, 0, 2000))
-    boxes = Mailboxes(database, lambda: limits, lease_time=MINUTE, interval=MINUTE)
+    boxes = Mailboxes(database, Live(limits), lease_time=MINUTE, interval=MINUTE)
     (letter,) = (await boxes.letters_in("me@example.com", {"t1"}))["t1"]
     return letter
 

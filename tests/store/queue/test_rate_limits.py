@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.config import DatabaseSettings, Settings
+from mailerd.config import DatabaseSettings, Live, Settings
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.rate_limit import SenderLimits
@@ -31,12 +31,12 @@ ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 
 def claims(database: Database, allowance: SenderLimits, *, project: int = 0, consumer: int | None = None) -> Claims:
     defaults = DefaultLimits(allowance, consumer, project)
-    return Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
+    return Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
     claimer = claims(database, SenderLimits(6000, 0, 0))
-    permits = RateLimits(database, lambda: claimer.defaults)
+    permits = RateLimits(database, claimer.defaults)
     await post(database, recipients=50)
     assert len((await claimer.claim(10)).letters) == 1
     assert await permits.acquire(ME, units=40) < timedelta(seconds=2)
@@ -52,11 +52,11 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
-    assert await RateLimits(database, lambda: claims(database, SenderLimits(60, 0, 0)).defaults).acquire(
+    assert await RateLimits(database, claims(database, SenderLimits(60, 0, 0)).defaults).acquire(
         THEM, units=40
     ) == timedelta(0)
     await post(database)
-    free = RateLimits(database, lambda: claims(database, SenderLimits(0, 0, 10)).defaults)
+    free = RateLimits(database, claims(database, SenderLimits(0, 0, 10)).defaults)
     assert [await free.acquire(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
@@ -66,7 +66,7 @@ async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
     )
-    permits = RateLimits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).defaults)
+    permits = RateLimits(database, claims(database, SenderLimits(6000, 0, 0)).defaults)
     assert (await permits.acquire(ME, units=20) > timedelta(seconds=50)) == waits
 
 
@@ -145,7 +145,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
     await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = %s", YOU)
     still = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))  # its clock stands still meanwhile
     claimer = claims(still, SenderLimits(10_000_000, 0, 0), project=330_000)
-    permits = RateLimits(still, lambda: claimer.defaults)
+    permits = RateLimits(still, claimer.defaults)
     for latency, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the latency, or the least that is left
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
         still.at = datetime.now(UTC)
@@ -279,7 +279,7 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     most = 31 + 50 * (asyncio.get_running_loop().time() - start)  # 330,000 units a minute: 50 letters a second
     assert all(30 <= letters <= most for letters in (taken.count(ME) + taken.count(YOU), taken.count(THEM)))
-    permits = RateLimits(database, lambda: claimer.defaults)
+    permits = RateLimits(database, claimer.defaults)
     await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
     assert timedelta(seconds=50) < await permits.acquire(THEM, units=20) < timedelta(seconds=60)
 
@@ -416,8 +416,10 @@ async def test_across_the_night_of_googles_new_tier_two_daemons_slow_down_in_tim
     await post(shifted, recipients=1000)
     if own:
         await query(shifted, "UPDATE senders SET units_per_minute = 15000")
-    claimers = [Claims(shifted, it, timedelta(seconds=60), defaults, replayed(shifted, it)) for it in ("D1", "D2")]
-    looks = RateLimits(shifted, lambda: defaults)
+    claimers = [
+        Claims(shifted, it, timedelta(seconds=60), Live(defaults), replayed(shifted, it)) for it in ("D1", "D2")
+    ]
+    looks = RateLimits(shifted, Live(defaults))
     taken: list[datetime] = []
     for step in range(4 * 255):
         for _ in (await claimers[step % 2].claim(100)).letters:

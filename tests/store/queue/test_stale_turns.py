@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -19,7 +20,7 @@ PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, p
 
 
 def claimer(database: Database, defaults: DefaultLimits) -> Claims:
-    return Claims(database, "D1", timedelta(seconds=60), defaults, replayed(database))
+    return Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
 
 async def taken(claims: Claims) -> int:
@@ -36,7 +37,7 @@ async def test_a_limit_that_a_reload_raises_holds_from_the_next_claim_on(databas
     await post(database, recipients=7)
     claims = claimer(database, FEW)
     assert [await taken(claims), await taken(claims)] == [4, 0]
-    claims.set_limits(MANY)
+    claims.defaults.now = MANY
     assert await claims.due_in() == 0
     assert await taken(claims) == 3
 
@@ -137,7 +138,7 @@ async def test_a_gap_that_a_reload_shortens_lasts_no_longer_than_the_new_one(
     claims = claimer(database, DefaultLimits(SenderLimits(0, 0, 0, min_gap=3600)))
     assert [await taken(claims), await taken(claims)] == [1, 0]
     assert await claims.due_in() > 3000
-    claims.set_limits(DefaultLimits(SenderLimits(0, 0, 0, min_gap=new)))
+    claims.defaults.now = DefaultLimits(SenderLimits(0, 0, 0, min_gap=new))
     assert await taken(claims) == (0 if new else 1)
     if new:
         assert 0 < await claims.due_in() <= wait
