@@ -62,6 +62,8 @@ async def lock_jobs(cursor: Cursor, ids: Collection[str], *, wait: bool = True) 
     A resume waits for it: between an UPDATE that finds a paused job and the COMMIT, a job that is resumed would look
     for its next letter before ours can be seen, find none, and never be claimed again.
     """
+    if not ids:
+        return {}
     await cursor.execute(_LOCK_JOBS if wait else f"{_LOCK_JOBS} SKIP LOCKED", (tuple(sorted(ids)),))
     return {
         id_: LockedJob(id_, JobStatus(status), utc(next_at), utc(braked), utc(finished), utc(now))

@@ -41,7 +41,7 @@ _READ_LOG: Final = f"""
 SELECT {", ".join(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
 _FIND_LINE: Final = """
 SELECT 1 FROM attempts FORCE INDEX (event_of_claim)
- WHERE recipient_id = %s AND claim_token = %s AND event = %s FOR UPDATE"""
+ WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
 # A repeated transaction writes its lines again: those that are there stay as they are.
 _INSERT_LINES: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, event, draft_id, message_id, error, daemon_id, at)
@@ -140,12 +140,12 @@ async def move(
     return [last[it.before.id] for it in moves]
 
 
-async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str) -> bool:
-    """Whether the log has this line: the transaction that made the change was committed.
+async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
+    """Whether the log has this line of this daemon: its transaction that made the change was committed.
 
     It waits for one that is still being committed, so that "not there" is a proof too.
     """
-    await cursor.execute(_FIND_LINE, (recipient, token, event))
+    await cursor.execute(_FIND_LINE, (recipient, token, event, by))
     return await cursor.fetchone() is not None
 
 

@@ -277,11 +277,11 @@ async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
     await place.post(sent=20)
     found = await place.found(range(20))
 
-    async def dies(*_: object) -> None:
+    def dies(*_: object) -> None:
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mailerd.store.inbox.record_findings._FindingsBatch._pause_for_a_day", dies)
+        patched.setattr("mailerd.store.letters.count_tallies", dies)
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS

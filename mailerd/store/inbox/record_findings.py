@@ -281,7 +281,7 @@ class _FindingsBatch:
                 self.done.fresh.append(seen)
         fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
         for it in fresh:
-            await self._decide(it)
+            self._decide(it)
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
         undone = self._undo(undoing) if self.writer.undo else []
         done = await door.move(
@@ -348,7 +348,7 @@ class _FindingsBatch:
             return replace(it, meaning=meaning, consequence=replace(it.consequence, fate=Fate.BOUNCED))
         return it
 
-    async def _decide(self, it: Finding) -> None:
+    def _decide(self, it: Finding) -> None:
         letter, fate = it.letter, it.consequence.fate
         if it.consequence.step is Step.UNSUBSCRIBE and it.unsubscribes:
             self._unsubscribe(it)
@@ -362,7 +362,6 @@ class _FindingsBatch:
             self._log_fate(it, letter, fate)
             if fate is Fate.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
                 self._dead.setdefault(letter.job_id, set()).add(it.gmail_id)
-        await self._step(it, letter)
 
     def _fated(self, it: Finding, letter: SentLetter, row: Row, new: tuple[Fate, str]) -> Move | None:
         if row.job_id != letter.job_id:
@@ -425,6 +424,9 @@ class _FindingsBatch:
         self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
 
     async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
+        for it in self.done.fresh:
+            if isinstance(it, Finding) and it.letter and it.consequence.fate and it.letter.id in self._locked.rows:
+                await self._step(it, it.letter)
         for job in sorted(self._dead):
             if bad := await judge_job(self.cursor, job, self.writer.rules.job):
                 self.done.bad_lists.append(bad)

@@ -1,6 +1,6 @@
 """The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,7 +60,10 @@ class ExpiredClaims:
         if not await self.database.read_rows(_ANY_EXPIRED, what="look for lapsed leases", bound=probe):
             return []
         return await self.database.retry_until_committed(
-            lambda cursor: self.recover_batch(cursor, limit), what="rescue", proof=_was_recovered, only_in_doubt=True
+            lambda cursor: self.recover_batch(cursor, limit),
+            what="rescue",
+            proof=self._was_recovered,
+            only_in_doubt=True,
         )
 
     async def recover_batch(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
@@ -89,22 +92,30 @@ class ExpiredClaims:
             )
         ]  # fmt: skip
         done = await letters.move(cursor, made, by=self.daemon_id)
-        return [await self._found(cursor, it, row.status) for it, row in zip(made, done, strict=True)]
+        ended = Counter(it.before.job_id for it, row in zip(made, done, strict=True) if row.status is State.FAILED)
+        found = []
+        for it, row in zip(made, done, strict=True):
+            ended[it.before.job_id] -= row.status is State.FAILED
+            found.append(await self._found(cursor, it, row.status, later=ended[it.before.job_id]))
+        return found
 
-    async def _found(self, cursor: Cursor, it: moves.Move, status: State) -> ExpiredClaim:
+    async def _was_recovered(self, cursor: Cursor, found: Sequence[ExpiredClaim]) -> bool:
+        return bool(found) and await letters.is_logged(
+            cursor, found[0].id, token=found[0].token, event="lapsed", by=self.daemon_id
+        )
+
+    async def _found(self, cursor: Cursor, it: moves.Move, status: State, *, later: int) -> ExpiredClaim:
+        """`later`: how many letters of its job have failed in this transaction, and are reported after it."""
         done = total = 0
         if status is State.FAILED:
             await cursor.execute(_COUNT_DONE, (it.before.job_id,))
             done, total = await cursor.fetchone()
+            done -= later
         return ExpiredClaim(
             id=it.before.id, job_id=it.before.job_id, sender=it.sender, to_email=it.before.to_email,
             attempt=it.before.attempts, token=it.token, daemon_id=it.before.daemon_id, status=status,
             error=it.reason or "", look_in=self.late_arrival, done=done, total=total,
         )  # fmt: skip
-
-
-async def _was_recovered(cursor: Cursor, found: Sequence[ExpiredClaim]) -> bool:
-    return bool(found) and await letters.is_logged(cursor, found[0].id, token=found[0].token, event="lapsed")
 
 
 # Manual resolution: a person has checked the mailbox and says what became of a letter.
@@ -298,7 +309,7 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
         return UndoneSend(id_, job, row.to_email, sender, token=token, status=now.status)
 
     async def was_undone(cursor: Cursor, it: UndoneSend | None) -> bool:
-        return it is not None and await letters.is_logged(cursor, it.recipient, token=token, event="undone")
+        return it is not None and await letters.is_logged(cursor, it.recipient, token=token, event="undone", by=by)
 
     return await database.retry_until_committed(
         work, what="take back a sent letter", proof=was_undone, only_in_doubt=True
@@ -424,7 +435,8 @@ class RecoveryQueries:
     async def _was_resolved(self, cursor: Cursor, it: Resolution) -> bool:
         letter = it.letter
         if it.transition:
-            return await letters.is_logged(cursor, letter.id, token=letter.token, event=it.transition.value)
+            event = it.transition.value
+            return await letters.is_logged(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id)
         # A check without a result is not in the log. If another daemon has checked since and found the same, the two
         # cannot be distinguished: then both report it, which is better than neither.
         row = (await letters.lock(cursor, [letter.id])).rows.get(letter.id)
