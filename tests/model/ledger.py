@@ -201,6 +201,9 @@ class Ledger:
 
     def _read(self, read: str) -> list[Sequence[Any]]:
         *found, wrong = self.run(f"{read}; {self._audit}")
+        # A person cancelled it after a failover, before its daemon told of it again: the row cannot know better.
+        forgotten = {str(id_) for id_, job, seq, *_ in found[0] if letter_key(job, seq) in self.google.forgotten}
+        wrong = [it for it in wrong if not (str(it[1]) in forgotten and "is cancelled, but Google" in str(it[2]))]
         if wrong:
             kinds = [kind for kind, statement in CHECKS if self.run(f"{statement % ()} LIMIT 1")[0]]
             raise AssertionError(f"audit: {kinds}: {wrong}")
