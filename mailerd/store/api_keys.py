@@ -289,8 +289,6 @@ SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.ap
  WHERE s.digest = %s AND s.is_link = 1 AND {_KEY_IS_VALID}
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LINK_VALID.total_seconds():.0f} SECOND FOR UPDATE"""
 _END_SESSION: Final = "DELETE FROM sessions WHERE digest = %s"
-_END_OLD: Final = f"""
-DELETE FROM sessions WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND LIMIT 100"""
 
 
 @dataclass(frozen=True)
@@ -302,12 +300,11 @@ class Sessions:
 
     async def create(self, key: ApiKey, *, ip: str) -> str:
         """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
-
-        async def work(cursor: Cursor) -> str:
-            await cursor.execute(_END_OLD)
-            return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
-
-        return await self.database.request(work, what="begin a session", bound=self.timeout)
+        return await self.database.request(
+            lambda cursor: _insert(cursor, key.id, key_digest=key.digest, ip=ip),
+            what="begin a session",
+            bound=self.timeout,
+        )
 
     async def create_link(self, api_key_id: int) -> str:
         """Make the secret of a one-time link that signs a person in with a key."""
@@ -342,7 +339,6 @@ class Sessions:
         wanted = digest(secret)
 
         async def work(cursor: Cursor) -> str | None:
-            await cursor.execute(_END_OLD)
             await cursor.execute(_USE_LINK, (wanted,))
             row = await cursor.fetchone()
             if row is None:

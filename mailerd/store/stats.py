@@ -28,8 +28,6 @@ from mailerd.store.webhooks import standing
 
 MINUTES_KEPT: Final = timedelta(hours=25)
 """How long a row for each minute is kept; then there is one for each hour."""
-HOURS_KEPT: Final = timedelta(days=400)
-"""How long the rows of the hours are kept."""
 READ_TIMEOUT: Final = 2.0
 """Seconds that a chart may take to be read."""
 
@@ -72,7 +70,6 @@ SELECT %s, sender_email, {_SUMS} FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR GROUP BY sender_email
     ON DUPLICATE KEY UPDATE {", ".join(f"{it} = tally_hours.{it} + VALUES({it})" for it in Tally)}"""
 _DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
-_DELETE_OLD_HOURS: Final = "DELETE FROM tally_hours WHERE hour < UTC_TIMESTAMP() - INTERVAL %s DAY LIMIT 1000"
 _READ_MINUTES: Final = f"""
 SELECT minute, {_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s {{senders}} GROUP BY minute"""
 _READ_HOURS: Final = f"""
@@ -105,7 +102,7 @@ def count_bounced(daemon_id: str, sender: str, letters: int) -> Statement:
 
 @dataclass(frozen=True)
 class Tallies:
-    """Reads and prunes the tallies."""
+    """Reads the tallies."""
 
     database: Database
 
@@ -130,26 +127,19 @@ class Tallies:
 
         return await self.database.request(work, what="read a chart", bound=READ_TIMEOUT, read_only=True)
 
-    async def prune(self) -> bool:
-        """Make one row of each hour that is over for a day; whether there may be more to do.
 
-        Raises:
-            DatabaseError: it was not done, and is done by the next call.
-        """
-        return await self.database.transaction(self._prune, what="prune tallies")
-
-    async def _prune(self, cursor: Cursor) -> bool:
-        await cursor.execute(_DELETE_OLD_HOURS, (HOURS_KEPT.days,))
-        await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
-        oldest: datetime | None = (await cursor.fetchone())[0]
-        if oldest is None:
-            return False
-        hour = oldest.replace(minute=0)
-        await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
-        if (await cursor.fetchone())[0]:
-            await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
-            await cursor.execute(_DELETE_MINUTES, (hour, hour))
-        return True
+async def merge_oldest_hour(cursor: Cursor) -> bool:
+    """Make one row of the oldest hour that is over for a day; False: there is none (store/retention.py)."""
+    await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
+    oldest: datetime | None = (await cursor.fetchone())[0]
+    if oldest is None:
+        return False
+    hour = oldest.replace(minute=0)
+    await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
+    if (await cursor.fetchone())[0]:
+        await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
+        await cursor.execute(_DELETE_MINUTES, (hour, hour))
+    return True
 
 
 def points_statement(statement: str, since: datetime, senders: Collection[str] | None) -> Statement:

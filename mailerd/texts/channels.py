@@ -33,7 +33,6 @@ TEXTS: Final = {
     "webhook {name}": "Webhook：{name}",
     "it answered {status}, a redirect, and none is followed": "应答 {status}，即重定向，而重定向不会被跟随",
     "it answered {status}": "应答 {status}",
-    "deleting old events": "删除旧事件",
     "delivering webhooks": "投递 Webhook",
     "recording an attempt": "记录一次尝试",
     "watching the webhooks' servers": "监视 Webhook 的服务器",

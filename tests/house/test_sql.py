@@ -35,6 +35,12 @@ CHECKED = {
     ("store/db/pool.py", "int(bound * 800)"): "a number",
     ("store/db/pool.py", "self._settings.statement_timeout"): "a number of the settings",
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
+    ("store/retention.py", "self.by"): "a name in the table of rules",
+    ("store/retention.py", "self.delete_one"): "made of names in the table of rules",
+    ("store/retention.py", "self.find"): "made of names in the table of rules",
+    ("store/retention.py", "self.index"): "a name in the table of rules",
+    ("store/retention.py", "self.key"): "names in the table of rules",
+    ("store/retention.py", "self.table"): "a name in the table of rules",
     ("store/senders.py", "limits"): "each name is one of LIMITS, or the call has ended with an error",
 }
 """What is put into a statement and is no fixed text. Each was read: a caller has no say in it."""

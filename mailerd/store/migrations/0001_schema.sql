@@ -482,7 +482,8 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
   mailbox VARCHAR(320) NOT NULL,
   at DATETIME(6) NOT NULL,
   units INT UNSIGNED NOT NULL,
-  PRIMARY KEY (mailbox, at)
+  PRIMARY KEY (mailbox, at),
+  KEY at (at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
