@@ -6,7 +6,6 @@ TEXTS: Final = {
     "the events up to the id {pruned} were deleted by age (retention.events), and you have not read them all: compare your state with the API's, and read on with after={pruned2}": "编号 {pruned} 及之前的事件已按期限删除（retention.events），而您尚未全部读取：请用 API 的状态与您的状态比对，并从 after={pruned2} 继续读取",
     "delete old events": "删除旧事件",
     "delete the deliveries of removed webhooks": "删除已移除 Webhook 的投递记录",
-    "make events of sent letters": "生成已发送邮件的事件",
     "list deliveries": "列出投递记录",
     "look for events": "查找事件",
     "replay events": "重新投递事件",

@@ -16,14 +16,11 @@ from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database, TransactionMeter
 from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 
 _CONNECTIONS: Final = 2
 """The connections to the database for webhooks; those of the letters are never used for this."""
-_MARGIN: Final = 30.0
-"""Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
 _TOLD_ALREADY: Final = frozenset(
     {
         "connection_cut", "database_away", "database_back", "database_still_away", "former_primary", "several_writers",
@@ -75,7 +72,6 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
     sender = WebhookSender(
         queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
         feed=EventFeed(database, timeout=settings.database.connect_timeout),
-        sent=SentBatches(database, margin=timedelta(seconds=2 * settings.database.statement_timeout + _MARGIN)),
         http=OutboundHttp(it.network_rules), rules=it.retry_rules, clock=clock, events=events, heartbeats=heartbeats,
         timeout=it.timeout, concurrency=it.concurrency, per_endpoint=it.per_endpoint,
     )  # fmt: skip

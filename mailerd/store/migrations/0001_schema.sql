@@ -554,17 +554,3 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
   KEY undelivered (webhook_id, status, position),
   CONSTRAINT webhook_deliveries_status CHECK (status IN ('waiting', 'sending', 'delivered', 'failed'))
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
-
--- Events of sent letters are made of the log of attempts (store/sent_batches.py): up to which time it has been read for
--- good; one row while an endpoint asks for them.
-CREATE TABLE IF NOT EXISTS sent_batches (
-  id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
-  watermark DATETIME(6) NOT NULL
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
-
--- Rows of the log of attempts behind that time that stand in an event already.
-CREATE TABLE IF NOT EXISTS sent_reported (
-  attempt_id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
-  at DATETIME(6) NOT NULL,
-  KEY at (at)
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -7,6 +7,7 @@ from mailerd.core.models import ClaimedRecipient, Outcome, Record, mode_of
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.times import micros
+from mailerd.store.event_feed import sent_events
 from mailerd.store.queue.reschedule import short
 from mailerd.store.stats import Change
 
@@ -158,6 +159,7 @@ async def resolve_late(cursor: Cursor, it: Outcome, *, repeated: bool, changes: 
     await cursor.execute(_RESOLVE_LATE, (found, message, thread, letter.draft_id, letter.attempt, *row))
     if cursor.rowcount == 1:
         changes.append((letter.sender, Transition.FOUND))
+        await sent_events(cursor, [letter.id])
         return True
     if repeated and await _is_resolved(cursor, letter.id, found, message):
         return True
@@ -179,6 +181,7 @@ async def resolve_sent_before(
     await cursor.execute(_RESOLVE_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
     if cursor.rowcount == 1:
         changes.append((letter.sender, Transition.SENT))
+        await sent_events(cursor, [letter.id])
         return True
     return repeated and await _is_resolved(cursor, letter.id, sent, message)
 

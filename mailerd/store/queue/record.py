@@ -23,7 +23,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339, utc
-from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events, sent_events
 from mailerd.store.queue.attempt_log import (
     NONE_UNRESOLVED,
     NOT_SENT,
@@ -381,6 +381,7 @@ class RecordWriter:
             await cursor.execute(*self._log(outcomes))
         if failed := failed_events(taken):
             await cursor.execute(*insert_events(failed))
+        await sent_events(cursor, [it.letter.id for it in taken if it.decision.transition is Transition.SENT])
         return fresh
 
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool, changes: list[Change]) -> WriteResult:

@@ -18,7 +18,7 @@ from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
-from mailerd.store.event_feed import NewEvent, insert_events, leap_at_next
+from mailerd.store.event_feed import NewEvent, insert_events, leap_at_next, sent_events
 from mailerd.store.queue.attempt_log import AttemptRow, InDoubtRetry, insert_attempts, log_attempt, was_applied
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import failed_event, write_stuck
@@ -242,6 +242,8 @@ async def settle(
         await cursor.execute(*note_action("settle", actor, job=job, detail=detail, letters=1))
         if statement := count_changes(token, [(sender, change)]):
             await cursor.execute(*statement)
+        if new is State.SENT:
+            await sent_events(cursor, [recipient])
         return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")
@@ -624,6 +626,8 @@ class RecoveryQueries:
             ))  # fmt: skip
         if took and it.transition and (statement := count_changes(self.daemon_id, [(letter.sender, it.transition)])):
             await cursor.execute(*statement)
+        if took and it.transition is Transition.FOUND:
+            await sent_events(cursor, [letter.id])
         if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
         if it.transition is not Transition.MISSING:
