@@ -19,9 +19,10 @@ from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.intake import IntakeEvents, WebEvents
 from mailerd.events.process import ProcessEvents, StoreEvents
+from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import GmailEvents, RecoveryEvents, RendererEvents, RunnerEvents
 from mailerd.gmail import Gmail
-from mailerd.heartbeat import STALL_TIMEOUT, Heartbeat, Heartbeats, every
+from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats, every
 from mailerd.inbox.reader import InboxReader, build_reader
 from mailerd.intake.auth import CALLER, KeyShare
 from mailerd.intake.health import MayName, MetricsPage
@@ -52,6 +53,7 @@ from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
+from mailerd.store.retention import Retention, rules
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
@@ -209,37 +211,20 @@ def _there[T](part: T | None) -> T:
     return part
 
 
-# The loops of a daemon for its database: heartbeat, pruning, and the search for the server that takes writes.
+# The loops of a daemon for its database: heartbeat, and the search for the server that takes writes.
 
 HEARTBEAT_INTERVAL: Final = 10.0
-PRUNE_INTERVAL: Final = 600.0
-"""Seconds between two rounds that merge the tallies of old minutes into hours."""
 
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
     """Write the heartbeat of this daemon, until cancelled."""
-    heartbeat = heartbeats.register("heartbeat")
-    await _every(HEARTBEAT_INTERVAL, daemons.heartbeat, name="beating", heartbeat=heartbeat, events=events)
+    name, interval = "beating", HEARTBEAT_INTERVAL
 
-
-async def prune_loop(tallies: Tallies, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Merge the tallies of old minutes into hours, until cancelled."""
-    heartbeat = heartbeats.register("prune tallies")
-    await _every(PRUNE_INTERVAL, tallies.prune, name="pruning tallies", heartbeat=heartbeat, events=events)
-
-
-async def _every(
-    interval: float,
-    work: Callable[[], Awaitable[bool | None]],
-    *,
-    name: str,
-    heartbeat: Heartbeat,
-    events: RunnerEvents,
-) -> NoReturn:
     def failed(error: DatabaseError) -> None:
         events.step_failed(what=name, again_in=interval, error=error)
 
-    await every(interval, work, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
+    heartbeat = heartbeats.register("heartbeat")
+    await every(interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
 
 
 async def watch_writer_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:
@@ -298,6 +283,7 @@ class Daemon:
     claims: Claims
     renderer: Renderer
     webhooks: webhooks.WebhookService
+    retention: Retention
     console: WiredConsole
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
@@ -351,7 +337,7 @@ class Daemon:
             *([parts.create_task(self.inbox.loop(), name="inbox")] if self.settings.inbox.enabled else []),
             parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
-            parts.create_task(prune_loop(Tallies(self.database), self.heartbeats, self.events), name="prune tallies"),
+            parts.create_task(self.retention.run(), name="retention"),
             parts.create_task(self.webhooks.run(), name="webhooks"),
         ]
 
@@ -476,7 +462,14 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
         heartbeats=heartbeats, claims=claims, renderer=renderer, console=console,
         webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
+        retention=_retention(settings, sink, database, heartbeats),
     )  # fmt: skip
+
+
+def _retention(settings: Settings, sink: EventSink, database: Database, heartbeats: Heartbeats) -> Retention:
+    answers = timedelta(seconds=settings.intake.idempotency_keep)
+    table = rules(event_days=settings.retention.events, answers=answers, events=WebhookEvents(sink))
+    return Retention(database, table, heartbeats, RunnerEvents(sink))
 
 
 def _policy(settings: Settings) -> RetryPolicy:

@@ -37,7 +37,7 @@ class EventType(StrEnum):
     RECIPIENT_SENT_UNDONE = "recipient.sent_undone"
     """The letter was recorded as sent, and was not: its draft is there, or Google gave it back."""
     RECIPIENTS_SENT = "recipients.sent"
-    """Letters that were sent, many in one event; made only while an endpoint of a webhook asks for it."""
+    """Letters of a job that were sent and recorded together; made only while an endpoint of a webhook asks for it."""
     SENDER_PAUSED = "sender.paused"
     """It was paused, or its pause has another cause than before."""
     SENDER_RESUMED = "sender.resumed"

@@ -203,13 +203,6 @@ class IntakeEvents(EventEmitter):
     def job_repeated(self, *, job: str, key: str, request: str) -> None: ...
 
     @event(
-        "warning",
-        en="idempotency keys: old answers to them were not deleted: {cause}",
-        zh="未能清理过期的幂等键应答：{cause}",
-    )
-    def answers_not_forgotten(self, *, cause: str) -> None: ...
-
-    @event(
         "info",
         en="request from {address} is no HTTP and was answered with 400: {reason}",
         zh="{address} 发来的不是 HTTP，已应答 400：{reason}",

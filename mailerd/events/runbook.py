@@ -179,11 +179,6 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
             LikelyCause("a client opens connections to wear mailerd out", "有人以大量连接耗尽资源", "ss -tn | grep :5000"),
         ),
     ),
-    "answers_not_forgotten": Runbook(
-        "Old answers to idempotency keys could not be deleted; they do no harm, and it is tried again.",
-        "未能删除过期的幂等键应答；它们不碍事，稍后会重试。",
-        _DATABASE[:2],
-    ),
     "google_call_crashed": Runbook(
         "A call to Google ended in an unforeseen error; the letter is kept safe.",
         "对 Google 的调用出现意外错误；邮件状态安全。",

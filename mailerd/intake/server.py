@@ -19,10 +19,9 @@ from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
-from mailerd.errors import DatabaseError, ListenError
+from mailerd.errors import ListenError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
-from mailerd.heartbeat import every
 from mailerd.intake.auth import ApiKeyAuth, KeyHandler, KeyShares
 from mailerd.intake.client_address import ClientAddress, StrangerLog, networks
 from mailerd.intake.create_job import CreateJobEndpoint
@@ -47,12 +46,10 @@ from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.idempotency import PURGE_BATCH, IdempotencyStore
+from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
-PURGE_INTERVAL: Final = 600.0
-"""Seconds between two deletions of old answers to idempotency keys."""
 SOCKET_UMASK: Final = 0o117
 """Owner and group may use the socket file, others may not."""
 
@@ -127,8 +124,6 @@ class Intake:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.auth.write_last_used(), name="note the use of keys")
-            purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
-            tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
             await self.listens.wait()  # of two ports that are taken, the daemon names the intake's
             site = UnsubscribeSite(
@@ -139,14 +134,6 @@ class Intake:
                 client_address=self.client_address,
             )
             tasks.create_task(site.run(), name="unsubscribe site")
-
-    async def _purge(self) -> bool:
-        """Delete a batch of old answers; whether there may be more."""
-        try:
-            return await self._answers.purge() == PURGE_BATCH
-        except DatabaseError as error:  # the next round is soon enough
-            self._events.answers_not_forgotten(cause=str(error))
-            return False
 
     async def _serve_forever(
         self, sockets: Sequence[socket.socket], started: Callable[[Sequence[Address]], None] | None

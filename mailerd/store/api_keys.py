@@ -283,8 +283,6 @@ SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.ap
  WHERE s.digest = %s AND s.is_link = 1 AND {_KEY_IS_VALID}
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LINK_VALID.total_seconds():.0f} SECOND FOR UPDATE"""
 _END_SESSION: Final = "DELETE FROM sessions WHERE digest = %s"
-_END_OLD: Final = f"""
-DELETE FROM sessions WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND LIMIT 100"""
 
 
 @dataclass(frozen=True)
@@ -297,7 +295,6 @@ class Sessions:
     @request("begin a session")
     async def create(self, cursor: Cursor, key: ApiKey, *, ip: str) -> str:
         """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
-        await cursor.execute(_END_OLD)
         return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
 
     @request("make a link")
@@ -330,7 +327,6 @@ class Sessions:
             DatabaseError: it was not used.
         """
         wanted = digest(secret)
-        await cursor.execute(_END_OLD)
         await cursor.execute(_USE_LINK, (wanted,))
         row = await cursor.fetchone()
         if row is None:

@@ -38,7 +38,7 @@ class Daemons:
     """The database's time at the last heartbeat, and the monotonic seconds then."""
 
     async def heartbeat(self) -> None:
-        """Write a heartbeat; daemons without one for a week are deleted."""
+        """Write a heartbeat."""
         asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
         heartbeats, now, last, server = await self._write_heartbeat()
         if heartbeats <= self._heartbeats:  # some were forgotten, and so perhaps other commits
@@ -83,7 +83,4 @@ class Daemons:
         )
         await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (self.daemon_id,))
         heartbeats = int((await cursor.fetchone())[0])
-        await cursor.execute("SELECT id FROM daemons WHERE heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
-        for (silent,) in await cursor.fetchall():
-            await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
         return heartbeats, now, last, cursor.server

@@ -20,7 +20,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
+from mailerd.store.db.times import rfc3339, utc
 from mailerd.store.db.writer import SINCE
 
 # The transactional outbox: an event is written in the transaction that makes the change.
@@ -54,10 +54,43 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
     return insert_many(_INSERT, rows, last=NOW)
 
 
+# `recipients.sent`: what one commit has sent, in one event for each job, and only while an endpoint asks for it.
+MAX_SENT_BYTES: Final = 18_000
+"""The most bytes of what one event tells: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
+_READ_SENT: Final = """
+SELECT j.id, j.sender_email, j.from_address, r.id, r.seq, r.to_email, r.message_id, r.sent_at
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
+ WHERE r.id IN %s AND EXISTS (
+       SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')
+ ORDER BY j.id, r.id"""
+
+
+async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
+    """Write the events of letters that the caller's transaction has just made `sent`.
+
+    Only of these: of one that an earlier try has made `sent`, that try has written the event.
+    """
+    if not recipients:
+        return
+    await cursor.execute(_READ_SENT, (tuple(recipients),))
+    made, data, size = list[NewEvent](), dict[str, Any](), 0
+    for job, mailbox, sender, recipient, seq, email, message, at in await cursor.fetchall():
+        it = {"recipient_id": recipient, "job_id": job, "seq": seq, "email": email, "message_id": message,
+              "sent_at": rfc3339(utc(at))}  # fmt: skip
+        more = len(json.dumps(it, ensure_ascii=False).encode())
+        if not made or made[-1].job != job or size + more > MAX_SENT_BYTES:
+            data, size = {"sender_email": mailbox, "recipients": []}, 0
+            made.append(NewEvent(EventType.RECIPIENTS_SENT, new_id(), data, job, sender))
+        data["recipients"].append(it)
+        size += more
+    if made:
+        await cursor.execute(*insert_events(made))
+
+
 MAX_PAGE: Final = 1000
 """The most events of one page."""
 MAX_BYTES: Final = 1_000_000
-"""Where a page ends that has so much in it. An event of `recipients.sent` may have 30 kB, and a thousand of them in one
+"""Where a page ends that has so much in it. An event of `recipients.sent` may have 18 kB, and a thousand of them in one
 answer held up the daemon for more than a second."""
 FIRST_EVENTS: Final = 20
 """Events that are read however large they are, which is all that a client that follows the feed has to read."""

@@ -10,9 +10,6 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
-PURGE_BATCH: Final = 1000
-"""Responses that one transaction deletes."""
-
 _FIND: Final = (
     "SELECT request_digest, job_id, response, created_at, final FROM idempotency_responses "
     "WHERE api_key_id = %s AND idempotency_key = %s"
@@ -25,10 +22,6 @@ _CLAIM: Final = (
 _EXPIRE: Final = (
     "DELETE FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s "
     "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
-)
-_SELECT_OLD: Final = (
-    "SELECT api_key_id, idempotency_key FROM idempotency_responses FORCE INDEX (created) "
-    "WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND ORDER BY created_at LIMIT %s"
 )
 
 
@@ -111,18 +104,3 @@ class IdempotencyStore:
             what="complete an answer",
             bound=self._timeout,
         )
-
-    async def purge(self) -> int:
-        """Delete expired responses, PURGE_BATCH at most; how many."""
-
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute(_SELECT_OLD, (int(self.keep.total_seconds()), PURGE_BATCH))
-            rows = await cursor.fetchall()
-            forgotten = 0
-            for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between
-                # With its age once more: the key may have been used again since, for another job.
-                await cursor.execute(_EXPIRE, (api_key_id, key, int(self.keep.total_seconds())))
-                forgotten += cursor.rowcount
-            return forgotten
-
-        return await self._database.transaction(work, what="forget old answers")

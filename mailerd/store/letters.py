@@ -25,7 +25,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes as jobs
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many
 from mailerd.store.db.times import micros, naive, utc
-from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.event_feed import NewEvent, insert_events, sent_events
 from mailerd.store.sender_changes import refund_hours, wake_senders
 from mailerd.store.stats import count_tallies
 
@@ -137,6 +137,7 @@ async def move(
         await cursor.execute(*statement)
     if events := [event for it in moves if (event := _event(it))]:
         await cursor.execute(*insert_events(events))
+    await sent_events(cursor, [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status])
     return [last[it.before.id] for it in moves]
 
 

@@ -11,7 +11,7 @@ from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement
-from mailerd.store.db.database import Database, request, transaction
+from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import utc
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
@@ -27,8 +27,6 @@ from mailerd.store.webhooks import standing
 
 MINUTES_KEPT: Final = timedelta(hours=25)
 """How long a row for each minute is kept; then there is one for each hour."""
-HOURS_KEPT: Final = timedelta(days=400)
-"""How long the rows of the hours are kept."""
 
 
 _COLUMNS: Final = ", ".join(Tally)
@@ -48,7 +46,6 @@ SELECT %s, sender_email, {_SUMS} FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR GROUP BY sender_email
     ON DUPLICATE KEY UPDATE {", ".join(f"{it} = tally_hours.{it} + VALUES({it})" for it in Tally)}"""
 _DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
-_DELETE_OLD_HOURS: Final = "DELETE FROM tally_hours WHERE hour < UTC_TIMESTAMP() - INTERVAL %s DAY LIMIT 1000"
 _READ_MINUTES: Final = f"""
 SELECT minute, {_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s {{senders}} GROUP BY minute"""
 _READ_HOURS: Final = f"""
@@ -74,7 +71,7 @@ def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> St
 
 @dataclass(frozen=True)
 class Tallies:
-    """Reads and prunes the tallies. `timeout`: seconds that a chart is waited for."""
+    """Reads the tallies. `timeout`: seconds that a chart is waited for."""
 
     database: Database
     timeout: float = 2.0
@@ -100,24 +97,19 @@ class Tallies:
         await cursor.execute(*points_statement(statement, since, senders))
         return [_point(row) for row in await cursor.fetchall()]
 
-    @transaction("prune tallies")
-    async def prune(self, cursor: Cursor) -> bool:
-        """Make one row of each hour that is over for a day; whether there may be more to do.
 
-        Raises:
-            DatabaseError: it was not done, and is done by the next call.
-        """
-        await cursor.execute(_DELETE_OLD_HOURS, (HOURS_KEPT.days,))
-        await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
-        oldest: datetime | None = (await cursor.fetchone())[0]
-        if oldest is None:
-            return False
-        hour = oldest.replace(minute=0)
-        await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
-        if (await cursor.fetchone())[0]:
-            await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
-            await cursor.execute(_DELETE_MINUTES, (hour, hour))
-        return True
+async def merge_oldest_hour(cursor: Cursor) -> bool:
+    """Make one row of the oldest hour that is over for a day; False: there is none (store/retention.py)."""
+    await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
+    oldest: datetime | None = (await cursor.fetchone())[0]
+    if oldest is None:
+        return False
+    hour = oldest.replace(minute=0)
+    await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
+    if (await cursor.fetchone())[0]:
+        await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
+        await cursor.execute(_DELETE_MINUTES, (hour, hour))
+    return True
 
 
 def points_statement(statement: str, since: datetime, senders: Collection[str] | None) -> Statement:

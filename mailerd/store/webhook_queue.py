@@ -24,10 +24,6 @@ BATCH: Final = 1000
 """Events of the feed from which one transaction makes deliveries."""
 
 _READ_OWNERS: Final = "SELECT DISTINCT owner FROM webhooks WHERE state = 'on'"
-# Some endpoint asks for them, or did: then what was written for it is still there.
-_IS_BATCH_WANTED: Final = """
-SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%'
-UNION ALL SELECT 1 FROM sent_batches LIMIT 1"""
 _SELECT_BEHIND: Final = """
 SELECT w.id, w.owner FROM webhooks w JOIN event_positions p ON p.id = 1 WHERE w.state = 'on' AND w.position < p.last"""
 _SELECT_READY: Final = """
@@ -86,8 +82,6 @@ class Work:
 
     owners: int
     """How many owners have an endpoint that is on."""
-    batches: bool
-    """Whether events of sent letters are to be made."""
     behind: dict[str, int]
     """Endpoints that lack deliveries of events in the feed, with their owners."""
     ready: dict[str, int]
@@ -136,11 +130,11 @@ class WebhookQueue:
     @read("look for webhooks to deliver")
     async def read_work(self, cursor: Cursor) -> Work:
         """What there is to do; where no endpoint is on, the server is not asked for their deliveries."""
-        live, batches = await cursor.fetch_batch([(_READ_OWNERS, ()), (_IS_BATCH_WANTED, ())])
-        if not live:
-            return Work(0, bool(batches), {}, {})
+        await cursor.execute(_READ_OWNERS)
+        if not (live := await cursor.fetchall()):
+            return Work(0, {}, {})
         behind, ready = await cursor.fetch_batch([(_SELECT_BEHIND, ()), (_SELECT_READY, ())])
-        return Work(len(live), bool(batches), dict(behind), dict(ready))
+        return Work(len(live), dict(behind), dict(ready))
 
     @transaction("queue events for a webhook")
     async def fan_out(self, cursor: Cursor, id_: str) -> bool:

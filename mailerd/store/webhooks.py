@@ -12,7 +12,6 @@ from typing import Any, Final, assert_never
 from mailerd.clock import ULID, new_id
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store import sent_batches
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import naive, utc
@@ -181,9 +180,7 @@ class Webhooks:
             await cursor.execute(
                 _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
-            made = await _one(cursor, id_)
-            await _begin_sent(cursor, made)
-            return made
+            return await _one(cursor, id_)
 
         try:
             made = await self.database.request(work, what="make a webhook", bound=self.timeout)
@@ -247,9 +244,7 @@ class Webhooks:
                 assignments = ", ".join(f"{name} = %s" for name in values)
                 await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
             await _switch(cursor, id_, given.get("state"))
-            changed = await _one(cursor, id_)
-            await _begin_sent(cursor, changed)
-            return changed
+            return await _one(cursor, id_)
 
         return await self.database.request(work, what="change a webhook", bound=self.timeout)
 
@@ -289,12 +284,6 @@ class Webhooks:
         if not rows:
             raise _unknown(id_)
         return [bytes(each) for each in rows[0] if each is not None]
-
-
-async def _begin_sent(cursor: Cursor, it: WebhookEndpoint) -> None:
-    """A webhook that asks for sent letters gets those that are sent from now on, also one that was gone and is back."""
-    if it.state is not EndpointState.GONE and it.types and EventType.RECIPIENTS_SENT in it.types:
-        await sent_batches.begin(cursor)
 
 
 async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None:

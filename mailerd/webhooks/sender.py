@@ -33,7 +33,6 @@ from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.sent_batches import SentBatches
 from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
 
 POLL_INTERVAL: Final = 1.0
@@ -54,7 +53,6 @@ class WebhookSender:
 
     queue: WebhookQueue
     feed: EventFeed
-    sent: SentBatches
     http: OutboundHttp
     rules: RetryRules
     clock: Clock
@@ -97,8 +95,6 @@ class WebhookSender:
         """Make the deliveries of new events, and take what is due."""
         work = await self.queue.read_work()
         self._idle = not work.owners
-        if work.batches and await self.sent.make():
-            self._wakeup.set()
         if work.owners and await self.feed.number_new():
             work = await self.queue.read_work()
         for id_ in work.behind:

@@ -99,11 +99,11 @@ MUTATIONS: Final = (
         _RECORDS + "test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends",
     ),
     Mutation(
-        "an answer that was made while old ones are forgotten is forgotten with them",
-        "mailerd/store/idempotency.py",
-        "await cursor.execute(_EXPIRE, (api_key_id, key, int(self.keep.total_seconds())))",
-        "await cursor.execute(_EXPIRE, (api_key_id, key, -1))",
-        "tests/store/test_idempotency.py::test_an_answer_that_is_made_while_old_ones_are_forgotten_stays",
+        "what became young while old rows are deleted is deleted with them: an answer to a key that is used anew",
+        "mailerd/store/retention.py",
+        "await cursor.execute(self.delete_one, (*key, age))",
+        "await cursor.execute(self.delete_one, (*key, -1))",
+        "tests/store/test_retention.py::test_what_is_young_again_by_then_stays",
     ),
     Mutation(
         "a sign-in is used whosever mailbox it opens",

@@ -8,6 +8,7 @@ from tests.chaos.mutation import Mutation
 
 _FEED: Final = "tests/store/test_event_feed.py::"
 _LOST: Final = "tests/webhooks/test_lost_commits.py::"
+_SENT: Final = "tests/webhooks/test_sent_events.py::"
 OF_EVENTS: Final = (
     Mutation(
         "places are given without the lock of the row that counts them",
@@ -71,6 +72,50 @@ OF_EVENTS: Final = (
         "up_to = full or last",
         "up_to = min(last, position + BATCH)",
         _LOST + "test_webhooks_get_every_event_across_the_leap_in_a_few_transactions",
+    ),
+    Mutation(
+        "what is sent is told though nobody asks",
+        "mailerd/store/event_feed.py",
+        """types LIKE '%%"recipients.sent"%%')""",
+        "0 = 0)",
+        _SENT + "test_nothing_is_written_unless_somebody_asks",
+    ),
+    Mutation(
+        "a sent letter is told again by a record that is repeated",
+        "mailerd/store/queue/record.py",
+        "[it.letter.id for it in taken if it.decision.transition is Transition.SENT]",
+        "[it.letter.id for it, _ in outcomes if it.decision.transition is Transition.SENT]",
+        _SENT + "test_a_letter_is_told_once_though_the_answer_to_the_commit_was_lost",
+    ),
+    Mutation(
+        "a letter that a check found is told again by a check that has ended",
+        "mailerd/store/queue/recovery.py",
+        "if took and it.transition is Transition.FOUND:",
+        "if it.transition is Transition.FOUND:",
+        _SENT + "test_a_letter_that_a_check_finds_is_told_once",
+    ),
+    Mutation(
+        "a letter that a person settles as sent is not told",
+        "mailerd/store/queue/recovery.py",
+        "await sent_events(cursor, [recipient])",
+        "await sent_events(cursor, [])",
+        _SENT + "test_a_doubt_that_a_person_settles_as_sent_is_told_too",
+    ),
+    Mutation(
+        "an answer that comes late is not told",
+        "mailerd/store/queue/attempt_log.py",
+        """        changes.append((letter.sender, Transition.FOUND))
+        await sent_events(cursor, [letter.id])""",
+        """        changes.append((letter.sender, Transition.FOUND))""",
+        _SENT + "test_an_answer_that_came_after_its_claim_is_told_once",
+    ),
+    Mutation(
+        "a letter that the log knows as sent is not told",
+        "mailerd/store/queue/attempt_log.py",
+        """        changes.append((letter.sender, Transition.SENT))
+        await sent_events(cursor, [letter.id])""",
+        """        changes.append((letter.sender, Transition.SENT))""",
+        _SENT + "test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_told_once",
     ),
     Mutation(
         "a failed letter of a batch has no event",

@@ -37,6 +37,12 @@ CHECKED = {
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
     ("store/letters.py", "Row._fields"): "names of columns",
     ("store/letters.py", "Line._fields"): "names of columns",
+    ("store/retention.py", "self.by"): "a name in the table of rules",
+    ("store/retention.py", "self.delete_one"): "made of names in the table of rules",
+    ("store/retention.py", "self.find"): "made of names in the table of rules",
+    ("store/retention.py", "self.index"): "a name in the table of rules",
+    ("store/retention.py", "self.key"): "names in the table of rules",
+    ("store/retention.py", "self.table"): "a name in the table of rules",
     ("store/senders.py", "limits"): "each name is one of LIMITS, or the call has ended with an error",
 }
 """What is put into a statement and is no fixed text. Each was read: a caller has no say in it."""

@@ -1,5 +1,6 @@
 """What must be true after every step, computed of the rows alone: each change of a row and all that follows from it."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ _READ: Final = (
     "ON j.id = r.job_id ORDER BY r.id",
     "SELECT id, status, finished_at FROM jobs",
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
-    "SELECT id, type FROM events WHERE id > {event}",
+    "SELECT id, type, data FROM events WHERE id > {event}",
     "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) FROM tallies GROUP BY 1",
     "SELECT sender_email, SUM(letters) FROM sender_hours GROUP BY 1",
     "SELECT email, pause_cause FROM senders",
@@ -151,8 +152,10 @@ class Ledger:
         logged: dict[int, list[Line]] = {}
         for line in lines:
             logged.setdefault(line[1], []).append(Line(*line))
-        heard = Counter(type_ for _, type_ in events)
-        self._event = max([self._event, *(id_ for id_, _ in events)])
+        heard = Counter(type_ for _, type_, _ in events if type_ != "recipients.sent")
+        sent = [json.loads(data) for _, type_, data in events if type_ == "recipients.sent"]
+        told = Counter(it["recipient_id"] for data in sent for it in data["recipients"])
+        self._event = max([self._event, *(id_ for id_, *_ in events)])
         self.books = now
         if restored is not None:
             for row in now.rows.values():  # that a person had let it be sent again is forgotten
@@ -166,6 +169,10 @@ class Ledger:
                     self._follow(was, row, logged.get(id_, []), expected, claimed=claimed)
             self._follow_jobs(before, now, expected)
             self._compare_events(before, now, heard, expected, several=several)
+            became = [
+                id_ for id_, was in before.rows.items() if was.status != "sent" and now.rows[id_].status == "sent"
+            ]
+            assert told == Counter(became), f"sent by the events {dict(told)}, by the rows {became}"
         real = {
             (sender, name): int(n) for sender, *sums in tallies for name, n in zip(_TALLIES, sums, strict=True) if n
         }

@@ -24,6 +24,7 @@ from mailerd.core.replies import (
 )
 from mailerd.core.states import ImpossibleRequestError, JobChange, Transition
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseAwayError
 from mailerd.store import clock_steps
 from mailerd.store.inbox.brake import brake_jobs
@@ -32,6 +33,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import settle
 from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.model.daemon import LATE, RULES_OF_BOUNCES, Daemon, LosingDatabase, Loss, Request, StandingClock
 from tests.model.google import GONE, Face, Google
 from tests.model.ledger import Books, Ledger, Row
@@ -135,6 +137,8 @@ class World:
 
     async def open(self) -> None:
         self.daemons = [await self._daemon() for _ in range(self._number)]
+        everything_sent = NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT])
+        await Webhooks(self.database, timeout=20).create(everything_sent)
 
     async def close(self) -> None:
         for daemon in self.daemons:

@@ -9,12 +9,13 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import Outcome
 from mailerd.core.states import Proof, Transition
 from mailerd.events.process import StoreEvents
+from mailerd.events.webhooks import WebhookEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.prune_events import EventPruner
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.retention import OldEvents
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, write
 from tests.support.dialect import is_mariadb, statement_limit
@@ -98,7 +99,7 @@ async def test_what_has_lost_its_event_by_age_is_no_finding_and_what_came_later_
     await three_jobs(database)
     for column in ("events SET at = at", "attempts SET at = at", "jobs SET finished_at = finished_at"):
         await query(database, f"UPDATE {column} - INTERVAL 100 DAY")
-    assert (await EventPruner(database, days=90).prune()).events == 2
+    assert (await OldEvents(90, WebhookEvents(Heard())).delete(database)).rows == 2
     assert (await audit(database))[1] == []
     done = await post(database, recipients=1, sender="d@example.com")
     (letter,) = [it for it in (await claims(database).claim(9)).letters if it.job_id == done]

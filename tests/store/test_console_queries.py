@@ -129,21 +129,6 @@ async def test_a_session_is_as_good_as_its_key(database: Database, what: str) ->
     assert await query(database, "SELECT COUNT(*) FROM sessions WHERE digest = %s", secret) == [(0,)]  # only a digest
 
 
-@pytest.mark.parametrize("by", ["key", "link"])
-async def test_a_sign_in_deletes_what_has_ended_a_week_ago(database: Database, by: str) -> None:
-    keys, it = ApiKeys(database, timeout=5), Sessions(database, 5)
-    key = await keys.active(digest(await keys.create("shop")))
-    assert key is not None
-    await it.create(key, ip="192.0.2.1")
-    await it.create_link(key.id)
-    await query(database, "UPDATE sessions SET seen_at = seen_at - INTERVAL 8 DAY, created_at = seen_at")
-    if by == "key":
-        await it.create(key, ip="192.0.2.2")
-    else:
-        assert await it.use_link(await it.create_link(key.id), ip="192.0.2.2")
-    assert await query(database, "SELECT ip FROM sessions") == [("192.0.2.2",)]
-
-
 def test_long_words_are_grouped_in_the_time_of_reading_them() -> None:
     rows = [(f"{number:b}".translate({48: "a", 49: "b"}).rjust(250, "a") + ": unknown field", number)
             for number in range(2_000)]  # fmt: skip

@@ -16,12 +16,12 @@ from mailerd.core.fates import Evidence, consequence
 from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
+from mailerd.events.webhooks import WebhookEvents
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
-from mailerd.store.prune_events import EventPruner
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import (
@@ -31,9 +31,11 @@ from mailerd.store.queue.recovery import (
     RestoredQueue,
     settle,
 )
+from mailerd.store.retention import OldEvents
 from tests.store.queue.test_claim import FREE, claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
+from tests.support.heard import Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
 
@@ -209,7 +211,7 @@ class History:
             await RestoredQueue(self.database).doubt_all()
 
     async def prune(self) -> None:
-        await EventPruner(self.database, days=90).prune()
+        await OldEvents(90, WebhookEvents(Heard())).delete(self.database)
 
     async def step(self) -> None:
         what = self.random.choice([

@@ -11,6 +11,7 @@ from mailerd.store import stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle
+from mailerd.store.retention import OldMinutes
 from mailerd.store.stats import Tallies
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
@@ -154,7 +155,7 @@ async def test_after_a_day_the_minutes_of_an_hour_are_one_row_and_nothing_is_los
         await fill(database, hours_ago=hours_ago, minutes=4)
     before = await it.hours(timedelta(days=14))
     rounds = 0
-    while await it.prune():
+    while (await OldMinutes().delete(database)).more:
         rounds += 1
     assert rounds == 2
     assert await query(database, "SELECT COUNT(*), SUM(sent), SUM(bounced) FROM tally_hours") == [(2, 16, 8)]
@@ -163,7 +164,7 @@ async def test_after_a_day_the_minutes_of_an_hour_are_one_row_and_nothing_is_los
     assert [point.counts[Tally.SENT] for point in after] == [8, 8, 8]
     assert len(before) == 1  # minutes beyond the day are seen once they are rolled
     await fill(database, hours_ago=60, minutes=1)  # a daemon that was frozen for two days
-    assert await it.prune()
+    assert (await OldMinutes().delete(database)).more
     assert await query(database, "SELECT SUM(sent) FROM tally_hours") == [(18,)]
 
 

@@ -1,7 +1,5 @@
 """An event is given up only where the endpoint takes others: one that is dead, or resumed too early, loses none."""
 
-import pytest
-
 from mailerd.store.db.database import Database
 from mailerd.store.webhooks import Webhooks
 from tests.support.heard import Heard
@@ -9,9 +7,7 @@ from tests.support.rows import query
 from tests.webhooks.conftest import Deliver, Happen, endpoint
 from tests.webhooks.receiver import Receiver
 from tests.webhooks.test_delivering import running
-from tests.webhooks.test_sent_batches import _at_once, asked, make, send, told
-
-__all__ = ["_at_once"]
+from tests.webhooks.test_sent_events import asked, send, told
 
 RETRIES = [0.05, 0.1, 0.2]
 
@@ -46,12 +42,10 @@ async def test_one_that_is_resumed_before_it_is_well_loses_no_event(
         assert heard.of("webhook_event_given_up") == []
 
 
-@pytest.mark.usefixtures("_at_once")
 async def test_one_that_was_gone_hears_of_letters_that_are_sent_from_its_resumption_on(database: Database) -> None:
     id_ = await asked(database)
     await query(database, "UPDATE webhooks SET state = 'gone'")
-    await make(database)  # nobody asks for them now
+    await send(database, 1)  # nobody asks for it now
     await Webhooks(database, timeout=5).change(id_, {"state": "on"})
     letters = await send(database, 2)
-    await make(database)
     assert await told(database) == [letters]

@@ -4,8 +4,10 @@ KILLS=50 makes it fifty; `make test` has a few.
 """
 
 import asyncio
+import json
 import os
 import random
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Final
 import pytest
 
 from mailerd.core.states import ImpossibleRequestError, JobChange
+from mailerd.core.webhooks import EventType
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, RunningServer, serve
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, FeedEvent
@@ -66,13 +69,14 @@ async def misbehaves_at_times(receiver: Receiver, writer: asyncio.StreamWriter) 
 
 
 async def make_events(database: Database, stop: asyncio.Event) -> None:
-    """Letters that fail in the daemons, and what a person asks; no more than are delivered."""
+    """Letters that fail or are sent in the daemons, and what a person asks; no more than are delivered."""
     actions = JobActions(database, timeout=10, late_arrival=timedelta(seconds=60))
     made = 0
     while not stop.is_set() or made < LEAST_EVENTS:
         made += 5  # one of each letter that fails, and those of the jobs
         await eventually(lambda: few_wait(database), within=120)
         job = await post(database, recipients=5, text=_REFUSED)
+        await post(database, recipients=2)
         other = await post(database, recipients=2)
         for change in (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL):
             with suppress(ImpossibleRequestError):  # its letters have gone by then
@@ -118,7 +122,7 @@ async def test_every_event_comes_whoever_dies(
 ) -> None:
     google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
     sign_in(google, tmp_path / "credentials")
-    await endpoint(database, receiver)
+    await endpoint(database, receiver, types=list(EventType))
     receiver.behaviour = misbehaves_at_times
     dice, stop = random.Random(KILLS), asyncio.Event()
     async with serve(google) as served:
@@ -161,13 +165,22 @@ async def more_posts(receiver: Receiver, number: int) -> None:
 
 
 async def tally(database: Database, receiver: Receiver, uids: list[str]) -> None:
-    """Every row tells of its event in full: failed letters, jobs and what was asked of them have as many events."""
+    """Every row tells of its event in full: letters that failed or were sent, jobs and what was asked of them."""
     counted = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
     ((failed,),) = await query(database, "SELECT COUNT(*) FROM job_recipients WHERE status = 'failed'")
     ((finished,),) = await query(database, "SELECT COUNT(*) FROM jobs WHERE finished_at IS NOT NULL")
     asked = dict(await query(database, "SELECT action, COUNT(*) FROM job_actions WHERE changed = 1 GROUP BY action"))
+    sent = await query(database, "SELECT id FROM job_recipients WHERE status = 'sent'")
+    told = Counter[int]()
+    for (data,) in await query(database, "SELECT data FROM events WHERE type = 'recipients.sent'"):
+        told.update(it["recipient_id"] for it in json.loads(data)["recipients"])
+    undone = await query(database, "SELECT recipient_id FROM attempts WHERE event = 'undone'")
+    assert told - Counter(id_ for (id_,) in undone) == Counter(id_ for (id_,) in sent), "each sent letter is told once"
     assert counted["recipient.failed"] == failed
     assert counted["job.finished"] == finished
     assert (counted["job.paused"], counted["job.cancelled"]) == (asked["pause"], asked["cancel"])
     twice = sum(times > 1 for times in receiver.taken.values())
-    print(f"{KILLS} kills, {len(uids)} events, {len(receiver.posts)} posts, {twice} events came more than once")  # noqa: T201
+    said = (
+        f"{KILLS} kills, {len(uids)} events, {len(sent)} sent, {len(receiver.posts)} posts, {twice} came more than once"
+    )
+    print(said)  # noqa: T201

@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 
 from mailerd.core.webhooks import EndpointState
-from mailerd.store import event_feed, prune_events
+from mailerd.events.webhooks import WebhookEvents
+from mailerd.store import event_feed, retention
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, PrunedPositionError
-from mailerd.store.prune_events import EventPruner, LostEvents
+from mailerd.store.retention import DeliveriesOfRemoved, LostEvents, OldEvents
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import WebhookDeliveries, Webhooks
 from tests.support.beats import counting_beats
 from tests.support.heard import Heard
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import query
-from tests.webhooks.conftest import Deliver, Happen, endpoint
+from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver
 
 WAIT = timedelta(seconds=9)
@@ -42,14 +43,14 @@ async def there(database: Database) -> list[int]:
 async def test_what_is_old_goes_in_order_and_the_feed_says_where_to_go_on(
     database: Database, happen: Happen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune_events, "BATCH", 3)
+    monkeypatch.setattr(retention, "BATCH", 3)
     await happen(8)
     await numbered(database)
     await age(database, 100, up_to=7)
-    pruner = EventPruner(database, days=90)
-    assert (await EventPruner(database, days=0).prune()).events == 0
-    rounds = [await pruner.prune() for _ in range(4)]
-    assert [(it.events, it.more) for it in rounds] == [(3, True), (3, True), (1, False), (0, False)]
+    pruner = OldEvents(90, WebhookEvents(Heard()))
+    assert (await OldEvents(0, WebhookEvents(Heard())).delete(database)).rows == 0
+    rounds = [await pruner.delete(database) for _ in range(4)]
+    assert [(it.rows, it.more) for it in rounds] == [(3, True), (3, True), (1, False), (0, False)]
     assert await there(database) == [8]
     feed = EventFeed(database, timeout=5)
     assert [it.position for it in (await feed.page(after=0, limit=9)).events] == [8]
@@ -62,9 +63,9 @@ async def test_what_is_old_goes_where_no_endpoint_is_on_and_nobody_reads(databas
     await happen(event_feed.BATCH + 3)
     await query(database, "UPDATE events SET at = at - INTERVAL 100 DAY")
     await happen(2)
-    pruner = EventPruner(database, days=90)
-    rounds = [await pruner.prune() for _ in range(3)]
-    assert [(it.events, it.more) for it in rounds] == [(event_feed.BATCH, True), (3, False), (0, False)]
+    pruner = OldEvents(90, WebhookEvents(Heard()))
+    rounds = [await pruner.delete(database) for _ in range(3)]
+    assert [(it.rows, it.more) for it in rounds] == [(event_feed.BATCH, True), (3, False), (0, False)]
     assert await query(database, "SELECT COUNT(*), MIN(position) FROM events") == [(2, event_feed.BATCH + 4)]
 
 
@@ -74,12 +75,12 @@ async def test_a_reader_beside_a_deletion_is_not_led_past_what_it_deletes(
     await happen(8)
     await numbered(database)
     await age(database, 100, up_to=6)
-    execute, pruner = Cursor.execute, EventPruner(database, days=90)
+    execute, pruner = Cursor.execute, OldEvents(90, WebhookEvents(Heard()))
 
     async def beside(cursor: Cursor, statement: str, values: Any = None) -> int:
         if statement.startswith(event_feed._READ_PAGE[:60]):
             monkeypatch.undo()
-            assert (await pruner.prune()).events == 6
+            assert (await pruner.delete(database)).rows == 6
         return await execute(cursor, statement, values)
 
     monkeypatch.setattr(Cursor, "execute", beside)
@@ -94,15 +95,15 @@ async def test_what_an_endpoint_that_is_on_has_not_got_stays(
     await happen(6)
     await numbered(database)
     await age(database, 100)
-    pruner, queue = EventPruner(database, days=90), WebhookQueue(database, lease=WAIT)
-    assert (await pruner.prune()).events == 0, "not queued yet"
+    pruner, queue = OldEvents(90, WebhookEvents(Heard())), WebhookQueue(database, lease=WAIT)
+    assert (await pruner.delete(database)).rows == 0, "not queued yet"
     await queue.fan_out(next(iter((await queue.read_work()).behind)))
-    assert (await pruner.prune()).events == 0, "waiting"
+    assert (await pruner.delete(database)).rows == 0, "waiting"
     await query(database, "UPDATE webhook_deliveries SET status = 'delivered' WHERE position <= 3")
     await query(database, "UPDATE webhook_deliveries SET status = 'sending' WHERE position = 4")
-    assert (await pruner.prune()).events == 3
+    assert (await pruner.delete(database)).rows == 3
     await query(database, "UPDATE webhook_deliveries SET status = 'failed' WHERE position >= 4")
-    assert (await pruner.prune()).events == 3
+    assert (await pruner.delete(database)).rows == 3
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
 
 
@@ -118,7 +119,7 @@ async def test_what_is_replayed_is_not_deleted_beside_it(
     await age(database, 100)
     deliveries, it = WebhookDeliveries(database, timeout=5), await Webhooks(database, timeout=5).find(id_)
     replays = list[asyncio.Task[int]]()
-    lost = prune_events._lost
+    lost = retention._lost
 
     async def beside(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) -> list[LostEvents]:
         since = datetime.now(UTC) - timedelta(days=365)
@@ -126,13 +127,13 @@ async def test_what_is_replayed_is_not_deleted_beside_it(
         await asyncio.wait(replays, timeout=0.5)
         return await lost(cursor, stopped, up_to)
 
-    monkeypatch.setattr(prune_events, "_lost", beside)
-    assert (await EventPruner(database, days=90).prune()).events == 6
+    monkeypatch.setattr(retention, "_lost", beside)
+    assert (await OldEvents(90, WebhookEvents(Heard())).delete(database)).rows == 6
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(await replays[0],)]
 
 
 async def test_what_a_paused_endpoint_loses_is_counted_and_told(
-    database: Database, receiver: Receiver, happen: Happen, deliver: Deliver, heard: Heard
+    database: Database, receiver: Receiver, happen: Happen, heard: Heard
 ) -> None:
     id_ = await endpoint(database, receiver)
     await happen(3)
@@ -143,7 +144,7 @@ async def test_what_a_paused_endpoint_loses_is_counted_and_told(
     await happen(4)
     await numbered(database)
     await age(database, 100, up_to=5)
-    await deliver().retention.step()
+    await OldEvents(90, WebhookEvents(heard)).delete(database)
     assert heard.of("webhook_events_expired") == [{"webhook": "shop", "events": 5, "days": 90}]
     assert await there(database) == [6, 7]
     await Webhooks(database, timeout=5).change(id_, {"state": "on"})
@@ -162,8 +163,8 @@ async def test_what_is_lost_is_told_though_the_answer_to_the_commit_was_lost(
     await age(database, 100)
     heartbeat = counting_beats()
     with in_doubt(database, monkeypatch):
-        pruned = await EventPruner(database, days=90).prune()
-    assert (pruned.events, pruned.lost, heartbeat.since) == (3, (LostEvents("shop", 3),), 1)
+        pruned = await OldEvents(90, WebhookEvents(Heard())).delete(database)
+    assert (pruned.rows, pruned.lost, heartbeat.since) == (3, (LostEvents("shop", 3),), 1)
     assert await there(database) == []
 
 
@@ -176,11 +177,11 @@ async def test_an_endpoint_that_is_gone_holds_up_nothing_and_a_removed_one_leave
     await WebhookQueue(database, lease=WAIT).fan_out(id_)
     await query(database, "UPDATE webhooks SET state = 'gone'")
     await age(database, 100, up_to=1)
-    pruner = EventPruner(database, days=90)
-    assert (await pruner.prune()).lost == ()
+    pruner = OldEvents(90, WebhookEvents(Heard()))
+    assert (await pruner.delete(database)).lost == ()
     await Webhooks(database, timeout=5).remove(id_)
-    assert await pruner.forget_removed()
-    assert not await pruner.forget_removed()
+    assert (await DeliveriesOfRemoved().delete(database)).rows
+    assert not (await DeliveriesOfRemoved().delete(database)).rows
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
     assert await there(database) == [2, 3]
 
@@ -193,8 +194,8 @@ async def test_many_that_delete_at_once_delete_each_once(
     await happen(20)
     await numbered(database)
     await age(database, 100)
-    rounds = await asyncio.gather(*(EventPruner(database, days=90).prune() for _ in range(4)))
-    assert sum(it.events for it in rounds) == 20
+    rounds = await asyncio.gather(*(OldEvents(90, WebhookEvents(Heard())).delete(database) for _ in range(4)))
+    assert sum(it.rows for it in rounds) == 20
     assert [lost for it in rounds for lost in it.lost] == [LostEvents("shop", 20)]
 
 

@@ -215,8 +215,6 @@ _ADD_UNITS_OF_CRASH: Final = """
 INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, %s, %s)
 ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
 _ADD_UNITS: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
-_DELETE_OLD_UNITS: Final = """
-DELETE FROM mailbox_units WHERE mailbox = %s AND at <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
@@ -356,11 +354,8 @@ class Mailboxes:
                 pause = YOUNG_POLL
         values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
         await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
-        if cursor.rowcount == 1:
-            keep = max(DAY, counted_for(lease.units_per_minute))
-            await cursor.execute(_DELETE_OLD_UNITS, (lease.email, micros(keep)))
-            if units:
-                await cursor.execute(_ADD_UNITS, (lease.email, units))
+        if cursor.rowcount == 1 and units:
+            await cursor.execute(_ADD_UNITS, (lease.email, units))
 
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's letters waits for units: there is none, or it is paused."""

@@ -481,7 +481,8 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
   mailbox VARCHAR(320) NOT NULL,
   at DATETIME(6) NOT NULL,
   units INT UNSIGNED NOT NULL,
-  PRIMARY KEY (mailbox, at)
+  PRIMARY KEY (mailbox, at),
+  KEY at (at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
@@ -551,18 +552,4 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
   KEY due (webhook_id, status, due_at),
   KEY undelivered (webhook_id, status, position),
   CONSTRAINT webhook_deliveries_status CHECK (status IN ('waiting', 'sending', 'delivered', 'failed'))
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
-
--- Events of sent letters are made of the log of attempts (store/sent_batches.py): up to which time it has been read for
--- good; one row while an endpoint asks for them.
-CREATE TABLE IF NOT EXISTS sent_batches (
-  id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
-  watermark DATETIME(6) NOT NULL
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
-
--- Rows of the log of attempts behind that time that stand in an event already.
-CREATE TABLE IF NOT EXISTS sent_reported (
-  attempt_id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
-  at DATETIME(6) NOT NULL,
-  KEY at (at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
