@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Outcome, WriteResult
+from mailerd.core.models import Outcome, Resolution, WriteResult
 from mailerd.core.states import Proof, Transition
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
@@ -15,7 +15,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339, utc
 from mailerd.store.event_feed import EventFeed, FeedEvent
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.recovery import Resolution, settle
+from mailerd.store.queue.recovery import settle
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.store.queue.test_claim import claims
