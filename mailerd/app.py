@@ -21,13 +21,13 @@ from mailerd.events.intake import IntakeEvents, WebEvents
 from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.events.worker import GmailEvents, RecoveryEvents, RendererEvents, RunnerEvents
 from mailerd.gmail import Gmail
+from mailerd.http.auth import CALLER, KeyShare
+from mailerd.http.responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.inbox.reader import InboxReader, build_reader
-from mailerd.intake.auth import CALLER, KeyShare
+from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
-from mailerd.intake.http_responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.read_jobs import ForecastService, write_results
-from mailerd.intake.server import Address, Intake
 from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RecipientData, RendererError, Template

@@ -17,9 +17,8 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.attachments import encoded_sizes, letter_size
-from mailerd.intake.auth import LARGE_BODY, KeyShares
-from mailerd.intake.http_responses import (
+from mailerd.http.auth import LARGE_BODY, KeyShares
+from mailerd.http.responses import (
     REQUEST,
     ApiError,
     FieldError,
@@ -32,6 +31,7 @@ from mailerd.intake.http_responses import (
     shortened,
     to_json,
 )
+from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.parse_job import (
     CheckTime,
     OptOutCheck,

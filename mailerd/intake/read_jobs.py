@@ -15,10 +15,12 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import KeyHandler, KeyShares
-from mailerd.intake.http_responses import (
+from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.requests import Query, job_of
+from mailerd.http.responses import (
     ROWS_AT_ONCE,
     ApiError,
+    ResponseModel,
     RowPace,
     Rows,
     json_response,
@@ -26,7 +28,6 @@ from mailerd.intake.http_responses import (
     page_response,
     write_csv,
 )
-from mailerd.intake.query_params import Query, job_of
 from mailerd.intake.request_body import BodyReader, parse
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
@@ -38,7 +39,6 @@ from mailerd.intake.response_models import (
     JobsOut,
     RecipientOut,
     RecipientsOut,
-    ResponseModel,
     SendWindowOut,
 )
 from mailerd.intake.suppressions import SuppressionOut

@@ -150,7 +150,7 @@ async def test_a_revoked_key_ends_its_streams(build: Build) -> None:
 
 
 async def test_a_stop_does_not_wait_for_streams(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.GRACE", 60.0)
+    monkeypatch.setattr("mailerd.http.server.GRACE", 60.0)
     site = await build()
     job_id = await posted(site)
     addresses: asyncio.Queue[Any] = asyncio.Queue()

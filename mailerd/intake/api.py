@@ -22,17 +22,15 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
-from mailerd.intake.auth import ApiKeyAuth, KeyHandler, KeyShares
-from mailerd.intake.client_address import ClientAddress, StrangerLog, networks
+from mailerd.http.auth import ApiKeyAuth, ClientAddress, KeyHandler, KeyShares, StrangerLog, networks
+from mailerd.http.requests import refuse_parameters
+from mailerd.http.responses import ApiError, no_such_path
+from mailerd.http.server import ErrorMiddleware, SlowClientReaper, cannot_listen, refuse_taken_socket, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
-from mailerd.intake.http_responses import ApiError, no_such_path
-from mailerd.intake.listener import SlowClientReaper, cannot_listen, refuse_taken_socket, running
-from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
-from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.read_jobs import ForecastService, JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
 
 from mailerd.clock import Clock
 from mailerd.core.suppression import Reason, without_formula
 from mailerd.errors import MailerdError
-from mailerd.intake.response_models import DetailOut, ErrorOut, FailureOut, ResponseModel
 from mailerd.mail.templates import RendererError
 from mailerd.texts import in_chinese, language
 
@@ -105,6 +105,34 @@ class FieldErrors:
 def cut(reason: str) -> str:
     """A reason's beginning."""
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+
+
+class ResponseModel(BaseModel):
+    """The base: nothing else is in an answer."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
+class DetailOut(ResponseModel):
+    """One thing that is wrong."""
+
+    field: Annotated[str, Field(description="its path in the request, as recipients[3].email")]
+    message: str
+
+
+class FailureOut(ResponseModel):
+    """What went wrong."""
+
+    code: Annotated[str, Field(examples=["invalid_request"])]
+    message: str
+    details: Annotated[list[DetailOut], Field(description="all that is wrong, 100 at most; message has their number")]
+    request_id: Annotated[str, Field(description="with 5xx: what the log calls this request")] = ""
+
+
+class ErrorOut(ResponseModel):
+    """Every answer that is not a success."""
+
+    error: FailureOut
 
 
 class ApiError(MailerdError):
