@@ -21,6 +21,7 @@ from mailerd.events.intake import IntakeEvents, WebEvents
 from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.events.worker import GmailEvents, RecoveryEvents, RendererEvents, RunnerEvents
 from mailerd.gmail import Gmail
+from mailerd.heartbeat import STALL_TIMEOUT, Heartbeat, Heartbeats, every
 from mailerd.http.auth import CALLER, KeyShare
 from mailerd.http.responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.inbox.reader import InboxReader, build_reader
@@ -32,7 +33,6 @@ from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RecipientData, RendererError, Template
 from mailerd.ops.alerts import Alerter, AlertState
-from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeat, Heartbeats, every
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog

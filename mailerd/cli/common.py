@@ -17,7 +17,7 @@ from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
-from mailerd.ops.heartbeat import every
+from mailerd.heartbeat import every
 from mailerd.ops.log import Log
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database

@@ -20,6 +20,7 @@ from mailerd.clock import Clock, new_id
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
+from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ClientAddress, StrangerLog, raw_path
 from mailerd.http.responses import (
     NOTHING_CHANGED,
@@ -35,7 +36,6 @@ from mailerd.http.responses import (
     write_whole,
 )
 from mailerd.mail.templates import RendererError
-from mailerd.ops.heartbeat import every
 from mailerd.store.db import error_codes
 from mailerd.texts import speak
 

@@ -18,10 +18,10 @@ from mailerd.events.base import EventSink
 from mailerd.events.inbox import InboxEvents
 from mailerd.events.intake import SuppressionEvents
 from mailerd.gmail import Mailbox
+from mailerd.heartbeat import Heartbeats, beat, every
 from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.inbox.reading_round import ReadingRound
-from mailerd.ops.heartbeat import Heartbeat, Heartbeats, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
@@ -62,7 +62,7 @@ class InboxReader:
 
         async def work() -> bool:
             try:
-                return await self.read_due(heartbeat)
+                return await self.read_due()
             except DatabaseError:
                 raise
             except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
@@ -74,7 +74,7 @@ class InboxReader:
 
         await every(rest, work, name=name, first_after=rest, heartbeat=heartbeat, on_error=failed)
 
-    async def read_due(self, heartbeat: Heartbeat) -> bool:
+    async def read_due(self) -> bool:
         """Read each mailbox that is due, a few at a time; whether there may be more.
 
         Raises:
@@ -82,16 +82,13 @@ class InboxReader:
         """
         due = await self.mailboxes.due(AT_ONCE)
         async with asyncio.TaskGroup() as reads:
-            tasks = [
-                reads.create_task(self._read_mailbox(email, heartbeat), name=f"read the inbox of {email}")
-                for email in due
-            ]
+            tasks = [reads.create_task(self._read_mailbox(email), name=f"read the inbox of {email}") for email in due]
         return len(due) == AT_ONCE and all(task.result() for task in tasks)
 
-    async def _read_mailbox(self, email: str, heartbeat: Heartbeat) -> bool:
+    async def _read_mailbox(self, email: str) -> bool:
         """Whether the database took it: what it refuses is not asked for again without a rest."""
         try:
-            await self.read(email, progress=lambda: heartbeat.working("reading inboxes"))
+            await self.read(email)
         except LeaseLostError:
             pass  # another daemon has it, and reads the same again
         except DatabaseAwayError:
@@ -102,7 +99,7 @@ class InboxReader:
             return False
         return True
 
-    async def read(self, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
+    async def read(self, email: str) -> None:
         """One round of a mailbox, if it is free.
 
         Raises:
@@ -112,7 +109,7 @@ class InboxReader:
         if (lease := await self.mailboxes.lease(email)) is None:
             return
         box = await self.gmail.authenticate(email)
-        progress()
+        beat()
         if not isinstance(box, Mailbox):
             await self._give_back(lease, judge(Call.TOKEN, box).reason, scope=lease.scope)
             return
@@ -124,7 +121,7 @@ class InboxReader:
         self.log.opened(email, scope)
         it: ReadingRound | None = None
         try:
-            it = await self._begin(lease, bodies=box.can_read_bodies, progress=progress)
+            it = await self._begin(lease, bodies=box.can_read_bodies)
             await it.read()
         except LeaseLostError:
             raise
@@ -145,7 +142,7 @@ class InboxReader:
             lease, state=state, scope=scope, wait=wait, units=it.examiner.budget.used, often=often
         )
 
-    async def _begin(self, lease: InboxLease, *, bodies: bool, progress: Callable[[], None]) -> ReadingRound:
+    async def _begin(self, lease: InboxLease, *, bodies: bool) -> ReadingRound:
         keys = await self.secrets.keys()
         budget = RoundBudget.of_round(
             lease.units_per_minute, idle=lease.idle, spent=lease.spent, today=lease.today, now=lease.now
@@ -154,7 +151,7 @@ class InboxReader:
         seen.prune()
         own = frozenset({lease.email, *(alias for alias, of in self.aliases.items() if of == lease.email)})
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen, own=own)
-        return ReadingRound(examiner, self.writer, self.log, self.interval, wake=self.wake, progress=progress)
+        return ReadingRound(examiner, self.writer, self.log, self.interval, wake=self.wake)
 
     def _bug(self, email: str, error: Exception) -> str:
         """Log a bug that ended a round, and the cause that is kept of it."""

@@ -14,6 +14,7 @@ from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
+from mailerd.heartbeat import beat
 from mailerd.inbox.examine import (
     Arrived,
     Examiner,
@@ -56,7 +57,6 @@ class ReadingRound:
     interval: float
     wake: Callable[[], None]
     """Called when letters wait again."""
-    progress: Callable[[], None]
     left: bool = False
     """Something was left for the next round."""
     retry_in: timedelta | None = None
@@ -166,7 +166,7 @@ class ReadingRound:
         page, start = "", self.cursor.history_id or 0
         while True:
             reply = await self._list_history(start, page)
-            self.progress()
+            beat()
             self._look_at_clock(reply)
             if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
                 await self._forgotten()
@@ -229,7 +229,7 @@ class ReadingRound:
             self.examiner.budget.spend(Call.MESSAGES_LIST)
             reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
             body = _body(Call.MESSAGES_LIST, reply)
-            self.progress()
+            beat()
             items = [item for item in _items(body, "messages") if item.get("id")]
             arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
             if await self._walk_page(arrived, since):
@@ -341,7 +341,7 @@ class ReadingRound:
             if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
                 return [PassedOver(message.gmail_id, message.thread_id, str(error), self.lease.now)]
             raise
-        self.progress()
+        beat()
         return [] if found is None else [found]
 
     async def _carefully[T](self, message: Arrived, work: Awaitable[T]) -> T:
@@ -373,7 +373,7 @@ class ReadingRound:
             failing = (self.lease.failing_id, self.lease.failures)
         seen.written = None
         done = await self.writer.write(
-            self.lease, found, cursor, address_key=self.examiner.keys.address, failing=failing, on_retry=self.progress
+            self.lease, found, cursor, address_key=self.examiner.keys.address, failing=failing
         )
         seen.written, self._committed = cursor, time.monotonic()
         self.log.written(self.lease.email, done)

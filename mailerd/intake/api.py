@@ -22,6 +22,7 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
+from mailerd.heartbeat import every
 from mailerd.http.auth import ApiKeyAuth, ClientAddress, KeyHandler, KeyShares, StrangerLog, networks
 from mailerd.http.requests import refuse_parameters
 from mailerd.http.responses import ApiError, no_such_path
@@ -40,7 +41,6 @@ from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
-from mailerd.ops.heartbeat import every
 from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable

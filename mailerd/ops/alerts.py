@@ -21,8 +21,8 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
+from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.daemon_thread import in_thread
-from mailerd.ops.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.texts import in_chinese
 

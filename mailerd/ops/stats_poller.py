@@ -15,7 +15,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event
 from mailerd.events.intake import SuppressionEvents
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 
 _COMMAND = "command, "

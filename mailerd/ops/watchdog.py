@@ -18,7 +18,7 @@ from mailerd.core.quantities import counted
 from mailerd.core.stats import QueueStats, words
 from mailerd.core.texts import Language
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.texts import in_chinese
 

@@ -5,7 +5,7 @@ is counted and told. Events are deleted by their places in the feed; where no en
 nothing else gives them any.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -71,11 +71,10 @@ class EventPruner:
         self._database = database
         self.days: Final = days
 
-    async def prune(self, *, on_retry: Callable[[], None] | None = None) -> Pruned:
+    async def prune(self) -> Pruned:
         """Give a batch of new events their places; delete a batch of old ones, in their order and without a gap.
 
-        What is in doubt is repeated, so that it is known what endpoints have lost by it, and `on_retry` called after
-        each try.
+        What is in doubt is repeated, so that it is known what endpoints have lost by it.
         """
         if not self.days:
             return Pruned(0, (), more=False)
@@ -92,9 +91,7 @@ class EventPruner:
             tried.append((up_to, done))
             return done
 
-        done = await self._database.retry_until_committed(
-            work, what="delete old events", on_retry=on_retry, only_in_doubt=True
-        )
+        done = await self._database.retry_until_committed(work, what="delete old events", only_in_doubt=True)
         return replace(done, more=done.more or more_new)
 
     async def _number_some(self) -> bool:

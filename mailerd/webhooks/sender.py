@@ -29,7 +29,7 @@ from mailerd.core.webhooks import (
 )
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.ops.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed

@@ -1,7 +1,7 @@
 """Delivers events: joins the sender and the loop that deletes old events, with connections of its own."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.ops.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database, TransactionMeter
 from mailerd.store.db.writer import WATCH_INTERVAL
@@ -45,17 +45,14 @@ class EventRetention:
         def failed(error: DatabaseError) -> None:
             self.events.webhook_step_failed(what=_LOOP, again_in=PRUNE_INTERVAL, cause=str(error))
 
-        async def work() -> bool:
-            return await self.step(on_retry=lambda: heartbeat.working(_LOOP))
-
         await every(
-            PRUNE_INTERVAL, work, name=_LOOP, first_after=PRUNE_INTERVAL, heartbeat=heartbeat, on_error=failed,
+            PRUNE_INTERVAL, self.step, name=_LOOP, first_after=PRUNE_INTERVAL, heartbeat=heartbeat, on_error=failed,
             sleep=self.clock.sleep,
         )  # fmt: skip
 
-    async def step(self, *, on_retry: Callable[[], None] | None = None) -> bool:
-        """Delete a batch of each; whether there may be more. `on_retry` is called while it is in doubt."""
-        pruned = await self.pruner.prune(on_retry=on_retry)
+    async def step(self) -> bool:
+        """Delete a batch of each; whether there may be more."""
+        pruned = await self.pruner.prune()
         for it in pruned.lost:
             self.events.webhook_events_expired(webhook=it.webhook, events=it.events, days=self.pruner.days)
         more = await self.pruner.forget_removed() or pruned.more

@@ -8,7 +8,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats, every
 from mailerd.store.queue.recovery import RecoveryQueries
 
 # Circuit breakers for Google, one for all senders and one for each: while one is open, few letters are claimed.

@@ -14,7 +14,7 @@ from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
@@ -117,7 +117,7 @@ class Recorder:
                 for number in held_up:
                     apart.create_task(self._requeue(batch[number]))
                 if free := [one for number, one in enumerate(batch) if number not in held_up]:
-                    for one in await self._write(free, step=lambda: heartbeat.working("recording")):
+                    for one in await self._write(free):
                         apart.create_task(self._write_alone(one))
                 self._written_at = self._clock.monotonic()
 
@@ -133,18 +133,16 @@ class Recorder:
         except DatabaseError:
             return set()  # the records meet the same error, and are repeated until it is gone
 
-    async def _write(self, batch: Sequence[_Entry], *, step: Callable[[], None]) -> list[_Entry]:
-        """Write; returns the records that met a lock after all. `step` is called after each try."""
+    async def _write(self, batch: Sequence[_Entry]) -> list[_Entry]:
+        """Write; returns the records that met a lock after all."""
         records = [one.record for one in batch]
         what = f"record {len(records)} letters"
         try:
-            written = await self._rows.database.retry_until_committed(
-                self._work(records), what=what, on_retry=step, raise_on=LOCKED
-            )
+            written = await self._rows.database.retry_until_committed(self._work(records), what=what, raise_on=LOCKED)
         except DatabaseError as error:
-            step()
+            beat()
             if len(batch) > 1:  # one of them is refused or meets a lock: find it, and write the others
-                return [left for one in batch for left in await self._write([one], step=step)]
+                return [left for one in batch for left in await self._write([one])]
             if error.errno in LOCKED:
                 return list(batch)
             if not batch[0].future.done():
@@ -161,10 +159,11 @@ class Recorder:
 
     async def _write_alone(self, one: _Entry) -> None:
         """Try until its rows are free: this lock is one that `_held_up` does not see."""
+        detach()
         while True:
             await self._rest(one)
             async with self._apart:
-                if not await self._write([one], step=lambda: None):  # it is no progress of the writer
+                if not await self._write([one]):
                     return
 
     async def _rest(self, one: _Entry) -> None:
@@ -231,7 +230,7 @@ class Recorder:
             await self._ended.wait()
             heartbeat.working("finishing jobs")
             try:
-                await self._complete_touched(on_retry=lambda: heartbeat.working("finishing jobs"))
+                await self._complete_touched()
             except DatabaseError as error:
                 if not isinstance(error, DatabaseAwayError):  # the store logs that, and when it is back
                     self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
@@ -248,14 +247,14 @@ class Recorder:
         except (DatabaseError, TimeoutError) as error:
             self._events.jobs_left_open(cause=str(error) or f"no answer within {_STOP_TIMEOUT:g} s")
 
-    async def _complete_touched(self, on_retry: Callable[[], None] | None = None) -> None:
+    async def _complete_touched(self) -> None:
         async with self._completing:
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             if not jobs:
                 return
             try:
-                finished = await self._rows.complete_jobs(jobs, on_retry=on_retry)
+                finished = await self._rows.complete_jobs(jobs)
             except DatabaseError:
                 self._touched |= jobs
                 raise

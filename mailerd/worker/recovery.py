@@ -20,7 +20,7 @@ from mailerd.core.verdicts import Disposition, judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.heartbeat import Heartbeat, Heartbeats, every
+from mailerd.heartbeat import Heartbeats, beat, current, every
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, Resolution
@@ -58,67 +58,63 @@ class Reconciler:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """A lock for each mailbox: one scan at a time, so that many checks together read each message once."""
 
-    async def reconcile(self, letter: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
-        """Check a letter. `progress` is called after each answer, since a check may take long."""
+    async def reconcile(self, letter: UnresolvedSend) -> Resolution:
+        """Check a letter. Each answer is a beat, since a check may take long."""
         if letter.known_message_id:
             return Resolution(letter, Transition.FOUND, message_id=letter.known_message_id, proof=Proof.ANSWERED)
         if letter.draft_id:
-            return await self._by_draft(letter, letter.draft_id, progress)
-        return await self._search_sent(letter, progress)
+            return await self._by_draft(letter, letter.draft_id)
+        return await self._search_sent(letter)
 
-    async def _by_draft(self, letter: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
+    async def _by_draft(self, letter: UnresolvedSend, draft_id: str) -> Resolution:
         mailbox = await self.gmail.authenticate(letter.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
-            return await self._without_drafts(letter, mailbox, progress)
+            return await self._without_drafts(letter, mailbox)
         verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(letter.sender, draft_id=draft_id))
-        progress()
+        beat()
         match verdict.disposition:
             case Disposition.ACCEPTED:
-                return await self._shown(letter, progress)
+                return await self._shown(letter)
             case Disposition.DRAFT_GONE:
-                return await self._draft_gone(letter, progress)
+                return await self._draft_gone(letter)
             case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
                 return unresolved(letter, verdict.reason)
             case _:
                 assert_never(verdict.disposition)
 
-    async def _without_drafts(
-        self, letter: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
-    ) -> Resolution:
+    async def _without_drafts(self, letter: UnresolvedSend, mailbox: Mailbox) -> Resolution:
         """The sign-in may no longer use drafts, so it cannot be read whether this one exists."""
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(letter, progress, drafts=False)
+            return await self._search_thread_or_sent(letter, drafts=False)
         if letter.discarding and not letter.unanswered:
             return Resolution(letter, Transition.MISSING, forgets=True)
         return Resolution(letter, None, error=_NO_DRAFTS)
 
-    async def _shown(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _shown(self, letter: UnresolvedSend) -> Resolution:
         """The draft is there: it was not sent, or a replica lags. At a second check the sent mail is read as well."""
         there = Resolution(letter, Transition.MISSING)
         if not letter.unanswered or not letter.checks:
             return there
         mailbox = await self.gmail.authenticate(letter.sender)
-        progress()
+        beat()
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
-        seen = await self._search_thread_or_sent(letter, progress)
+        seen = await self._search_thread_or_sent(letter)
         return seen if seen.transition is Transition.FOUND else there
 
-    async def _search_thread_or_sent(
-        self, letter: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True
-    ) -> Resolution:
+    async def _search_thread_or_sent(self, letter: UnresolvedSend, *, drafts: bool = True) -> Resolution:
         if letter.thread_id:
-            return await self._in_thread(letter, letter.thread_id, progress, drafts=drafts)
-        return await self._scan(letter, progress)
+            return await self._in_thread(letter, letter.thread_id, drafts=drafts)
+        return await self._scan(letter)
 
-    async def _draft_gone(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _draft_gone(self, letter: UnresolvedSend) -> Resolution:
         """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may read it."""
         mailbox = await self.gmail.authenticate(letter.sender)
-        progress()
+        beat()
         if not isinstance(mailbox, Mailbox):
             return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(letter, progress)
+            return await self._search_thread_or_sent(letter)
         match draft_gone(unanswered=letter.unanswered, discarding=letter.discarding):
             case Transition.FOUND:
                 return Resolution(letter, Transition.FOUND, proof=Proof.GONE)
@@ -127,15 +123,13 @@ class Reconciler:
             case _:
                 return Resolution(letter, None, error=needs_person_reason(unanswered=letter.unanswered))
 
-    async def _in_thread(
-        self, letter: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool
-    ) -> Resolution:
+    async def _in_thread(self, letter: UnresolvedSend, thread_id: str, *, drafts: bool) -> Resolution:
         """A draft that was sent left a message in its thread (https://developers.google.com/gmail/api/guides/drafts).
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
         reply = await self.gmail.get_thread(letter.sender, thread_id=thread_id)
-        progress()
+        beat()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
             return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
@@ -147,7 +141,7 @@ class Reconciler:
             if "DRAFT" in labels and drafts:
                 return unresolved(letter, "Google says that the draft is gone, and shows it in its thread")
         # A letter sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
-        return await self._scan(letter, progress) if letter.unanswered else self._nothing_sent(letter)
+        return await self._scan(letter) if letter.unanswered else self._nothing_sent(letter)
 
     def _nothing_sent(self, letter: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the letter is not there.
@@ -160,28 +154,28 @@ class Reconciler:
             return Resolution(letter, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
         return Resolution(letter, Transition.MISSING, forgets=True)
 
-    async def _search_sent(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _search_sent(self, letter: UnresolvedSend) -> Resolution:
         mailbox = await self.gmail.authenticate(letter.sender)
-        progress()
+        beat()
         if not isinstance(mailbox, Mailbox):
             return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
             return Resolution(letter, None, error=f"{_HOW_SENT[letter.mode]}, and this sign-in may not look: settle it")
-        return await self._scan(letter, progress)
+        return await self._scan(letter)
 
-    async def _scan(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _scan(self, letter: UnresolvedSend) -> Resolution:
         async with self._scanning[letter.sender]:
-            return await self._read_sent(letter, progress)
+            return await self._read_sent(letter)
 
-    async def _read_sent(self, letter: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _read_sent(self, letter: UnresolvedSend) -> Resolution:
         # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
         search, page = _Search(letter), ""
         while search.passed < _MAX_MESSAGES:
             reply = await self.gmail.list_sent(letter.sender, page_token=page)
-            progress()
+            beat()
             if not isinstance(reply, Accepted):
                 return unresolved(letter, judge(Call.MESSAGES_LIST, reply).reason)
-            if (settled := await self._on_page(search, reply, progress)) is not None:
+            if (settled := await self._on_page(search, reply)) is not None:
                 return settled
             if not (page := _next_page(reply)):
                 return self._nothing_sent(letter)
@@ -191,7 +185,7 @@ class Reconciler:
         )
         return Resolution(letter, None, error=error)
 
-    async def _on_page(self, search: "_Search", page: Accepted, progress: Callable[[], None]) -> Resolution | None:
+    async def _on_page(self, search: "_Search", page: Accepted) -> Resolution | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
         letter = search.letter
         for item in _items(page, "messages"):
@@ -205,7 +199,7 @@ class Reconciler:
                     return Resolution(letter, None, error=error, retry_in=_GOES_ON)
                 search.read += 1
                 found = await self.gmail.get_message(letter.sender, message_id=message_id)
-                progress()
+                beat()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
                     return unresolved(letter, judge(Call.MESSAGES_GET, found).reason)
                 known = self._remember(letter.sender, message_id, found.body)
@@ -299,8 +293,8 @@ class OrphanDrafts:
         """Forget the mailboxes that are no longer searched."""
         self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
 
-    async def sweep(self, sender: str, *, progress: Callable[[], None]) -> int:
-        """Delete the orphans of one mailbox; how many. `progress` is called after each answer, for it may take long.
+    async def sweep(self, sender: str) -> int:
+        """Delete the orphans of one mailbox; how many. Each answer is a beat, for it may take long.
 
         Raises:
             DatabaseError: the rows cannot be read; nothing more is deleted.
@@ -313,7 +307,7 @@ class OrphanDrafts:
         listed: set[str] = set()
         while True:
             reply = await self.gmail.list_drafts(sender, page_token=page)
-            progress()
+            beat()
             if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
                 self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
                 return deleted
@@ -325,13 +319,13 @@ class OrphanDrafts:
                 await self.rows.check_again(known, sender=sender)
             for draft in unknown:
                 if draft not in known:
-                    deleted += await self._check_draft(sender, draft, progress)
-                    progress()
+                    deleted += await self._check_draft(sender, draft)
+                    beat()
             if not (page := str(reply.body.get("nextPageToken", ""))):
                 foreign &= listed  # the whole list was read: the others are no longer there
                 return deleted
 
-    async def _check_draft(self, sender: str, draft: str, progress: Callable[[], None]) -> int:
+    async def _check_draft(self, sender: str, draft: str) -> int:
         reply = await self.gmail.get_draft_headers(sender, draft_id=draft)
         if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
             return 0
@@ -344,7 +338,7 @@ class OrphanDrafts:
                 self._foreign[sender].add(draft)
             return 0
         if not orphan:
-            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft, on_retry=progress)):
+            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
                 self.events.letter_undone(
                     job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
                     then=_WHAT_FOLLOWS[undone.status],
@@ -401,9 +395,7 @@ class Recovery:
     async def reconcile_loop(self) -> None:
         """Check unresolved sends at Google, until cancelled."""
         async with asyncio.TaskGroup() as checks:
-            await self._every(
-                self.interval, lambda heartbeat: self.reconcile_some(checks, heartbeat), name="finding letters in doubt"
-            )
+            await self._every(self.interval, lambda: self.reconcile_some(checks), name="finding letters in doubt")
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs that a crashed daemon did not complete, and stuck jobs, until cancelled."""
@@ -415,7 +407,7 @@ class Recovery:
         await self._every(self.sweep_interval, self.sweep, name="looking for orphan drafts", first_after=first_after)
 
     async def _every(
-        self, interval: float, step: Callable[[Heartbeat], Awaitable[bool]], *, name: str, first_after: float = 0.0
+        self, interval: float, step: Callable[[], Awaitable[bool]], *, name: str, first_after: float = 0.0
     ) -> None:
         """Run a step every `interval` seconds; at once again while it says that more may be due."""
         heartbeat = self.heartbeats.register(name, limit=self.heartbeats.limit + self.call_timeout)
@@ -424,18 +416,18 @@ class Recovery:
             self.runner_events.step_failed(what=name, again_in=interval, error=error)
 
         await every(
-            interval, lambda: step(heartbeat), name=name, first_after=first_after, heartbeat=heartbeat,
+            interval, step, name=name, first_after=first_after, heartbeat=heartbeat,
             on_error=failed, sleep=self.clock.sleep,
         )  # fmt: skip
 
-    async def recover_expired(self, heartbeat: Heartbeat) -> bool:
+    async def recover_expired(self) -> bool:
         """Recover expired claims; whether there were any."""
-        lapsed = await self.expired.recover(on_retry=lambda: heartbeat.working("recovering expired claims"))
+        lapsed = await self.expired.recover()
         for row in lapsed:
             self._log_expired(row)
         return bool(lapsed)
 
-    async def reconcile_some(self, checks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
+    async def reconcile_some(self, checks: asyncio.TaskGroup) -> bool:
         """Take as many unresolved sends as may be checked, and start a check for each; whether there may be more.
 
         Raises:
@@ -454,7 +446,7 @@ class Recovery:
             return True
         if not under_way:  # as before the query: a check that ended since then makes room for another
             return False
-        heartbeat.waiting("a check to end", at_most=self.interval)
+        current().waiting("a check to end", at_most=self.interval)
         ended = asyncio.ensure_future(self._check_ended.wait())
         rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # another sender may have one due by then
         try:
@@ -468,9 +460,9 @@ class Recovery:
     async def _reconcile_one(self, letter: UnresolvedSend) -> None:
         """Check one letter. It has a heartbeat of its own, since it may take long and no other check waits for it."""
         what = f"looking for recipient {letter.id}"
-        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
+        self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
-            await self._resolve_one(letter, heartbeat)
+            await self._resolve_one(letter)
         finally:
             self.heartbeats.end(what)
             self._checking[letter.sender] -= 1
@@ -478,7 +470,7 @@ class Recovery:
                 del self._checking[letter.sender]
             self._check_ended.set()
 
-    async def sweep(self, heartbeat: Heartbeat) -> bool:
+    async def sweep(self) -> bool:
         """Search every mailbox that may hold orphan drafts.
 
         Raises:
@@ -487,13 +479,13 @@ class Recovery:
         senders = await self.rows.senders_with_drafts()
         self.orphan_drafts.retain(set(senders))
         for sender in senders:
-            await self._sweep(sender, heartbeat)
+            await self._sweep(sender)
         return False
 
-    async def _sweep(self, sender: str, heartbeat: Heartbeat) -> None:
+    async def _sweep(self, sender: str) -> None:
         """Search one mailbox; an error, such as a row that a person has locked, concerns this mailbox only."""
         try:
-            await self.orphan_drafts.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
+            await self.orphan_drafts.sweep(sender)
         except DatabaseAwayError:
             raise
         except NotReplayedError:
@@ -502,12 +494,11 @@ class Recovery:
             what = f"looking for orphan drafts of {sender}"
             self.runner_events.step_failed(what=what, again_in=self.sweep_interval, error=error)
 
-    async def _find_stuck_jobs(self, heartbeat: Heartbeat) -> bool:
+    async def _find_stuck_jobs(self) -> bool:
         for job in await self.rows.unfinished_jobs():
             self.job_changed(job)
-        what = "looking for stuck jobs"
-        heartbeat.working(what)
-        for job in await self.rows.reschedule_stuck_jobs(on_retry=lambda: heartbeat.working(what)):
+        current().working("looking for stuck jobs")
+        for job in await self.rows.reschedule_stuck_jobs():
             self.events.job_stuck(job=job)
             self.wake()
         return False
@@ -540,10 +531,12 @@ class Recovery:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _resolve_one(self, letter: UnresolvedSend, heartbeat: Heartbeat) -> None:
+    async def _resolve_one(self, letter: UnresolvedSend) -> None:
         try:
-            settled = await self._reconcile(letter, heartbeat)
-            written = await self.rows.resolve(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
+            current().working("looking for letters in doubt")
+            settled = await self._reconcile(letter)
+            current().working("settling letters in doubt")
+            written = await self.rows.resolve(settled)
         except DatabaseAwayError:
             return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
@@ -574,12 +567,10 @@ class Recovery:
         except DatabaseError as error:  # the rate limit could not be read
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
-    async def _reconcile(self, letter: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
+    async def _reconcile(self, letter: UnresolvedSend) -> Resolution:
         """The result of a check; an error concerns this check only, and decides nothing."""
         try:
-            return await self.reconciler.reconcile(
-                letter, progress=lambda: heartbeat.working("looking for letters in doubt")
-            )
+            return await self.reconciler.reconcile(letter)
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other checks go on

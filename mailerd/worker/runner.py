@@ -13,7 +13,7 @@ from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeat, Heartbeats
+from mailerd.heartbeat import Heartbeat, Heartbeats
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.record import RecordWriter
 from mailerd.worker.delivery import Delivery, JobProgress

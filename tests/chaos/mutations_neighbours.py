@@ -50,9 +50,16 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a lease that ran out waits until nobody is being looked for",
         "mailerd/worker/recovery.py",
-        "lapsed = await self.expired.recover(on_retry",
-        "lapsed = [] if self._looking else await self.expired.recover(on_retry",
+        "lapsed = await self.expired.recover(",
+        "lapsed = [] if self._looking else await self.expired.recover(",
         "tests/worker/test_recovery.py::test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look",
+    ),
+    Mutation(
+        "a loop that waits for a frozen database is taken for stalled",
+        "mailerd/store/db/database.py",
+        "                beat()\n",
+        "",
+        "tests/worker/test_lost_answers.py::test_a_loop_in_doubt_is_not_taken_for_dead",
     ),
     Mutation(
         "a letter that is slow keeps the others out",

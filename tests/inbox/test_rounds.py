@@ -1,7 +1,7 @@
 """A round has few units: what it leaves is read by the next ones, nothing is lost, and nothing is paid for twice."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -133,9 +133,9 @@ async def test_what_another_daemon_has_left_is_known(
     known = reading(database_url, served, google, tmp_path / "c")
     read, reads = InboxReader.read, list[InboxReader]()
 
-    async def in_turn(self: InboxReader, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
+    async def in_turn(self: InboxReader, email: str) -> None:
         if self in reads:
-            await read(self, email, progress=progress)
+            await read(self, email)
 
     async def arrives(number: int, shape: str) -> None:
         arrive(google, google.sent[number], shape)
@@ -165,9 +165,9 @@ async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
     known = reading(database_url, served, google, tmp_path / "c")
     read, turns = InboxReader.read, list[InboxReader]()
 
-    async def in_turn(self: InboxReader, email: str, *, progress: Callable[[], None] = lambda: None) -> None:
+    async def in_turn(self: InboxReader, email: str) -> None:
         if self is turns[0]:
-            await read(self, email, progress=progress)
+            await read(self, email)
             turns.reverse()
 
     async with running(known, heard) as first, running(known, heard) as second:

@@ -325,7 +325,7 @@ class World:
             f"nothing_found_at = nothing_found_at - INTERVAL 1 DAY WHERE id = {row.id}"
         )
         for letter in await daemon.rows.take_unresolved(limit=1):
-            resolution = await daemon.reconciler.reconcile(letter, progress=lambda: None)
+            resolution = await daemon.reconciler.reconcile(letter)
             self.looks.append((daemon, resolution))
             self.story[-1] += f" {letter.id} {resolution.transition} lag={self._lag}"
         self._fault, self._lag = None, False
@@ -344,7 +344,7 @@ class World:
 
     async def sweep(self, choose: Choose) -> None:
         with suppress(NotReplayedError):
-            await _pick(self.daemons, choose).orphans.sweep(_pick(list(MODES), choose), progress=lambda: None)
+            await _pick(self.daemons, choose).orphans.sweep(_pick(list(MODES), choose))
 
     async def notice(self, choose: Choose) -> None:
         """Something comes into an inbox about a letter that Google has accepted."""
@@ -402,9 +402,7 @@ class World:
         self._several = len(found) > 1
         key = (await Suppressions.open(self.database, timeout=20)).digest
         try:
-            written = await daemon.findings.write(
-                lease, found, lease.cursor, address_key=_key_of(key), on_retry=lambda: None
-            )
+            written = await daemon.findings.write(lease, found, lease.cursor, address_key=_key_of(key))
         except LeaseLostError:
             return
         self.story[-1] += (

@@ -15,8 +15,8 @@ from mailerd.events.base import registered_events
 from mailerd.events.inbox import InboxEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RendererEvents, RunnerEvents
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.alerts import Alerter, AlertState, Message, Webhook
-from mailerd.ops.heartbeat import Heartbeats
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)

@@ -15,7 +15,7 @@ import pytest
 from mailerd.cli.run import run_until_signalled
 from mailerd.config import LogSettings
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.log import JournaldTransport, Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog

@@ -16,9 +16,9 @@ from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops import alerts as post_module
 from mailerd.ops.alerts import Alerter, AlertState, Message, build_notifiers
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.house.source import ROOT
 from tests.support.daemon import running, settings, sign_in

@@ -9,7 +9,7 @@ from mailerd.core.stats import QueueStats
 from mailerd.events.base import EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from tests.support.heard import Heard

@@ -12,8 +12,8 @@ from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, words
 from mailerd.errors import DatabaseError
 from mailerd.events.process import ProcessEvents, StoreEvents
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops import stats_poller
-from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog

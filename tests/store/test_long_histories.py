@@ -139,7 +139,7 @@ class History:
             "SELECT job_id, seq, draft_id FROM job_recipients "
             "WHERE status = 'sent' AND draft_id IS NOT NULL AND proof = 'draft gone' LIMIT 2",
         ):
-            await self.rows.undo(job=job, seq=seq, draft=draft, on_retry=lambda: None)
+            await self.rows.undo(job=job, seq=seq, draft=draft)
 
     async def ask(self) -> None:
         if self.jobs:
@@ -195,7 +195,7 @@ class History:
                 )
             )
         found.append(SentElsewhere(f"g{next(self.number)}", "t", datetime.now(UTC)))
-        await self.writer.write(lease, found, InboxCursor(1, 1), address_key=b"k" * 32, on_retry=lambda: None)
+        await self.writer.write(lease, found, InboxCursor(1, 1), address_key=b"k" * 32)
         await self.mailboxes.release(lease, state="read", scope="readonly")
 
     async def finish(self) -> None:

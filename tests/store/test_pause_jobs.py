@@ -88,9 +88,7 @@ class Place:
 
     async def write(self, found: list[Finding]) -> Written:
         assert self.lease is not None
-        return await self.writer.write(
-            self.lease, found, InboxCursor(5, 5), address_key=b"k" * 32, on_retry=lambda: None
-        )
+        return await self.writer.write(self.lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
 
     async def bounce(self, numbers: Iterable[int], what: Classification = HARD) -> list[BadList]:
         return (await self.write(await self.found(numbers, what))).bad_lists

@@ -64,7 +64,7 @@ async def running(known: Settings, heard: Heard) -> AsyncIterator[Daemon]:
 
 async def sweep(daemon: Daemon) -> None:
     """Let it search for orphan drafts now, once."""
-    await daemon.recovery.sweep(daemon.heartbeats.register("a sweep of the test"))
+    await daemon.recovery.sweep()
 
 
 async def _until_started(task: "asyncio.Task[None]", heard: Heard) -> None:

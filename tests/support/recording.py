@@ -8,7 +8,7 @@ from typing import Any
 from mailerd.clock import Clock
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.worker.recorder import Recorder
 from tests.support.heard import Heard

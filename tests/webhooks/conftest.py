@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.webhooks import EventType
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

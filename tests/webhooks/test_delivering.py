@@ -13,7 +13,7 @@ import pytest
 from yarl import URL
 
 from mailerd.core.webhooks import EventType
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.webhooks import WebhookDeliveries, Webhooks

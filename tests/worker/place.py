@@ -11,7 +11,7 @@ from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
@@ -102,10 +102,12 @@ class Place:
 
     async def once(self) -> bool:
         """What lapsed, and looks until none is due; whether there was anything."""
-        found, more = await self.rescue.recover_expired(self.heartbeats.register("recovering expired claims")), True
+        self.heartbeats.register("recovering expired claims")
+        found, more = await self.rescue.recover_expired(), True
+        self.heartbeats.register("looking")
         while more:
             async with asyncio.TaskGroup() as looks:
-                more = await self.rescue.reconcile_some(looks, self.heartbeats.register("looking"))
+                more = await self.rescue.reconcile_some(looks)
             found = found or more
         return found
 

@@ -21,7 +21,7 @@ from mailerd.core.replies import (
 )
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore, Mailbox
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import CircuitBreaker, InFlight

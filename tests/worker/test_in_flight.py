@@ -10,7 +10,7 @@ import pytest
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.in_flight import MARGIN, InFlight
 from tests.support.heard import Heard

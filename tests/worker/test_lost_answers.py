@@ -247,7 +247,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     place = Place(far, heard)
     far.fates["wake forgotten jobs"] = fate
     for _ in range(3):
-        await place.rescue._find_stuck_jobs(place.heartbeats.register("forgotten"))
+        await place.rescue._find_stuck_jobs()
     assert heard.events == [("job_stuck", {"job": job})]
 
 
@@ -264,7 +264,7 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
 
     far.fates["settle"], far.meanwhile = "done", hours
     async with asyncio.TaskGroup() as looks:
-        await place.rescue.reconcile_some(looks, place.heartbeats.register("looking"))
+        await place.rescue.reconcile_some(looks)
     look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
     assert look.doing == "settling letters in doubt"
     assert look.age == 0, "after the try in doubt it has spoken again"

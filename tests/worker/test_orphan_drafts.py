@@ -15,7 +15,7 @@ ME = "me@example.com"
 async def looks(place: Place) -> int:
     """How many drafts a search looks at."""
     place.google.asked.clear()
-    await place.orphans.sweep(ME, progress=lambda: None)
+    await place.orphans.sweep(ME)
     return sum(what != ME for what in place.google.asked)
 
 
@@ -83,7 +83,7 @@ async def test_what_is_met_in_one_mailbox_leaves_the_others_searched(
     place.google.drafts = ["f1"]
     monkeypatch.setattr(place.google, "get_draft_headers", headers)
 
-    assert not await place.rescue.sweep(place.heartbeats.register("looking for orphan drafts"))
+    assert not await place.rescue.sweep()
 
     assert place.google.asked.count("f1") == 2
     assert {told["what"] for told in heard.of("step_failed")} == {

@@ -58,7 +58,7 @@ async def checks(google: Google, it: UnresolvedSend) -> list[Resolution]:
     parts: Any = google
     reconciler, found = Reconciler(parts, late_arrival=timedelta(minutes=1)), list[Resolution]()
     while not found or (found[-1].retry_in is not None and len(found) < 100):
-        found.append(await reconciler.reconcile(it, progress=lambda: None))
+        found.append(await reconciler.reconcile(it))
     return found
 
 

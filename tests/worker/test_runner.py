@@ -15,7 +15,7 @@ from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
-from mailerd.ops.heartbeat import Heartbeats
+from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.delivery import JobProgress
 from mailerd.worker.in_flight import CircuitBreaker, InFlight

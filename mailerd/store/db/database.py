@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
+from mailerd.heartbeat import beat
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.pool import Pool
@@ -265,16 +266,15 @@ class Database:
         work: Callable[[Cursor, bool], Awaitable[T]],
         *,
         what: str,
-        on_retry: Callable[[], None] | None = None,
         raise_on: frozenset[int] = frozenset(),
         only_in_doubt: bool = False,
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
-        It must be harmless to repeat; it learns whether an earlier try may have been committed. `on_retry` is called
-        after each try that failed. Unless an earlier try may have been committed, which only this call knows, these are
-        raised to the caller: the error numbers of `raise_on`, whose caller has a better way to repeat it, and with
-        `only_in_doubt` every error, since the caller does it again some other time.
+        It must be harmless to repeat; it learns whether an earlier try may have been committed. After each try that
+        failed, the loop that it is done for beats. Unless an earlier try may have been committed, which only this call
+        knows, these are raised to the caller: the error numbers of `raise_on`, whose caller has a better way to repeat
+        it, and with `only_in_doubt` every error, since the caller does it again some other time.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
@@ -289,8 +289,7 @@ class Database:
                 curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
                 if not curable or (not doubted and (only_in_doubt or error.errno in raise_on)):
                     raise
-                if on_retry is not None:
-                    on_retry()
+                beat()
                 await self._pause(error, again=again)
                 again += 1
 

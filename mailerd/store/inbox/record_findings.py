@@ -292,12 +292,11 @@ class FindingsWriter:
         cursor: InboxCursor,
         *,
         address_key: bytes,
-        on_retry: Callable[[], None],
         failing: tuple[str, int] | None = None,
     ) -> Written:
         """Write all of it, or nothing; what it changed. `failing`: the message that could not be read, and how often.
 
-        What is in doubt is repeated, and `on_retry` called after each try.
+        What is in doubt is repeated.
 
         Raises:
             LeaseLostError: another daemon reads this mailbox, or this daemon has not replayed all to this server yet.
@@ -316,9 +315,8 @@ class FindingsWriter:
             tries.append(done)
             return done
 
-        return await self.database.retry_until_committed(
-            work, what="write what was found in an inbox", on_retry=on_retry, only_in_doubt=True
-        )
+        what = "write what was found in an inbox"
+        return await self.database.retry_until_committed(work, what=what, only_in_doubt=True)
 
 
 @dataclass

@@ -5,7 +5,7 @@ it is made only for rows that take their record in the same commit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -464,13 +464,11 @@ class RecordWriter:
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_SET_MODE_AND_PROJECT, (mode, project, sender))
 
-    async def complete_jobs(
-        self, jobs: Iterable[str], *, on_retry: Callable[[], None] | None = None
-    ) -> list[CompletedJob]:
+    async def complete_jobs(self, jobs: Iterable[str]) -> list[CompletedJob]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
 
         Its own transaction, after the outcomes were committed: the daemon that reads last sees them all. One that is
-        in doubt is repeated, and `on_retry` called after each try.
+        in doubt is repeated.
 
         Raises:
             DatabaseError: not done; the recovery does it later.
@@ -478,7 +476,7 @@ class RecordWriter:
         ids, retry = sorted(set(jobs)), InDoubtRetry(was_completed)
         return await self.database.retry_until_committed(
             lambda cursor, _: retry.done(cursor, lambda cursor: complete(cursor, ids)), what="finish jobs",
-            on_retry=on_retry, only_in_doubt=True,
+            only_in_doubt=True,
         )  # fmt: skip
 
     async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:

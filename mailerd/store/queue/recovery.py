@@ -1,7 +1,7 @@
 """The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -72,10 +72,10 @@ class ExpiredClaims:
     replay_log: ReplayLog
     """The sends of a daemon: a database that has lost commits gets them before its claims are recovered."""
 
-    async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
+    async def recover(self, *, limit: int = 100) -> list[ExpiredClaim]:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
 
-        What is in doubt is repeated, and `on_retry` called after each try: all that was recovered is returned.
+        What is in doubt is repeated: all that was recovered is returned.
         """
         probe = self.database.probe_timeout
         if not await self.database.read_rows(_ANY_EXPIRED, what="look for lapsed leases", bound=probe):
@@ -85,7 +85,7 @@ class ExpiredClaims:
         async def work(cursor: Cursor, _: bool) -> list[ExpiredClaim]:  # noqa: FBT001 - as it is called
             return await retry.done(cursor, lambda cursor: self.recover_batch(cursor, limit))
 
-        return await self.database.retry_until_committed(work, what="rescue", on_retry=on_retry, only_in_doubt=True)
+        return await self.database.retry_until_committed(work, what="rescue", only_in_doubt=True)
 
     async def _was_recovered(self, cursor: Cursor, it: ExpiredClaim) -> bool:
         return await was_applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
@@ -383,13 +383,10 @@ class UndoneSend:
     """Its new state: waiting, or cancelled if its job was."""
 
 
-async def undo(
-    database: Database, *, job: str, seq: int, draft: str, by: str, on_retry: Callable[[], None] | None = None
-) -> UndoneSend | None:
+async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
     """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
 
-    Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated,
-    and `on_retry` called after each try.
+    Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated.
     """
     retry: InDoubtRetry[UndoneSend] = InDoubtRetry(
         lambda cursor, it: was_applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
@@ -398,9 +395,7 @@ async def undo(
     async def work(cursor: Cursor, _: bool) -> list[UndoneSend]:  # noqa: FBT001 - as it is called
         return await retry.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
 
-    done = await database.retry_until_committed(
-        work, what="take back a sent letter", on_retry=on_retry, only_in_doubt=True
-    )
+    done = await database.retry_until_committed(work, what="take back a sent letter", only_in_doubt=True)
     return done[0] if done else None
 
 
@@ -595,17 +590,17 @@ class RecoveryQueries:
             ) in await cursor.fetchall()
         ]  # fmt: skip
 
-    async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:
+    async def resolve(self, settled: Resolution) -> WriteResult:
         """Write the result of a check, fenced; what became of it: never `resolved`.
 
-        What is in doubt is repeated, and `on_retry` called after each try.
+        What is in doubt is repeated.
 
         Raises:
             DatabaseError: not written; the row is checked again when the lease of the check expires.
         """
         return await self.database.retry_until_committed(
             lambda cursor, doubted: self._resolve(cursor, settled, repeated=doubted), what="settle",
-            on_retry=on_retry, only_in_doubt=True,
+            only_in_doubt=True,
         )  # fmt: skip
 
     async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
@@ -713,19 +708,19 @@ class RecoveryQueries:
 
         return await self.database.read(work, what="look up a draft")
 
-    async def undo(self, *, job: str, seq: int, draft: str, on_retry: Callable[[], None]) -> UndoneSend | None:
+    async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
         """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not."""
-        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id, on_retry=on_retry)
+        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished_jobs(self) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
         rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="find unfinished jobs")
         return [row[0] for row in rows]
 
-    async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
+    async def reschedule_stuck_jobs(self) -> list[str]:
         """Reschedule stuck jobs, whose letters wait though no claim would ever find them; the ids of these jobs.
 
-        What is in doubt is repeated, and `on_retry` called after each try. All that were found by any try are
+        What is in doubt is repeated. All that were found by any try are
         returned: another daemon may have rescheduled one meanwhile, and returns it too.
         """
         woken: set[str] = set()
@@ -740,6 +735,4 @@ class RecoveryQueries:
 
         if not await self.database.read(stuck_jobs, what="look for forgotten jobs"):
             return []
-        return await self.database.retry_until_committed(
-            work, what="wake forgotten jobs", on_retry=on_retry, only_in_doubt=True
-        )
+        return await self.database.retry_until_committed(work, what="wake forgotten jobs", only_in_doubt=True)

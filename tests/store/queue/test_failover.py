@@ -130,9 +130,9 @@ async def test_no_inbox_is_read_and_nothing_noted_before_all_was_told(database: 
     one.meets_another()
     assert await boxes.lease("me@example.com") is None
     with pytest.raises(LeaseLostError):
-        await writer.write(lease, [], lease.cursor, address_key=b"", on_retry=lambda: None)
+        await writer.write(lease, [], lease.cursor, address_key=b"")
     await one.ready(1)
-    await writer.write(lease, [], lease.cursor, address_key=b"", on_retry=lambda: None)
+    await writer.write(lease, [], lease.cursor, address_key=b"")
 
 
 @pytest.mark.parametrize("server", ["another one", "the same, restored in place"])

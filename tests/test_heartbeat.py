@@ -1,6 +1,8 @@
 """Heartbeats: a loop that says nothing for too long has stalled, one that waits for something with a name has not."""
 
-from mailerd.ops.heartbeat import Heartbeats
+import asyncio
+
+from mailerd.heartbeat import Heartbeats, beat, detach
 
 
 class Hands:
@@ -57,4 +59,36 @@ def test_a_loop_that_has_ended_is_not_missed() -> None:
     heartbeats.register("runner").working("claiming")
     heartbeats.end("runner")
     now.at = 1000
+    assert stalled(heartbeats) == []
+
+
+async def test_a_beat_is_the_word_of_the_loop_that_the_task_works_for() -> None:
+    now = Hands()
+    heartbeats = Heartbeats(now, limit=10)
+    heartbeats.register("another").working("something else")
+    heartbeat = heartbeats.register("reader")
+    heartbeat.working("reading")
+    now.at = 20.0
+
+    async def detached() -> None:
+        detach()
+        beat()
+
+    await asyncio.create_task(detached())
+    assert stalled(heartbeats) == ["another", "reader"]
+
+    async def part() -> None:
+        beat()
+
+    await asyncio.create_task(part())
+    assert stalled(heartbeats) == ["another"]
+    assert heartbeat.doing == "reading"
+
+
+def test_a_beat_makes_no_wait_shorter() -> None:
+    now = Hands()
+    heartbeats = Heartbeats(now, limit=10)
+    heartbeats.register("runner").waiting("a letter", at_most=None)
+    beat()
+    now.at = 1000.0
     assert stalled(heartbeats) == []

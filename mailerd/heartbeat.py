@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -36,10 +37,38 @@ class Heartbeat:
         self.doing, self.since = f"waiting for {on}", self.now()
         self.until = float("inf") if at_most is None else self.since + at_most + self.limit
 
+    def goes_on(self) -> None:
+        """Real progress in what it does; a wait gets no shorter by it."""
+        self.since = self.now()
+        self.until = max(self.until, self.since + self.limit)
+
     @property
     def age(self) -> float:
         """Seconds since the last word; 0 while it waits for something that has no bound."""
         return 0.0 if self.until == float("inf") else max(0.0, self.now() - self.since)
+
+
+_NOBODY: Final = Heartbeat("", float("inf"), time.monotonic)
+_CURRENT: Final = ContextVar("heartbeat", default=_NOBODY)
+
+
+def current() -> Heartbeat:
+    """The heartbeat of the loop that this task is, or works for; outside of any loop, one that is not watched."""
+    return _CURRENT.get()
+
+
+def beat() -> None:
+    """The loop that this task is, or works for, has got further.
+
+    The store says so after each try of what it repeats until it is committed: a loop that waits for a frozen database
+    has not stalled.
+    """
+    _CURRENT.get().goes_on()
+
+
+def detach() -> None:
+    """What this task does from now on is no progress of the loop that began it."""
+    _CURRENT.set(_NOBODY)
 
 
 class Heartbeats:
@@ -51,8 +80,12 @@ class Heartbeats:
         self._heartbeats: dict[str, Heartbeat] = {}
 
     def register(self, loop: str, *, limit: float | None = None) -> Heartbeat:
-        """The heartbeat of a loop, from now on; `limit` for one whose single steps take longer."""
+        """The heartbeat of a loop, from now on, and of its task and those that it begins.
+
+        `limit` for one whose single steps take longer.
+        """
         heartbeat = self._heartbeats[loop] = Heartbeat(loop, self.limit if limit is None else limit, self._now)
+        _CURRENT.set(heartbeat)
         return heartbeat
 
     def end(self, loop: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.ops.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats, every
 from tests.support.ticking import Ticking
 
 
