@@ -341,8 +341,8 @@ class ApiKeyAuth:
         clock: Clock,
     ) -> None:
         self._keys = keys
-        self._client_address = client_address
-        self._strangers = strangers
+        self.client_address: Final = client_address
+        self.strangers: Final = strangers
         self._events = events
         self._clock = clock
         self._rates = TokenBuckets()
@@ -390,8 +390,8 @@ class ApiKeyAuth:
         """
         key = await self.look_up(request, secret, self._find, is_key=True)
         if key is None:
-            address = self._client_address.address(request)
-            if self._strangers.logs_request(address):
+            address = self.client_address.address(request)
+            if self.strangers.logs_request(address):
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
@@ -415,7 +415,7 @@ class ApiKeyAuth:
         """
         if not secret:  # no guess
             return None
-        address, now = self._client_address.address(request), self._clock.monotonic()
+        address, now = self.client_address.address(request), self._clock.monotonic()
         shown = digest(secret)
         if self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now) and not (
             await self._is_active(shown) if is_key else shown in self._sessions

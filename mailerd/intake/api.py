@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +55,8 @@ SOCKET_UMASK: Final = 0o117
 
 Address = tuple[str, int]
 """Host and port."""
+Route = tuple[str, str, Handler]
+"""Method, path and handler."""
 
 
 class Intake:
@@ -64,14 +65,10 @@ class Intake:
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
-    `console`: method, path and handler of each page for people. `hosts`: the names by which browsers reach it.
+    `hosts`: the names by which browsers reach it.
     `templates`: the folder of the named templates. `public`: the site of unsubscribe links. `unsubscribe`: when a
     job without a list is warned of.
     """
-
-    renderer: Renderer | None = None
-    create: CreateJobEndpoint | None = None
-    """These two while it serves; the console uses them."""
 
     def __init__(
         self,
@@ -90,26 +87,35 @@ class Intake:
         unsubscribe: UnsubscribeSettings | None = None,
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
-        console: Sequence[tuple[str, str, Handler]] = (),
         hosts: Collection[str] = (),
     ) -> None:
-        self._settings, self._page, self._console, self._hosts = settings, page, console, hosts
+        self._settings, self._page, self._hosts = settings, page, hosts
+        self.console: Sequence[Route] = ()
+        """Method, path and handler of each page for people."""
         self._public = public or PublicSettings()
-        self._opt_out = OptOutCheck(
-            database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
-        )
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
+        self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
+        self._executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self._library = TemplateLibrary(templates)
         self._forecast = forecast
-        self._senders = senders
+        self.create: Final = CreateJobEndpoint(
+            settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self._library,
+            renderer=self.renderer, wake=wake, forecast=forecast, executor=self._executor, events=events, clock=clock,
+            opt_out=OptOutCheck(
+                database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
+            ),
+            bodies=BodyReader(
+                max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies
+            ),
+            base_url=self._public.base_url, senders=senders,
+        )  # fmt: skip
         self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
         self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
@@ -161,20 +167,18 @@ class Intake:
 
         Only `run` notes the use of keys.
         """
-        executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
-        async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
-            self.renderer = renderer
+        async with self.renderer:
             listened = False
             try:
                 async with running(
-                    self._application(executor, renderer), name="mailerd.intake.server", strangers=self.strangers,
+                    self._application(), name="mailerd.intake.server", strangers=self.strangers,
                     reaper=self._slow_clients,
                 ) as runner:  # fmt: skip
                     addresses = await self._listen(runner, sockets)
                     listened = True
                     yield addresses
             finally:
-                executor.shutdown(wait=False, cancel_futures=True)
+                self._executor.shutdown(wait=False, cancel_futures=True)
                 if listened:
                     self._events.intake_stopped()
 
@@ -204,15 +208,15 @@ class Intake:
             if before is not None:
                 os.umask(before)
 
-    def _application(self, executor: ThreadPoolExecutor, renderer: Renderer) -> web.Application:
+    def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        docs = DocsEndpoints(library=self._library, renderer=renderer, executor=executor)
-        endpoints = self._endpoints(executor, renderer, streams) | {"listTemplates": docs.templates}
-        open_to_all = self._health(renderer)
+        docs = DocsEndpoints(library=self._library, renderer=self.renderer, executor=self._executor)
+        endpoints = self._endpoints(streams) | {"listTemplates": docs.templates}
+        open_to_all = self._health()
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
@@ -221,11 +225,11 @@ class Intake:
         pages = docs.pages()
         if self._page:
             pages["/metrics"] = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).metrics
-        if self._console:
+        if self.console:
             del pages["/"]  # the way to the API's page, where there is no console
         for path, page in pages.items():
             self._add_route(application, "GET", path, self._by_own_name(page))
-        for method, path, handler in self._console:
+        for method, path, handler in self.console:
             self._add_route(application, method, path, handler)
         application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
         return application
@@ -268,32 +272,24 @@ class Intake:
 
         return answer
 
-    async def _check_ready(self, renderer: Renderer) -> None:
+    async def _check_ready(self) -> None:
         """Check whether a job could be rendered and stored now.
 
         Raises:
             DatabaseError, SchemaError, RendererError: it could not.
         """
         await check_writable(self._database)
-        if trouble := renderer.start_error:
+        if trouble := self.renderer.start_error:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
-    def _health(self, renderer: Renderer) -> dict[str, Handler]:
+    def _health(self) -> dict[str, Handler]:
         """The operations that need no key, by their ids."""
-        check, writer = partial(self._check_ready, renderer), self._database.pool.writer
-        health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
+        writer = self._database.pool.writer
+        health = HealthEndpoints(self._check_ready, writer=writer, timeout=self._patience, clock=self._clock)
         return {"getLiveness": health.live, "getReadiness": health.ready}
 
-    def _endpoints(
-        self, executor: ThreadPoolExecutor, renderer: Renderer, streams: EventStreams
-    ) -> dict[str, KeyHandler]:
+    def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
-        self.create = create = CreateJobEndpoint(
-            self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
-            answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
-            executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out,
-            base_url=self._public.base_url, senders=self._senders,
-        )  # fmt: skip
         actions = JobActionEndpoints(jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events)
         read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
@@ -305,8 +301,8 @@ class Intake:
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
         return {
-            "createJob": create.create,
-            "dryRunJob": create.dry_run,
+            "createJob": self.create.create,
+            "dryRunJob": self.create.dry_run,
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
