@@ -43,6 +43,8 @@ from mailerd.texts import speak
 
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds for the program that has the port to answer."""
+SOCKET_UMASK: Final = 0o117
+"""Owner and group may use the socket file, others may not."""
 
 
 type Owner = Literal["mailerd", "other", "silent"]
@@ -85,21 +87,31 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Ow
     return "mailerd" if b"\r\nServer: mailerd\r\n" in answer else "other"  # others say that they are alive, too
 
 
-async def refuse_taken_socket(path: str) -> None:
-    """See to it that no program listens on a socket file: to listen there takes the file away, and no program notices.
+async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, port: int, path: str = "") -> None:
+    """Let `part` of the daemon listen on host and port of that section of the settings; the intake on a socket file.
 
     Raises:
-        ListenError: one does.
+        ListenError: it cannot.
     """
-    if await socket_owner(path):
+    if path and await socket_owner(path):  # to listen there would take the file away, and that program not notice
         raise ListenError(
             f"the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another "
             "mailerd; use that one, end it, or choose another intake.unix_socket"
         )
+    before = os.umask(SOCKET_UMASK) if path else None
+    try:
+        await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()
+    except OSError as error:
+        if path:
+            why = error.strerror or error
+            raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
+        raise await cannot_listen(error, part=part, section=section, host=host, port=port) from error
+    finally:
+        if before is not None:
+            os.umask(before)
 
 
 async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:
-    """What to raise where `part` of the daemon cannot listen on host and port of that section of the settings."""
     beginning = f"{part} cannot listen on {host}:{port} ({section}.port)"
     if error.errno != errno.EADDRINUSE:
         why = os.strerror(error.errno) if error.errno else error
@@ -136,7 +148,7 @@ class SlowClientReaper:
     """Closes connections without a first request in time, and idle ones beyond `MAX_CONNECTIONS`."""
 
     def __init__(self, *, strangers: StrangerLog, clock: Clock) -> None:
-        self._strangers = strangers
+        self.strangers: Final = strangers
         self._clock = clock
         self._first_seen: dict[_Connection, float] = {}
         self._have_asked: set[_Connection] = set()
@@ -219,8 +231,8 @@ class SlowClientReaper:
         if connection.transport is not None:
             peer = connection.transport.get_extra_info("peername")
             address = str(peer[0]) if isinstance(peer, tuple) else "unix"
-            if self._strangers.logs(address):
-                self._strangers.events.connection_too_slow(address=address, reason=reason)
+            if self.strangers.logs(address):
+                self.strangers.events.connection_too_slow(address=address, reason=reason)
             connection.transport.abort()
 
 
@@ -276,14 +288,12 @@ _LINGER_SECONDS: Final = 0.3
 
 
 @asynccontextmanager
-async def running(
-    application: web.Application, *, name: str, strangers: StrangerLog, reaper: SlowClientReaper
-) -> AsyncIterator[web.AppRunner]:
+async def running(application: web.Application, *, name: str, reaper: SlowClientReaper) -> AsyncIterator[web.AppRunner]:
     """A runner of the application, which listens nowhere yet; `name` is that of its log.
 
     At the end no new connection is accepted, and requests under way get GRACE seconds.
     """
-    with server_log(strangers, name=name) as logger:
+    with server_log(reaper.strangers, name=name) as logger:
         runner = web.AppRunner(
             application,
             handle_signals=False,

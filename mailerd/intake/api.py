@@ -1,7 +1,6 @@
 """The HTTP server: joins the endpoints, listens, and finishes the requests under way before it stops."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +17,14 @@ from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
-from mailerd.errors import DatabaseError, ListenError
+from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import ApiKeyAuth, ClientAddress, KeyHandler, KeyShares, StrangerLog, networks
 from mailerd.http.requests import refuse_parameters
 from mailerd.http.responses import ApiError, no_such_path
-from mailerd.http.server import ErrorMiddleware, SlowClientReaper, cannot_listen, refuse_taken_socket, running
+from mailerd.http.server import ErrorMiddleware, SlowClientReaper, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
@@ -50,9 +49,6 @@ from mailerd.store.jobs import Jobs
 
 PURGE_INTERVAL: Final = 600.0
 """Seconds between two deletions of old answers to idempotency keys."""
-SOCKET_UMASK: Final = 0o117
-"""Owner and group may use the socket file, others may not."""
-
 Address = tuple[str, int]
 """Host and port."""
 Route = tuple[str, str, Handler]
@@ -171,9 +167,8 @@ class Intake:
             listened = False
             try:
                 async with running(
-                    self._application(), name="mailerd.intake.server", strangers=self.strangers,
-                    reaper=self._slow_clients,
-                ) as runner:  # fmt: skip
+                    self._application(), name="mailerd.intake.server", reaper=self._slow_clients
+                ) as runner:
                     addresses = await self._listen(runner, sockets)
                     listened = True
                     yield addresses
@@ -186,27 +181,12 @@ class Intake:
         for sock in sockets:
             await web.SockSite(runner, sock).start()
         if not sockets:
-            await self._bind(runner)
+            it = self._settings
+            await listen(runner, part="the intake", section="intake", host=it.host, port=it.port, path=it.unix_socket)
         addresses = [(it[0], it[1]) for it in runner.addresses if isinstance(it, tuple)]
         where = [f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}" for it in runner.addresses]
         self._events.intake_listening(where=", ".join(where))
         return addresses
-
-    async def _bind(self, runner: web.AppRunner) -> None:
-        host, port, path = self._settings.host, self._settings.port, self._settings.unix_socket
-        if path:
-            await refuse_taken_socket(path)
-        before = os.umask(SOCKET_UMASK) if path else None
-        try:
-            await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()
-        except OSError as error:
-            if path:
-                why = error.strerror or error
-                raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
-            raise await cannot_listen(error, part="the intake", section="intake", host=host, port=port) from error
-        finally:
-            if before is not None:
-                os.umask(before)
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
