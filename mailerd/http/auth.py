@@ -331,18 +331,10 @@ CALLER: Final = ContextVar[str]("caller", default="")
 class ApiKeyAuth:
     """Finds the API key of a request, and checks what it may do and how often."""
 
-    def __init__(
-        self,
-        keys: ApiKeys,
-        *,
-        client_address: ClientAddress,
-        strangers: StrangerLog,
-        events: IntakeEvents,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, keys: ApiKeys, *, trusted_proxies: str, events: IntakeEvents, clock: Clock) -> None:
         self._keys = keys
-        self.client_address: Final = client_address
-        self.strangers: Final = strangers
+        self.client_address: Final = ClientAddress(networks(trusted_proxies))
+        self.strangers: Final = StrangerLog(events=events, clock=clock)
         self._events = events
         self._clock = clock
         self._rates = TokenBuckets()
@@ -374,6 +366,10 @@ class ApiKeyAuth:
         self.note_use(key)
         return key
 
+    def is_logged(self, request: web.Request) -> bool:
+        """Whether the log tells of a request: of each one with a key, and of some of strangers."""
+        return bool(CALLER.get()) or self.strangers.logs_request(self.client_address.address(request))
+
     def note_use(self, key: ApiKey) -> None:
         """Let it be written that a key was used now; at most once a minute."""
         now = self._clock.monotonic()
@@ -390,8 +386,8 @@ class ApiKeyAuth:
         """
         key = await self.look_up(request, secret, self._find, is_key=True)
         if key is None:
-            address = self.client_address.address(request)
-            if self.strangers.logs_request(address):
+            if self.is_logged(request):
+                address = self.client_address.address(request)
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)

@@ -8,7 +8,7 @@ import re
 import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import Context, ContextVar
 from typing import Final, Literal, override
 
@@ -21,7 +21,8 @@ from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
-from mailerd.http.auth import CALLER, ClientAddress, StrangerLog, raw_path
+from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
+from mailerd.http.requests import refuse_parameters
 from mailerd.http.responses import (
     NOTHING_CHANGED,
     NOTHING_STORED,
@@ -36,6 +37,7 @@ from mailerd.http.responses import (
     write_whole,
 )
 from mailerd.mail.templates import RendererError
+from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
 from mailerd.texts import speak
 
@@ -384,11 +386,9 @@ def _from_http_error(error: web.HTTPException) -> ApiError:
 class ErrorMiddleware:
     """Gives every request an id and a log line, and turns every exception into an answer."""
 
-    def __init__(
-        self, *, client_address: ClientAddress, strangers: StrangerLog, events: IntakeEvents, clock: Clock
-    ) -> None:
-        self._client_address = client_address
-        self._strangers = strangers
+    def __init__(self, auth: ApiKeyAuth, *, events: IntakeEvents, clock: Clock) -> None:
+        self._auth = auth
+        self._address = auth.client_address.address
         self._events = events
         self._clock = clock
 
@@ -402,7 +402,7 @@ class ErrorMiddleware:
         started = self._clock.monotonic()
         _begin(request)
         CALLER.set("")
-        self._strangers.begin()
+        self._auth.strangers.begin()
         _BEGUN.set(None)
         response = await self._run(request, handler)
         begun = _BEGUN.get()
@@ -425,7 +425,7 @@ class ErrorMiddleware:
             return None
         _begin(request)
         problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
-        if self._strangers.logs(self._client_address.address(request)):
+        if self._auth.strangers.logs(self._address(request)):
             self._tell_refused(problem)
         return error_response(problem)
 
@@ -468,8 +468,8 @@ class ErrorMiddleware:
         return begun
 
     def _too_slow(self, request: web.Request, reason: str) -> None:
-        if self._is_logged(request):
-            self._events.connection_too_slow(address=self._client_address.address(request), reason=reason)
+        if self._auth.is_logged(request):
+            self._events.connection_too_slow(address=self._address(request), reason=reason)
         _abort(request)
 
     def _log(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
@@ -477,8 +477,8 @@ class ErrorMiddleware:
         if path.startswith(PROBES):
             self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
             return
-        address = self._client_address.address(request)
-        if not self._is_logged(request):
+        address = self._address(request)
+        if not self._auth.is_logged(request):
             self._events.stranger_answered(
                 method=method, path=path, status=status, ms=ms, address=address, request=request_id
             )
@@ -496,12 +496,9 @@ class ErrorMiddleware:
 
     def _refuse(self, request: web.Request, problem: ApiError) -> web.Response:
         problem = for_request(request, problem)
-        if self._is_logged(request):
+        if self._auth.is_logged(request):
             self._tell_refused(problem)
         return error_response(problem)
-
-    def _is_logged(self, request: web.Request) -> bool:
-        return bool(CALLER.get()) or self._strangers.logs_request(self._client_address.address(request))
 
     def _tell_refused(self, problem: ApiError) -> None:
         self._events.request_refused(
@@ -512,7 +509,7 @@ class ErrorMiddleware:
         problem = from_database_error(error)
         if problem is None:
             return self._handle_bug(request, error)
-        if self._is_logged(request):
+        if self._auth.is_logged(request):
             self._events.request_unserved(request=REQUEST.get(), cause=str(error))
         return error_response(for_request(request, problem))
 
@@ -532,3 +529,18 @@ def _abort(request: web.Request) -> None:
     """End the connection without another byte."""
     if request.transport is not None:
         request.transport.abort()
+
+
+def behind_key(
+    endpoint: KeyHandler, auth: ApiKeyAuth, call: Permission, *, takes_query: bool, reads: KeyShare | None
+) -> Handler:
+    """An endpoint behind the check of the key, and of a query where it takes none; `reads`: whose place it holds."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        key = await auth.authenticate(request, call)
+        if not takes_query:
+            refuse_parameters(request)
+        async with reads.place(key) if reads else nullcontext():
+            return await endpoint(request, key)
+
+    return answer

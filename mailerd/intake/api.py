@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,9 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.heartbeat import every
-from mailerd.http.auth import ApiKeyAuth, ClientAddress, KeyHandler, KeyShares, StrangerLog, networks
-from mailerd.http.requests import refuse_parameters
+from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
 from mailerd.http.responses import ApiError, no_such_path
-from mailerd.http.server import ErrorMiddleware, SlowClientReaper, listen, running
+from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
@@ -112,12 +111,10 @@ class Intake:
             ),
             base_url=self._public.base_url, senders=senders,
         )  # fmt: skip
-        self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
-        self.strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
-        self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._slow_clients = SlowClientReaper(strangers=strangers, clock=clock)
-        self._middleware = ErrorMiddleware(client_address=address, strangers=strangers, events=events, clock=clock)
+        self.auth: Final = ApiKeyAuth(keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock)
+        self._slow_clients = SlowClientReaper(strangers=self.auth.strangers, clock=clock)
+        self._middleware = ErrorMiddleware(self.auth, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
 
@@ -136,7 +133,7 @@ class Intake:
                 database=self._database,
                 timeout=self._patience,
                 events=self._suppression_events,
-                client_address=self.client_address,
+                client_address=self.auth.client_address,
             )
             tasks.create_task(site.run(), name="unsubscribe site")
 
@@ -236,21 +233,12 @@ class Intake:
         return answer
 
     def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
-        """An operation's endpoint behind the check of the key, and of a query where the operation takes none.
-
-        What only reads holds one of the key's places for reads; a stream, a download and a post have others.
-        """
-        takes_query = any(each.where == "query" for each in it.params)
+        """What only reads holds one of the key's places for reads; a stream, a download and a post have others."""
         only_reads = it.method == "GET" and it.kind == "application/json" and it.stream is None
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            key = await self.auth.authenticate(request, call)
-            if not takes_query:
-                refuse_parameters(request)
-            async with self.shares.reads.place(key) if only_reads else nullcontext():
-                return await endpoint(request, key)
-
-        return answer
+        return behind_key(
+            endpoint, self.auth, call, takes_query=any(each.where == "query" for each in it.params),
+            reads=self.shares.reads if only_reads else None,
+        )  # fmt: skip
 
     async def _check_ready(self) -> None:
         """Check whether a job could be rendered and stored now.

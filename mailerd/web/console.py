@@ -140,9 +140,8 @@ class Console:
         return answer
 
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
-        address = self._address(request)
-        if self._auth.strangers.logs_request(address):
-            self.services.events.console_refused(reason=reason, address=address)
+        if self._auth.is_logged(request):
+            self.services.events.console_refused(reason=reason, address=self._address(request))
         said = in_chinese(text) if _language(request) == "zh" else text
         return web.Response(text=said + "\n", status=status, headers=guards.HEADERS)
 
