@@ -24,7 +24,6 @@ from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.read_jobs import ForecastService
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
-from mailerd.mail.template_library import TemplateLibrary
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
@@ -38,7 +37,6 @@ from mailerd.store.db.migrate import migrate
 from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
-from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
@@ -432,16 +430,12 @@ def _services(
         return claims.defaults  # a reload changes them
 
     timeout = min(TIMEOUT, settings.database.connect_timeout)
-    folder = settings.templates.folder
     return Services(
         settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
-        actions=JobActions(
-            database, timeout=settings.database.connect_timeout,
-            late_arrival=timedelta(seconds=settings.gmail.late_arrival),
-        ),
+        actions=intake.actions,
         forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
-        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None), limits=limits,
+        queries=ConsoleQueries(database), library=intake.library, limits=limits,
         stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post,

@@ -97,11 +97,11 @@ class Intake:
         self._executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
-        self._library = TemplateLibrary(templates)
+        self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
+        self.library = TemplateLibrary(templates)
         self._forecast = forecast
         self.create: Final = CreateJobEndpoint(
-            settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self._library,
+            settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
             renderer=self.renderer, wake=wake, forecast=forecast, executor=self._executor, events=events, clock=clock,
             opt_out=OptOutCheck(
                 database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
@@ -191,7 +191,7 @@ class Intake:
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        docs = DocsEndpoints(library=self._library, renderer=self.renderer, executor=self._executor)
+        docs = DocsEndpoints(library=self.library, renderer=self.renderer, executor=self._executor)
         endpoints = self._endpoints(streams) | {"listTemplates": docs.templates}
         open_to_all = self._health()
         for it in OPERATIONS:
@@ -258,7 +258,7 @@ class Intake:
 
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
-        actions = JobActionEndpoints(jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events)
+        actions = JobActionEndpoints(jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events)
         read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)

@@ -15,6 +15,14 @@ OF_INTAKE: Final = (
         "tests/intake/test_key_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
     ),
     Mutation(
+        "a small form becomes a large job without a place for it",
+        "mailerd/web/post_page.py",
+        "shares.large_bodies.place(it.key) if becomes_large else nullcontext()",
+        "nullcontext()",
+        "tests/web/test_tables.py::"
+        "test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_where_there_is_none",
+    ),
+    Mutation(
         "a job of another tenant shows that it is there",
         "mailerd/store/jobs.py",
         "None if job is None or not key.may_send(job.sender_email) else job",
