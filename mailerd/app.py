@@ -1,15 +1,11 @@
 """The daemon, wired together: read it from top to bottom and you know what runs, in which order it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
-
-from aiohttp import web
 
 from mailerd.clock import Clock, new_id
 from mailerd.config import Live, LogSettings, Settings
@@ -24,21 +20,17 @@ from mailerd.events.worker import GmailEvents, RecoveryEvents, RendererEvents, R
 from mailerd.gmail import Gmail
 from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats, every
 from mailerd.inbox.reader import InboxReader, build_reader
-from mailerd.intake.auth import CALLER, KeyShare
+from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
-from mailerd.intake.http_responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.read_jobs import ForecastService, write_results
-from mailerd.intake.server import Address, Intake
-from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
-from mailerd.mail.template_library import TemplateLibrary
-from mailerd.mail.templates import RecipientData, RendererError, Template
+from mailerd.intake.read_jobs import ForecastService
+from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from mailerd.rate_limited_gmail import RateLimitedGmail
-from mailerd.store.api_keys import ApiKey, ApiKeys, Sessions
+from mailerd.store.api_keys import ApiKeys, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
@@ -46,7 +38,6 @@ from mailerd.store.db.migrate import migrate
 from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
-from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
@@ -57,10 +48,10 @@ from mailerd.store.retention import Retention, rules
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
-from mailerd.web.console import Console, Route
+from mailerd.web.console import Console
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
-from mailerd.web.services import TIMEOUT, Lent, PostBody, RefusedError, Services
+from mailerd.web.services import TIMEOUT, Services
 from mailerd.web.shared_reads import SharedReads
 from mailerd.webhooks import service as webhooks
 from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
@@ -69,147 +60,6 @@ from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from mailerd.worker.runner import Runner
-
-# Joins the console: gives it its queries, and what the intake lends it.
-
-
-def _services(
-    settings: Settings,
-    *,
-    claims: Claims,
-    sink: EventSink,
-    stats: Callable[[], QueueStats | None],
-    wake: Callable[[], None],
-) -> Services:
-    """What the pages use; the intake lends the rest."""
-    database, clock = claims.database, Clock()
-    timeout = min(TIMEOUT, settings.database.connect_timeout)
-    folder = settings.templates.folder
-    return Services(
-        settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
-        actions=JobActions(
-            database, timeout=settings.database.connect_timeout,
-            late_arrival=timedelta(seconds=settings.gmail.late_arrival),
-        ),
-        forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
-        keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
-        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None),
-        limits=claims.defaults, stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink),
-        clock=clock, shared=SharedReads(clock), pages=PageRenderer(),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WiredConsole:
-    """The console of one daemon; without routes where the settings have none."""
-
-    services: Services
-    live: LiveUpdates
-    routes: tuple[Route, ...]
-
-    def attach(self, intake: Intake, sink: FanOut) -> None:
-        """Give it what only the intake has, and the events that change its pages."""
-        if self.routes:
-            _lend(self.services, intake)
-            sink.listeners.append(self.live.on_event)
-
-
-def wire_console(
-    settings: Settings,
-    sink: EventSink,
-    *,
-    claims: Claims,
-    stats: Callable[[], QueueStats | None],
-    wake: Callable[[], None],
-) -> WiredConsole:
-    """The console, and nothing of it listens yet."""
-    services = _services(settings, claims=claims, sink=sink, stats=stats, wake=wake)
-    live = LiveUpdates(services.pages.load if settings.web.enabled else lambda: None)
-    return WiredConsole(services, live, tuple(Console(services, live).routes()) if settings.web.enabled else ())
-
-
-def _lend(services: Services, intake: Intake) -> None:
-    @asynccontextmanager
-    async def posting(request: web.Request, key: ApiKey) -> AsyncIterator[PostBody]:
-        with _plainly():
-            async with _there(intake.create).posting(request, key) as send:
-                yield _answered(send)
-
-    async def render(template: Template, readers: Sequence[RecipientData], origin: str) -> Sequence[Rendered]:
-        with _plainly():
-            return await _there(intake.renderer).render(template, readers, origin=origin)
-
-    async def results(request: web.Request, job_id: str) -> web.StreamResponse:
-        return await write_results(request, job_id, intake.jobs, pace=intake.shares.rows)
-
-    def count_request(key: ApiKey, *, refresh: bool = False) -> None:
-        with _plainly():
-            intake.auth.count_request(key, refresh=refresh)
-        intake.auth.note_use(key)
-
-    async def check_key(request: web.Request, secret: str) -> ApiKey:
-        with _plainly():
-            return await intake.auth.check_secret(request, secret)
-
-    async def look_up[T](request: web.Request, secret: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
-        with _plainly():
-            return await intake.auth.look_up(request, secret, find)
-
-    def is_logged(request: web.Request) -> bool:
-        return intake.strangers.logs_request(intake.client_address.address(request))
-
-    services.lent = Lent(
-        check_key=check_key, look_up=look_up, count_request=count_request,
-        count_refresh=partial(count_request, refresh=True), note_caller=CALLER.set,
-        address=intake.client_address.address, is_logged=is_logged, posting=posting, render=render, results=results,
-        stream_place=_place(intake.shares.streams), download_place=_place(intake.shares.downloads),
-        read_place=_place(intake.shares.reads), webhook_place=_place(intake.shares.webhook_calls),
-    )  # fmt: skip
-
-
-def _answered(send: PostBody) -> PostBody:
-    """What is refused becomes an answer, as the API has it."""
-
-    async def post(body: bytearray, once: str) -> web.Response:
-        try:
-            return await send(body, once)
-        except ApiError as error:
-            return error_response(error)
-        except RendererError as error:
-            return error_response(cannot_render(error))
-
-    return post
-
-
-def _place(share: KeyShare) -> Callable[[ApiKey], AbstractAsyncContextManager[None]]:
-    """A key's place in a share of the intake's."""
-
-    @asynccontextmanager
-    async def place(key: ApiKey) -> AsyncIterator[None]:
-        with _plainly():
-            async with share.place(key):
-                yield
-
-    return place
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """What the intake refuses, in the console's own words."""
-    try:
-        yield
-    except ApiError as error:
-        raise RefusedError(str(error), status=error.status, retry_after=error.retry_after) from error
-    except RendererError as error:
-        raise RefusedError(str(error), status=503, retry_after=RETRY_AFTER) from error
-
-
-def _there[T](part: T | None) -> T:
-    """A part that the intake has while it serves."""
-    if part is None:
-        raise RefusedError("the intake does not serve yet", status=503, retry_after=RETRY_AFTER)
-    return part
-
 
 # The loops of a daemon for its database: heartbeat, and the search for the server that takes writes.
 
@@ -284,7 +134,7 @@ class Daemon:
     renderer: Renderer
     webhooks: webhooks.WebhookService
     retention: Retention
-    console: WiredConsole
+    console: Console
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish the letters in flight, record it, leave.
@@ -453,9 +303,13 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     inbox = build_reader(settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats)
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
-    console = wire_console(settings, sink, claims=claims, stats=service.stats.current, wake=runner.wake)
-    intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page, console=console)
-    console.attach(intake, sink)
+    intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
+    services = _services(settings, sink, intake, claims=claims, stats=service.stats.current, wake=runner.wake)
+    live = LiveUpdates(services.pages.load if settings.web.enabled else lambda: None)
+    console = Console(services, live)
+    if settings.web.enabled:
+        intake.console = tuple(console.routes())
+        sink.listeners.append(live.on_event)
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
         daemons=Daemons(database, daemon_id, replay_log, store_events), runner=runner,
@@ -531,7 +385,6 @@ def _intake(
     wake: Callable[[], None],
     gmail: Gmail,
     page: MetricsPage,
-    console: WiredConsole,
 ) -> Intake:
     timeout = settings.database.connect_timeout
     inputs = ForecastReader(claims.database, claims.defaults, timeout)
@@ -545,13 +398,37 @@ def _intake(
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,
-        console=console.routes,
         hosts=settings.web.names,
         late_arrival=settings.gmail.late_arrival,
         public=settings.public,
         unsubscribe=settings.unsubscribe,
         templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
+
+
+def _services(
+    settings: Settings,
+    sink: EventSink,
+    intake: Intake,
+    *,
+    claims: Claims,
+    stats: Callable[[], QueueStats | None],
+    wake: Callable[[], None],
+) -> Services:
+    """What the pages of the console use."""
+    database, clock = claims.database, Clock()
+
+    timeout = min(TIMEOUT, settings.database.connect_timeout)
+    return Services(
+        settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
+        actions=intake.actions,
+        forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
+        keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
+        queries=ConsoleQueries(database), library=intake.library, limits=claims.defaults,
+        stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
+        shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
+        renderer=intake.renderer, post=intake.create.post,
+    )  # fmt: skip
 
 
 def _recovery(

@@ -3,9 +3,8 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -17,9 +16,8 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.attachments import encoded_sizes, letter_size
-from mailerd.intake.auth import LARGE_BODY, KeyShares
-from mailerd.intake.http_responses import (
+from mailerd.http.auth import KeyShares
+from mailerd.http.responses import (
     REQUEST,
     ApiError,
     FieldError,
@@ -32,6 +30,7 @@ from mailerd.intake.http_responses import (
     shortened,
     to_json,
 )
+from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.parse_job import (
     CheckTime,
     OptOutCheck,
@@ -193,35 +192,16 @@ class CreateJobEndpoint:
     senders: SenderResolver | None = None
 
     async def create(self, request: web.Request, key: ApiKey) -> web.Response:
-        """Store a job, or repeat the first answer to its idempotency key."""
-        started = self.clock.monotonic()
+        """Store the job of a request, or repeat the first answer to its idempotency key."""
         idempotency_key = _idempotency_key(request)
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            stored = await self._check_and_store(raw, key, idempotency_key)
-        return await self._answer(stored, key, started=started)
+            return await self.post(raw, key, idempotency_key)
 
-    @asynccontextmanager
-    async def posting(
-        self, request: web.Request, key: ApiKey
-    ) -> AsyncIterator[Callable[[bytearray, str], Awaitable[web.Response]]]:
-        """Hold a key's places for a request whose form becomes a job; yields what posts the job's body.
-
-        That takes an idempotency key too, of which "" is none, and holds the places of `create` and of `dry_run`.
-
-        Raises:
-            ApiError: there is no place; what posts raises as `create` does, and nothing was stored.
-        """
+    async def post(self, raw: bytearray, key: ApiKey, idempotency_key: str | None) -> web.Response:
+        """Store the job of a body, for which the key has its places; `raw` is emptied."""
         started = self.clock.monotonic()
-        length = request.content_length
-        large = length is None or length > LARGE_BODY
-
-        async def post(raw: bytearray, idempotency_key: str) -> web.Response:
-            async with self.shares.large_bodies.place(key) if len(raw) > LARGE_BODY and not large else nullcontext():
-                stored = await self._check_and_store(raw, key, idempotency_key or None)
-            return await self._answer(stored, key, started=started)
-
-        async with self.shares.posts.place(key), self.shares.large_bodies.place(key) if large else nullcontext():
-            yield post
+        stored = await self._check_and_store(raw, key, idempotency_key)
+        return await self._answer(stored, key, started=started)
 
     async def _check_and_store(
         self, raw: bytearray, key: ApiKey, idempotency_key: str | None

@@ -13,9 +13,9 @@ from mailerd.clock import Clock
 from mailerd.core.states import OPEN
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
-from mailerd.intake.auth import ApiKeyAuth, KeyShare
-from mailerd.intake.http_responses import RETRY_AFTER, ApiError, in_language, json_response, to_json, write
-from mailerd.intake.query_params import Query, job_of
+from mailerd.http.auth import ApiKeyAuth, KeyShare
+from mailerd.http.requests import Query, job_of
+from mailerd.http.responses import RETRY_AFTER, ApiError, in_language, json_response, to_json, write
 from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
-from mailerd.intake.auth import HEADER, ApiKeyAuth
-from mailerd.intake.http_responses import REQUEST, RETRY_AFTER, json_response
-from mailerd.intake.response_models import FailureOut, LiveOut, NotReadyOut, ReadyOut
+from mailerd.http.auth import HEADER, ApiKeyAuth
+from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response
+from mailerd.intake.response_models import LiveOut, NotReadyOut, ReadyOut
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import ApiKey, Permission

@@ -19,9 +19,9 @@ from pydantic.json_schema import models_json_schema
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.texts import Language
-from mailerd.intake.auth import HEADER
-from mailerd.intake.http_responses import CODES, RETRY_AFTER, ApiError, cut, json_response
-from mailerd.intake.response_models import BrokenOut, ErrorOut, NotReadyOut, TemplateOut, TemplatesOut
+from mailerd.http.auth import HEADER
+from mailerd.http.responses import CODES, RETRY_AFTER, ApiError, ErrorOut, cut, json_response
+from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check

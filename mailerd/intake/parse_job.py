@@ -17,8 +17,8 @@ from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, TOKEN_BYTES, Reason, canonical, encode_token, why_suppressed
 from mailerd.errors import MailerdError
 from mailerd.gmail import Gmail
+from mailerd.http.responses import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
-from mailerd.intake.http_responses import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
 from mailerd.intake.request_body import encode, parse, why_too_large
 from mailerd.intake.request_models import (
     LANGUAGE,

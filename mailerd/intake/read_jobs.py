@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
@@ -15,18 +15,17 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import KeyHandler, KeyShares
-from mailerd.intake.http_responses import (
-    ROWS_AT_ONCE,
+from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.requests import Query, job_of
+from mailerd.http.responses import (
     ApiError,
+    ResponseModel,
     RowPace,
-    Rows,
     json_response,
     not_found,
     page_response,
-    write_csv,
+    write_results,
 )
-from mailerd.intake.query_params import Query, job_of
 from mailerd.intake.request_body import BodyReader, parse
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
@@ -38,17 +37,15 @@ from mailerd.intake.response_models import (
     JobsOut,
     RecipientOut,
     RecipientsOut,
-    ResponseModel,
     SendWindowOut,
 )
 from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsLetter, Recipient, Recipients
+from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsLetter, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 
 # The forecast in an answer: when the letters of a job will go, and why they wait.
@@ -200,11 +197,6 @@ MAX_JOBS_LIMIT: Final = 100
 DEFAULT_RECIPIENTS_LIMIT: Final = 100
 MAX_RECIPIENTS_LIMIT: Final = 1000
 
-CSV_COLUMNS: Final = (
-    "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
-    "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
-)  # fmt: skip
-
 
 class ReadEndpoints:
     """The endpoints that only read."""
@@ -289,29 +281,6 @@ class ReadEndpoints:
         job = await job_of(request, key, self._jobs)
         async with self._downloads.place(key):
             return await write_results(request, job.id, self._jobs, pace=self._pace, status=status)
-
-
-async def write_results(
-    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, status: State | None = None
-) -> web.StreamResponse:
-    """Answer with the results of a job that the caller may see."""
-
-    async def pages() -> AsyncGenerator[Rows]:
-        after = -1
-        while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
-            yield [_row(each) for each in page]
-            after = page[-1].seq
-            await pace.turn()
-
-    return await write_csv(request, pages(), columns=CSV_COLUMNS, filename=f"{job_id}.csv")
-
-
-def _row(row: Recipient) -> tuple[object, ...]:
-    moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
-    known = row.fate
-    fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
-    said = (row.error, row.message_id, row.proof)
-    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
 
 
 # `GET /api/recipients?email=`: one person's letters over all jobs, and what keeps letters from that person.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -21,7 +21,8 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
-from mailerd.intake.http_responses import MAX_DETAILS, FieldError, invalid
+from mailerd.http.requests import read_moment
+from mailerd.http.responses import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.request_body import why_too_large
 from mailerd.mail.attachments import check_base64, check_content_id, check_content_type, check_filename
 from mailerd.mail.mime import Addresses, mailbox
@@ -49,9 +50,6 @@ _RIGHT_TO_LEFT: Final = re.compile(
     r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
 )
 """The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the Arabic letter mark."""
-_RFC_3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
-)
 
 
 def one_line(value: str) -> str:
@@ -71,19 +69,6 @@ def one_name(value: str) -> str:
     if found:
         raise ValueError(f"contains U+{ord(found[0]):04X}, which changes the direction of writing")
     return one_line(value)
-
-
-def read_moment(value: object) -> datetime:
-    """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
-    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
-    if match["zone"] is None:
-        raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
-    try:
-        return datetime.fromisoformat(match[0].upper()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"is not a time: {error}") from None
 
 
 def _moment(value: object, info: ValidationInfo) -> object:

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
-from mailerd.intake.auth import KeyHandler, KeyShares
-from mailerd.intake.http_responses import (
+from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.requests import Query
+from mailerd.http.responses import (
     ROWS_AT_ONCE,
     FieldError,
+    ResponseModel,
     Rows,
     invalid,
     json_response,
@@ -20,10 +22,9 @@ from mailerd.intake.http_responses import (
     page_response,
     write_csv,
 )
-from mailerd.intake.query_params import Query
 from mailerd.intake.request_body import BodyReader, parse
 from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
-from mailerd.intake.response_models import Moment, ResponseModel, Whole
+from mailerd.intake.response_models import Moment, Whole
 from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database

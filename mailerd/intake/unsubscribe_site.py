@@ -29,11 +29,10 @@ from mailerd.core.suppression import (
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
+from mailerd.http.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE, ClientAddress, StrangerLog, TokenBuckets
+from mailerd.http.responses import no_such_path
+from mailerd.http.server import SlowClientReaper, listen, running
 from mailerd.intake import unsubscribe_pages as pages
-from mailerd.intake.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE
-from mailerd.intake.client_address import ClientAddress, StrangerLog, TokenBuckets
-from mailerd.intake.http_responses import no_such_path
-from mailerd.intake.listener import SlowClientReaper, cannot_listen, running
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
@@ -111,14 +110,9 @@ class UnsubscribeSite:
         """Listen; yields host and port."""
         host, port = self._settings.host, self._settings.port
         async with running(
-            self.application(), name="mailerd.intake.unsubscribe_site", strangers=self._strangers,
-            reaper=self._slow_clients,
-        ) as runner:  # fmt: skip
-            try:
-                await web.TCPSite(runner, host, port).start()
-            except OSError as error:
-                part = "the public site"
-                raise await cannot_listen(error, part=part, section="public", host=host, port=port) from error
+            self.application(), name="mailerd.intake.unsubscribe_site", reaper=self._slow_clients
+        ) as runner:
+            await listen(runner, part="the public site", section="public", host=host, port=port)
             host, port = runner.addresses[0][:2]
             self._events.public_site_listening(where=f"http://{host}:{port}")
             yield host, port

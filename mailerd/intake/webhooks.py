@@ -14,12 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from mailerd.clock import ULID, Clock
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
-from mailerd.intake.auth import KeyHandler, KeyShares
-from mailerd.intake.http_responses import ApiError, json_response, not_found
-from mailerd.intake.query_params import Query
+from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.requests import Query, read_moment
+from mailerd.http.responses import ApiError, ResponseModel, json_response, not_found
 from mailerd.intake.request_body import BodyReader, parse
-from mailerd.intake.request_models import RequestModel, read_model, read_moment
-from mailerd.intake.response_models import Moment, ResponseModel, Whole
+from mailerd.intake.request_models import RequestModel, read_model
+from mailerd.intake.response_models import Moment, Whole
 from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import ApiKey

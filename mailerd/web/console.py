@@ -12,6 +12,8 @@ from aiohttp.typedefs import Handler
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.http.auth import CALLER
+from mailerd.http.responses import ApiError
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.texts import in_chinese
 from mailerd.web import (
@@ -32,7 +34,7 @@ from mailerd.web import (
 from mailerd.web.forms import read_login
 from mailerd.web.html import static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, RefusedError, Services
+from mailerd.web.services import ConsoleRequest, Services
 from mailerd.web.troubles import Trouble, database_trouble
 from mailerd.web.words import translate
 
@@ -93,8 +95,9 @@ class Console:
     """Answers every request for a page."""
 
     def __init__(self, services: Services, live: LiveUpdates) -> None:
-        self._services = services
-        self._live = live
+        self.services: Final = services
+        self._auth, self._address = services.auth, services.auth.client_address.address
+        self.live: Final = live
         self._logins: dict[str, list[asyncio.Timeout]] = {}
         """The sign-ins of each address that are being read, the oldest first."""
         self._login_pages: dict[tuple[Language, bool, bool], str] = {}
@@ -105,7 +108,7 @@ class Console:
         """Every route of the console, each behind its guards."""
         for method, path, page in PAGES:
             yield method, path, self._secured(self._signed_in(page))
-        yield "GET", "/live", self._secured(self._signed_in(self._live.stream))
+        yield "GET", "/live", self._secured(self._signed_in(self.live.stream))
         yield "GET", "/login", self._secured(self._show_login)
         yield "POST", "/login", self._secured(self._login)
         yield "POST", "/logout", self._secured(self._logout)
@@ -137,9 +140,8 @@ class Console:
         return answer
 
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
-        intake = self._services.intake
-        if intake.is_logged(request):
-            self._services.events.console_refused(reason=reason, address=intake.address(request))
+        if self._auth.is_logged(request):
+            self.services.events.console_refused(reason=reason, address=self._address(request))
         said = in_chinese(text) if _language(request) == "zh" else text
         return web.Response(text=said + "\n", status=status, headers=guards.HEADERS)
 
@@ -154,10 +156,10 @@ class Console:
                     return self._to_login(request)
                 if not key.may(Permission.READ):
                     return self._error(request, language, 403, _no_read(language))
-                self._services.intake.note_caller(f"{key.name} via console")
-                it = ConsoleRequest(request, self._services, key, language)
-                intake = self._services.intake
-                (intake.count_refresh if it.is_refresh else intake.count_request)(key)
+                CALLER.set(f"{key.name} via console")
+                it = ConsoleRequest(request, self.services, key, language)
+                self._auth.count_request(key, refresh=it.is_refresh)
+                self._auth.note_use(key)
                 async with self._place(page, it):
                     response = await self._answer(page, it)
             except MailerdError as error:
@@ -170,8 +172,8 @@ class Console:
 
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
         """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
-        has_own = it.http.method == "POST" or page in (self._live.stream, job_page.results)
-        return nullcontext() if has_own else self._services.intake.read_place(it.key)
+        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results)
+        return nullcontext() if has_own else self.services.shares.reads.place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""
@@ -184,14 +186,14 @@ class Console:
             return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
 
         place = (it.http.rel_url, it.key.id, it.language)
-        body = await self._services.shared.get(place, PAGE_SHARED, made)
+        body = await self.services.shared.get(place, PAGE_SHARED, made)
         return web.Response(body=body, content_type="text/html", charset="utf-8")
 
     async def _key(self, request: web.Request) -> ApiKey | None:
         secret = request.cookies.get(guards.cookie_name(request), "")
         if not secret:
             return None
-        return await self._services.intake.look_up(request, secret, self._services.sessions.key_of)
+        return await self._auth.look_up(request, secret, self.services.sessions.key_of)
 
     def _to_login(self, request: web.Request) -> web.Response:
         if "HX-Request" in request.headers or request.path == "/live":
@@ -204,17 +206,18 @@ class Console:
         if status == _UNAVAILABLE and isinstance(error, DatabaseError):
             return self._away(request, language)
         response = self._error(request, language, status, str(error))
-        response.headers.update(error.headers if isinstance(error, RefusedError) else {})
+        if isinstance(error, ApiError):
+            response.headers.update(error.headers)
         return response
 
     def _away(self, request: web.Request, language: Language) -> web.Response:
-        trouble = database_trouble(language, self._services.outage())
+        trouble = database_trouble(language, self.services.outage())
         return self._error(request, language, _UNAVAILABLE, trouble.text, [trouble])
 
     def _error(
         self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
     ) -> web.Response:
-        html = self._services.pages.render("error.html", language,
+        html = self.services.pages.render("error.html", language,
             {"status": status, "text": text, "path": request.path, "troubles": troubles},
         )  # fmt: skip
         headers = _AGAIN if status == _UNAVAILABLE else {}
@@ -227,13 +230,13 @@ class Console:
         html = "" if error else self._login_pages.get((language, link, plain), "")
         if not html:
             values = {"error": error, "link": link, "plain": plain}
-            html = self._services.pages.render("login.html", language, values)
+            html = self.services.pages.render("login.html", language, values)
             if not error:
                 self._login_pages[language, link, plain] = html
         return web.Response(text=html, status=status, content_type="text/html")
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:
-        away = self._services.outage()  # a sign-in would need it
+        away = self.services.outage()  # a sign-in would need it
         return self._away(request, _language(request)) if away else self._login_page(request)
 
     async def _show_link(self, request: web.Request) -> web.StreamResponse:
@@ -241,16 +244,17 @@ class Console:
         return self._login_page(request, link=True)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
-        services = self._services
+        services = self.services
         try:
             secret = await self._read_login(request)
-            key = await services.intake.check_key(request, secret)
-            services.intake.count_request(key)
+            key = await self._auth.check_secret(request, secret)
+            self._auth.count_request(key)
+            self._auth.note_use(key)
             if not key.may(Permission.READ):
                 return self._login_page(request, status=403, error=_no_read(_language(request)))
-            address = services.intake.address(request)
+            address = self._address(request)
             session = await services.sessions.create(key, ip=address[:45])
-        except RefusedError as error:
+        except ApiError as error:
             return self._login_refused(request, error)
         services.events.console_signed_in(key=key.name, address=address, way="key")
         return _begin(request, session)
@@ -259,9 +263,9 @@ class Console:
         """The key that was entered.
 
         Raises:
-            RefusedError: it cannot be read, or newer forms of this address have taken its place.
+            ApiError: it cannot be read, or newer forms of this address have taken its place.
         """
-        address = self._services.intake.address(request)
+        address = self._address(request)
         reading = self._logins.setdefault(address, [])
         if len(reading) >= LOGINS_PER_ADDRESS:
             reading.pop(0).reschedule(0)  # it ends at once
@@ -271,14 +275,14 @@ class Console:
             async with turn:
                 return (await read_login(request)).text("key")
         except TimeoutError:
-            raise RefusedError("this address has too many sign-ins under way", status=429, retry_after=1) from None
+            raise ApiError(429, "too_fast", "this address has too many sign-ins under way", retry_after=1) from None
         finally:
             if turn in reading:
                 reading.remove(turn)
             if not reading and self._logins.get(address) is reading:
                 del self._logins[address]
 
-    def _login_refused(self, request: web.Request, error: RefusedError) -> web.Response:
+    def _login_refused(self, request: web.Request, error: ApiError) -> web.Response:
         text = in_chinese(str(error)) if _language(request) == "zh" else str(error)
         response = self._login_page(request, status=error.status, error=text)
         response.headers.update(error.headers)
@@ -286,25 +290,25 @@ class Console:
         return response
 
     async def _use_link(self, request: web.Request) -> web.StreamResponse:
-        address = self._services.intake.address(request)
-        use = partial(self._services.sessions.use_link, ip=address[:45])
+        address = self._address(request)
+        use = partial(self.services.sessions.use_link, ip=address[:45])
         try:
-            session = await self._services.intake.look_up(request, request.match_info["secret"], use)
-        except RefusedError as error:
+            session = await self._auth.look_up(request, request.match_info["secret"], use)
+        except ApiError as error:
             return self._login_refused(request, error)
         if session is None:
             text = translate(
                 _language(request), "This link was used or is too old; `mailerd console login` makes another."
             )
             return self._login_page(request, status=401, error=text)
-        self._services.events.console_signed_in(key="a one-time link", address=address, way="link")
+        self.services.events.console_signed_in(key="a one-time link", address=address, way="link")
         return _begin(request, session)
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         if secret := request.cookies.get(guards.cookie_name(request)):
             try:
-                await self._services.intake.look_up(request, secret, self._services.sessions.end)
-            except RefusedError as error:
+                await self._auth.look_up(request, secret, self.services.sessions.end)
+            except ApiError as error:
                 return self._login_refused(request, error)
         response = web.Response(status=303, headers={"Location": "/login"})
         guards.clear_session(request, response)
@@ -318,12 +322,8 @@ def _no_read(language: Language) -> str:
 def _status(error: MailerdError) -> int:
     """The HTTP status that says it."""
     match error:
-        case RefusedError():
+        case ApiError():
             return error.status
-        case MissingError():
-            return 404
-        case NotAllowedError():
-            return 403
         case DatabaseError():
             return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:

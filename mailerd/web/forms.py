@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 from aiohttp import BodyPartReader, web
 
 from mailerd.config import IntakeSettings
+from mailerd.http.responses import ApiError
 from mailerd.mail.recipient_table import TableError, read_rows
-from mailerd.web.services import RefusedError
 
 # Makes the job of a table, as JSON, row by row, so that no table takes more memory than a job may.
 
@@ -117,7 +117,7 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collec
     """The fields of a form. `large`: those that are left as they came, since they may be large.
 
     Raises:
-        RefusedError: it is too large, too slow, or cannot be read.
+        ApiError: it is too large, too slow, or cannot be read.
     """
     try:
         async with asyncio.timeout(FORM_TIMEOUT):
@@ -126,24 +126,24 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collec
                 async for name, value, is_file in _fields(request, most)
             ])  # fmt: skip
     except TimeoutError:
-        raise RefusedError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
+        raise ApiError(408, "timeout", f"the form did not come within {FORM_TIMEOUT:g} s") from None
     except web.HTTPRequestEntityTooLarge:
-        raise RefusedError(f"the form is larger than {most:,} bytes", status=413) from None
+        raise ApiError(413, "too_large", f"the form is larger than {most:,} bytes") from None
     except ConnectionError as error:
         raise _cut_off() from error
     except Exception as error:
-        raise RefusedError("the form cannot be read", status=400) from error
+        raise ApiError(400, "bad_request", "the form cannot be read") from error
 
 
 async def read_login(request: web.Request) -> Form:
     """The fields of the sign-in form: few and small, since a stranger sends them.
 
     Raises:
-        RefusedError: it is too large, too slow, or cannot be read.
+        ApiError: it is too large, too slow, or cannot be read.
     """
     body = bytearray()
     if (request.charset or "utf-8").lower() != "utf-8":
-        raise RefusedError("the form cannot be read", status=400)
+        raise ApiError(400, "bad_request", "the form cannot be read")
     try:
         async with asyncio.timeout(LOGIN_TIMEOUT):
             while len(body) <= MAX_LOGIN >= (request.content_length or 0):
@@ -152,16 +152,16 @@ async def read_login(request: web.Request) -> Form:
                     return Form(fields)
                 body += piece
     except TimeoutError:
-        raise RefusedError(f"the form did not come within {LOGIN_TIMEOUT:g} s", status=408) from None
+        raise ApiError(408, "timeout", f"the form did not come within {LOGIN_TIMEOUT:g} s") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise _cut_off() from error
     except ValueError as error:
-        raise RefusedError("the form cannot be read", status=400) from error
-    raise RefusedError(f"the form is larger than {MAX_LOGIN:,} bytes", status=413)
+        raise ApiError(400, "bad_request", "the form cannot be read") from error
+    raise ApiError(413, "too_large", f"the form is larger than {MAX_LOGIN:,} bytes")
 
 
-def _cut_off() -> RefusedError:
-    return RefusedError("the form was cut off", status=400)
+def _cut_off() -> ApiError:
+    return ApiError(400, "cut_off", "the form was cut off")
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:

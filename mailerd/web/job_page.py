@@ -10,11 +10,12 @@ from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, OPEN, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
+from mailerd.http.responses import write_results
 from mailerd.mail.mime import Addresses
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
-from mailerd.store.jobs import Job
+from mailerd.store.jobs import Job, Jobs
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.jobs_page import apply
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
@@ -36,7 +37,7 @@ async def find_job(it: ConsoleRequest) -> Job:
     """The job of the path.
 
     Raises:
-        MissingError: there is none that the key may see.
+        ApiError: 404, there is none that the key may see.
     """
     job = await it.services.jobs.seen_by(it.key, it.http.match_info["id"])
     if job is None:
@@ -170,5 +171,6 @@ async def _cause(it: ConsoleRequest, job: Job, id_: str) -> FailureCause | None:
 async def results(it: ConsoleRequest) -> web.StreamResponse:
     """All recipients as CSV, as the API gives them."""
     job = await find_job(it)
-    async with it.services.intake.download_place(it.key):
-        return await it.services.intake.results(it.http, job.id)
+    jobs = Jobs(it.services.database, timeout=it.services.settings.database.connect_timeout)
+    async with it.services.shares.downloads.place(it.key):
+        return await write_results(it.http, job.id, jobs, pace=it.services.shares.rows)

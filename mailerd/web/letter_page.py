@@ -37,7 +37,7 @@ async def find_letter(it: ConsoleRequest) -> RecipientHistory:
     """The letter of the path.
 
     Raises:
-        MissingError: there is none that the key may see.
+        ApiError: 404, there is none that the key may see.
     """
     id_ = row_number(it.http.match_info["id"])
     found = [] if id_ is None else await it.services.history.of_recipient(id_)
@@ -155,7 +155,7 @@ async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
 async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:
     """A letter, made where the clients' templates are made, or why it cannot be."""
     try:
-        (made,) = await it.services.intake.render(template, [reader], f"key {it.key.name}")
+        (made,) = await it.services.renderer.render(template, [reader], origin=f"key {it.key.name}")
     except MailerdError as error:
         return str(error)
     return made if isinstance(made, Content) else str(made[0])

@@ -90,7 +90,7 @@ class LiveUpdates:
         if self._viewers >= MAX_VIEWERS:
             return web.Response(status=503, headers=_LATER)
         try:
-            async with it.services.intake.stream_place(it.key):
+            async with it.services.shares.streams.place(it.key):
                 return await self._stream(it)
         except MailerdError:
             return web.Response(status=429, headers=_LATER)

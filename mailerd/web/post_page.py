@@ -3,35 +3,25 @@
 import asyncio
 import json
 import re
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import Any, Final
 
 from aiohttp import web
 
+from mailerd.http.auth import LARGE_BODY
+from mailerd.http.responses import MAX_FIELD_PATH, ApiError, cannot_render
 from mailerd.mail.recipient_table import TableError
+from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import MAX_TABLE, TableJob, make_job, read_form
-from mailerd.web.services import ConsoleRequest, PostBody
+from mailerd.web.services import ConsoleRequest
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""
 MAX_ECHO: Final = 256 * 1024
 """Bytes of a table that the page gives back, so that it is tried and then posted; a larger one is chosen again."""
-_OK: Final = 200
 _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\]")
 """What the API calls a recipient."""
-
-
-@dataclass(frozen=True)
-class Posted:
-    """What became of a job that was posted from a page."""
-
-    job_id: str | None
-    """The job's id; None: it was refused, or only tried."""
-    answer: dict[str, Any]
-    """What the API says."""
-    response: web.Response
-    """The answer itself, with its status and its headers."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -50,7 +40,9 @@ def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Res
 async def post(it: ConsoleRequest) -> web.Response:
     """Try the table, or post it."""
     it.require(Permission.SEND)
-    async with it.services.intake.posting(it.http, it.key) as send:
+    shares, length = it.services.shares, it.http.content_length
+    is_large = length is None or length > LARGE_BODY
+    async with shares.posts.place(it.key), shares.large_bodies.place(it.key) if is_large else nullcontext():
         form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
         kept = form.texts()
         table = form.content("table") or form.content("pasted")
@@ -64,22 +56,21 @@ async def post(it: ConsoleRequest) -> web.Response:
         except TableError as error:
             return _page(it, status=422, form=kept, trouble=str(error))
         del table
-        posted = await post_job(send, job.body, once="" if dry else job.once)
-    if posted.job_id is not None:
-        repeated = "Idempotency-Replayed" in posted.response.headers
-        said = it.t("This very table was posted before, as this job; nothing was posted now.") if repeated else (
-            it.t("Accepted: {accepted} of {total} letters.", accepted=posted.answer["accepted"],
-                 total=posted.answer["total"])
-        )  # fmt: skip
-        return it.back(f"/jobs/{posted.job_id}", said)
-    if "error" in posted.answer:
-        faults = _faults(it, posted.answer["error"], job.lines)
-        trouble, response = posted.answer["error"]["message"], posted.response
-        page = _page(it, status=response.status, form=kept, trouble=trouble, faults=faults)
-        if "Retry-After" in response.headers:
-            page.headers["Retry-After"] = response.headers["Retry-After"]
-        return page
-    return _page(it, form=kept, tried=posted.answer)
+        becomes_large = len(job.body) > LARGE_BODY and not is_large
+        try:
+            async with shares.large_bodies.place(it.key) if becomes_large else nullcontext():
+                answer, repeated = await post_job(it, job.body, once=None if dry else job.once)
+        except ApiError as error:
+            faults = _faults(it, error, job.lines)
+            page = _page(it, status=error.status, form=kept, trouble=str(error), faults=faults)
+            page.headers.update(error.headers)
+            return page
+    if dry:
+        return _page(it, form=kept, tried=answer)
+    said = it.t("This very table was posted before, as this job; nothing was posted now.") if repeated else (
+        it.t("Accepted: {accepted} of {total} letters.", accepted=answer["accepted"], total=answer["total"])
+    )  # fmt: skip
+    return it.back(f"/jobs/{answer['job_id']}", said)
 
 
 def _echo(table: bytes) -> dict[str, str]:
@@ -105,22 +96,26 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
     )  # fmt: skip
 
 
-async def post_job(send: PostBody, body: bytearray, *, once: str) -> Posted:
-    """Post a job by the same way as the API; `once`: its idempotency key."""
-    response = await send(body, once)
-    answer = json.loads(response.text or "{}")
-    posted = response.status == _OK and "dry_run" not in answer
-    return Posted(answer["job_id"] if posted else None, answer, response)
+async def post_job(it: ConsoleRequest, body: bytearray, *, once: str | None = None) -> tuple[dict[str, Any], bool]:
+    """Post a job as the API does; `once`: its idempotency key. What the API answers, and whether it did so before.
+
+    Raises:
+        ApiError: it was refused.
+    """
+    try:
+        response = await it.services.post(body, it.key, once)
+    except RendererError as error:
+        raise cannot_render(error) from error
+    return json.loads(response.text or "{}"), "Idempotency-Replayed" in response.headers
 
 
-def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:
+def explain(it: ConsoleRequest, error: ApiError) -> str:
     """Why a job was refused, in one line."""
-    error = answer.get("error", {})
-    details = "; ".join(f"{each['field']}: {it.say(each['message'])}" for each in error.get("details", [])[:3])
-    return f"{it.say(error['message']) if error else it.t('It was refused.')} {details}"
+    details = "; ".join(f"{each.field}: {it.say(each.message)}" for each in error.errors[:3])
+    return f"{it.say(str(error))} {details}"
 
 
-def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list[str]:
+def _faults(it: ConsoleRequest, error: ApiError, lines: list[int]) -> list[str]:
     """What is wrong, by the lines of the table."""
 
     def line(found: re.Match[str]) -> str:
@@ -128,6 +123,6 @@ def _faults(it: ConsoleRequest, error: dict[str, Any], lines: list[int]) -> list
         return it.t("line {n}", n=lines[number]) if number < len(lines) else found[0]  # or it was quoted from the table
 
     return [
-        f"{_RECIPIENT.sub(line, each['field'])}: {_RECIPIENT.sub(line, it.say(each['message']))}"
-        for each in error.get("details", [])[:MAX_SHOWN]
+        f"{_RECIPIENT.sub(line, each.field[:MAX_FIELD_PATH])}: {_RECIPIENT.sub(line, it.say(each.message))}"
+        for each in error.errors[:MAX_SHOWN]
     ]

@@ -1,10 +1,9 @@
-"""What the pages of the console use: queries, actions, and what the intake lends them."""
+"""What the pages of the console use: queries, actions, and what they share with the API."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from aiohttp import web
 
@@ -12,11 +11,11 @@ from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.texts import Language
-from mailerd.errors import MailerdError
 from mailerd.events.intake import WebEvents
-from mailerd.mail.renderer import Rendered
+from mailerd.http.auth import ApiKeyAuth, KeyShares
+from mailerd.http.responses import not_allowed, not_found
+from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
@@ -36,70 +35,6 @@ MAX_LISTED: Final = 50
 """Lines of one page of a list."""
 TIMEOUT: Final = 2.0
 """Seconds that the database gets for one question of a page."""
-
-
-class NotAllowedError(MailerdError):
-    """The key may not do this."""
-
-
-class RefusedError(MailerdError):
-    """A request that is answered with `status`; `retry_after`: seconds until it may come again."""
-
-    def __init__(self, why: str, *, status: int, retry_after: int | None = None) -> None:
-        super().__init__(why)
-        self.status = status
-        self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
-
-
-class MissingError(MailerdError):
-    """There is nothing at this address that the key may see."""
-
-
-PostBody = Callable[[bytearray, str], Awaitable[web.Response]]
-"""Posts a job, as JSON, once for each idempotency key ("": always); the JSON is emptied."""
-
-
-class LookUp(Protocol):
-    """What a secret that was shown leads to; None: it is made up, which counts as a bad key; RefusedError: too many."""
-
-    async def __call__[T](
-        self, request: web.Request, secret: str, find: Callable[[str], Awaitable[T | None]], /
-    ) -> T | None:
-        """`find` looks it up; it is not asked where its address has shown too many bad ones."""
-
-
-@dataclass(frozen=True)
-class Lent:
-    """What only the intake has, as it lends it."""
-
-    check_key: Callable[[web.Request, str], Awaitable[ApiKey]]
-    """The key of this secret, or RefusedError; it slows down who guesses."""
-    look_up: LookUp
-    """Looks a session or a link up; it slows down who guesses."""
-    count_request: Callable[[ApiKey], None]
-    """Counts a request of a key; RefusedError: it has made as many as it may within a minute."""
-    count_refresh: Callable[[ApiKey], None]
-    """Counts the refresh of an open page; these have the same rate apart."""
-    stream_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for an event stream; RefusedError: it holds its share already."""
-    note_caller: Callable[[str], object]
-    """Says in the log whose request it is."""
-    address: Callable[[web.Request], str]
-    """The address that a request comes from."""
-    is_logged: Callable[[web.Request], bool]
-    """Whether the log tells of a stranger's request: of some each minute, and of the others their number."""
-    posting: Callable[[web.Request, ApiKey], AbstractAsyncContextManager[PostBody]]
-    """A key's places for a request whose form becomes a job, and what posts it; RefusedError: it holds its share."""
-    render: Callable[[Template, Sequence[RecipientData], str], Awaitable[Sequence[Rendered]]]
-    """Renders letters; the text is the origin that the log names."""
-    results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
-    """Answers with all recipients of a job as CSV."""
-    read_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for what it reads; RefusedError: it holds its share already."""
-    download_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for a download of CSV; RefusedError: it holds its share already."""
-    webhook_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
-    """A key's place for tests and replays of webhooks, which take seconds; RefusedError: it holds it already."""
 
 
 @dataclass
@@ -128,13 +63,11 @@ class Services:
     clock: Clock
     pages: PageRenderer
     shared: SharedReads
-    lent: Lent | None = field(default=None)
-
-    @property
-    def intake(self) -> Lent:
-        """What the intake lends; it is there before the first request."""
-        assert self.lent is not None  # noqa: S101 - app.py joins them
-        return self.lent
+    auth: ApiKeyAuth
+    shares: KeyShares
+    renderer: Renderer
+    post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
+    """Stores the job of a body, as the API does: once for each idempotency key."""
 
 
 @dataclass(frozen=True)
@@ -185,24 +118,24 @@ class ConsoleRequest:
         """End the request unless the key may do this.
 
         Raises:
-            NotAllowedError: it may not.
+            ApiError: 403, it may not.
         """
         if not self.may(permission, sender):
-            raise NotAllowedError(self.t("The key {key} may not do this: it needs {right}.", key=self.key.name,
-                                         right=permission.value))  # fmt: skip
+            raise not_allowed(self.t("The key {key} may not do this: it needs {right}.", key=self.key.name,
+                                     right=permission.value))  # fmt: skip
 
     def require_admin(self) -> None:
         """End the request unless nothing limits the key.
 
         Raises:
-            NotAllowedError: something does.
+            ApiError: 403, something does.
         """
         if not self.key.is_admin:
-            raise NotAllowedError(self.t("This needs a key without limits; {key} is limited.", key=self.key.name))
+            raise not_allowed(self.t("This needs a key without limits; {key} is limited.", key=self.key.name))
 
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""
-        raise MissingError(self.t("There is nothing at this address."))
+        raise not_found(self.t("There is nothing at this address."))
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
         """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""

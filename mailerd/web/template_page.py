@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from mailerd.http.responses import ApiError
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form, read_form
 from mailerd.web.letter_page import frame, render_one
-from mailerd.web.post_page import explain_answer, post_job
+from mailerd.web.post_page import explain, post_job
 from mailerd.web.services import ConsoleRequest
 
 
@@ -75,11 +76,13 @@ async def send_test(it: ConsoleRequest) -> web.Response:
     """Post a job with one letter, to the address that is given; each press of the button sends one."""
     named = await _find(it)
     it.require(Permission.SEND)
-    async with it.services.intake.posting(it.http, it.key) as send:
-        posted = await post_job(send, _test_job(named, await read_form(it.http)), once="")
-    if posted.job_id is None:
-        return it.back(f"/templates/{named.name}", explain_answer(it, posted.answer))
-    return it.back(f"/jobs/{posted.job_id}", it.t("The test is on its way."))
+    async with it.services.shares.posts.place(it.key):
+        job = _test_job(named, await read_form(it.http))
+        try:
+            answer, _ = await post_job(it, job)
+        except ApiError as error:
+            return it.back(f"/templates/{named.name}", explain(it, error))
+    return it.back(f"/jobs/{answer['job_id']}", it.t("The test is on its way."))
 
 
 def _test_job(named: NamedTemplate, form: Form) -> bytearray:

@@ -13,6 +13,7 @@ from mailerd.clock import ULID
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
 from mailerd.events.runbook import WEBHOOK_RUNBOOKS, Runbook
+from mailerd.http.responses import not_allowed
 from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import Permission
@@ -28,7 +29,7 @@ from mailerd.store.webhooks import (
     check_url,
 )
 from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, NotAllowedError
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 OVERLAP: Final = timedelta(days=1)
 """For how long the secret before a rotation signs too."""
@@ -93,13 +94,13 @@ def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:
     """The senders of an endpoint: those that are given, or all that the key may use.
 
     Raises:
-        NotAllowedError: the key may not hear of one of them.
+        ApiError: 403, the key may not hear of one of them.
     """
     mine = it.key.senders
     if mine is None:
         return given or None
     if not mine >= given:
-        raise NotAllowedError(it.t("The key {key} may not hear of these senders.", key=it.key.name))
+        raise not_allowed(it.t("The key {key} may not hear of these senders.", key=it.key.name))
     return given or set(mine)
 
 
@@ -107,7 +108,7 @@ async def _find(it: ConsoleRequest) -> WebhookEndpoint:
     """The endpoint of the path.
 
     Raises:
-        MissingError: there is none that the key may see: another tenant's endpoint is as good as none.
+        ApiError: 404, there is none that the key may see: another tenant's endpoint is as good as none.
     """
     it.require(Permission.WEBHOOKS)
     id_ = it.http.match_info["id"]
@@ -198,7 +199,7 @@ async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
     """Post a test event now; what came of it."""
     settings = it.services.settings.webhooks
-    async with it.services.intake.webhook_place(it.key):
+    async with it.services.shares.webhook_calls.place(it.key):
         attempt = await post_test(
             OutboundHttp(settings.network_rules), found.url, name=found.name,
             secrets=await _webhooks(it).secrets(found.id), now=it.services.clock.now(), within=settings.timeout,
@@ -217,7 +218,7 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, onl
     except (ValueError, OverflowError):
         return it.t("A moment looks like 2026-12-01T09:00; nothing was changed.")
     deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
-    async with it.services.intake.webhook_place(it.key):
+    async with it.services.shares.webhook_calls.place(it.key):
         events = await deliveries.replay(found, since=since, only_failed=only_failed)
     _log_change(it, found, f"{events} events replayed since {since:%Y-%m-%d %H:%M}")
     return it.t("{n} events are due once more.", n=events)

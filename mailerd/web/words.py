@@ -71,7 +71,6 @@ CHINESE: Final[Mapping[str, str]] = {
     "It is sent again. If Google has sent it after all, {email} gets it twice.": "将重新发送；若 Google 其实已发送，{email} 会收到两次。",
     "It stands there: it was sent": "已在其中：已发送",
     "It stands there…": "已在其中…",
-    "It was refused.": "已被拒绝。",
     "Its jobs": "其任务",
     "Its secret stays; what waits for it is posted to the new address.": "密钥不变；等待投递的事件将发往新地址。",
     "Its story": "经过",

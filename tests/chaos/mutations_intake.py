@@ -9,10 +9,18 @@ from tests.chaos.mutation import Mutation
 OF_INTAKE: Final = (
     Mutation(
         "one key may take every place for checks",
-        "mailerd/intake/auth.py",
+        "mailerd/http/auth.py",
         "self._held[key_id] < self._per_key and self._held.total() < self.places",
         "self._held.total() < self.places",
         "tests/intake/test_key_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
+    ),
+    Mutation(
+        "a small form becomes a large job without a place for it",
+        "mailerd/web/post_page.py",
+        "shares.large_bodies.place(it.key) if becomes_large else nullcontext()",
+        "nullcontext()",
+        "tests/web/test_tables.py::"
+        "test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_where_there_is_none",
     ),
     Mutation(
         "a job of another tenant shows that it is there",
@@ -37,42 +45,42 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a reason is as long as what it quotes",
-        "mailerd/intake/http_responses.py",
+        "mailerd/http/responses.py",
         "return reason if len(reason) <= MAX_REASON else",
         "return reason if reason else",
         "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
     ),
     Mutation(
         "the samples of a dry run are as long as the letters",
-        "mailerd/intake/http_responses.py",
+        "mailerd/http/responses.py",
         "while (size := json_size(text)) > most:",
         "while (size := json_size(text)) < 0:",
         "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",
     ),
     Mutation(
         "pages without a key are read by any name of a host",
-        "mailerd/intake/server.py",
+        "mailerd/intake/api.py",
         'if not is_own_host(request.headers.get("Host", ""), self._hosts):',
         'if not request.headers.get("Host", ""):',
         "tests/intake/test_hosts.py::test_a_name_that_is_not_ours_is_refused",
     ),
     Mutation(
         "long pages are read without rests between their turns",
-        "mailerd/intake/http_responses.py",
+        "mailerd/http/responses.py",
         "self._next = begins + TURN_INTERVAL",
         "self._next = begins",
         "tests/intake/test_row_pace.py::test_turns_of_all_who_read_are_apart",
     ),
     Mutation(
         "made-up sessions and links are looked up without a bound",
-        "mailerd/intake/auth.py",
+        "mailerd/http/auth.py",
         "self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)",
         "pass",
         "tests/web/test_login.py::test_made_up_secrets_are_slowed_down_as_bad_keys_are_and_good_ones_are_not",
     ),
     Mutation(
         "who guesses at an address shuts out the good keys beside it",
-        "mailerd/intake/auth.py",
+        "mailerd/http/auth.py",
         "await self._is_active(shown) if is_key else shown in self._sessions",
         "shown in self._sessions",
         "tests/intake/test_permissions.py::test_a_good_key_that_was_never_used_is_not_shut_out_and_a_new_one_for_a_second",
@@ -86,7 +94,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a stranger's requests keep everybody else waiting",
-        "mailerd/intake/listener.py",
+        "mailerd/http/server.py",
         "response.force_close()",
         "pass",
         "tests/web/test_login.py::test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_of_a_key_are_not",

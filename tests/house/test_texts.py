@@ -20,7 +20,7 @@ from tests.house.source import ROOT, modules
 
 SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
     "causes in the log": ("core", "store", "gmail", "worker", "inbox", "ops", "app.py"),
-    "errors of the API": ("intake", "mail"),
+    "errors of the API": ("http", "intake", "mail"),
     "the configuration": ("config",),
     "what the console refuses": ("web/forms.py", "web/forms.py"),
     "commands and their help": ("cli",),

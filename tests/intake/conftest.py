@@ -37,7 +37,7 @@ async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         return Site(f"http://{host}:{port}", key, client, database, keys, wakeups, heard, intake)
 
     yield make
-    monkeypatch.setattr("mailerd.intake.listener._LINGER_SECONDS", 0.0)  # nobody connects any more
+    monkeypatch.setattr("mailerd.http.server._LINGER_SECONDS", 0.0)  # nobody connects any more
     for close in reversed(closing):
         await close()
 

@@ -11,8 +11,8 @@ import aiohttp
 from mailerd.config import IntakeSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.api import Intake
 from mailerd.intake.read_jobs import ForecastService
-from mailerd.intake.server import Intake
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader

@@ -8,7 +8,7 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.errors import DatabaseError
-from mailerd.intake.middleware import from_database_error
+from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
 from mailerd.store.jobs import NewJob

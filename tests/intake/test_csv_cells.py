@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core.suppression import as_it_was, without_formula
-from mailerd.intake.http_responses import csv_lines
+from mailerd.http.responses import csv_lines
 from tests.intake.site import Site, job
 
 FORMULAS = [

@@ -106,7 +106,7 @@ async def test_results_that_nobody_reads_are_cut_off(site: Site, monkeypatch: py
     async def hang(*_: object) -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.05)
+    monkeypatch.setattr("mailerd.http.responses.WRITE_TIMEOUT", 0.05)
     monkeypatch.setattr(web.StreamResponse, "write", hang)
     with pytest.raises(aiohttp.ClientError):
         async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:

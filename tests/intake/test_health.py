@@ -81,7 +81,7 @@ async def test_asking_often_asks_the_database_once_a_second(site: Site, monkeypa
         asked += 1
         raise SchemaError("old")
 
-    monkeypatch.setattr("mailerd.intake.server.check_writable", check)
+    monkeypatch.setattr("mailerd.intake.api.check_writable", check)
     for _ in range(3):
         assert (await site.get("/health/ready"))[1]["reason"] == "old"
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mailerd.intake.openapi import document
 from mailerd.intake.response_models import EventOut
-from tests.intake.site import Build, Site, event
+from tests.intake.site import Build, Site, event, new_intake
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
 
@@ -150,11 +150,11 @@ async def test_a_revoked_key_ends_its_streams(build: Build) -> None:
 
 
 async def test_a_stop_does_not_wait_for_streams(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.GRACE", 60.0)
+    monkeypatch.setattr("mailerd.http.server.GRACE", 60.0)
     site = await build()
     job_id = await posted(site)
     addresses: asyncio.Queue[Any] = asyncio.Queue()
-    serving = asyncio.create_task(site.intake.run(started=addresses.put_nowait))
+    serving = asyncio.create_task(new_intake(site.database, site.heard, site.wakeups).run(started=addresses.put_nowait))
     [(host, port)] = await addresses.get()
     async with site.client.get(f"http://{host}:{port}/api/jobs/{job_id}/events") as response:
         await event(response)

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.auth import KeyShare
-from mailerd.intake.http_responses import ApiError
+from mailerd.http.auth import KeyShare
+from mailerd.http.responses import ApiError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.store.api_keys import ApiKey, digest
 from tests.intake.site import Build, Site, job
@@ -171,7 +171,7 @@ async def test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another(
 async def test_a_post_that_waits_too_long_for_its_keys_share_is_told_so(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.auth.SHARE_TIMEOUT", 0.2)
+    monkeypatch.setattr("mailerd.http.auth.SHARE_TIMEOUT", 0.2)
     site = await build(settings=IntakeSettings(port=0, checks_per_key=1))
     slow = Slow("test")
     monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
@@ -212,7 +212,7 @@ READS = [
 async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(
     build: Build, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.auth.SHARE_TIMEOUT", 0.3)
+    monkeypatch.setattr("mailerd.http.auth.SHARE_TIMEOUT", 0.3)
     site = await build(settings=IntakeSettings(port=0, reads_per_key=1))
     other = {"X-API-Key": await site.keys.create("other")}
     _, posted = await site.post(job())
@@ -241,7 +241,7 @@ async def test_more_posts_than_a_keys_share_are_refused_at_once_and_another_keys
 
 
 async def test_large_bodies_of_one_key_leave_a_place_for_another(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.auth.SHARE_TIMEOUT", 0.3)
+    monkeypatch.setattr("mailerd.http.auth.SHARE_TIMEOUT", 0.3)
     site = await build()
     other = {"X-API-Key": await site.keys.create("other")}
     whole = json.dumps(job(variables={"product": "x", "note": "x" * 1_200_000})).encode()

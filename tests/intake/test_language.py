@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import EventType
-from mailerd.intake.http_responses import in_language
+from mailerd.http.responses import in_language
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.texts import in_chinese, speak
 from tests.intake.site import Site, event, job

@@ -9,9 +9,10 @@ import pytest
 import schemathesis
 from pydantic import TypeAdapter
 
+import mailerd.http
 import mailerd.intake
+from mailerd.http.responses import CODES
 from mailerd.intake import response_models
-from mailerd.intake.http_responses import CODES
 from mailerd.intake.openapi import document
 from mailerd.intake.routes import OPERATIONS, Operation
 from tests.intake.site import Site, job
@@ -89,7 +90,8 @@ def test_what_may_be_tried_again_says_when(it: Operation) -> None:
 
 
 def test_every_code_that_an_answer_may_have_is_explained() -> None:
-    sources = "".join(path.read_text("utf-8") for path in Path(mailerd.intake.__file__).parent.glob("*.py"))
+    rooms = (Path(mailerd.http.__file__).parent, Path(mailerd.intake.__file__).parent)
+    sources = "".join(path.read_text("utf-8") for room in rooms for path in room.glob("*.py"))
     given = set(re.findall(r'\b(?:[45]\d\d|error\.status),\s*"([a-z_]+)"', sources)) | set(
         re.findall(r'code="([a-z_]+)"', sources)
     )

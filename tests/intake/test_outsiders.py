@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.client_address import ClientAddress, networks
+from mailerd.http.auth import ClientAddress, networks
 from mailerd.mail.mime import Addresses
 from tests.intake.site import Build, Site, job
 

@@ -10,9 +10,8 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.errors import ListenError
-from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
-from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
-from mailerd.intake.server import Intake
+from mailerd.http.auth import MAX_FAILURES_PER_MINUTE, ClientAddress, TokenBuckets, networks
+from mailerd.intake.api import Intake
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, job, new_intake
 from tests.intake.test_auth import SteppedClock
@@ -244,7 +243,7 @@ async def is_cut(reader: asyncio.StreamReader) -> None:
 
 
 async def test_a_connection_that_never_asks_is_closed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr("mailerd.http.server.FIRST_REQUEST_TIMEOUT", 0.2)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
@@ -260,9 +259,9 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
     build: Build, monkeypatch: pytest.MonkeyPatch, most: int, files: int
 ) -> None:
     """A thousand of them took all files of a daemon, and it reached Google no more."""
-    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", most)
-    monkeypatch.setattr("mailerd.intake.listener.resource.getrlimit", lambda _: (files, files))
-    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.http.server.MAX_CONNECTIONS", most)
+    monkeypatch.setattr("mailerd.http.server.resource.getrlimit", lambda _: (files, files))
+    monkeypatch.setattr("mailerd.http.server.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
@@ -280,8 +279,8 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
 async def test_what_is_being_served_goes_on_beside_too_many_connections(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 4)
-    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.http.server.MAX_CONNECTIONS", 4)
+    monkeypatch.setattr("mailerd.http.server.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     _, posted = await site.post(job(), headers={"Connection": "close"})  # or this one, which is idle, were closed
     host, _, port = site.url.removeprefix("http://").partition(":")
@@ -302,8 +301,8 @@ async def test_what_is_being_served_goes_on_beside_too_many_connections(
 async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_closed(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 2)
-    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 60.0)
+    monkeypatch.setattr("mailerd.http.server.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("mailerd.http.server.FIRST_REQUEST_TIMEOUT", 60.0)
     site = await build()
     host, _, port = site.url.removeprefix("http://").partition(":")
     head = f"Host: x\r\nX-API-Key: {site.key}\r\nContent-Length: 9\r\n\r\n"
@@ -323,7 +322,7 @@ async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_clos
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.3)
+    monkeypatch.setattr("mailerd.http.responses.WRITE_TIMEOUT", 0.3)
     people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
     _, posted = await site.post(job(*people))
     host, _, port = site.url.removeprefix("http://").partition(":")

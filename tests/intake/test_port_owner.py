@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mailerd.errors import ListenError
-from mailerd.intake import listener as listener_module
-from mailerd.intake.listener import cannot_listen
+from mailerd.http import server
+from mailerd.http.server import cannot_listen
 from tests.intake.site import Site
 
 
@@ -50,7 +50,7 @@ async def test_another_mailerd_is_named_as_such() -> None:
 
 async def test_a_daemon_that_serves_is_known(site: Site) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
-    assert await listener_module.port_owner(host, int(port)) == "mailerd"
+    assert await server.port_owner(host, int(port)) == "mailerd"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_a_daemon_that_serves_is_known(site: Site) -> None:
 async def test_another_program_is_named_with_the_way_to_see_which(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.2)
     async with listener(answer) as port:
         said = await refusal(port)
     assert f"another program listens there; see which (`ss -ltnp sport = :{port}`)" in said

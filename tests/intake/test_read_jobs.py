@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from mailerd.errors import DatabaseError
-from mailerd.intake import http_responses
+from mailerd.http import responses
 from tests.intake.site import Site
 
 
@@ -220,13 +220,13 @@ async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch:
 
 
 async def test_a_download_gives_other_requests_their_turn_often(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, csv_lines = list[int](), http_responses.csv_lines
+    written, csv_lines = list[int](), responses.csv_lines
 
-    def counted(rows: http_responses.Rows) -> bytes:
+    def counted(rows: responses.Rows) -> bytes:
         written.append(len(rows))
         return csv_lines(rows)
 
-    monkeypatch.setattr(http_responses, "csv_lines", counted)
+    monkeypatch.setattr(responses, "csv_lines", counted)
     emails = [f"r{n}@example.com" for n in range(250)]
     job_id = await site.posted(*({"email": each, "name": "R"} for each in emails))
     body = {"suppressions": [{"email": each} for each in emails]}

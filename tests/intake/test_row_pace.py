@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mailerd.clock import Clock
-from mailerd.intake import http_responses
-from mailerd.intake.http_responses import ROWS_AT_ONCE, TURN_INTERVAL, RowPace
+from mailerd.http import responses
+from mailerd.http.responses import ROWS_AT_ONCE, TURN_INTERVAL, RowPace
 from mailerd.store.db.database import Database
 from tests.intake.site import Site
 from tests.support.own_time import at_this_speed, own_time
@@ -97,4 +97,4 @@ async def test_rows_whose_sentences_are_translated_take_many_short_turns(site: S
     await watching
     assert (status, len(page["recipients"])) == (200, 1000)
     assert max(stalls) < at_this_speed(0.06), "in one go they took 0.5 s"
-    assert http_responses.LONGEST_TURN < TURN_INTERVAL
+    assert responses.LONGEST_TURN < TURN_INTERVAL

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.intake import auth, events_endpoint
+from mailerd.http import auth
+from mailerd.intake import events_endpoint
 from tests.intake.site import Build, job
 
 CASES_AT_LEAST = 500

@@ -206,7 +206,7 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
 
 
 async def test_a_stop_ends_by_its_bound_whatever_is_in_hand(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.GRACE", 0.2)
+    monkeypatch.setattr("mailerd.http.server.GRACE", 0.2)
     site = await build()
     entered = asyncio.Event()
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake import client_address
-from mailerd.intake.client_address import PER_MINUTE, TOGETHER, StrangerLog
+from mailerd.http import auth, server
+from mailerd.http.auth import PER_MINUTE, TOGETHER, StrangerLog
 from tests.intake.site import Site, job
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
@@ -19,7 +19,7 @@ MANY = 3 * PER_MINUTE
 async def test_requests_without_a_key_are_told_one_by_one_up_to_a_bound_and_then_by_their_number(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_address, "SUMMARY_INTERVAL", 0.5)
+    monkeypatch.setattr(auth, "SUMMARY_INTERVAL", 0.5)
     for _ in range(MANY):
         async with site.client.get(f"{site.url}/api/jobs", headers={"X-API-Key": "sk_live_guess"}) as response:
             assert response.status in {401, 429}
@@ -44,7 +44,7 @@ async def test_bytes_that_are_no_http_are_bounded_too(site: Site) -> None:
 
 
 async def test_answers_that_are_not_read_are_bounded_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.3)
+    monkeypatch.setattr("mailerd.http.responses.WRITE_TIMEOUT", 0.3)
     host, _, port = site.url.removeprefix("http://").partition(":")
     with ExitStack() as open_:
         for _ in range(MANY):
@@ -69,7 +69,7 @@ async def test_whoever_has_a_key_is_always_told(site: Site) -> None:
 async def test_what_was_not_logged_is_told_at_the_end_of_any_listener() -> None:
     heard = Heard()
     it = StrangerLog(events=IntakeEvents(heard), clock=Ticking())
-    with client_address.server_log(it, name="of the test"):
+    with server.server_log(it, name="of the test"):
         assert [it.logs("192.0.2.7") for _ in range(PER_MINUTE + 20)].count(False) == 20
     assert [each["count"] for each in heard.of("requests_not_logged")] == [20]
 

@@ -30,8 +30,8 @@ from mailerd.core.suppression import (
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.intake import SuppressionEvents
 from mailerd.events.process import StoreEvents
+from mailerd.http.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake import unsubscribe_site
-from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.unsubscribe_site import UNDOS_PER_MINUTE, UnsubscribeSite
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
@@ -394,7 +394,7 @@ async def test_pipelined_requests_leave_others_their_turn(public: Public) -> Non
 
 
 async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.listener.FIRST_REQUEST_TIMEOUT", 0.4)
+    monkeypatch.setattr("mailerd.http.server.FIRST_REQUEST_TIMEOUT", 0.4)
     site = UnsubscribeSite(
         PublicSettings(), database=public.database, timeout=20, events=SuppressionEvents(public.heard)
     )

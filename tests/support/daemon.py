@@ -58,7 +58,7 @@ async def running(known: Settings, heard: Heard) -> AsyncIterator[Daemon]:
         yield daemon
     finally:
         stop.set()
-        with patch("mailerd.intake.listener._LINGER_SECONDS", 0.0):  # no test connects to a daemon that it ends
+        with patch("mailerd.http.server._LINGER_SECONDS", 0.0):  # no test connects to a daemon that it ends
             await task
 
 

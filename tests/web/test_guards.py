@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.client_address import PER_MINUTE
+from mailerd.http.auth import PER_MINUTE
 from mailerd.store.api_keys import Permission
 from mailerd.web import forms, live
 from mailerd.web.guards import COOKIE

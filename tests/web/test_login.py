@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
+from mailerd.http.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.web import forms
 from mailerd.web.forms import MAX_LOGIN, MAX_LOGIN_FIELDS
 from mailerd.web.guards import COOKIE
@@ -164,7 +164,7 @@ async def test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_
 @pytest.fixture
 def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the site: it reads the bound once."""
-    monkeypatch.setattr("mailerd.intake.listener.MAX_CONNECTIONS", 6)
+    monkeypatch.setattr("mailerd.http.server.MAX_CONNECTIONS", 6)
 
 
 @pytest.mark.usefixtures("few_connections")
@@ -199,7 +199,7 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
 async def test_many_sessions_of_one_shut_out_no_key_and_no_session_that_is_in_use(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.auth.MAX_SESSIONS", 3)
+    monkeypatch.setattr("mailerd.http.auth.MAX_SESSIONS", 3)
     used, key = await site.signed_in(), {"X-API-Key": await site.keys.create("another")}
     async with used.get("/api/jobs", headers=key) as answer:
         assert answer.status == 200

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.auth import LARGE_BODY
+from mailerd.http.auth import LARGE_BODY
+from mailerd.http.responses import FieldError, invalid
 from mailerd.mail.recipient_table import MAX_ROW, MAX_USELESS, TableError, read_rows, read_table
 from mailerd.web import post_page
 from mailerd.web.forms import TableJob, make_job
@@ -212,5 +213,5 @@ async def test_where_nothing_can_be_rendered_the_page_says_so_as_the_api_does_an
 
 def test_what_a_table_says_is_not_taken_for_a_line_of_it() -> None:
     it = Mock(t=lambda text, **values: text.format(**values), say=str)
-    error = {"details": [{"field": "recipients[0].variables", "message": "has no attribute 'recipients[9]'"}]}
+    error = invalid([FieldError("recipients[0].variables", "has no attribute 'recipients[9]'")])
     assert post_page._faults(it, error, [2]) == ["line 2.variables: has no attribute 'recipients[9]'"]

@@ -19,7 +19,7 @@ from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
-from mailerd.intake.listener import Owner, port_owner, socket_owner
+from mailerd.http.server import Owner, port_owner, socket_owner
 from mailerd.intake.unsubscribe_pages import MARK
 from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread

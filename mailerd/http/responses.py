@@ -8,15 +8,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
 
 from mailerd.clock import Clock
+from mailerd.core.states import State
 from mailerd.core.suppression import Reason, without_formula
 from mailerd.errors import MailerdError
-from mailerd.intake.response_models import DetailOut, ErrorOut, FailureOut, ResponseModel
 from mailerd.mail.templates import RendererError
+from mailerd.store.db.times import rfc3339
+from mailerd.store.jobs import Jobs, Recipient
 from mailerd.texts import in_chinese, language
 
 # Errors of requests: the exception that becomes an answer, and the field errors in it.
@@ -107,6 +110,34 @@ def cut(reason: str) -> str:
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
 
 
+class ResponseModel(BaseModel):
+    """The base: nothing else is in an answer."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
+class DetailOut(ResponseModel):
+    """One thing that is wrong."""
+
+    field: Annotated[str, Field(description="its path in the request, as recipients[3].email")]
+    message: str
+
+
+class FailureOut(ResponseModel):
+    """What went wrong."""
+
+    code: Annotated[str, Field(examples=["invalid_request"])]
+    message: str
+    details: Annotated[list[DetailOut], Field(description="all that is wrong, 100 at most; message has their number")]
+    request_id: Annotated[str, Field(description="with 5xx: what the log calls this request")] = ""
+
+
+class ErrorOut(ResponseModel):
+    """Every answer that is not a success."""
+
+    error: FailureOut
+
+
 class ApiError(MailerdError):
     """A request that is answered with an error; its text is the answer's `message`."""
 
@@ -118,6 +149,11 @@ class ApiError(MailerdError):
         self.code = code
         self.errors = errors
         self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of its answer."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
@@ -131,6 +167,11 @@ def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
         if not errors.are_enough:
             message += f", and {errors.total - MAX_DETAILS:,} more"
     return ApiError(422, "invalid_request", f"{message}; nothing was stored", errors=errors.kept)
+
+
+def not_allowed(why: str) -> ApiError:
+    """The 403 of a call that the key may not make."""
+    return ApiError(403, "call_not_allowed", why)
 
 
 def not_found(what: str) -> ApiError:
@@ -224,8 +265,7 @@ def error_response(error: ApiError) -> web.Response:
     failure = FailureOut(code=error.code, message=str(error)[:MAX_MESSAGE], details=details)
     if error.status >= 500:  # noqa: PLR2004 - the server's own errors begin there (RFC 9110, section 15.6)
         failure.request_id = REQUEST.get()
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    response = json_response(ErrorOut(error=failure), status=error.status, headers=headers)
+    response = json_response(ErrorOut(error=failure), status=error.status, headers=error.headers)
     if error.status == 408:  # noqa: PLR2004 - the rest of the body may still come: no request can follow it
         response.force_close()
     return response
@@ -390,3 +430,32 @@ async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Re
     encoded = await pace.encode(rows, lambda row: in_language(to_json(row)))
     begin, there, end = in_language(to_json(body.model_copy(update={name: []}))).partition(f'"{name}":[')
     return web.Response(text="".join([begin, there, ",".join(encoded), end]), content_type="application/json")
+
+
+RESULT_COLUMNS: Final = (
+    "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
+    "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
+)  # fmt: skip
+
+
+async def write_results(
+    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, status: State | None = None
+) -> web.StreamResponse:
+    """Answer with the results of a job that the caller may see."""
+
+    async def pages() -> AsyncGenerator[Rows]:
+        after = -1
+        while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
+            yield [_row(each) for each in page]
+            after = page[-1].seq
+            await pace.turn()
+
+    return await write_csv(request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}.csv")
+
+
+def _row(row: Recipient) -> tuple[object, ...]:
+    moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
+    known = row.fate
+    fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
+    said = (row.error, row.message_id, row.proof)
+    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate

@@ -1,13 +1,11 @@
 """The HTTP server: joins the endpoints, listens, and finishes the requests under way before it stops."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,20 +17,16 @@ from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
-from mailerd.errors import ListenError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
-from mailerd.intake.auth import ApiKeyAuth, KeyHandler, KeyShares
-from mailerd.intake.client_address import ClientAddress, StrangerLog, networks
+from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
+from mailerd.http.responses import ApiError, no_such_path
+from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
-from mailerd.intake.http_responses import ApiError, no_such_path
-from mailerd.intake.listener import SlowClientReaper, cannot_listen, refuse_taken_socket, running
-from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
-from mailerd.intake.query_params import refuse_parameters
 from mailerd.intake.read_jobs import ForecastService, JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
@@ -50,11 +44,10 @@ from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
-SOCKET_UMASK: Final = 0o117
-"""Owner and group may use the socket file, others may not."""
-
 Address = tuple[str, int]
 """Host and port."""
+Route = tuple[str, str, Handler]
+"""Method, path and handler."""
 
 
 class Intake:
@@ -63,14 +56,10 @@ class Intake:
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
-    `console`: method, path and handler of each page for people. `hosts`: the names by which browsers reach it.
+    `hosts`: the names by which browsers reach it.
     `templates`: the folder of the named templates. `public`: the site of unsubscribe links. `unsubscribe`: when a
     job without a list is warned of.
     """
-
-    renderer: Renderer | None = None
-    create: CreateJobEndpoint | None = None
-    """These two while it serves; the console uses them."""
 
     def __init__(
         self,
@@ -89,32 +78,39 @@ class Intake:
         unsubscribe: UnsubscribeSettings | None = None,
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
-        console: Sequence[tuple[str, str, Handler]] = (),
         hosts: Collection[str] = (),
     ) -> None:
-        self._settings, self._page, self._console, self._hosts = settings, page, console, hosts
+        self._settings, self._page, self._hosts = settings, page, hosts
+        self.console: Sequence[Route] = ()
+        """Method, path and handler of each page for people."""
         self._public = public or PublicSettings()
-        self._opt_out = OptOutCheck(
-            database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
-        )
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
+        self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
+        self._executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
-        self._library = TemplateLibrary(templates)
+        self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
+        self.library = TemplateLibrary(templates)
         self._forecast = forecast
-        self._senders = senders
-        self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
-        self.strangers = strangers = StrangerLog(events=events, clock=clock)
+        self.create: Final = CreateJobEndpoint(
+            settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
+            renderer=self.renderer, wake=wake, forecast=forecast, executor=self._executor, events=events, clock=clock,
+            opt_out=OptOutCheck(
+                database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
+            ),
+            bodies=BodyReader(
+                max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies
+            ),
+            base_url=self._public.base_url, senders=senders,
+        )  # fmt: skip
         keys = ApiKeys(database, timeout=patience)
-        self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._slow_clients = SlowClientReaper(strangers=strangers, clock=clock)
-        self._middleware = ErrorMiddleware(client_address=address, strangers=strangers, events=events, clock=clock)
+        self.auth: Final = ApiKeyAuth(keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock)
+        self._slow_clients = SlowClientReaper(strangers=self.auth.strangers, clock=clock)
+        self._middleware = ErrorMiddleware(self.auth, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
 
@@ -131,7 +127,7 @@ class Intake:
                 database=self._database,
                 timeout=self._patience,
                 events=self._suppression_events,
-                client_address=self.client_address,
+                client_address=self.auth.client_address,
             )
             tasks.create_task(site.run(), name="unsubscribe site")
 
@@ -150,20 +146,17 @@ class Intake:
 
         Only `run` notes the use of keys.
         """
-        executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
-        async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
-            self.renderer = renderer
+        async with self.renderer:
             listened = False
             try:
                 async with running(
-                    self._application(executor, renderer), name="mailerd.intake.server", strangers=self.strangers,
-                    reaper=self._slow_clients,
-                ) as runner:  # fmt: skip
+                    self._application(), name="mailerd.intake.server", reaper=self._slow_clients
+                ) as runner:
                     addresses = await self._listen(runner, sockets)
                     listened = True
                     yield addresses
             finally:
-                executor.shutdown(wait=False, cancel_futures=True)
+                self._executor.shutdown(wait=False, cancel_futures=True)
                 if listened:
                     self._events.intake_stopped()
 
@@ -171,37 +164,22 @@ class Intake:
         for sock in sockets:
             await web.SockSite(runner, sock).start()
         if not sockets:
-            await self._bind(runner)
+            it = self._settings
+            await listen(runner, part="the intake", section="intake", host=it.host, port=it.port, path=it.unix_socket)
         addresses = [(it[0], it[1]) for it in runner.addresses if isinstance(it, tuple)]
         where = [f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}" for it in runner.addresses]
         self._events.intake_listening(where=", ".join(where))
         return addresses
 
-    async def _bind(self, runner: web.AppRunner) -> None:
-        host, port, path = self._settings.host, self._settings.port, self._settings.unix_socket
-        if path:
-            await refuse_taken_socket(path)
-        before = os.umask(SOCKET_UMASK) if path else None
-        try:
-            await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()
-        except OSError as error:
-            if path:
-                why = error.strerror or error
-                raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
-            raise await cannot_listen(error, part="the intake", section="intake", host=host, port=port) from error
-        finally:
-            if before is not None:
-                os.umask(before)
-
-    def _application(self, executor: ThreadPoolExecutor, renderer: Renderer) -> web.Application:
+    def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        docs = DocsEndpoints(library=self._library, renderer=renderer, executor=executor)
-        endpoints = self._endpoints(executor, renderer, streams) | {"listTemplates": docs.templates}
-        open_to_all = self._health(renderer)
+        docs = DocsEndpoints(library=self.library, renderer=self.renderer, executor=self._executor)
+        endpoints = self._endpoints(streams) | {"listTemplates": docs.templates}
+        open_to_all = self._health()
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
@@ -210,11 +188,11 @@ class Intake:
         pages = docs.pages()
         if self._page:
             pages["/metrics"] = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).metrics
-        if self._console:
+        if self.console:
             del pages["/"]  # the way to the API's page, where there is no console
         for path, page in pages.items():
             self._add_route(application, "GET", path, self._by_own_name(page))
-        for method, path, handler in self._console:
+        for method, path, handler in self.console:
             self._add_route(application, method, path, handler)
         application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
         return application
@@ -241,49 +219,32 @@ class Intake:
         return answer
 
     def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
-        """An operation's endpoint behind the check of the key, and of a query where the operation takes none.
-
-        What only reads holds one of the key's places for reads; a stream, a download and a post have others.
-        """
-        takes_query = any(each.where == "query" for each in it.params)
+        """What only reads holds one of the key's places for reads; a stream, a download and a post have others."""
         only_reads = it.method == "GET" and it.kind == "application/json" and it.stream is None
+        return behind_key(
+            endpoint, self.auth, call, takes_query=any(each.where == "query" for each in it.params),
+            reads=self.shares.reads if only_reads else None,
+        )  # fmt: skip
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            key = await self.auth.authenticate(request, call)
-            if not takes_query:
-                refuse_parameters(request)
-            async with self.shares.reads.place(key) if only_reads else nullcontext():
-                return await endpoint(request, key)
-
-        return answer
-
-    async def _check_ready(self, renderer: Renderer) -> None:
+    async def _check_ready(self) -> None:
         """Check whether a job could be rendered and stored now.
 
         Raises:
             DatabaseError, SchemaError, RendererError: it could not.
         """
         await check_writable(self._database)
-        if trouble := renderer.start_error:
+        if trouble := self.renderer.start_error:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
-    def _health(self, renderer: Renderer) -> dict[str, Handler]:
+    def _health(self) -> dict[str, Handler]:
         """The operations that need no key, by their ids."""
-        check, writer = partial(self._check_ready, renderer), self._database.pool.writer
-        health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
+        writer = self._database.pool.writer
+        health = HealthEndpoints(self._check_ready, writer=writer, timeout=self._patience, clock=self._clock)
         return {"getLiveness": health.live, "getReadiness": health.ready}
 
-    def _endpoints(
-        self, executor: ThreadPoolExecutor, renderer: Renderer, streams: EventStreams
-    ) -> dict[str, KeyHandler]:
+    def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
-        self.create = create = CreateJobEndpoint(
-            self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
-            answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
-            executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out,
-            base_url=self._public.base_url, senders=self._senders,
-        )  # fmt: skip
-        actions = JobActionEndpoints(jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events)
+        actions = JobActionEndpoints(jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events)
         read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
@@ -294,8 +255,8 @@ class Intake:
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
         return {
-            "createJob": create.create,
-            "dryRunJob": create.dry_run,
+            "createJob": self.create.create,
+            "dryRunJob": self.create.dry_run,
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
