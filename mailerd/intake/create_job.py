@@ -166,6 +166,8 @@ MAX_REJECTED_BYTES: Final = 300_000
 """Bytes of that list: JSON writes some characters of addresses and reasons in six bytes each."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
+FORECAST_TIMEOUT: Final = 2.0
+"""Seconds that the answer for a stored job waits for its forecast."""
 FIRST_ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
 _USABLE: Final = re.compile(r"[ -~]{1,255}")
@@ -301,22 +303,18 @@ class CreateJobEndpoint:
         return await self.opt_out.mark(parsed, key=key)
 
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
-        job = parsed.job
-        once = job.once
-        forecast = await try_forecast(
-            self.forecast.for_new_job(
-                job.sender_email, priority=job.priority, letters=parsed.accepted, send_at=send_at, job=job.id
-            ),
-            job=job.id,
-            events=self.events,
-        )
-        if once is not None and forecast:
-            try:
-                whole = to_json(_accepted(parsed, send_at, forecast))
-                await self.answers.complete(once.api_key_id, once.key, answer=whole)
-            except DatabaseError as error:  # no forecast then: a repetition must get the same answer
-                self.events.forecast_failed(job=parsed.job.id, cause=str(error))
-                forecast = None
+        """The answer for a job that is stored; a forecast that fails or is late is left out of it."""
+        job, once, forecast = parsed.job, parsed.job.once, None
+        try:
+            async with asyncio.timeout(FORECAST_TIMEOUT):
+                forecast = await try_forecast(self.forecast.forecast(job.id), job=job.id, events=self.events)
+                if once and forecast:
+                    whole = to_json(_accepted(parsed, send_at, forecast))
+                    await self.answers.complete(once.api_key_id, once.key, answer=whole)
+        except (DatabaseError, TimeoutError) as error:
+            cause = str(error) or f"the database did not answer within {FORECAST_TIMEOUT:g} s"
+            self.events.forecast_failed(job=job.id, cause=cause)
+            forecast = None  # a repetition must get the same answer
         return json_response(_accepted(parsed, send_at, forecast))
 
     async def _compute[T](self, work: Callable[[], T]) -> T:

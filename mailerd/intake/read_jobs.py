@@ -1,6 +1,5 @@
 """`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel, retry."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -39,7 +38,6 @@ from mailerd.intake.response_models import (
     RecipientOut,
     RecipientsOut,
     ResponseModel,
-    SendWindowOut,
 )
 from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
@@ -53,36 +51,27 @@ from mailerd.store.suppressions import Suppression, Suppressions
 
 # The forecast in an answer: when the letters of a job will go, and why they wait.
 
-_MAX_WINDOWS = 10
-"""Send windows that an answer lists; the end is given all the same."""
-
 
 class ForecastService:
-    """The sender's pace, quota and queue played forward; None where there is nothing to say."""
+    """When the letters of a job will go; None where there is nothing to say."""
 
     def __init__(self, reader: ForecastReader) -> None:
         self._reader = reader
 
     async def forecast(self, job_id: str) -> ForecastOut | None:
-        """When it begins, when it is done, how much of it goes before the first stop, and why it waits now."""
+        """When it begins, when it is done, and why it waits now."""
         inputs = await self._reader.read(job_id)
         return None if inputs is None else _shown(inputs)
 
     async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut | None]:
         """The same for many jobs, for the price of few statements."""
-        found = {}
-        for id_, inputs in (await self._reader.read_all([job.id for job in jobs])).items():
-            found[id_] = _shown(inputs)
-            await asyncio.sleep(0)  # half a year takes milliseconds to play through: the loop turns between two
-        return found
+        return {id_: _shown(it) for id_, it in (await self._reader.read_all([job.id for job in jobs])).items()}
 
     async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> ForecastOut | None:
-        """What a job would take, if it were accepted now; `job`: its id, if it was, a moment ago."""
-        return _shown(
-            await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at, job=job)
-        )
+        """What a job would take, if it were accepted now."""
+        return _shown(await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at))
 
 
 async def try_forecast[T](asked: Awaitable[T], *, job: str, events: IntakeEvents) -> T | None:
@@ -101,14 +90,10 @@ def _shown(inputs: ForecastInputs) -> ForecastOut | None:
         return None
     it = compute_forecast(inputs)
     return ForecastOut(
-        letters_ahead=it.queued_before,
+        letters_ahead=it.letters_ahead,
         per_minute=None if it.per_minute is None else round(it.per_minute, 1),
         starts_at=it.starts_at,
         done_at=it.done_at,
-        windows=[
-            SendWindowOut(begins=each.begins, until=each.ends, letters=each.letters)
-            for each in it.windows[:_MAX_WINDOWS]
-        ],
         cause_of_wait=waiting_reason(inputs, it),
         text=describe(inputs, it),
     )

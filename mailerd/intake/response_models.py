@@ -59,16 +59,6 @@ class RejectedOut(ResponseModel):
     reason: str
 
 
-class SendWindowOut(ResponseModel):
-    """Letters that go without a stop."""
-
-    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
-
-    begins: Annotated[Moment, Field(alias="from", description="when the first of them goes")]
-    until: Annotated[Moment, Field(description="when the last of them goes")]
-    letters: Annotated[Whole, Field(description="how many they are")]
-
-
 class ForecastOut(ResponseModel):
     """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
 
@@ -78,7 +68,6 @@ class ForecastOut(ResponseModel):
     ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
-    windows: Annotated[list[SendWindowOut], Field(description="the first ten times without a stop")] = []
     cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
     text: Annotated[str, Field(description="all of it in words")] = ""
 

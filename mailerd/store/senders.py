@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.config import Settings
+from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
@@ -14,7 +15,7 @@ from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 from mailerd.store.queue.record import write_paused, write_resumed
 
 LIMITS: Final[Mapping[str, int | float]] = {

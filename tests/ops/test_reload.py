@@ -29,7 +29,7 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         looks = daemon.recovery.reconciler.gmail.rate_limits.defaults()
     assert daemon.claims.defaults.default.per_minute == 7
     assert outlook is not None
-    assert outlook.limits.per_minute == 7
+    assert outlook.sender.limits.per_minute == 7
     assert looks.default.per_minute == 7
     assert [sender.per_minute for sender in stats.senders] == [7]
     assert configured == [new.log]
