@@ -27,7 +27,7 @@ from mailerd.intake.auth import CALLER, KeyShare
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.http_responses import RETRY_AFTER, ApiError, cannot_render, error_response
 from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.read_jobs import ForecastService, write_results
+from mailerd.intake.read_jobs import write_results
 from mailerd.intake.server import Address, Intake
 from mailerd.mail.renderer import SEND_LIMITS, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -547,14 +547,13 @@ def _intake(
     console: WiredConsole,
 ) -> Intake:
     timeout = settings.database.connect_timeout
-    inputs = ForecastReader(claims.database, lambda: claims.defaults, timeout)  # a reload changes the defaults
     return Intake(
         settings.intake,
         database=claims.database,
         patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecast=ForecastService(inputs),
+        forecasts=ForecastReader(claims.database, lambda: claims.defaults, timeout),  # a reload changes the defaults
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,

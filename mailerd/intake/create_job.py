@@ -42,7 +42,7 @@ from mailerd.intake.parse_job import (
     stopped_too_often,
     unsubscribe_link,
 )
-from mailerd.intake.read_jobs import ForecastService, try_forecast
+from mailerd.intake.read_jobs import try_forecast
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import (
     AcceptedOut,
@@ -58,6 +58,7 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs, NewRecipient
 
@@ -185,7 +186,7 @@ class CreateJobEndpoint:
     library: TemplateLibrary
     renderer: Renderer
     wake: Callable[[], None]
-    forecast: ForecastService
+    forecasts: ForecastReader
     executor: Executor
     events: IntakeEvents
     clock: Clock
@@ -307,7 +308,9 @@ class CreateJobEndpoint:
         job, once, forecast = parsed.job, parsed.job.once, None
         try:
             async with asyncio.timeout(FORECAST_TIMEOUT):
-                forecast = await try_forecast(self.forecast.forecast(job.id), job=job.id, events=self.events)
+                forecast = await try_forecast(
+                    self.forecasts.read(job.id), ForecastOut.of, job=job.id, events=self.events
+                )
                 if once and forecast:
                     whole = to_json(_accepted(parsed, send_at, forecast))
                     await self.answers.complete(once.api_key_id, once.key, answer=whole)
@@ -343,7 +346,8 @@ class CreateJobEndpoint:
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
-            self.forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self.forecasts.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            ForecastOut.of,
             job="of a dry run",
             events=self.events,
         )

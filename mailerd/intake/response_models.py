@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
@@ -70,6 +71,21 @@ class ForecastOut(ResponseModel):
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
     cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
     text: Annotated[str, Field(description="all of it in words")] = ""
+
+    @classmethod
+    def of(cls, inputs: ForecastInputs | None) -> Self:
+        """The forecast of a job; None: it has ended."""
+        if inputs is None or not (inputs.letters or inputs.unresolved):
+            return cls()
+        it = compute_forecast(inputs)
+        return cls(
+            letters_ahead=it.letters_ahead,
+            per_minute=None if it.per_minute is None else round(it.per_minute, 1),
+            starts_at=it.starts_at,
+            done_at=it.done_at,
+            cause_of_wait=waiting_reason(inputs, it),
+            text=describe(inputs, it),
+        )
 
 
 class AcceptedOut(ResponseModel):

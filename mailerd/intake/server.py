@@ -34,7 +34,7 @@ from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.query_params import refuse_parameters
-from mailerd.intake.read_jobs import ForecastService, JobActionEndpoints, PersonEndpoint, ReadEndpoints
+from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.suppressions import SuppressionEndpoints
@@ -47,6 +47,7 @@ from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.event_feed import EventFeed
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import PURGE_BATCH, IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
@@ -83,7 +84,7 @@ class Intake:
         patience: float,
         wake: Callable[[], None],
         events: IntakeEvents,
-        forecast: ForecastService,
+        forecasts: ForecastReader,
         senders: SenderResolver | None = None,
         clock: Clock | None = None,
         late_arrival: float = 60.0,
@@ -110,7 +111,7 @@ class Intake:
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self._library = TemplateLibrary(templates)
-        self._forecast = forecast
+        self._forecasts = forecasts
         self._senders = senders
         self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
         self.strangers = strangers = StrangerLog(events=events, clock=clock)
@@ -292,12 +293,12 @@ class Intake:
         """The endpoints that need a key, by the ids of their operations."""
         self.create = create = CreateJobEndpoint(
             self._settings, bodies=self._bodies, shares=self.shares, jobs=self.jobs,
-            answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecast=self._forecast,
+            answers=self._answers, library=self._library, renderer=renderer, wake=self._wake, forecasts=self._forecasts,
             executor=executor, events=self._events, clock=self._clock, opt_out=self._opt_out,
             base_url=self._public.base_url, senders=self._senders,
         )  # fmt: skip
         actions = JobActionEndpoints(jobs=self.jobs, controls=self._controls, wake=self._wake, events=self._events)
-        read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
+        read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
         webhooks = WebhookEndpoints(

@@ -18,7 +18,6 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
-from mailerd.store.queue.select_letters import union_all
 
 MAX_COUNTED_LETTERS: Final = 100_000
 """The most letters of one job that are counted."""
@@ -114,7 +113,7 @@ class ForecastReader:
         """`jobs`: rows of `_READ_JOBS`."""
         # A job that has not begun has no attempt behind it.
         begun = [(job[0], job[1], job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[7]]
-        errors = await _union(cursor, _READ_ERROR, begun)
+        errors = dict(await _union(cursor, _READ_ERROR, begun))
         senders = tuple(sorted({job[1] for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
@@ -152,12 +151,12 @@ class ForecastReader:
         return states, {row[0]: utc(row[-1]) for row in rows}
 
 
-async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]) -> dict[str, Any]:
-    """The rows of a SELECT of two columns for each of these values."""
+async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]) -> Sequence[Any]:
+    """The rows of a SELECT for each of these values, in one round trip."""
     if not values:
-        return {}
-    await cursor.execute(union_all(select, len(values)), [value for each in values for value in each])
-    return dict(await cursor.fetchall())
+        return []
+    await cursor.execute(" UNION ALL ".join([select] * len(values)), [value for each in values for value in each])
+    return await cursor.fetchall()
 
 
 async def _measured(cursor: Cursor, senders: Mapping[str, SenderState]) -> dict[str, float]:
@@ -178,11 +177,8 @@ async def _with_queues(
 ) -> dict[str, ForecastInputs]:
     """The same with the sender's other jobs."""
     senders = sorted({it.sender.email for it in found.values()})
-    await cursor.execute(
-        union_all(_READ_QUEUE, len(senders)), [value for it in senders for value in (it, _MAX_JOBS + 1)]
-    )
     queues: dict[str, list[Any]] = {sender: [] for sender in senders}
-    for sender, *job in await cursor.fetchall():
+    for sender, *job in await _union(cursor, _READ_QUEUE, [(it, _MAX_JOBS + 1) for it in senders]):
         queues[sender].append(job)
     others = {
         id_: [
@@ -196,7 +192,7 @@ async def _with_queues(
     for other, status, queued in chain.from_iterable(others.values()):
         if status == JobStatus.SENDING:  # of one that has not begun all letters wait
             most[other] = max(queued.letters, most.get(other, 0))
-    counted = await _union(cursor, _WAITING, [(it, it, most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]])
+    counted = dict(await _union(cursor, _WAITING, [(it, it, most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]))
     return {
         id_: replace(
             it,

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.errors import DatabaseError
-from mailerd.store.jobs import Job
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Site, job
 
 
 async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site) -> None:
@@ -144,28 +142,11 @@ async def test_the_forecast_counts_what_waits_before(site: Site) -> None:
     assert answer["forecast"]["letters_ahead"] == 3
 
 
-class NoForecast:
-    async def forecast(self, job_id: str) -> dict[str, object]:
-        raise DatabaseError(
-            f"forecast of {job_id}",
-            phase="work",
-            cause=OSError("gone"),
-            errno=0,
-            retry=True,
-            in_doubt=False,
-        )
+async def test_a_forecast_that_fails_leaves_the_200_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
-    async def forecasts(self, jobs: Sequence[Job]) -> dict[str, dict[str, object]]:
-        return {one.id: await self.forecast(one.id) for one in jobs}
-
-    async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
-    ) -> dict[str, object]:
-        return await self.forecast(f"{letters} {send_at} {sender_email} {priority}")
-
-
-async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
-    site = await build(forecast=NoForecast())
+    monkeypatch.setattr("mailerd.store.forecast_inputs.ForecastReader._ask", fail)
     status, answer = await site.post(job())
 
     assert (status, answer["forecast"]) == (200, {})

@@ -10,7 +10,6 @@ from mailerd.config import DatabaseSettings
 from mailerd.core.forecast import Forecast
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.process import StoreEvents
-from mailerd.intake.read_jobs import ForecastService
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.forecast_inputs import ForecastReader
@@ -34,7 +33,7 @@ async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
-    yield await build(forecast=ForecastService(ForecastReader(database, lambda: FOUR, 5.0)))
+    yield await build(forecasts=ForecastReader(database, lambda: FOUR, 5.0))
     await database.close()
 
 
@@ -176,7 +175,7 @@ async def test_a_post_is_foreseen_in_four_round_trips(site: Site, monkeypatch: p
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What forecasts ask from now on, one text for each round trip."""
     seen: list[str] = []
-    database = site.intake._forecast._reader.database
+    database = site.intake._forecasts.database
     ask = database.request
 
     async def watched(work: Any, **options: Any) -> Any:
@@ -249,7 +248,7 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
 
 async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Forecast(letters_ahead=-1)
-    monkeypatch.setattr("mailerd.intake.read_jobs.compute_forecast", lambda _: broken)
+    monkeypatch.setattr("mailerd.intake.response_models.compute_forecast", lambda _: broken)
     status, answer = await site.post(job())
     assert (status, answer["forecast"]) == (200, {})
     assert len(await listed(site)) == 1
