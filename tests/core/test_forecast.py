@@ -264,6 +264,14 @@ def test_without_limits_the_measured_rate_is_that_of_the_job() -> None:
     )
 
 
+def test_nothing_goes_before_the_end_of_a_pause() -> None:
+    it = compute_forecast(outlook(10, paused_until=NOW + HOUR, pause_cause="throttled"))
+    done, alone = it.done_at, compute_forecast(outlook(10)).done_at
+    assert done
+    assert alone
+    assert (it.starts_at, done - HOUR) == (NOW + HOUR, alone)
+
+
 def test_a_job_is_not_done_before_its_last_letter_is_due() -> None:
     it = compute_forecast(replace(outlook(10), last_due=NOW + 2 * HOUR))
     assert (it.starts_at, it.done_at) == (NOW, NOW + 2 * HOUR)
