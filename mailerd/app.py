@@ -23,7 +23,6 @@ from mailerd.inbox.reader import InboxReader, build_reader
 from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.read_jobs import ForecastService
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics
@@ -387,14 +386,13 @@ def _intake(
     page: MetricsPage,
 ) -> Intake:
     timeout = settings.database.connect_timeout
-    inputs = ForecastReader(claims.database, claims.defaults, timeout)
     return Intake(
         settings.intake,
         database=claims.database,
         patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecast=ForecastService(inputs),
+        forecasts=ForecastReader(claims.database, claims.defaults, timeout),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,

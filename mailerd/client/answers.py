@@ -57,10 +57,6 @@ class NewJob(TypedDict, total=False):
     allow_duplicates: bool
 
 
-SendWindow = TypedDict("SendWindow", {"from": str, "until": str, "letters": int})
-"""Letters that go without a stop."""
-
-
 class Forecast(TypedDict, total=False):
     """When the letters will go; empty: there is nothing to say."""
 
@@ -68,7 +64,6 @@ class Forecast(TypedDict, total=False):
     per_minute: float | None
     starts_at: str | None
     done_at: str | None
-    windows: list[SendWindow]
     cause_of_wait: str | None
     text: str
 

@@ -1,80 +1,35 @@
-"""When a job will be done: simulates the sender's limits, hour by hour, for all letters up to the job's last."""
+"""When a job will be done, a closed form of letters ahead, pace and day; and why it waits, in words."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.pauses import hold_reason
-from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.models import SenderState
+from mailerd.core.pauses import hold_reason, repair
+from mailerd.core.rate_limit import STANDARD_PACE_FROM
 
-_HOUR: Final = timedelta(hours=1)
+_CYCLE: Final = timedelta(hours=25)
+"""When a letter no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
 _DAY: Final = timedelta(hours=24)
-_NO_TIME: Final = timedelta(0)
-_STEPS: Final = 4000
-"""Hours and waits that are simulated at most: half a year."""
-_ROUNDING: Final = 1e-6
-"""Less than this of a letter is none."""
+_MAX_CYCLES: Final = 180
+"""What takes longer has no time."""
 _A_STOP: Final = timedelta(minutes=15)
-"""A wait of this length or more divides two send windows."""
+"""A wait of less is not worth a word."""
 _AT_ONCE: Final = timedelta(minutes=1)
 _WEEK: Final = timedelta(days=6)
 
 
 @dataclass(frozen=True)
 class Queued:
-    """Another job of the same sender that is served before this one, or in turn with it."""
+    """Another job of the same sender."""
 
     letters: int
-    first: bool
-    """It has a higher priority, so all its letters go first. Otherwise the two jobs take turns, letter by letter."""
+    order: int
+    """Negative: its letters go first. 0: the two take turns. Positive: they go while none of the other's is due."""
     due: datetime
-    last: bool = False
-    """It has a lower priority: its letters go while none of the other job's is due."""
-
-
-@dataclass(frozen=True)
-class ForecastInputs:
-    """What is known at `now` of a job, its sender and the sender's other letters."""
-
-    now: datetime
-    letters: int
-    """How many letters of the job wait."""
-    due: datetime
-    """When the first of these letters is due."""
-    queue: tuple[Queued, ...]
-    limits: SenderLimits
-    since: datetime
-    """When the sender's warm-up began."""
-    units: int
-    """How many units one letter costs."""
-    tat: datetime | None
-    hours: Mapping[datetime, int]
-    gap_until: datetime | None
-    paused_until: datetime | None
-    """The end of the pause; None when the sender is not paused now."""
-    pause_cause: str | None = None
-    pause_reason: str | None = None
-    last_due: datetime | None = None
-    """When the last of these letters is due, where some were put off; None: all are due together."""
-    error: str | None = None
-    """The error of the last attempt of the letter that is due first."""
-    job_paused: bool = False
-    job_reason: str | None = None
-    """Why the job is paused, and what to do, if not by a person."""
-    braked_until: datetime | None = None
-    """Until when the job waits, since what came back of it is read first."""
-    unresolved: "UnresolvedSends | None" = None
-    next_claim_at: datetime | None = None
-    """When the next claim considers the sender."""
-    repair: str | None = None
-    """What a person has to do before a letter of the sender can go; None: nothing."""
-    measured: float = 0.0
-    """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
-    queue_cut_off: bool = False
-    """There may be more jobs before or beside it than those in `queue`."""
 
 
 @dataclass(frozen=True)
@@ -89,197 +44,229 @@ class UnresolvedSends:
 
 
 @dataclass(frozen=True)
-class SendWindow:
-    """Letters of the job that go one after the other without a stop."""
+class ForecastInputs:
+    """What is known of a job, its sender and the sender's other jobs."""
 
-    begins: datetime
-    ends: datetime
+    sender: SenderState
     letters: int
+    """How many letters of the job wait."""
+    due: datetime
+    """When the first of these letters is due; not in the past."""
+    last_due: datetime | None = None
+    """When the last of these letters is due, where some were put off; None: all are due together."""
+    error: str | None = None
+    """The error of the last attempt of the letter that is due first."""
+    unresolved: UnresolvedSends | None = None
+    job_paused: bool = False
+    job_reason: str | None = None
+    """Why the job is paused, and what to do, if not by a person."""
+    braked_until: datetime | None = None
+    """Until when the job waits, since what came back of it is read first."""
+    next_claim_at: datetime | None = None
+    """When the next claim considers the sender."""
+    hours: Mapping[datetime, int] = field(default_factory=dict)
+    """The sender's letters by clock hour."""
+    measured: float = 0.0
+    """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
+    queue: tuple[Queued, ...] = ()
+    queue_cut_off: bool = False
+    """There may be more jobs before or beside it than those in `queue`."""
+
+    @property
+    def now(self) -> datetime:
+        """The database's time when they were read."""
+        return self.sender.now
+
+    @property
+    def paused_until(self) -> datetime | None:
+        """The end of the sender's pause; None: it is not paused now."""
+        return self.sender.paused_until if self.sender.paused else None
+
+    @property
+    def repair(self) -> str | None:
+        """What a person has to do before a letter of the sender can go; None: nothing."""
+        it = self.sender
+        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+
+    def per_day(self, at: datetime) -> int:
+        """How many letters of a day the sender may send at that time; 0: no limit."""
+        return self.sender.limits.on(at, since=self.sender.since).per_day
+
+    @cached_property
+    def _intervals(self) -> tuple[timedelta, timedelta]:
+        """What lies between two letters, before the Standard tier's day and from then on."""
+        found = []
+        for at in (datetime.min.replace(tzinfo=UTC), STANDARD_PACE_FROM):
+            stream = rate_limit.rate(self.sender.limits.on(at, since=self.sender.since), units=self.sender.units)
+            interval = max(stream.interval if stream else timedelta(0), rate_limit.mean_gap(self.sender.limits))
+            found.append(interval or timedelta(minutes=1 / self.measured if self.measured else 0))
+        return found[0], found[1]
+
+    def interval(self, at: datetime) -> timedelta:
+        """What lies between two letters at that time."""
+        return self._intervals[at >= STANDARD_PACE_FROM]
+
+    def counted(self, at: datetime) -> dict[datetime, int]:
+        """The sender's letters by clock hour that the rolling day counts at that time, the oldest first."""
+        return {hour: letters for hour, letters in sorted(self.hours.items()) if hour + _CYCLE > at}
 
 
 @dataclass(frozen=True)
 class Forecast:
     """When the letters of a job go."""
 
-    windows: tuple[SendWindow, ...]
-    whole: bool
-    """Whether the end was computed; False: it is too far away, or the queue before it is too long to be read."""
-    queued_before: int
+    letters_ahead: int = 0
     """How many letters of other jobs go before the last letter of this job."""
-    per_minute: float | None
+    per_minute: float | None = None
     """How many letters of the sender go in a minute; None: as fast as Google answers."""
+    starts_at: datetime | None = None
+    """When the first letter goes; None: nothing waits, or it is not known."""
+    ends_at: datetime | None = None
+    """When the last one goes, at the earliest."""
+    done_at: datetime | None = None
+    """When it goes; None: not known, since that is too far away or the queue too long to be read."""
+    first_day: int = 0
+    """How many letters go before the sender's day is used up; 0: all of them, or it is used up before."""
+    goes_on_at: datetime | None = None
+    """When the others begin to go."""
     until: str = ""
     """What has to happen before any letter goes and any time can be named."""
 
-    @property
-    def starts_at(self) -> datetime | None:
-        """When the first letter goes."""
-        return self.windows[0].begins if self.windows else None
-
-    @property
-    def done_at(self) -> datetime | None:
-        """When the last one goes."""
-        return self.windows[-1].ends if self.windows and self.whole else None
-
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
-    """Simulate the sender's limits. Jobs that are yet to be posted and unsure letters are not considered."""
+    """When the letters go, if no other job is posted and no unsure letter waits again.
+
+    The job's last letter goes when the tighter limit, of the minute or of the day, lets the letters ahead and the job's
+    own go, and not before its time. The limits tell when the sender's n-th letter goes (`_turn`), so nothing is played.
+    """
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
-    if event := "the job is resumed" if it.job_paused else it.repair or held:
-        return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
-    return _Play(it).forecast()
+    if until := "the job is resumed" if it.job_paused else it.repair or held:
+        return Forecast(until=until)
+    sender, interval = it.sender, it.interval(it.now)
+    per_minute = timedelta(minutes=1) / interval if interval else None
+    if not it.letters:
+        return Forecast(per_minute=per_minute)
+    start = max(it.now, it.paused_until or it.now, sender.gap_until or it.now)
+    if sender.tat and (stream := rate_limit.rate(sender.allowance, units=sender.units)):
+        start = max(start, sender.tat + stream.interval - stream.tolerance)
+    begins = max(start, it.due)
+    early, first, beside = _ahead(it, start, begins, until=begins)
+    starts = max(_turn(it, first + 1, begins), _turn(it, early + first + 1, start) if early else begins)
+    ends = _end(it, start, begins, early=early, number=first + beside + it.letters)
+    if any(begins < other.due <= ends for other in it.queue):  # what becomes due before its end takes its turn too
+        early, first, beside = _ahead(it, start, begins, until=ends)
+        ends = _end(it, start, begins, early=early, number=first + beside + it.letters)
+    # Its share of what the day lets go at first; jobs that take turns have theirs.
+    free = it.per_day(begins) - sum(it.counted(begins).values())
+    share = round((free - early - first) * it.letters / (it.letters + beside))
+    goes_on_at = _turn(it, free + 1, begins) if 0 < share < it.letters else None
+    if goes_on_at and goes_on_at - _turn(it, free, begins) < _A_STOP:
+        goes_on_at = None
+    return Forecast(
+        letters_ahead=early + first + beside,
+        per_minute=per_minute,
+        starts_at=starts,
+        ends_at=ends,
+        done_at=None if it.queue_cut_off or ends > it.now + _CYCLE * _MAX_CYCLES else ends,
+        first_day=share if goes_on_at else 0,
+        goes_on_at=goes_on_at,
+    )
 
 
-class _Play:
-    """The sender's letters, one after the other, up to the last one of the job."""
+def _end(it: ForecastInputs, start: datetime, begins: datetime, *, early: int, number: int) -> datetime:
+    """When its last letter goes, the `number`-th from `begins` on, if `early` letters of other jobs go before that."""
+    return max(_turn(it, number, begins), _turn(it, early + number, start) if early else begins, it.last_due or begins)
 
-    def __init__(self, it: ForecastInputs) -> None:
-        self._it = it
-        self._at = _start(it, it.limits.on(it.now, since=it.since))
-        self._hours = dict(it.hours)
-        self._due = max(it.due, it.now)
-        self._left = it.letters
-        self._coming = sorted(it.queue, key=lambda other: other.due, reverse=True)
-        """Jobs whose time has not come."""
-        self._first = self._last = 0
-        """Letters that are due and go before the job's; and those that go while none of the job's is due."""
-        self._beside: list[float] = []
-        """Letters of each job that takes turns with it; once it is due, no more than go before its own last one."""
-        self._begun = False
-        self._others = 0
-        self._share = 0.0
-        """What the job's share has beyond whole letters."""
-        self._windows: list[SendWindow] = []
 
-    def forecast(self) -> Forecast:
-        """The end of the play."""
-        for _ in range(_STEPS):
-            if self._left <= 0:
-                break
-            self._step()
-        last_due, windows = self._it.last_due, self._windows
-        if last_due and windows and windows[-1].ends < last_due:
-            windows[-1] = replace(windows[-1], ends=last_due)
-        interval = _interval(self._it, self._it.limits.on(self._it.now, since=self._it.since))
-        per_minute = timedelta(minutes=1) / interval if interval else None
-        whole = self._left <= 0 and not self._it.queue_cut_off
-        return Forecast(tuple(windows), whole, self._others, per_minute)
+def _ahead(it: ForecastInputs, start: datetime, begins: datetime, *, until: datetime) -> tuple[int, int, int]:
+    """How many letters of other jobs go before the job begins; then before its first one; and in turn with its own.
 
-    def _step(self) -> None:
-        """Send what goes within this hour and before another job is due; or let the time go on to the next letter."""
-        it, at = self._it, self._at
-        self._arrive()
-        beside = math.ceil(sum(self._beside) - _ROUNDING)
-        ready = self._first or (self._left if self._begun else 0) + beside or self._last
-        ends = [other.due for other in self._coming[-1:]] + ([] if self._begun else [self._due])
-        if not ready:
-            self._at = min(ends)
-            return
-        allowance = it.limits.on(at, since=it.since)
-        self._hours = {hour: number for hour, number in self._hours.items() if hour > at - _DAY - _HOUR}
-        today = rate_limit.day(allowance, hours=self._hours, now=at)
-        if today.letters == 0 and today.next_at:
-            self._at = min(today.next_at, _growth(it, at))
-            return
+    Of those jobs that are due at `until`.
+    """
+    room = sum(other.letters for other in it.queue) if begins > start else 0
+    if room and (per_day := it.per_day(start)):
+        room = min(room, per_day * (1 + (begins - start) // _CYCLE) - sum(it.counted(begins).values()))
+    if room and (interval := it.interval(start)):
+        room = min(room, (begins - start) // interval)
+    early = first = beside = 0
+    for other in sorted(it.queue, key=lambda other: other.order):
+        if other.due > until:
+            continue
+        before = min(other.letters, max(0, room - early)) if other.due < begins else 0
+        early += before
+        if other.order < 0:
+            first += other.letters - before
+        elif other.order == 0:
+            beside += min(other.letters - before, it.letters)
+    return early, first, beside
+
+
+def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
+    """When the sender's letter of that number, counted from `start` on, goes.
+
+    Each hour's letters make room for as many a cycle after its beginning: so each cycle repeats the one before.
+    """
+    at_pace, per_day, used = _paced(it, number, start), it.per_day(start), it.counted(start)
+    free = per_day - sum(used.values())
+    if not per_day or number <= free:
+        return at_pace
+    place, cycles = number, 0
+    while place > (of_cycle := it.per_day(start + _CYCLE * cycles)):
+        place, cycles = place - of_cycle, cycles + 1
+        if cycles > _MAX_CYCLES:
+            return start + _CYCLE * cycles
+    if place <= (added := of_cycle - per_day):  # by a warm-up, at the turn of its day
+        days = (start - it.sender.since) // _DAY + cycles
+        return max(at_pace, _paced(it, place, it.sender.since + _DAY * days))
+    behind = place = place - added
+    rooms = [(start, free), *((hour + _CYCLE, letters) for hour, letters in used.items())]
+    while behind > rooms[0][1]:
+        behind -= rooms.pop(0)[1]
+    release = rooms[0][0]
+    at = max(_paced(it, behind, release), _paced(it, place, start))
+    if cycles:
         hour = at.replace(minute=0, second=0, microsecond=0)
-        interval = _interval(it, allowance)
-        number = ready if today.letters is None else min(ready, today.letters)
-        if interval:
-            if it.limits.standard and at < rate_limit.STANDARD_PACE_FROM:
-                ends.append(rate_limit.STANDARD_PACE_FROM)
-            number = min(number, 1 + (hour + _HOUR - at) // interval, *(-((at - end) // interval) for end in ends))
-        self._hours[hour] = self._hours.get(hour, 0) + number
-        self._send(number, at + interval * (number - 1))
-        self._at += interval * number
-
-    def _arrive(self) -> None:
-        """Let begin what is due."""
-        if not self._begun and self._due <= self._at:
-            self._begun, self._beside = True, [min(letters, self._left) for letters in self._beside]
-        while self._coming and self._coming[-1].due <= self._at:
-            other = self._coming.pop()
-            if other.first:
-                self._first += other.letters
-            elif other.last:
-                self._last += other.letters
-            else:
-                self._beside.append(min(other.letters, self._left) if self._begun else other.letters)
-
-    def _send(self, number: int, ends: datetime) -> None:
-        """Send so many letters of those whose turn it is."""
-        mine = 0
-        if self._first:
-            self._first -= number
-        elif self._begun or sum(self._beside) > _ROUNDING:
-            beside = sum(self._beside)
-            if self._begun:
-                self._share += number * self._left / (self._left + beside)
-                mine = min(self._left, round(self._share))
-                self._share -= mine
-            rest = max(0.0, 1 - (number - mine) / beside) if beside else 0.0
-            self._beside = [letters * rest for letters in self._beside] if rest else []
-        else:
-            self._last -= number
-        self._others += number - mine
-        self._left -= mine
-        if mine <= 0:
-            return
-        before = self._windows.pop() if self._windows and self._at - self._windows[-1].ends < _A_STOP else None
-        begins, letters = (before.begins, before.letters) if before else (self._at, 0)
-        self._windows.append(SendWindow(begins, ends, letters + mine))
+        at = hour + (at - max(release, hour)) + _CYCLE * cycles
+    return max(at, at_pace)
 
 
-def _interval(it: ForecastInputs, allowance: SenderLimits) -> timedelta:
-    stream = rate_limit.rate(allowance, units=it.units)
-    interval = max(stream.interval if stream else _NO_TIME, rate_limit.mean_gap(allowance))
-    return interval or (timedelta(minutes=1) / it.measured if it.measured else _NO_TIME)
-
-
-def _start(it: ForecastInputs, allowance: SenderLimits) -> datetime:
-    at = max(it.now, it.paused_until or it.now, it.gap_until or it.now)
-    stream = rate_limit.rate(allowance, units=it.units)
-    return max(at, it.tat + stream.interval - stream.tolerance) if stream and it.tat else at
-
-
-def _growth(it: ForecastInputs, at: datetime) -> datetime:
-    """When the warm-up allows more; the end of time without one."""
-    if not (it.limits.warm_up and it.limits.warm_up_growth):
-        return datetime.max.replace(tzinfo=at.tzinfo)
-    return it.since + _DAY * (max(0, (at - it.since) // _DAY) + 1)
+def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
+    """When the minute lets the letter of that number go, if the first one goes at `start`."""
+    at = start + it.interval(start) * (number - 1)
+    if it.sender.limits.standard and start < STANDARD_PACE_FROM < at:
+        rest = number - 1 - (STANDARD_PACE_FROM - start) // it.interval(start)
+        return STANDARD_PACE_FROM + it.interval(STANDARD_PACE_FROM) * rest
+    return at
 
 
 def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
     """Why its letters are not sent now; None when only the rate limit of the minute holds them."""
-    held = (_held(it) or _slowed(it, forecast)) if it.letters else None
+    held = None
+    if it.letters:
+        held = hold_reason(
+            sender="the sender",
+            job_paused=it.job_paused,
+            due=it.due if it.due > it.now else None,
+            paused_until=it.paused_until,
+            pause_reason=it.sender.pause_reason or it.sender.pause_cause,
+            say=lambda moment: _when(moment, it.now),
+            repair=it.repair,
+            last_error=_plain(it.error),
+            job_reason=it.job_reason,
+            braked_until=it.braked_until,
+        ) or _slowed(it, forecast)
     return "; ".join(cause for cause in (held, unresolved_summary(it)) if cause) or None
-
-
-def _held(it: ForecastInputs) -> str | None:
-    """The pause or the time that holds its letters."""
-    return hold_reason(
-        sender="the sender",
-        job_paused=it.job_paused,
-        due=it.due if it.due > it.now else None,
-        paused_until=it.paused_until,
-        pause_reason=it.pause_reason or it.pause_cause,
-        say=lambda moment: _when(moment, it.now),
-        repair=it.repair,
-        last_error=_plain(it.error),
-        job_reason=it.job_reason,
-        braked_until=it.braked_until,
-    )
 
 
 def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
-    starts_at = forecast.starts_at
-    if rate_limit.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
-        used = sum(number for hour, number in it.hours.items() if hour > it.now - _DAY - _HOUR)
+    starts_at, per_day, used = forecast.starts_at, it.per_day(it.now), sum(it.counted(it.now).values())
+    if per_day and used >= per_day:
         at = _when(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
     if starts_at and starts_at - it.now > _AT_ONCE:
-        if forecast.queued_before:
-            return f"{forecast.queued_before:,} letters of the sender's other jobs go first"
+        if forecast.letters_ahead:
+            return f"{forecast.letters_ahead:,} letters of the sender's other jobs go first"
         return f"the sender's pace allows no letter before {_when(starts_at, it.now)}"
     if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
         return (
@@ -319,19 +306,15 @@ def describe(it: ForecastInputs, forecast: Forecast) -> str:
 
 def summary(forecast: Forecast, *, now: datetime) -> str:
     """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
-    if not forecast.windows:
-        return "nothing waits" if forecast.whole else f"not before {forecast.until}"
-    head, *rest = forecast.windows
-    begin = "" if head.begins - now <= _AT_ONCE else f"from {_when(head.begins, now)}"
-    parts = [begin] if begin else []
-    if rest:
-        letters, ends = f"{head.letters:,}", _when(head.ends, now)
-        parts.append(f"{letters} today" if head.ends.date() == now.date() else f"{letters} until {ends}")
-        parts.append(f"the rest from {_when(rest[0].begins, now)}")
-    if forecast.done_at:
-        parts.append(f"done about {_when(forecast.done_at, now)}")
-    else:
-        parts.append(f"not done by {_when(forecast.windows[-1].ends, now)}")
+    starts_at, ends_at = forecast.starts_at, forecast.ends_at
+    if not starts_at or not ends_at:
+        return f"not before {forecast.until}" if forecast.until else "nothing waits"
+    parts = [f"from {_when(starts_at, now)}"] if starts_at - now > _AT_ONCE else []
+    if forecast.goes_on_at:
+        letters = f"{forecast.first_day:,}"
+        parts.append(f"{letters} today" if starts_at.date() == now.date() else f"{letters} that day")
+        parts.append(f"the rest from {_when(forecast.goes_on_at, now)}")
+    parts.append(f"done about {_when(ends_at, now)}" if forecast.done_at else f"not done by {_when(ends_at, now)}")
     return ", ".join(parts)
 
 

@@ -27,7 +27,7 @@ from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobE
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
-from mailerd.intake.read_jobs import ForecastService, JobActionEndpoints, PersonEndpoint, ReadEndpoints
+from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.suppressions import SuppressionEndpoints
@@ -40,6 +40,7 @@ from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.event_feed import EventFeed
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
@@ -69,7 +70,7 @@ class Intake:
         patience: float,
         wake: Callable[[], None],
         events: IntakeEvents,
-        forecast: ForecastService,
+        forecasts: ForecastReader,
         senders: SenderResolver | None = None,
         clock: Clock | None = None,
         late_arrival: float = 60.0,
@@ -95,10 +96,10 @@ class Intake:
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self.library = TemplateLibrary(templates)
-        self._forecast = forecast
+        self._forecasts = forecasts
         self.create: Final = CreateJobEndpoint(
             settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
-            renderer=self.renderer, wake=wake, forecast=forecast, executor=self._executor, events=events, clock=clock,
+            renderer=self.renderer, wake=wake, forecasts=forecasts, executor=self._executor, events=events, clock=clock,
             opt_out=OptOutCheck(
                 database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
             ),
@@ -245,7 +246,7 @@ class Intake:
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events)
-        read = ReadEndpoints(jobs=self.jobs, forecast=self._forecast, events=self._events, shares=self.shares)
+        read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeed(self._database, timeout=self._patience)
         webhooks = WebhookEndpoints(

@@ -41,7 +41,7 @@ from mailerd.intake.parse_job import (
     stopped_too_often,
     unsubscribe_link,
 )
-from mailerd.intake.read_jobs import ForecastService, try_forecast
+from mailerd.intake.read_jobs import try_forecast
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import (
     AcceptedOut,
@@ -57,6 +57,7 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs, NewRecipient
 
@@ -165,6 +166,8 @@ MAX_REJECTED_BYTES: Final = 300_000
 """Bytes of that list: JSON writes some characters of addresses and reasons in six bytes each."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
+FORECAST_TIMEOUT: Final = 2.0
+"""Seconds that the answer for a stored job waits for its forecast."""
 FIRST_ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
 _USABLE: Final = re.compile(r"[ -~]{1,255}")
@@ -182,7 +185,7 @@ class CreateJobEndpoint:
     library: TemplateLibrary
     renderer: Renderer
     wake: Callable[[], None]
-    forecast: ForecastService
+    forecasts: ForecastReader
     executor: Executor
     events: IntakeEvents
     clock: Clock
@@ -281,22 +284,20 @@ class CreateJobEndpoint:
         return await self.opt_out.mark(parsed, key=key)
 
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
-        job = parsed.job
-        once = job.once
-        forecast = await try_forecast(
-            self.forecast.for_new_job(
-                job.sender_email, priority=job.priority, letters=parsed.accepted, send_at=send_at, job=job.id
-            ),
-            job=job.id,
-            events=self.events,
-        )
-        if once is not None and forecast:
-            try:
-                whole = to_json(_accepted(parsed, send_at, forecast))
-                await self.answers.complete(once.api_key_id, once.key, answer=whole)
-            except DatabaseError as error:  # no forecast then: a repetition must get the same answer
-                self.events.forecast_failed(job=parsed.job.id, cause=str(error))
-                forecast = None
+        """The answer for a job that is stored; a forecast that fails or is late is left out of it."""
+        job, once, forecast = parsed.job, parsed.job.once, None
+        try:
+            async with asyncio.timeout(FORECAST_TIMEOUT):
+                forecast = await try_forecast(
+                    self.forecasts.read(job.id), ForecastOut.of, job=job.id, events=self.events
+                )
+                if once and forecast:
+                    whole = to_json(_accepted(parsed, send_at, forecast))
+                    await self.answers.complete(once.api_key_id, once.key, answer=whole)
+        except (DatabaseError, TimeoutError) as error:
+            cause = str(error) or f"the database did not answer within {FORECAST_TIMEOUT:g} s"
+            self.events.forecast_failed(job=job.id, cause=cause)
+            forecast = None  # a repetition must get the same answer
         return json_response(_accepted(parsed, send_at, forecast))
 
     async def _compute[T](self, work: Callable[[], T]) -> T:
@@ -325,7 +326,8 @@ class CreateJobEndpoint:
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
-            self.forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self.forecasts.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            ForecastOut.of,
             job="of a dry run",
             events=self.events,
         )

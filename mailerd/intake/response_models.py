@@ -6,10 +6,11 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, Json
+from pydantic import Field, Json
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
@@ -32,16 +33,6 @@ class RejectedOut(ResponseModel):
     reason: str
 
 
-class SendWindowOut(ResponseModel):
-    """Letters that go without a stop."""
-
-    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
-
-    begins: Annotated[Moment, Field(alias="from", description="when the first of them goes")]
-    until: Annotated[Moment, Field(description="when the last of them goes")]
-    letters: Annotated[Whole, Field(description="how many they are")]
-
-
 class ForecastOut(ResponseModel):
     """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
 
@@ -51,9 +42,23 @@ class ForecastOut(ResponseModel):
     ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
-    windows: Annotated[list[SendWindowOut], Field(description="the first ten times without a stop")] = []  # noqa: RUF012 - pydantic copies it
     cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
     text: Annotated[str, Field(description="all of it in words")] = ""
+
+    @classmethod
+    def of(cls, inputs: ForecastInputs | None) -> Self:
+        """The forecast of a job; None: it has ended."""
+        if inputs is None or not (inputs.letters or inputs.unresolved):
+            return cls()
+        it = compute_forecast(inputs)
+        return cls(
+            letters_ahead=it.letters_ahead,
+            per_minute=None if it.per_minute is None else round(it.per_minute, 1),
+            starts_at=it.starts_at,
+            done_at=it.done_at,
+            cause_of_wait=waiting_reason(inputs, it),
+            text=describe(inputs, it),
+        )
 
 
 class AcceptedOut(ResponseModel):

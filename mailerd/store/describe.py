@@ -267,7 +267,7 @@ def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]
         return before, None
     # Its job as if it were the last letter of it; those that become due later are not counted.
     forecast = compute_forecast(replace(inputs, letters=before + 1, last_due=None, unresolved=None))
-    return before + forecast.queued_before, forecast.done_at
+    return before + forecast.letters_ahead, forecast.done_at
 
 
 def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> datetime | None:
@@ -401,7 +401,7 @@ def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
     lines = [tr(f"It waits: {cause}.")] if cause else []
     if not (it.letters or it.unresolved):
         return [*lines, *_next(tr("the letters in flight are finished."), daemons)]
-    minute = forecast.per_minute if it.letters and forecast.windows else None
+    minute = forecast.per_minute if forecast.starts_at else None
     pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE_FROM else f"{minute:.3g}" if minute else ""
     at_pace = tr(f", at {pace} letters a minute") if pace else ""
     return [*lines, *_next(f"{tr(describe(it, forecast))}{at_pace}{tr('.')}", daemons)]

@@ -3,22 +3,22 @@
 Whatever is asked for many jobs costs the same few statements as for one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
-from mailerd.core.pauses import repair
-from mailerd.core.states import JobStatus, State
-from mailerd.store.db.connection import Cursor, Statement
+from mailerd.core.models import SenderState
+from mailerd.core.states import JobStatus
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
-from mailerd.store.queue.select_letters import union_all
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 
 MAX_COUNTED_LETTERS: Final = 100_000
 """The most letters of one job that are counted."""
@@ -27,17 +27,19 @@ _MAX_JOBS: Final = 200
 _MAX_COUNTED_JOBS: Final = 1000
 """The most jobs whose letters are counted; for the others the size of the job is taken, which is never too few."""
 
+# The index has all that is asked of waiting letters; of unsure ones there are few.
 _READ_JOBS: Final = """
 SELECT id, sender_email, precedence, send_at, status, pause_reason,
-       IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL)
-  FROM jobs WHERE id IN %s AND finished_at IS NULL"""
-# The index has all that the first one asks for; of unsure letters there are few.
-_COUNT_LETTERS: Final = """
-SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients FORCE INDEX (claim)
- WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id, status
- UNION ALL
-SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL)
-  FROM job_recipients FORCE INDEX (claim) WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id, status"""
+       IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL),
+       COALESCE(w.letters, 0), w.due, w.last_due, u.letters, u.manual, u.look_at
+  FROM jobs j
+  LEFT JOIN (SELECT job_id, COUNT(*) AS letters, MIN(due_at) AS due, MAX(due_at) AS last_due
+               FROM job_recipients FORCE INDEX (claim)
+              WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id) w ON w.job_id = j.id
+  LEFT JOIN (SELECT job_id, COUNT(*) AS letters, SUM(lease_until IS NULL) AS manual, MIN(lease_until) AS look_at
+               FROM job_recipients FORCE INDEX (claim)
+              WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id) u ON u.job_id = j.id
+ WHERE id IN %s AND finished_at IS NULL"""
 # A letter that came back undone waits behind those that were not tried yet. Its reason holds the others too while
 # nothing of the sender goes: Google may be out of reach, and one letter is tried each minute.
 _READ_ERROR: Final = """
@@ -60,55 +62,12 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
 """The least number of gaps between letters that make a rate."""
-# Of a lower priority only what is due before a job that is yet to be due: it uses up the sender's day.
 _READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
-  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)
- UNION ALL (SELECT * FROM (
- SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
-  WHERE sender_email = %s AND claimable = 1 AND precedence > %s ORDER BY precedence, next_claim_at, id LIMIT %s) beneath
-  WHERE next_claim_at < %s)"""
+  WHERE sender_email = %s AND claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
   (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
-
-
-_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A job, or one that might be."""
-
-    id: str
-    sender: str
-    precedence: int
-    send_at: datetime | None
-    status: JobStatus
-    letters: int = 0
-    due: datetime | None = None
-    last_due: datetime | None = None
-    error: str | None = None
-    unresolved: UnresolvedSends | None = None
-    reason: str | None = None
-    """Why it is paused, if not by a person."""
-    braked_until: datetime | None = None
-
-    @property
-    def from_(self) -> datetime:
-        """When the first of its letters may go, as far as the job is concerned."""
-        return max(self.send_at or _LONG_AGO, self.due or _LONG_AGO)
-
-
-@dataclass(frozen=True)
-class _Other:
-    """A job in a sender's queue."""
-
-    id: str
-    precedence: int
-    due: datetime
-    status: JobStatus
-    total: int
 
 
 @dataclass(frozen=True)
@@ -128,74 +87,81 @@ class ForecastReader:
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
-            found, letters = await cursor.fetch_batch([(_READ_JOBS, (ids,)), (_COUNT_LETTERS, (ids, ids))])
-            asked = [
-                _Asked(
-                    id_, sender, precedence, utc(send_at), JobStatus(status), reason=reason, braked_until=utc(braked)
-                )
-                for id_, sender, precedence, send_at, status, reason, braked in found
-            ]
-            return await self._inputs_of_all(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
+            await cursor.execute(_READ_JOBS, (ids, ids, ids))
+            found = await cursor.fetchall()
+            return await self._inputs(cursor, found) if found else {}
 
         return await self._ask(work) if jobs else {}
 
     async def for_new_job(
-        self, sender: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
+        self, sender: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> ForecastInputs:
-        """What there would be to know of a job, if it were accepted now; `job`: its id, if it was."""
-        asked = _Asked(job, sender, -priority, send_at, JobStatus.QUEUED, letters)
+        """What there would be to know of a job, if it were accepted now."""
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            if not job:
-                return await self._inputs_of_all(cursor, [asked])
-            # What a claim has taken by now is in the sender's pace and day, and must not be there twice.
-            await cursor.execute(_COUNT_LETTERS, ((job,), (job,)))
-            stored = await _with_letters(cursor, [replace(asked, letters=0)], await cursor.fetchall())
-            return await self._inputs_of_all(cursor, stored)
+            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, None, None, letters, *(None,) * 5)
+            return await self._inputs(cursor, [job])
 
-        found = (await self._ask(work))[asked.id]
+        found = (await self._ask(work))[""]
         # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to do now has it then.
         return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
 
-    async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
+    async def _ask(self, work: Callable[[Cursor], Awaitable[dict[str, ForecastInputs]]]) -> dict[str, ForecastInputs]:
         return await self.database.request(work, what="read an outlook", bound=self.timeout, read_only=True)
 
-    async def _inputs_of_all(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
-        senders = sorted({one.sender for one in asked})
-        states, queued = await cursor.fetch_batch([(_READ_SENDERS, (tuple(senders),)), _queue_of(asked)])
-        known, queues = await self._states(cursor, senders, states), _queues(queued)
-        now = known[senders[0]][0].now
-        hours = await rate_limits.sent_by_hour(cursor, senders, now=now)
-        counted = await _counts(cursor, asked, queues, now)
-        measured = await _measured(cursor, [it for it, _ in known.values()])
-        return {
-            one.id: replace(
-                _inputs(one, *known[one.sender], hours=hours[one.sender]),
-                measured=measured.get(one.sender, 0.0),
-                queue=tuple(_queue(one, queues.get(one.sender, ()), counted, now)),
-                queue_cut_off=_is_cut_off(one, queues.get(one.sender, ())),
+    async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
+        """`jobs`: rows of `_READ_JOBS`."""
+        # A job that has not begun has no attempt behind it.
+        begun = [(job[0], job[1], job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[7]]
+        errors = dict(await _union(cursor, _READ_ERROR, begun))
+        senders = tuple(sorted({job[1] for job in jobs}))
+        states, turns = await self._senders(cursor, senders)
+        hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
+        measured = await _measured(cursor, states)
+        found = {}
+        for id_, sender, _, send_at, status, reason, braked, letters, due, last_due, unsure, manual, look_at in jobs:
+            found[id_] = ForecastInputs(
+                sender=states[sender],
+                letters=letters,
+                due=max(it for it in (states[sender].now, utc(send_at), utc(due), utc(braked)) if it),
+                last_due=utc(last_due),
+                error=errors.get(id_),
+                unresolved=UnresolvedSends(unsure, int(manual), utc(look_at)) if unsure else None,
+                job_paused=status == JobStatus.PAUSED,
+                job_reason=reason,
+                braked_until=utc(braked),
+                next_claim_at=turns.get(sender),
+                hours=hours[sender],
+                measured=measured.get(sender, 0.0),
             )
-            for one in asked
-        }
+        return await _with_queues(cursor, found, {job[0]: job[2] for job in jobs})
 
-    async def _states(
-        self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
-    ) -> dict[str, tuple[SenderState, datetime | None]]:
-        """`rows`: those of `_READ_SENDERS`."""
+    async def _senders(
+        self, cursor: Cursor, senders: Sequence[str]
+    ) -> tuple[dict[str, SenderState], dict[str, datetime | None]]:
+        """Their states, and when the next claim considers them."""
         defaults = self.defaults.now
-        found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
-        if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
+        await cursor.execute(_READ_SENDERS, (senders,))
+        rows = await cursor.fetchall()
+        states = {row[0]: rate_limits.sender_state(row[:-1], defaults) for row in rows}
+        if missing := set(senders) - states.keys():  # the sender's first job, which is not stored yet
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = utc((await cursor.fetchone())[0])
-            found |= {
-                sender: (rate_limits.default_state(sender, now=now, defaults=defaults), None) for sender in missing
-            }
-        return found
+            states |= {it: rate_limits.default_state(it, now=now, defaults=defaults) for it in missing}
+        return states, {row[0]: utc(row[-1]) for row in rows}
 
 
-async def _measured(cursor: Cursor, senders: Iterable[SenderState]) -> dict[str, float]:
+async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]) -> Sequence[Any]:
+    """The rows of a SELECT for each of these values, in one round trip."""
+    if not values:
+        return []
+    await cursor.execute(" UNION ALL ".join([select] * len(values)), [value for each in values for value in each])
+    return await cursor.fetchall()
+
+
+async def _measured(cursor: Cursor, senders: Mapping[str, SenderState]) -> dict[str, float]:
     """Letters a minute of the last minute, of those whose limits do not tell it."""
-    free = tuple(it.email for it in senders if not (rate_limit.rate(it.allowance, units=it.units) or it.limits.min_gap))
+    free = tuple(it.email for it in senders.values() if not (rate_limit.rate(it.allowance) or it.limits.min_gap))
     if not free:
         return {}
     await cursor.execute(_MEASURE_GAPS, (free,))
@@ -206,126 +172,52 @@ async def _measured(cursor: Cursor, senders: Iterable[SenderState]) -> dict[str,
     }
 
 
-async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:
-    """`letters`: the rows of `_COUNT_LETTERS`."""
-    rows = {(id_, status): rest for id_, status, *rest in letters}
-    # A job that has not begun has no attempt behind it.
-    begun = [one for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
-    errors: dict[str, str | None] = {}
-    if begun:
-        values = [value for it in begun for value in (it.id, it.sender, it.id, it.id)]
-        await cursor.execute(union_all(_READ_ERROR, len(begun)), values)
-        errors = dict(await cursor.fetchall())
-    return [
-        _counted(
-            one, rows.get((one.id, State.WAITING.value)), rows.get((one.id, State.UNSURE.value)), errors.get(one.id)
-        )
-        for one in asked
-    ]
-
-
-def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] | None, error: str | None) -> _Asked:
-    if waiting is not None:
-        number, due, last_due, _ = waiting
-        one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
-    if unsure is not None:
-        number, look_at, _, manual = unsure
-        one = replace(one, unresolved=UnresolvedSends(number, manual=int(manual), look_at=utc(look_at)))
-    return one
-
-
-def _inputs(
-    one: _Asked, it: SenderState, next_claim_at: datetime | None, *, hours: Mapping[datetime, int]
-) -> ForecastInputs:
-    return ForecastInputs(
-        now=it.now,
-        letters=one.letters,
-        due=max(it.now, one.send_at or it.now, one.due or it.now, one.braked_until or it.now),
-        last_due=one.last_due,
-        error=one.error,
-        unresolved=one.unresolved,
-        job_paused=one.status is JobStatus.PAUSED,
-        job_reason=one.reason,
-        braked_until=one.braked_until,
-        queue=(),
-        limits=it.limits,
-        since=it.since,
-        units=it.units,
-        tat=it.tat,
-        hours=hours,
-        gap_until=it.gap_until,
-        paused_until=it.paused_until if it.paused else None,
-        pause_cause=it.pause_cause,
-        pause_reason=it.pause_reason,
-        next_claim_at=next_claim_at,
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
-    )
-
-
-def _queue_of(asked: Sequence[_Asked]) -> Statement:
-    """Each sender's jobs that can be claimed, as far as they go before or beside those that are asked for."""
-    least: dict[str, tuple[int, datetime]] = {}
-    for one in asked:
-        precedence, from_ = least.get(one.sender, (one.precedence, one.from_))
-        least[one.sender] = max(one.precedence, precedence), max(one.from_, from_)
-    values = [
-        value
-        for sender, (precedence, from_) in least.items()
-        for value in (*(sender, precedence, _MAX_JOBS + 1) * 2, naive(from_))
-    ]
-    return union_all(_READ_QUEUE, len(least)), values
-
-
-def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
-    """The jobs that can be claimed, by sender."""
-    queues: dict[str, list[_Other]] = {}
-    for sender, id_, precedence, due, status, total in rows:
-        other = _Other(id_, precedence, utc(due), JobStatus(status), total)
-        queues.setdefault(sender, []).append(other)
-    return queues
-
-
-async def _counts(
-    cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, Sequence[_Other]], now: datetime
-) -> dict[str, int]:
-    """How many letters wait in the others that have begun, as far as it matters to those that are asked for."""
+async def _with_queues(
+    cursor: Cursor, found: Mapping[str, ForecastInputs], precedences: Mapping[str, int]
+) -> dict[str, ForecastInputs]:
+    """The same with the sender's other jobs."""
+    senders = sorted({it.sender.email for it in found.values()})
+    queues: dict[str, list[Any]] = {sender: [] for sender in senders}
+    for sender, *job in await _union(cursor, _READ_QUEUE, [(it, _MAX_JOBS + 1) for it in senders]):
+        queues[sender].append(job)
+    others = {
+        id_: [
+            (other, status, Queued(min(total, limit), precedence - precedences[id_], utc(due)))
+            for other, precedence, due, status, total in queues[it.sender.email]
+            if other != id_ and (limit := _limit(it, precedence - precedences[id_], utc(due)))
+        ]
+        for id_, it in found.items()
+    }
     most: dict[str, int] = {}
-    for one in asked:
-        for other in queues.get(one.sender, ()):
-            if other.status is JobStatus.SENDING and (letters := _matter(one, other, now)):
-                most[other.id] = max(letters, most.get(other.id, 0))
-    chosen = list(most.items())[:_MAX_COUNTED_JOBS]
-    if not chosen:
-        return {}
-    values = [value for id_, limit in chosen for value in (id_, id_, limit)]
-    await cursor.execute(union_all(_WAITING, len(chosen)), values)
-    return dict(await cursor.fetchall())
+    for other, status, queued in chain.from_iterable(others.values()):
+        if status == JobStatus.SENDING:  # of one that has not begun all letters wait
+            most[other] = max(queued.letters, most.get(other, 0))
+    counted = dict(await _union(cursor, _WAITING, [(it, it, most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]))
+    return {
+        id_: replace(
+            it,
+            queue=tuple(
+                replace(queued, letters=min(queued.letters, counted.get(other, queued.letters)))
+                for other, _, queued in others[id_]
+            ),
+            queue_cut_off=_is_cut_off(
+                id_, it, [job[0] for job in queues[it.sender.email] if job[1] <= precedences[id_]]
+            ),
+        )
+        for id_, it in found.items()
+    }
 
 
-def _matter(one: _Asked, other: _Other, now: datetime) -> int:
-    """How many of another's letters can go before the last one of a job."""
-    if other.id == one.id:
-        return 0
-    if other.precedence < one.precedence or (one.from_ > now and other.due < one.from_):
+def _limit(it: ForecastInputs, order: int, due: datetime) -> int:
+    """How many letters of another job can go before the last one of this job."""
+    if order < 0 or (it.due > it.now and due < it.due):
         return MAX_COUNTED_LETTERS
-    return one.letters if other.precedence == one.precedence else 0
+    return 0 if order else it.letters
 
 
-def _is_cut_off(one: _Asked, queue: Sequence[_Other]) -> bool:
+def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
     """Whether jobs that were not read may go before its last letter: they stand behind all that go before or beside it.
 
     A single letter goes at its own turn, whatever stands behind it.
     """
-    read = [other.id for other in queue if other.precedence <= one.precedence]
-    return len(read) > _MAX_JOBS and not (one.letters == 1 and one.id in read)
-
-
-def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int], now: datetime) -> Iterable[Queued]:
-    for other in queue:
-        if matter := _matter(one, other, now):
-            yield Queued(
-                letters=min(counted.get(other.id, other.total), matter),
-                first=other.precedence < one.precedence,
-                due=other.due,
-                last=other.precedence > one.precedence,
-            )
+    return len(before) > _MAX_JOBS and not (it.letters == 1 and id_ in before)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.config import Settings
+from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
@@ -15,7 +16,7 @@ from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database, transaction
 from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,

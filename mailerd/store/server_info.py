@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Final
 
 from mailerd.clock import Clock
+from mailerd.core.models import SenderState
 from mailerd.errors import DatabaseError
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.times import utc
 from mailerd.store.job_changes import UNFINISHED
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, sender_state
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, sender_state
 
 _VARIABLES: Final = (
     "aurora_version",

@@ -65,6 +65,13 @@ OF_INTAKE: Final = (
         "tests/intake/test_hosts.py::test_a_name_that_is_not_ours_is_refused",
     ),
     Mutation(
+        "the answer for a stored job waits for its forecast",
+        "mailerd/intake/create_job.py",
+        "async with asyncio.timeout(FORECAST_TIMEOUT):",
+        "async with asyncio.timeout(None):",
+        "tests/intake/test_create_job.py::test_a_forecast_that_is_late_does_not_hold_up_the_200",
+    ),
+    Mutation(
         "long pages are read without rests between their turns",
         "mailerd/http/responses.py",
         "self._next = begins + TURN_INTERVAL",

@@ -40,7 +40,7 @@ CONNECT: Final = 2.0
 STATEMENT: Final = 4.0
 READY_BOUND: Final = CONNECT
 POST_BOUND: Final = 3 * CONNECT + 1.5
-"""The key, the job and the forecast get `connect_timeout` each, a COMMIT in doubt 1.5 s more."""
+"""The key and the job get `connect_timeout` each, and so does, here, the forecast; a COMMIT in doubt 1.5 s more."""
 _EVERY: Final = 0.3
 
 

@@ -69,7 +69,7 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
     job_id = (await ask(client, "create_job", a_job(send_at=due)))["job_id"]
     assert (await ask(client, "pause_job", job_id))["job"]["status"] == "paused"
     assert (await ask(client, "resume_job", job_id))["job"]["status"] == "queued"
-    assert (await ask(client, "get_job", job_id))["forecast"]["windows"]
+    assert (await ask(client, "get_job", job_id))["forecast"]["done_at"]
     with pytest.raises(TimeoutError):
         await ask(client, "wait_until_finished", job_id, within=0.2)
     again = [await ask(client, "retry_job", job_id, only=only) for only in ("failed", "unsure")]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mailerd.config import Settings
-from mailerd.intake.read_jobs import ForecastService
+from mailerd.intake.response_models import ForecastOut
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
@@ -72,8 +72,6 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
     async with running(dead, heard) as daemon:
         await heard.wait_for("letter_released")
-        foresight = ForecastService(ForecastReader(database, daemon.claims.defaults, 5.0))
-        found = await foresight.forecast(job)
-    assert found is not None
+        found = ForecastOut.of(await ForecastReader(database, daemon.claims.defaults, 5.0).read(job))
     assert str(found.cause_of_wait).startswith("the last attempt said: ")
     assert "no access token could be had" in str(found.cause_of_wait)

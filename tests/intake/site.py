@@ -12,7 +12,6 @@ from mailerd.config import IntakeSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.api import Intake
-from mailerd.intake.read_jobs import ForecastService
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
@@ -34,16 +33,16 @@ class Wakeups:
         self.count += 1
 
 
-def forecast_service(database: Database) -> ForecastService:
-    """The forecast of an intake whose senders have no limits."""
-    return ForecastService(ForecastReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))), PATIENCE))
+def forecasts(database: Database) -> ForecastReader:
+    """Forecasts of senders without limits."""
+    return ForecastReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))), PATIENCE)
 
 
 def new_intake(
     database: Database, heard: Heard, wakeups: Wakeups, settings: IntakeSettings | None = None, **options: Any
 ) -> Intake:
     """An intake that does not serve yet; on any port where its settings are not given."""
-    options = {"patience": PATIENCE, "forecast": forecast_service(database), **options}
+    options = {"patience": PATIENCE, "forecasts": forecasts(database), **options}
     return Intake(
         settings or IntakeSettings(port=0), database=database, wake=wakeups, events=IntakeEvents(heard), **options
     )

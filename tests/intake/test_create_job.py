@@ -1,15 +1,14 @@
 """The contract of POST /api/jobs/send_template_emails."""
 
+import asyncio
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.errors import DatabaseError
-from mailerd.store.jobs import Job
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Site, job
 
 
 async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site) -> None:
@@ -143,28 +142,11 @@ async def test_the_forecast_counts_what_waits_before(site: Site) -> None:
     assert answer["forecast"]["letters_ahead"] == 3
 
 
-class NoForecast:
-    async def forecast(self, job_id: str) -> dict[str, object]:
-        raise DatabaseError(
-            f"forecast of {job_id}",
-            phase="work",
-            cause=OSError("gone"),
-            errno=0,
-            retry=True,
-            in_doubt=False,
-        )
+async def test_a_forecast_that_fails_leaves_the_200_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
-    async def forecasts(self, jobs: Sequence[Job]) -> dict[str, dict[str, object]]:
-        return {one.id: await self.forecast(one.id) for one in jobs}
-
-    async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None, job: str = ""
-    ) -> dict[str, object]:
-        return await self.forecast(f"{letters} {send_at} {sender_email} {priority} {job}")
-
-
-async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
-    site = await build(forecast=NoForecast())
+    monkeypatch.setattr("mailerd.store.forecast_inputs.ForecastReader._ask", fail)
     status, answer = await site.post(job())
 
     assert (status, answer["forecast"]) == (200, {})
@@ -176,6 +158,23 @@ async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
     status, rehearsed = await site.post(job(dry_run=True))
     assert (status, rehearsed["forecast"]) == (200, {})
     assert len(site.heard.of("forecast_failed")) == 4
+
+
+async def test_a_forecast_that_is_late_does_not_hold_up_the_200(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("mailerd.intake.create_job.FORECAST_TIMEOUT", 0.2)
+    with monkeypatch.context() as frozen:
+        frozen.setattr("mailerd.store.forecast_inputs.ForecastReader.read", never)
+        async with asyncio.timeout(10):
+            status, answer = await site.post(job(), headers={"Idempotency-Key": "late"})
+
+    assert (status, answer["forecast"]) == (200, {})
+    (late,) = site.heard.of("forecast_failed")
+    assert (late["job"], late["cause"]) == (answer["job_id"], "the database did not answer within 0.2 s")
+    assert (await site.post(job(), headers={"Idempotency-Key": "late"})) == (200, answer), "as it is stored"
+    assert (await site.get(f"/api/jobs/{answer['job_id']}"))[1]["forecast"]["done_at"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from mailerd.config import DatabaseSettings, Live
 from mailerd.core.forecast import Forecast
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.process import StoreEvents
-from mailerd.intake.read_jobs import ForecastService
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.forecast_inputs import ForecastReader
@@ -30,11 +29,11 @@ BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
 
 @pytest.fixture
 async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
-    """An intake that plays four letters a day forward."""
+    """An intake whose senders may send four letters a day."""
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
-    yield await build(forecast=ForecastService(ForecastReader(database, Live(FOUR), 5.0)))
+    yield await build(forecasts=ForecastReader(database, Live(FOUR), 5.0))
     await database.close()
 
 
@@ -134,7 +133,7 @@ async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None
     shown = await seen(site, job_id)
     assert shown["cause_of_wait"] == "the job is paused"
     assert shown["forecast"]["text"] == "not before the job is resumed"
-    assert shown["forecast"]["windows"] == []
+    assert shown["forecast"]["starts_at"] is None
 
 
 async def test_the_key_is_always_there_and_empty_when_there_is_nothing_to_say(site: Site) -> None:
@@ -176,7 +175,7 @@ async def test_a_post_is_foreseen_in_four_round_trips(site: Site, monkeypatch: p
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What forecasts ask from now on, one text for each round trip."""
     seen: list[str] = []
-    database = site.intake._forecast._reader.database
+    database = site.intake._forecasts.database
     ask = database.request
 
     async def watched(work: Any, **options: Any) -> Any:
@@ -219,7 +218,6 @@ async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     assert status == 200
     assert (answer["job_id"], answer["status"]) == (None, "dry_run")
     first = answer["forecast"]
-    assert [stretch["letters"] for stretch in first["windows"]] == [4]
     assert first["letters_ahead"] == 0
     await posted(site)
     _, answer = await site.post(job(*PEOPLE, dry_run=True))
@@ -249,8 +247,8 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
 
 
 async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Forecast((), whole=True, queued_before=-1, per_minute=None)
-    monkeypatch.setattr("mailerd.intake.read_jobs.compute_forecast", lambda _: broken)
+    broken = Forecast(letters_ahead=-1)
+    monkeypatch.setattr("mailerd.intake.response_models.compute_forecast", lambda _: broken)
     status, answer = await site.post(job())
     assert (status, answer["forecast"]) == (200, {})
     assert len(await listed(site)) == 1

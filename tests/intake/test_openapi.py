@@ -126,9 +126,6 @@ def test_a_stream_is_described_by_one_of_its_events_whose_data_is_a_text_of_json
 async def test_the_forecast_is_typed_and_its_answer_is_as_before(site: Site) -> None:
     _, posted = await site.post(job())
     assert known()["components"]["schemas"]["AcceptedOut"]["properties"]["forecast"]["$ref"].endswith("/ForecastOut")
-    stretch = posted["forecast"]["windows"][0]
-    assert set(stretch) == {"from", "until", "letters"}
-    assert set(known()["components"]["schemas"]["SendWindowOut"]["properties"]) == set(stretch)
     _, shown = await site.get(f"/api/jobs/{posted['job_id']}")
     assert set(shown["forecast"]) == set(known()["components"]["schemas"]["ForecastOut"]["properties"])
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from yarl import URL
 
-from mailerd.errors import DatabaseError
 from mailerd.http import responses
 from tests.intake.site import Site
 
@@ -205,18 +204,6 @@ async def test_an_empty_parameter_is_as_good_as_none(site: Site) -> None:
 async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Site) -> None:
     assert (await site.get("/api/jobs", params={"cursor": "é"}))[0] == 422
     assert (await site.get("/api/jobs?limit=1&limit=2"))[0] == 422
-
-
-async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forecasts(*_: object, **__: object) -> dict[str, object]:
-        raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
-
-    job_id = await site.posted()
-    monkeypatch.setattr(site.intake._forecast, "forecasts", forecasts)
-    status, shown = await site.get(f"/api/jobs/{job_id}")
-    assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
-    assert site.heard.of("forecast_failed")[-1]["job"] == job_id
-    assert site.heard.of("request_unserved") == []
 
 
 async def test_a_download_gives_other_requests_their_turn_often(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,12 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         job = await post(daemon.database, recipients=2)  # it waits: there is no credential file
         new = settings(database_url, gmail, where, pace={"per_minute": 7}, runner={"concurrency": 3})
         daemon.reload(lambda: new, configured.append)
-        outlook = await daemon.intake._forecast._reader.read(job)
+        outlook = await daemon.intake._forecasts.read(job)
         stats = await daemon.service.stats.read()
         looks = daemon.recovery.reconciler.gmail.rate_limits.defaults.now
     assert daemon.claims.defaults.now.default.per_minute == 7
     assert outlook is not None
-    assert outlook.limits.per_minute == 7
+    assert outlook.sender.limits.per_minute == 7
     assert looks.default.per_minute == 7
     assert [sender.per_minute for sender in stats.senders] == [7]
     assert configured == [new.log]

@@ -52,6 +52,7 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("jobs with failures", (console_queries.FAILED_JOBS, (20_000, 500)), {"PRIMARY", "<auto_key0>"}),
     ("why letters wait", put_off_statement(None), {"at", "PRIMARY"}),
     ("why mine wait", put_off_statement({ME}), {"at", "PRIMARY"}),
+    ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
     ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),

@@ -41,7 +41,7 @@ async def test_behind_more_jobs_than_are_read_no_end_is_promised(
     assert (await of_new(database, priority=1))[0].done_at is not None, "it goes before all of them"
     monkeypatch.setattr(forecast_inputs, "_MAX_JOBS", 200)
     forecast, words = await of_new(database)
-    assert (forecast.queued_before, words[:11]) == (9, "done about ")
+    assert (forecast.letters_ahead, words[:11]) == (9, "done about ")
 
 
 async def test_letters_that_were_claimed_before_a_forecast_of_their_job_are_not_counted_twice(
@@ -51,7 +51,7 @@ async def test_letters_that_were_claimed_before_a_forecast_of_their_job_are_not_
     job = await post(database, recipients=3)
     reader = ForecastReader(database, Live(PACE), timeout=10)
     assert len((await claims(database).claim(2)).letters) == 2
-    of_accepted = await reader.for_new_job("me@example.com", priority=0, letters=3, send_at=None, job=job)
+    of_accepted = await reader.read(job)
+    assert of_accepted is not None
     assert of_accepted.letters == 1
     assert sum(of_accepted.hours.values()) == 2
-    assert (await reader.for_new_job("me@example.com", priority=0, letters=3, send_at=None)).letters == 3

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.models import Mode
+from mailerd.core.models import SenderState
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.connection import Cursor
@@ -55,53 +55,6 @@ class DefaultLimits:
     """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
     project_units_per_minute: int = 0
     """The units of a project in a minute; 0 means no limit."""
-
-
-@dataclass(frozen=True)
-class SenderState:
-    """A sender's row, as of `now` by the database's clock."""
-
-    email: str
-    tat: datetime | None
-    limits: SenderLimits
-    """Its own limits, or else the defaults; with the measured latency."""
-    own: frozenset[str]
-    """The names of the limits that are its own."""
-    since: datetime
-    """When its warm-up began."""
-    gap_until: datetime | None
-    latency_at: datetime | None
-    """When a slow letter was last noted."""
-    mode: Mode | None
-    project: str | None
-    concurrency: int | None
-    """The most letters in flight; None: no limit."""
-    paused_until: datetime | None
-    pause_cause: str | None
-    """The cause of the last pause. It stays after the pause until a letter is sent: until then they go one by one."""
-    pause_reason: str | None
-    pauses: int
-    now: datetime
-
-    @property
-    def allowance(self) -> SenderLimits:
-        """The limits of now, after reserve and warm-up."""
-        return self.limits.on(self.now, since=self.since)
-
-    @property
-    def units(self) -> int:
-        """The units that a letter costs; while the mode is not known, the more expensive one."""
-        return rate_limit.DIRECT_UNITS if self.mode == "direct" else rate_limit.DRAFT_PAIR_UNITS
-
-    @property
-    def latency_threshold(self) -> float:
-        """Seconds above which the row has to learn how long a letter took."""
-        return rate_limit.latency_threshold(self.limits, seen=self.latency_at, now=self.now)
-
-    @property
-    def paused(self) -> bool:
-        """Whether the pause is not over yet."""
-        return self.paused_until is not None and self.paused_until > self.now
 
 
 def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:

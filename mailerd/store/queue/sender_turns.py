@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core import rate_limit
+from mailerd.core.models import SenderState
 from mailerd.core.rate_limit import Budget, SenderLimits
 from mailerd.store import sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState
+from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
