@@ -436,6 +436,6 @@ def _said(error: ErrorDetails) -> str:
 
 @dataclass
 class Live[T]:
-    """What a reload changes: whoever goes by it keeps this cell, and reads `now` each time."""
+    """What a reload changes: its users keep this cell, and read `now` each time."""
 
     now: T
