@@ -119,16 +119,16 @@ OF_EVENTS: Final = (
     ),
     Mutation(
         "a failed letter of a batch has no event",
-        "mailerd/store/queue/record.py",
-        "if failed := failed_events(taken):",
-        "if failed := failed_events([]):",
+        "mailerd/core/states.py",
+        "Transition.FAILED: Consequences(Tally.FAILED, EventType.RECIPIENT_FAILED),",
+        "Transition.FAILED: Consequences(Tally.FAILED),",
         _FEED + "test_a_letter_that_failed_has_its_event_in_the_same_commit_and_a_sent_one_has_none",
     ),
     Mutation(
         "a record that its row did not take has an event",
-        "mailerd/store/queue/record.py",
-        "failed_events(taken)",
-        "failed_events([one for one, _ in outcomes])",
+        "mailerd/core/moves.py",
+        "return Move(row, row, None, it.letter.sender, [line])",
+        "return Move(row, row, decision.transition, it.letter.sender, [line])",
         _FEED + "test_a_worker_that_was_fenced_off_writes_no_event",
     ),
     Mutation(
@@ -140,7 +140,7 @@ OF_EVENTS: Final = (
     ),
     Mutation(
         "each prolongation of a pause has an event",
-        "mailerd/store/queue/record.py",
+        "mailerd/store/sender_changes.py",
         "if was != cause and now is not None:",
         "if now is not None:",
         _FEED + "test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none",
