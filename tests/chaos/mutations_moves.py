@@ -214,8 +214,8 @@ OF_FENCES: Final = (
         ("the search of the sent mail begins at the last hand-over", "handed_over_at=row.handed_over_at or now,",
          "handed_over_at=now,"),
         ("a hand-over does not say that a send had no answer",
-         "thread_id=letter.thread_id, unanswered=int(letter.unanswered),\n        discarding=int(it.discarding), handed",
-         "thread_id=letter.thread_id,\n        discarding=int(it.discarding), handed"),
+         "unanswered=int(letter.unanswered),\n        discarding=int(it.discarding), handed",
+         "discarding=int(it.discarding), handed"),
     ),
     *noticed_by(
         _MOVES + "test_a_claimed_letter_that_google_has_is_sent_by_what_is_known_of_it", _IN_MOVES,
