@@ -56,13 +56,19 @@ OF_THE_DOOR: Final = (
     ),
     *noticed_by(
         _LETTERS + "test_whether_a_line_is_logged_is_told_after_the_commit_that_is_under_way", _IN_LETTERS,
-        ("whether a line is logged is asked before the COMMIT that is under way", "event = %s FOR UPDATE",
-         "event = %s"),
+        ("whether a line is logged is asked before the COMMIT that is under way", "AND daemon_id = %s FOR UPDATE",
+         "AND daemon_id = %s"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_row_that_is_locked_changes_by_nobody_else", _IN_LETTERS,
+        "tests/worker/test_lost_answers.py::test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as_ours",
+        _IN_LETTERS,
+        ("what another daemon has written is taken for our own", "AND daemon_id = %s FOR UPDATE",
+         "AND %s IS NOT NULL FOR UPDATE"),
+    ),
+    *noticed_by(
+        _LETTERS + "test_a_row_is_read_after_the_change_that_is_under_way", _IN_LETTERS,
         ("rows are read without a lock", "FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE",
-         "FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id LOCK IN SHARE MODE"),
+         "FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id"),
     ),
     *noticed_by(
         _LETTERS + "test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer", _IN_LETTERS,
