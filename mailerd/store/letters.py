@@ -151,7 +151,7 @@ async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, b
 
 
 async def write_lines(cursor: Cursor, lines: Sequence[Line], *, by: str) -> None:
-    """AttemptLog what happened; what is logged stays as it is."""
+    """Log what happened; what is logged stays as it is."""
     rows = [(*it[:6], short(it.error), by) for it in lines]
     await cursor.execute(*insert_many(_INSERT_LINES, rows, last=NOW))
 

@@ -14,3 +14,8 @@ class Mutation:
     old: str
     new: str
     test: str
+
+
+def noticed_by(test: str, file: str, *changes: tuple[str, str, str]) -> list[Mutation]:
+    """Several ways to break one file, each what, line and what is put in its place, that one test must notice."""
+    return [Mutation(what, file, old, new, test) for what, old, new in changes]

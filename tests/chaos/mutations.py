@@ -18,6 +18,7 @@ from tests.chaos.mutations_events import OF_EVENTS
 from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
 from tests.chaos.mutations_model import OF_MODEL
+from tests.chaos.mutations_moves import OF_CONSEQUENCES, OF_FENCES, OF_THE_DOOR, OF_THE_LOG, OF_WHOLE_JOBS
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
 from tests.chaos.mutations_opt_out import OF_OPT_OUT
 from tests.chaos.mutations_proof import OF_PROOF
@@ -33,70 +34,47 @@ _RECORDS: Final = "tests/store/queue/test_record.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 MUTATIONS: Final = (
     *OF_MODEL,
+    *OF_THE_DOOR,
+    *OF_WHOLE_JOBS,
+    *OF_CONSEQUENCES,
+    *OF_FENCES,
+    *OF_THE_LOG,
     *OF_NEIGHBOURS,
     *OF_RENDERER,
     Mutation(
         "who holds a row is not asked by the token",
-        "mailerd/store/queue/record.py",
-        "found.append(holder.get(one.letter.id) == one.letter.token)",
-        "found.append(one.letter.id in holder)",
+        "mailerd/core/moves.py",
+        "return self.status == State.SENDING and self.claim_token == letter.token",
+        "return self.status == State.SENDING",
         _RECORDS + "test_a_worker_with_another_token_writes_nothing",
     ),
     Mutation(
         "who holds a row is not asked by the state",
-        "mailerd/store/queue/record.py",
-        " if status == State.SENDING.value}",
-        "}",
+        "mailerd/core/moves.py",
+        "return self.status == State.SENDING and self.claim_token == letter.token",
+        "return self.claim_token == letter.token",
         _RECORDS + "test_a_row_that_is_not_sending_any_more_is_not_written",
     ),
     Mutation(
-        "the fence forgets the token",
-        "mailerd/store/queue/record.py",
-        "r.claim_token = v.token AND r.status = 'sending'",
-        "r.status = 'sending'",
-        _RECORDS + "test_a_row_that_changes_although_it_is_locked_is_not_written",
-    ),
-    Mutation(
-        "the fence forgets the state",
-        "mailerd/store/queue/record.py",
-        "r.claim_token = v.token AND r.status = 'sending'",
-        "r.claim_token = v.token",
-        _RECORDS + "test_a_row_that_changes_although_it_is_locked_is_not_written",
-    ),
-    Mutation(
         "a letter that Google has said to have is handed over again",
-        "mailerd/store/queue/record.py",
-        "\n   AND {NOT_SENT}",
-        "",
-        _RECORDS + "test_a_letter_that_google_has_is_not_handed_over_again",
+        "mailerd/core/moves.py",
+        "row.message_id is not None or log.answer is not None or log.unresolved is not None:",
+        "row.message_id is not None or log.unresolved is not None:",
+        "tests/core/test_moves.py::test_what_google_has_or_may_have_is_not_handed_over",
     ),
     Mutation(
         "what a late worker knows of a letter that waits again is forgotten",
-        "mailerd/store/queue/attempt_log.py",
-        "status IN ('waiting', 'unsure')",
-        "status = 'unsure'",
+        "mailerd/core/moves.py",
+        "if row.status in {State.WAITING, State.UNSURE}:",
+        "if row.status == State.UNSURE:",
         _RECORDS + "test_what_a_late_worker_knows_settles_a_letter_that_waits_again",
     ),
     Mutation(
         "a late answer goes by the row's number alone",
-        "mailerd/store/queue/attempt_log.py",
-        "WHERE id = %s AND job_id = %s AND status IN",
-        "WHERE id = %s AND %s IS NOT NULL AND status IN",
-        _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
-    ),
-    Mutation(
-        "what a late worker saw is logged under another letter's number",
         "mailerd/store/queue/record.py",
-        """ and rows.get(one.letter.id, ("",))[0] == one.letter.job_id""",
-        "",
+        "if row is None or row.job_id != it.letter.job_id:",
+        "if row is None:",
         _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
-    ),
-    Mutation(
-        "a worker whose claim has gone says how its sender sends",
-        "mailerd/store/queue/record.py",
-        "[one for one in taken if isinstance(one, Handover)]",
-        "[one for one in records if isinstance(one, Handover)]",
-        _RECORDS + "test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends",
     ),
     Mutation(
         "what became young while old rows are deleted is deleted with them: an answer to a key that is used anew",
@@ -240,23 +218,23 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a lapsed lease is looked at without the wait",
-        "mailerd/store/queue/recovery.py",
-        "micros(self.late_arrival), error, id_, token)",
-        "0, error, id_, token)",
+        "mailerd/core/moves.py",
+        "lease_until=now + late_arrival if lost else None,",
+        "lease_until=now if lost else None,",
         "tests/store/queue/test_recovery.py",
     ),
     Mutation(
         "a paused job is not held while a letter comes back into it",
-        "mailerd/store/queue/reschedule.py",
-        "WHERE id = %s FOR UPDATE",
-        "WHERE id = %s",
+        "mailerd/store/job_changes.py",
+        'await cursor.execute(_LOCK_JOBS if wait else f"{_LOCK_JOBS} SKIP LOCKED",',
+        'await cursor.execute(_LOCK_JOBS.removesuffix(" FOR UPDATE"),',
         "tests/store/queue/test_stuck_jobs.py::test_a_letter_that_comes_back_while_its_job_is_resumed_is_claimed",
     ),
     Mutation(
         "what a look found is written whatever became of the row",
-        "mailerd/store/queue/recovery.py",
-        " WHERE id = %s AND claim_token = %s AND status = 'unsure'",
-        " WHERE id = %s AND claim_token <=> claim_token AND %s IS NOT NULL",
+        "mailerd/core/moves.py",
+        "if row.status != State.UNSURE or row.claim_token != letter.token:",
+        "if False:",
         "tests/store/queue/test_recovery.py",
     ),
     Mutation(
@@ -320,7 +298,7 @@ def is_noticed(tree: Path, mutation: Mutation) -> bool:
 
 def _copy(tree: Path) -> None:
     tree.mkdir()
-    for part in ("mailerd", "tests"):
+    for part in ("mailerd", "tests", "docs"):
         shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
     (ROOT / ".cache").mkdir(exist_ok=True)

@@ -7,9 +7,9 @@ from tests.chaos.mutation import Mutation
 OF_NEIGHBOURS: Final = (
     Mutation(
         "a crash costs a letter an attempt",
-        "mailerd/store/queue/recovery.py",
-        "max(attempts - 1, 0) if change is Transition.RELEASED else attempts",
-        "attempts",
+        "mailerd/core/moves.py",
+        "attempts=max(row.attempts - 1, 0) if released else row.attempts,",
+        "attempts=row.attempts,",
         "tests/store/queue/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
     ),
     Mutation(
@@ -27,10 +27,10 @@ OF_NEIGHBOURS: Final = (
         "tests/store/queue/test_crashes.py::test_a_daemon_that_was_stopped_or_lives_has_not_crashed",
     ),
     Mutation(
-        "a letter that was handed over is failed for a crash",
-        "mailerd/store/queue/recovery.py",
-        "        if handed:\n",
-        "        if handed and crashes < ALONE_AFTER + FAILED_AFTER_ALONE - 1:\n",
+        "a letter that was handed over is not looked for where its daemons have crashed",
+        "mailerd/core/moves.py",
+        "    if handed:\n        change = Transition.LOST\n",
+        "    if handed and row.crashes < ALONE_AFTER + FAILED_AFTER_ALONE - 1:\n        change = Transition.LOST\n",
         "tests/store/queue/test_crashes.py::test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_died",
     ),
     Mutation(

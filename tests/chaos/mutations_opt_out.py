@@ -12,8 +12,8 @@ OF_OPT_OUT: Final = (
     Mutation(
         "a hand-over passes by a suppression that came after the claim",
         "mailerd/store/queue/record.py",
-        " AND {NOT_SUPPRESSED}",
-        " AND v.overrides IS NOT NULL AND v.list_id IS NOT NULL",
+        "refused = {(it.id, it.token) for it in marked if it.suppressed is not None}",
+        "refused = set()",
         _DAEMON + "test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none",
     ),
     Mutation(

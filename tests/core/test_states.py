@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core.states import (
+    FOLLOWS,
     OPEN,
     SETTLED,
     ImpossibleRequestError,
@@ -12,10 +13,12 @@ from mailerd.core.states import (
     JobChange,
     JobStatus,
     State,
+    Tally,
     Transition,
     after,
     job_after,
 )
+from mailerd.core.webhooks import EventType
 
 # Written out by hand from the words of the promises, not read from the code.
 POSSIBLE = {
@@ -97,6 +100,21 @@ def test_every_open_state_can_reach_an_end(start: State) -> None:
         new = {after(state, Transition(change)) for state in new for s, change in POSSIBLE if s == state} - reached
         reached |= new
     assert reached >= {State.SENT, State.WAITING, State.FAILED}
+
+
+@pytest.mark.parametrize("change", Transition)
+def test_what_waits_again_has_its_turn_and_what_ends_or_is_in_doubt_is_counted(change: Transition) -> None:
+    (end,) = {end for (_, what), end in POSSIBLE.items() if what == change}
+    assert FOLLOWS[change].waits is (end == "waiting")
+    counted = {"sent": Tally.SENT, "failed": Tally.FAILED, "unsure": Tally.UNSURE}
+    tried = change in {Transition.DEFERRED, Transition.RELEASED}
+    assert FOLLOWS[change].tally is (Tally.PUT_OFF if tried else counted.get(end))
+
+
+def test_the_application_hears_of_what_failed_and_of_what_was_not_sent_after_all() -> None:
+    assert {change: it.event for change, it in FOLLOWS.items() if it.event} == {
+        Transition.FAILED: EventType.RECIPIENT_FAILED, Transition.UNDONE: EventType.RECIPIENT_SENT_UNDONE,
+    }  # fmt: skip
 
 
 # The same for jobs: status, request, what follows; what is not here is refused.

@@ -169,6 +169,17 @@ async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(d
     assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
 
+async def test_a_worker_whose_claim_has_gone_teaches_its_sender_nothing_beside_one_whose_has_not(
+    database: Database,
+) -> None:
+    await post(database, recipients=2)
+    letter, other = (await claims(database).claim(2)).letters
+    assert await write(database, handover(letter, "d1", project="new")) == [TAKEN]
+    stale = handover(replace(letter, token="0" * 26), project="old")
+    assert await write(database, stale, Outcome(other, SENT)) == [FENCED_OFF, TAKEN]
+    assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
+
+
 async def test_a_late_failure_overwrites_nothing(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'sent', claim_token = NULL, message_id = 'm0'")
