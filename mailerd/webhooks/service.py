@@ -15,7 +15,6 @@ from mailerd.events.webhooks import WebhookEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database, TransactionMeter
-from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.prune_events import EventPruner
 from mailerd.store.sent_batches import SentBatches
@@ -66,11 +65,8 @@ _CONNECTIONS: Final = 2
 _MARGIN: Final = 30.0
 """Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
 _TOLD_ALREADY: Final = frozenset(
-    {
-        "connection_cut", "database_away", "database_back", "database_still_away", "former_primary", "several_writers",
-        "writer_changed",
-    }
-)  # fmt: skip
+    {"connection_cut", "database_away", "database_back", "database_still_away", "writer_changed"}
+)
 """The events that the letters' connections report as well."""
 
 
@@ -81,7 +77,6 @@ class WebhookService:
     sender: WebhookSender
     retention: EventRetention
     database: Database
-    heartbeats: Heartbeats
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -89,18 +84,8 @@ class WebhookService:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.sender.run(), name="webhooks")
                 parts.create_task(self.retention.run(), name="delete old events")
-                if not self.database.pool.writer.alone:
-                    parts.create_task(self._watch_writer(), name="watch the webhooks' servers")
         finally:
             await self.database.close()
-
-    async def _watch_writer(self) -> None:
-        """Follow the server that takes the writes, as the letters' connections do."""
-        name = "watching the webhooks' servers"
-        await every(
-            WATCH_INTERVAL, self.database.pool.writer.watch, name=name, first_after=WATCH_INTERVAL,
-            heartbeat=self.heartbeats.register(name),
-        )  # fmt: skip
 
 
 def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter) -> WebhookService:
@@ -114,7 +99,6 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
     bound = min(settings.database.statement_timeout, RECORD_MARGIN)
     own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
     database = Database(own, events=StoreEvents(quiet), meter=meter)
-    database.pool.writer.sends = True
     sender = WebhookSender(
         queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
         feed=EventFeed(database, timeout=settings.database.connect_timeout),
@@ -123,4 +107,4 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
         timeout=it.timeout, concurrency=it.concurrency, per_endpoint=it.per_endpoint,
     )  # fmt: skip
     pruner = EventPruner(database, days=settings.retention.events)
-    return WebhookService(sender, EventRetention(pruner, clock, events, heartbeats), database, heartbeats)
+    return WebhookService(sender, EventRetention(pruner, clock, events, heartbeats), database)
