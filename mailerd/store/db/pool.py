@@ -222,9 +222,9 @@ class Pool:
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
             connection.packet, self.version = await cursor.fetchone()
-            connection.server = await server_behind(cursor, self.version)
             for statement in self._session(self.version):
                 await cursor.execute(statement)
+            connection.server = await server_behind(cursor, self.version)  # now that no limit of the host refuses it
             await self.writer.check(connection)
         except BaseException:
             self._abort(connection)
