@@ -36,8 +36,8 @@ OF_FAILOVER: Final = (
     Mutation(
         "a read-only server is used",
         "mailerd/store/db/writer.py",
-        "if closed := await read_only(",
-        "if False and await read_only(",
+        'raise OperationalError(1290, f"read-only ({closed})")',
+        "pass",
         _WRITER + "test_the_server_that_takes_writes_is_used_wherever_it_stands_in_the_list",
     ),
     Mutation(
