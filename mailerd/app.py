@@ -34,7 +34,6 @@ from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
 from mailerd.store.jobs import Jobs
@@ -74,14 +73,6 @@ async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: Runne
 
     heartbeat = heartbeats.register("heartbeat")
     await every(interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
-
-
-async def watch_writer_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:
-    """Follow the server that takes the writes, where database.url names several, until cancelled."""
-    await every(
-        WATCH_INTERVAL, database.pool.writer.watch, name="watching the servers", first_after=WATCH_INTERVAL,
-        heartbeat=heartbeats.register("database servers"),
-    )  # fmt: skip
 
 
 _MAX_BLOCKED: Final = 10.0
@@ -154,10 +145,6 @@ class Daemon:
                 parts.create_task(self.service.alerter.run(), name="alerter"),
                 parts.create_task(self.console.live.run(), name="live updates of the console"),
             ]
-            self.database.pool.writer.sends = True
-            if not self.database.pool.writer.alone:
-                watching = watch_writer_loop(self.database, self.heartbeats)
-                others.append(parts.create_task(watching, name="watch the database's servers"))
             prepared = parts.create_task(self._prepare(), name="prepare the database")
             if await _first(prepared, stop):
                 self.service.watchdog.prepared()

@@ -17,12 +17,11 @@ from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
-from mailerd.heartbeat import every
 from mailerd.ops.log import Log
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
-from mailerd.store.db.writer import WATCH_INTERVAL, NoWriterError
+from mailerd.store.db.writer import NoWriterError
 from mailerd.texts import speak, tr
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -192,13 +191,3 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
         raise MailerdError(f"the database {where} cannot be used: {why}; {remedy}") from error
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def following(database: Database) -> AsyncIterator[None]:
-    """Follow the writer meanwhile: a primary that became a replica, or hangs, shows only by a look at all servers."""
-    watching = asyncio.create_task(every(WATCH_INTERVAL, database.pool.writer.watch))
-    try:
-        yield
-    finally:
-        watching.cancel()

@@ -20,7 +20,6 @@ from mailerd.cli.common import (
     ConfigOption,
     UnknownError,
     asked_by,
-    following,
     no_log,
     open_database,
     run_async,
@@ -228,8 +227,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         await job_named(database, id_)  # an unknown one is an error before a bar is drawn
         # A file or a pipe gets no bar: it would stand there without the end of its line.
         with Progress(*columns, refresh_per_second=4, disable=not sys.stdout.isatty()) as progress:
-            async with following(database):
-                job = await _ended(database, id_, progress, progress.add_task(id_))
+            job = await _ended(database, id_, progress, progress.add_task(id_))
         await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)
 

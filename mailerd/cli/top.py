@@ -22,7 +22,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli.common import ConfigOption, following, no_log, open_database, run_async, settings
+from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.output import console, table
 from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
@@ -406,8 +406,7 @@ async def _top(known: Settings, *, every: float) -> None:
 
             watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())
             try:
-                async with following(database):
-                    await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if watching.done():
                     watching.result()
             finally:  # Ctrl-C cancels this

@@ -70,31 +70,6 @@ class StoreEvents(EventEmitter):
     def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
 
     @event(
-        "error",
-        en="database: {servers} take writes at once; mailerd writes to none of them until only one does. Set read_only = ON on the "
-        "server that is not the primary; it has to answer",
-        zh="{servers} 同时接受写入：在只剩一台之前，mailerd 不会写入其中任何一台。请在非主服务器上设置 read_only = ON，"
-        "并让它能够应答",
-    )
-    def several_writers(self, *, servers: str) -> None: ...
-
-    @event(
-        "error",
-        en="database {where} takes writes, but is {cause}: mailerd does not use it. Set read_only = ON there, and let it "
-        "follow the primary",
-        zh="数据库 {where} 接受写入，但它是旧的主服务器（{cause}）：mailerd 不会使用它。请在其上设置 read_only = ON，"
-        "并让它跟随主服务器",
-    )
-    def former_primary(self, *, where: str, cause: str) -> None: ...
-
-    @event(
-        "error",
-        en="database: checking the servers of database.url met a bug in mailerd; it is repeated soon. Please report the stack",
-        zh="查看 database.url 中各服务器时遇到程序缺陷，稍后会重试。请连同堆栈一并报告",
-    )
-    def look_failed(self, *, error: BaseException) -> None: ...
-
-    @event(
         "info",
         en="database {where} is back after {seconds:.1f} s",
         zh="数据库 {where} 已恢复，历时 {seconds:.1f} 秒",

@@ -3,13 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import BUG, OWN_BUG, LikelyCause, Runbook
-
-_OLD_PRIMARY: Final = LikelyCause(
-    "an old primary came back after a failover, and is not read-only",
-    "故障切换后旧的主服务器恢复，且不是只读",
-    "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
-)
+from mailerd.events.runbook import OWN_BUG, LikelyCause, Runbook
 
 WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_tried_alone": Runbook(
@@ -109,8 +103,8 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "database.url 中的另一台服务器现在接受写入。mailerd 已断开与前一台的连接，并在新服务器上继续；最近一分钟内已发送的结果会重新写入。",
         (
             LikelyCause(
-                "a failover: the server before has ended, hangs, or was cut off from its group",
-                "故障切换：前一台服务器已停止、无响应或与其复制组断开",
+                "a failover: the server before has ended, hangs, or was cut off from its replicas",
+                "故障切换：前一台服务器已停止、无响应或与其副本断开",
                 "journalctl -u mysql -u mariadb -n 50",
             ),
             LikelyCause(
@@ -119,46 +113,6 @@ WORKER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "mailerd check",
             ),
         ),
-    ),
-    "several_writers": Runbook(
-        "More than one of the servers in database.url takes writes. Two daemons could then write to two of them, and "
-        "letters would go out twice; so nothing is written, and posts are answered 503, until only one takes writes.",
-        "database.url 中有不止一台服务器接受写入。两个守护进程可能写入两台不同的服务器，邮件就会重复发送；因此在只剩一台之前不写入任何内容，"
-        "请求以 503 应答。",
-        (
-            _OLD_PRIMARY,
-            LikelyCause(
-                "a replica is not read-only, or the cluster has several writers (Galera, multi-primary mode): put a router in front of it",
-                "副本不是只读，或集群有多个写入节点（Galera、多主模式）：请在其前面放置路由",
-                "mailerd check",
-            ),
-            LikelyCause(
-                "one of them has fallen silent since, which does not prove that the other one is right; if it never "
-                "comes back, take it out of database.url and restart every daemon",
-                "其中一台此后无应答，但这不能证明另一台是正确的；若它不再恢复，请将其从 database.url 中删除并重启所有守护进程",
-                "mailerd check",
-            ),
-        ),
-    ),
-    "former_primary": Runbook(
-        "The writes have moved to another server since this one took them, so it lacks what was written there: jobs that "
-        "were accepted, letters that were sent. It is not used, whatever it says of itself.",
-        "写入已转移到另一台服务器，因此该服务器缺少此后写入的内容：已接受的任务、已发送的邮件。无论它如何声明，mailerd 都不会使用它。",
-        (
-            _OLD_PRIMARY,
-            LikelyCause(
-                "it was promoted on purpose, and its last commits are gone for good: take the servers with the higher term "
-                "out of database.url, and restart every daemon",
-                "它是被有意提升的，且最后的提交已无法找回：请将任期更高的服务器从 database.url 中删除，并重启所有守护进程",
-                "mailerd check",
-            ),
-        ),
-    ),
-    "look_failed": Runbook(
-        "A look at the servers of database.url met a bug. The daemon goes on with the server that it uses, and looks again "
-        "2 s later.",
-        "查看 database.url 中各服务器时遇到程序缺陷。守护进程继续使用当前服务器，2 秒后再次查看。",
-        (BUG,),
     ),
     "connection_cut": Runbook(
         "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",

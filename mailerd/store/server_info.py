@@ -1,19 +1,25 @@
 """Reads facts about the server without changing anything; `cli.checks` evaluates them."""
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from yarl import URL
+
 from mailerd.clock import Clock
+from mailerd.config.database_url import each_host
 from mailerd.core.models import SenderState
 from mailerd.errors import DatabaseError
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db import error_codes
+from mailerd.store.db.connection import Cursor, connect
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.times import utc
+from mailerd.store.db.writer import place, read_only
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, sender_state
 
@@ -46,7 +52,6 @@ _VARIABLES: Final = (
     "tx_read_only",
     "version",
     "version_comment",
-    "wsrep_on",
 )
 _GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
 _SLEEP: Final = 30.0
@@ -133,29 +138,52 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
     return time.monotonic() - started
 
 
-async def supports_skip_locked(database: Database, *, bound: float) -> bool | None:
-    """Whether SKIP LOCKED passes over a row that another connection has locked; None when there is no row to try on.
+_WAITS_FOR_REPLICAS: Final = ("rpl_semi_sync_master_enabled", "rpl_semi_sync_source_enabled")
+"""MariaDB and older MySQL say master, MySQL 8.0.26 and newer say source."""
+_REPLICAS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
+_OF_A_HOST: Final = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog", *_WAITS_FOR_REPLICAS)
 
-    TiDB, for one, takes the words and drops them: two daemons would claim the same letters.
 
-    Raises:
-        DatabaseError: it could not be tried; 1064 is a server that does not know the words.
-    """
-    which = "SELECT number FROM schema_version ORDER BY number LIMIT 1 FOR UPDATE"
+@dataclass(frozen=True)
+class Host:
+    """What one of several hosts in database.url says of itself."""
 
-    async def look(cursor: Cursor) -> bool:
-        await cursor.execute(f"{which} SKIP LOCKED")
-        return bool(await cursor.fetchall())
+    where: str
+    trouble: str = ""
+    """Why it is not used; empty: it takes writes."""
+    answered: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+    replicas: int | None = None
+    """Semi-synchronous replicas that are connected; None where commits do not wait for any."""
 
-    async def hold(cursor: Cursor) -> bool | None:
-        await cursor.execute("SELECT COUNT(*) FROM schema_version")
-        if not (await cursor.fetchone())[0]:
-            return None
-        await cursor.execute("SELECT number FROM schema_version FOR UPDATE")
-        await cursor.fetchall()
-        return not await database.read(look, what="try SKIP LOCKED", bound=bound)
 
-    return await database.transaction(hold, what="try SKIP LOCKED", bound=2 * bound)
+async def ask_hosts(url: str, *, bound: float) -> list[Host]:
+    """Ask each host of database.url."""
+    return await asyncio.gather(*(_ask_host(URL(each), bound) for each in each_host(url)))
+
+
+async def _ask_host(url: URL, bound: float) -> Host:
+    try:
+        return await asyncio.wait_for(_host(url), bound)
+    except error_codes.LOST as error:
+        trouble = error_codes.words(error) or f"no answer within {bound:g} s"
+        return Host(place(url), trouble=trouble, answered=False)
+
+
+async def _host(url: URL) -> Host:
+    connection = await connect(url)
+    try:
+        cursor = await connection.cursor()
+        closed = await read_only(cursor)
+        await cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", (_OF_A_HOST,))
+        variables = dict(await cursor.fetchall())
+        await cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN %s", (_REPLICAS,))
+        replicas = sum(int(value) for _, value in await cursor.fetchall())
+    finally:
+        connection.abort()
+    waits = "ON" in {variables.get(name) for name in _WAITS_FOR_REPLICAS}
+    trouble = f"read-only ({closed})" if closed else ""
+    return Host(place(url), trouble=trouble, variables=variables, replicas=replicas if waits else None)
 
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:

@@ -98,8 +98,6 @@ TEXTS: Final = {
     "deleting what is old": "删除过期数据",
     "merge tallies": "合并统计数据",
     "follow the database's clock": "跟随数据库的时钟",
-    "watching the servers": "监视数据库服务器",
-    "database servers": "数据库服务器",
     "this version of mailerd refuses the template that the job was stored with: correct it and post the job again": "此版本的 mailerd 不接受任务保存时所用的模板：请改正后重新提交任务",
     "it could not be looked up whether the address has opted out": "无法查询该地址是否已退订",
     "the claim is about to end: it is left to the next one": "认领即将到期：留给下一次认领",

@@ -21,7 +21,6 @@ HEADINGS: Final = {
     "domain": "域名",
     "bounced": "退回",
     "console": "控制台",
-    "database: SKIP LOCKED": "数据库：SKIP LOCKED",
     "everything": "所有邮件",
     "Shapes": "数据结构",
     "Parameters": "参数",

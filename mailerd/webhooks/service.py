@@ -11,10 +11,9 @@ from mailerd.config import Settings
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database, TransactionMeter
-from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.webhook_queue import WebhookQueue
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
@@ -22,11 +21,8 @@ from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 _CONNECTIONS: Final = 2
 """The connections to the database for webhooks; those of the letters are never used for this."""
 _TOLD_ALREADY: Final = frozenset(
-    {
-        "connection_cut", "database_away", "database_back", "database_still_away", "former_primary", "several_writers",
-        "writer_changed",
-    }
-)  # fmt: skip
+    {"connection_cut", "database_away", "database_back", "database_still_away", "writer_changed"}
+)
 """The events that the letters' connections report as well."""
 
 
@@ -36,25 +32,14 @@ class WebhookService:
 
     sender: WebhookSender
     database: Database
-    heartbeats: Heartbeats
 
     async def run(self) -> None:
         """Run until cancelled."""
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.sender.run(), name="webhooks")
-                if not self.database.pool.writer.alone:
-                    parts.create_task(self._watch_writer(), name="watch the webhooks' servers")
         finally:
             await self.database.close()
-
-    async def _watch_writer(self) -> None:
-        """Follow the server that takes the writes, as the letters' connections do."""
-        name = "watching the webhooks' servers"
-        await every(
-            WATCH_INTERVAL, self.database.pool.writer.watch, name=name, first_after=WATCH_INTERVAL,
-            heartbeat=self.heartbeats.register(name),
-        )  # fmt: skip
 
 
 def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter) -> WebhookService:
@@ -68,11 +53,10 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
     bound = min(settings.database.statement_timeout, RECORD_MARGIN)
     own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
     database = Database(own, events=StoreEvents(quiet), meter=meter)
-    database.pool.writer.sends = True
     sender = WebhookSender(
         queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
         feed=EventFeed(database, timeout=settings.database.connect_timeout),
         http=OutboundHttp(it.network_rules), rules=it.retry_rules, clock=clock, events=events, heartbeats=heartbeats,
         timeout=it.timeout, concurrency=it.concurrency, per_endpoint=it.per_endpoint,
     )  # fmt: skip
-    return WebhookService(sender, database, heartbeats)
+    return WebhookService(sender, database)

@@ -10,7 +10,7 @@ _HISTORY: Final = "tests/store/queue/test_failover.py::"
 _ENDED: Final = "tests/store/queue/test_forgotten_ends.py::"
 _ALIVE: Final = "tests/store/queue/test_failover_alive.py::"
 _DOUBTED: Final = "tests/store/queue/test_forgotten_sends.py::"
-_TERM: Final = "tests/store/db/test_writer_term.py::"
+_WRITER: Final = "tests/store/db/test_writer.py::"
 OF_FAILOVER: Final = (
     Mutation(
         "a server that was never told is claimed from",
@@ -34,32 +34,39 @@ OF_FAILOVER: Final = (
         _HISTORY + "test_a_letter_whose_claim_has_lapsed_is_not_taken_back_by_its_former_worker",
     ),
     Mutation(
-        "a former primary is used",
+        "a read-only server is used",
         "mailerd/store/db/writer.py",
-        "if role.writes and role.term and role.term.number < newest:",
-        "if False:",
-        _TERM + "test_a_daemon_that_starts_while_the_right_primary_is_silent_does_not_use_the_former_one",
+        'raise OperationalError(1290, f"read-only ({closed})")',
+        "pass",
+        _WRITER + "test_the_server_that_takes_writes_is_used_wherever_it_stands_in_the_list",
     ),
     Mutation(
-        "the term of a new writer is not raised",
+        "a server that answers no COMMIT is used on and on",
         "mailerd/store/db/writer.py",
-        "if writer.term.server == writer.identity and writer.term.number >= self._term:",
-        "if writer.identity:",
-        _TERM + "test_the_term_grows_with_every_move_and_stays_where_a_server_is_restarted",
+        "self._put_last(connection.url)",
+        "pass",
+        _WRITER + "test_a_primary_whose_commits_get_no_answer_is_left_for_the_new_one",
     ),
     Mutation(
-        "a daemon that starts takes the word of a server that is all alone",
+        "a server is left for another one that takes writes too",
         "mailerd/store/db/writer.py",
-        "if known or only.backed or",
-        "if True or",
-        _TERM + "test_a_daemon_that_starts_takes_no_server_at_its_word_that_is_all_alone",
+        "self._order.insert(0, url)",
+        "self._order.append(url)",
+        _WRITER + "test_the_host_in_use_goes_on_though_one_before_it_takes_writes_too",
     ),
     Mutation(
-        "a process that was stopped for long uses the connection that it had",
+        "connections to the server before are used on",
         "mailerd/store/db/pool.py",
-        "while self._idle and not self.writer.overdue:",
-        "while self._idle:",
-        _TERM + "test_whoever_was_stopped_for_long_looks_before_the_next_use",
+        "            self._leave_other_servers()\n",
+        "            pass\n",
+        _WRITER + "test_what_waits_for_a_frozen_primary_is_let_go_once_another_is_used",
+    ),
+    Mutation(
+        "who only reads stays at a server that was demoted",
+        "mailerd/store/db/pool.py",
+        "        await self.writer.check(connection)\n        return True",
+        "        return True",
+        _WRITER + "test_who_only_reads_leaves_a_demoted_server_too",
     ),
     Mutation(
         "a hand-over that was refused is told again",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import pymysql
@@ -18,47 +18,16 @@ from tests.support.replicated import as_admin
 
 _JOB: Final = 10
 """Letters of one post."""
-_WITHOUT_CONFIGURATION: Final = ("SET GLOBAL rpl_semi_sync_master_enabled = OFF", "SET GLOBAL read_only = OFF")
-"""What an old primary says that comes back and knows of no failover: it waits for no replica, and takes writes."""
-_WRITTEN: Final = "SELECT (SELECT COUNT(*) FROM mailerd.jobs), (SELECT MAX(id) FROM mailerd.attempts)"
 
 Fault = Callable[[Place, Cluster], Awaitable[None]]
 
 
-async def _kill_primary(place: Place, cluster: Cluster) -> Server:
-    """The primary is killed and another takes over; the old one."""
+async def _killed(place: Place, cluster: Cluster) -> None:
+    """The primary is killed and another takes over; the old one comes back as a replica."""
     old = cluster.primary
     async with failover(place, "the primary is killed"):
         old.kill()
         await asyncio.to_thread(cluster.fail_over)
-    return old
-
-
-async def _start_writable(old: Server) -> None:
-    await asyncio.to_thread(old.start)
-    await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
-
-
-async def _comes_back_writable(place: Place, cluster: Cluster) -> None:
-    """The primary is killed, another takes over, and the old one comes back and takes writes."""
-    old = await _kill_primary(place, cluster)
-    async with failover(place, "the old primary comes back writable"):
-        await _start_writable(old)
-        await asyncio.sleep(place.chance.uniform(1.0, 4.0))
-    await asyncio.to_thread(cluster.readmit, old)
-
-
-async def _right_one_falls_silent(place: Place, cluster: Cluster) -> None:
-    """The same, and then the new primary is frozen: only the old one takes writes, and it must not get any."""
-    old = await _kill_primary(place, cluster)
-    async with failover(place, "the old primary comes back writable, and the new one is frozen"):
-        await _start_writable(old)
-        before = await asyncio.to_thread(as_admin, old, _WRITTEN)
-        cluster.primary.freeze()
-        await asyncio.sleep(place.chance.uniform(2.0, 5.0))
-        cluster.primary.thaw()
-        if await asyncio.to_thread(as_admin, old, _WRITTEN) != before:
-            place.breaches.append("a former primary was written to")
     await asyncio.to_thread(cluster.readmit, old)
 
 
@@ -95,25 +64,13 @@ async def _primary_is_read_only(place: Place, cluster: Cluster) -> None:
         await _set(cluster.primary, read_only="OFF")
 
 
-async def _replica_takes_writes(place: Place, cluster: Cluster) -> None:
-    """A replica takes writes by mistake for a while, beside a primary that every daemon sees."""
-    replica = place.chance.choice(cluster.replicas)
-    async with failover(place, "a replica takes writes for a while"):
-        await _set(replica, read_only="OFF")
-        await asyncio.sleep(place.chance.uniform(0.2, 3.0))
-        await _set(replica, read_only="ON")
-
-
 async def _switched(place: Place, cluster: Cluster) -> None:
     """In good order."""
     async with failover(place, "the primary is switched"):
         await asyncio.to_thread(cluster.switch_over)
 
 
-_FAULTS: Final[tuple[Fault, ...]] = (
-    _comes_back_writable, _right_one_falls_silent, _frozen, _cut_off, _primary_is_read_only, _replica_takes_writes,
-    _switched,
-)  # fmt: skip
+_FAULTS: Final[tuple[Fault, ...]] = (_killed, _frozen, _cut_off, _primary_is_read_only, _switched)
 
 
 async def _set(server: Server, *, read_only: str) -> None:
@@ -181,8 +138,7 @@ async def _at_random(place: Place, size: Size) -> int:
     try:
         for _ in range(size.rounds):
             for fault in place.chance.sample(_FAULTS, len(_FAULTS)):
-                # A daemon that does not see the primary at that moment would have to take the replica for the next.
-                async with nullcontext() if fault is _replica_takes_writes else _troubled(place):
+                async with _troubled(place):
                     await fault(place, place.cluster)
         over.set()
         await asyncio.gather(*clients)
@@ -201,10 +157,9 @@ async def _at_random(place: Place, size: Size) -> int:
 AT_RANDOM: Final = (
     Scenario(
         "cluster_at_random", "the same servers at random: the primary is killed, frozen, cut off, made read-only, "
-        "switched; the old one comes back writable, also while the new one is frozen; a replica takes writes; "
-        "meanwhile daemons are killed and stopped and their ways to single servers cut; clients post by idempotency "
-        "key all the time", _at_random, Size(200, 1), Size(1000, 2),
+        "switched; meanwhile daemons are killed and stopped and their ways to single servers cut; clients post by "
+        "idempotency key all the time", _at_random, Size(200, 1), Size(1000, 2),
         setting=Setting(cluster="semi-synchronous", lanes=True), within=600,
-        hits=("writer_changed", "database_told_again", "former_primary"),
+        hits=("writer_changed", "database_told_again"),
     ),
 )  # fmt: skip

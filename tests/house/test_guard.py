@@ -1,4 +1,4 @@
-"""Every call to the database stands in `asyncio.wait_for`: in the pool, and where the writer is looked for."""
+"""Every call to the database stands in `asyncio.wait_for`: in the pool, and where each of several hosts is asked."""
 
 import ast
 import re
@@ -8,6 +8,7 @@ from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
 WRITER = ROOT / "mailerd/store/db/writer.py"
+SERVER_INFO = ROOT / "mailerd/store/server_info.py"
 GUARDED = {"self._with_connection", "self._connect", "self._end_thread", "connection.ping", "connection.begin"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping, the first word of a transaction."""
 
@@ -30,7 +31,7 @@ def test_whatever_speaks_to_the_database_stands_in_wait_for() -> None:
 def test_the_pool_has_no_other_way_of_waiting_for_the_database() -> None:
     assert [ast.unparse(each.func) for each in _called(POOL, {"asyncio.timeout", "asyncio.timeout_at"})] == []
     assert _connecting(POOL) == ["_connect_to", "_end_thread"]
-    callers = [each.name for each in functions(POOL) if "self._connect_to(" in ast.unparse(each)]
+    callers = [each.name for each in functions(POOL) if "self._connect_to" in ast.unparse(each)]
     assert callers == ["_connect"]
     known = {path.name: path.read_text("utf-8") for path in modules("mailerd")}
     assert [name for name, text in known.items() if "aiomysql.Connection" in text] == ["connection.py"]
@@ -40,16 +41,16 @@ def test_the_pool_has_no_other_way_of_waiting_for_the_database() -> None:
         for path in modules("mailerd")
         if re.search(r"db\.connection import .*\bconnect\b", path.read_text("utf-8"))
     }
-    assert using == {"pool.py", "writer.py"}
+    assert using == {"pool.py", "server_info.py"}
 
 
-def test_the_look_for_the_writer_is_bounded_at_each_server() -> None:
-    asking = {"_ask_once_or_twice", "_raise_term"}
-    assert set(_connecting(WRITER)) == asking
-    guards = _called(WRITER, {"asyncio.wait_for"})
-    inside = {ast.unparse(guard.args[0].func) for guard in guards if isinstance(guard.args[0], ast.Call)}
-    assert inside == {f"self.{name}" for name in asking}
-    assert len(_called(WRITER, inside)) == len(guards), "one of them is called somewhere without a bound"
+def test_each_of_several_hosts_has_a_bound_of_its_own() -> None:
+    inside = {ast.unparse(guard.args[0]) for guard in _called(WRITER, {"asyncio.wait_for"})}
+    assert inside == {"to(url)", "read_only(await connection.cursor())"}
+    assert _connecting(SERVER_INFO) == ["_host"]
+    (guard,) = _called(SERVER_INFO, {"asyncio.wait_for"})
+    assert ast.unparse(guard.args[0]) == "_host(url)"
+    assert len(_called(SERVER_INFO, {"_host"})) == 1
 
 
 def test_the_guard_covers_the_wait_for_a_connection() -> None:

@@ -25,8 +25,6 @@ _GRANTS: Final = (
     "SET sql_log_bin = 0",
     "CREATE USER IF NOT EXISTS 'follower'@'127.0.0.1' IDENTIFIED BY 'follower'",
     "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, GROUP_REPLICATION_STREAM ON *.* TO 'follower'@'127.0.0.1'",
-    "GRANT SELECT ON performance_schema.replication_group_members TO 'mailerd'@'127.0.0.1'",
-    "GRANT SELECT ON performance_schema.replication_group_member_stats TO 'mailerd'@'127.0.0.1'",
 )
 _RECOVERY: Final = (
     "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'follower', SOURCE_PASSWORD = 'follower' "

@@ -18,12 +18,12 @@ from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
-from mailerd.store.db.writer import ServerRole, choose
+from mailerd.store.db.writer import HOST_TIMEOUT
 from mailerd.store.describe import SILENT, span
 from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
-from mailerd.store.server_info import ServerInfo
+from mailerd.store.server_info import Host, ServerInfo
 from mailerd.store.stats import read_webhooks
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
@@ -71,28 +71,21 @@ PATIENCE: Final = 60_000
 """Milliseconds: a primary that waits less for its replicas goes on without them in an ordinary hiccup."""
 
 
-def servers(roles: Sequence[ServerRole]) -> Iterator[CheckResult]:
+def servers(hosts: Sequence[Host]) -> Iterator[CheckResult]:
     """What the servers of database.url said, one line for all of them, and one for each that does not answer."""
-    writers = choose(roles)
-    said = "; ".join(f"{one.where} {'takes writes' if one.writes else 'is ' + one.trouble}" for one in roles)
+    writers = [one for one in hosts if not one.trouble]
+    said = "; ".join(f"{one.where} {'is ' + one.trouble if one.trouble else 'takes writes'}" for one in hosts)
     if len(writers) > 1:
         yield fail(_SERVERS, f"several take writes: {said}", remedy="SET GLOBAL read_only = ON on all but the primary")
     elif not writers:
         yield fail(_SERVERS, f"none takes writes: {said}", remedy="promote one, or correct the hosts in database.url")
     else:
         yield ok(_SERVERS, said)
-    for one in roles:
-        yield from _writer(one) if one in writers else _other(one)
-        if one.group_hidden:
-            yield warn(
-                _SERVERS,
-                f"{one.where} hides its group: whether it is cut off is not known",
-                remedy="GRANT SELECT ON performance_schema.replication_group_members TO the user of database.url, and "
-                "ON performance_schema.replication_group_member_stats",
-            )
+    for one in hosts:
+        yield from _other(one) if one.trouble else _writer(one)
 
 
-def _writer(it: ServerRole) -> Iterator[CheckResult]:
+def _writer(it: Host) -> Iterator[CheckResult]:
     if it.replicas == 0:
         yield warn(
             _FAILOVER,
@@ -101,19 +94,13 @@ def _writer(it: ServerRole) -> Iterator[CheckResult]:
         )
 
 
-def _other(it: ServerRole) -> Iterator[CheckResult]:
+def _other(it: Host) -> Iterator[CheckResult]:
     """What is wrong with a server that is not in use, and would be once it has taken over."""
     if not it.answered:
         yield warn(_SERVERS, f"{it.where}: {it.trouble}", remedy="start it: while it is away it cannot take over")
-    if it.former:
-        yield warn(
-            _SERVERS,
-            f"{it.where} takes writes, but is a former primary: mailerd does not use it",
-            remedy="SET GLOBAL read_only = ON there, and let it follow the primary; docs/ha.md",
-        )
-    logs = _is_on(it.durability, "log_bin")
+    logs = _is_on(it.variables, "log_bin")
     for name in ("innodb_flush_log_at_trx_commit", *(["sync_binlog"] if logs else [])):
-        if (value := it.durability.get(name, "1")) != "1":
+        if (value := it.variables.get(name, "1")) != "1":
             yield warn(
                 _FAILOVER,
                 f"{it.where} has {name} = {value}: once it has taken over, a power cut takes commits",
@@ -132,7 +119,7 @@ def failover(variables: Mapping[str, str], *, several: bool) -> Iterator[CheckRe
     replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")  # behind a router, say
     if variables.get("group_replication_group_name"):
         yield from _in_group(variables)
-    elif replicated and not variables.get("aurora_version") and not _is_on(variables, "wsrep_on"):
+    elif replicated and not variables.get("aurora_version"):
         yield from _semi_synchronous(variables)
 
 
@@ -290,14 +277,13 @@ async def examine(
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
-        writer = database.pool.writer
-        found += failover(known.variables, several=not writer.alone)
-        if not writer.alone:
-            await writer.watch()
-            found += servers(list(writer.roles.values()))
+        several = not database.pool.writer.alone
+        found += failover(known.variables, several=several)
+        if several:
+            found += servers(await server_info.ask_hosts(settings.url, bound=HOST_TIMEOUT))
         found += await _time_out(database)
         applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
-        found += [schema(applied, needed), await _skip_locked(database, applied)]
+        found.append(schema(applied, needed))
         if applied == needed:
             found += await _lost_keys(database)
             found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
@@ -502,31 +488,6 @@ def schema(applied: int, needed: int) -> CheckResult:
         at = f"it is at migration {applied}" if applied else "there is none yet"
         return fail(check, f"{at}, this mailerd needs {needed}", remedy="mailerd migrate")
     return ok(check, f"it is at migration {applied}, as this mailerd needs")
-
-
-async def _skip_locked(database: Database, applied: int) -> CheckResult:
-    check = "database: SKIP LOCKED"
-    try:
-        works = await server_info.supports_skip_locked(database, bound=ANSWER_TIMEOUT) if applied else None
-    except DatabaseError as error:
-        if error.errno in {0, *range(2000, 3000)}:
-            raise
-        if error.errno in error_codes.READ_ONLY:  # it is said above, and a server that can be written to is tried
-            return warn(check, "not tried: the server is read-only", remedy="see the finding of its durability")
-        return fail(
-            check,
-            f"it does not work here: {error}",
-            remedy="use MySQL 8.0 or MariaDB 10.6, or newer, without a proxy that rewrites SQL",
-        )
-    if works is None:
-        return warn(check, "not tried: there is no table yet", remedy="mailerd migrate, then check again")
-    if not works:
-        return fail(
-            check,
-            "a second connection got a row that the first had locked: two daemons would claim the same letters",
-            remedy="use MySQL or MariaDB (TiDB, for one, drops FOR UPDATE in silence)",
-        )
-    return ok(check, "a second connection passed over a row that the first had locked")
 
 
 def _number(variables: Mapping[str, str], name: str) -> float:

@@ -1,6 +1,7 @@
 """One connection to one server: its URL, the driver's log-in, its cursor, and what is known of it."""
 
 import asyncio
+import math
 import os
 import re
 import select
@@ -346,6 +347,8 @@ class Connection:
         self.transport: Final = driver._writer.transport  # noqa: SLF001 - see docs/dependencies.md
         self.born = self.used = time.monotonic()
         """When the connection was opened, and when it was last put back, in monotonic seconds."""
+        self.asked = -math.inf
+        """When one of several hosts last said that it takes writes, in monotonic seconds; see `writer.py`."""
         self.packet = 1 << 20
         """The server's max_allowed_packet, in bytes."""
         self.server = ""
@@ -422,3 +425,22 @@ async def connect(url: URL) -> Connection:
     driver = Driver(url)
     await driver.log_in()
     return Connection(driver, url)
+
+
+SINCE: Final = " since "
+"""Divides the identity of a server from when it was started; see `server_behind`."""
+# Both are whole seconds of one statement's own time, so their difference is the same for every session.
+_STARTED_AT: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
+_SERVER_OF_MYSQL: Final = f"""
+SELECT CONCAT(@@server_uuid, '{SINCE}', {_STARTED_AT})
+  FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"""
+# MariaDB has no server_uuid.
+_SERVER_OF_MARIADB: Final = f"""
+SELECT CONCAT(CONCAT_WS(':', @@hostname, @@port, @@server_id), '{SINCE}', {_STARTED_AT})
+  FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'"""
+
+
+async def server_behind(cursor: Cursor, version: str) -> str:
+    """A name of the server and of when it was started: an address may lead to another one later."""
+    await cursor.execute(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL)
+    return str((await cursor.fetchone())[0])

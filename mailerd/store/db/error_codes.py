@@ -17,9 +17,8 @@ RETRY: Final = frozenset({
     1021,  # disk full
     1036,  # table is read only
     1040,  # too many connections
-    1047,  # Galera: not primary
     1053,  # server shutdown in progress
-    1105,  # Vitess, TiDB: unknown error
+    1105,  # unknown error
     1114,  # table is full
     1142, 1143,  # a privilege was taken away
     1156, 1835,  # packets out of order, malformed: out of step
@@ -51,13 +50,12 @@ RETRY: Final = frozenset({
     3989,  # the schema is read-only (MySQL 8.0.22+)
     4031,  # disconnected by the server for inactivity
     6400,  # offline mode, with its reason (MySQL 9)
-    8022, 9007,  # TiDB
     9001,  # ProxySQL: it reaches no server
 })  # fmt: skip
 """Another try of the whole transaction can help."""
 
 DROP: Final = frozenset({
-    1015, 1036, 1047, 1053, 1180, 1290, 1598, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
+    1015, 1036, 1053, 1180, 1290, 1598, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
     3781, 3782, 3783, 3796, 3797, 3798, 3799,
     1142, 1143, 1665,  # a session keeps the privileges and the binlog_format that it began with
     1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
@@ -68,7 +66,7 @@ DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
 """Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
 AWAY: Final = frozenset({
-    1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
+    1015, 1036, 1040, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
     3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip

@@ -19,8 +19,8 @@ from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import Connection, Cursor, address, connect
-from mailerd.store.db.writer import Writer, server_behind
+from mailerd.store.db.connection import Connection, Cursor, address, connect, server_behind
+from mailerd.store.db.writer import Writer
 
 T = TypeVar("T")
 
@@ -63,7 +63,6 @@ class Pool:
                 f"database.url: {error}; correct the path, or let mailerd's user read it"
             ) from error
         self.writer: Final = Writer(urls, connect_timeout=settings.connect_timeout, events=events)
-        self.writer.on_move = self._leave_other_servers
         self.version = ""
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._idle: list[Connection] = []
@@ -188,10 +187,8 @@ class Pool:
         return True
 
     async def _get(self) -> Connection:
-        # Last in, first out: what is not needed grows old. Where the servers were not checked lately, it may lead to a
-        # former writer.
-        while self._idle and not self.writer.overdue:
-            connection = self._idle.pop()
+        while self._idle:
+            connection = self._idle.pop()  # last in, first out: what is not needed grows old
             try:
                 if await self._usable(connection):
                     return connection
@@ -205,27 +202,18 @@ class Pool:
 
     async def _usable(self, connection: Connection) -> bool:
         now = time.monotonic()
-        if not connection.quiet:
-            self.writer.doubt()
-            return False
-        if now - connection.born > MAX_AGE or connection.born <= self._cut_at:
+        if not connection.quiet or now - connection.born > MAX_AGE or connection.born <= self._cut_at:
             return False
         if now - connection.used > PING_AFTER:
             await asyncio.wait_for(connection.ping(), min(2.0, self._settings.connect_timeout))
+        await self.writer.check(connection)
         return True
 
     async def _connect(self) -> Connection:
-        url = await self.writer.find()
-        try:
-            return await self._connect_to(url)
-        except error_codes.LOST:
-            self.writer.doubt()
-            if self.writer.alone:
-                raise
-        except BaseException:
-            self.writer.doubt()
-            raise
-        return await self._connect_to(await self.writer.find())  # which looks who the writer is now
+        connection = await self.writer.connect(self._connect_to)
+        if not self.writer.alone:
+            self._leave_other_servers()
+        return connection
 
     async def _connect_to(self, url: URL) -> Connection:
         connection = await connect(url)
@@ -234,23 +222,22 @@ class Pool:
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
             connection.packet, self.version = await cursor.fetchone()
-            connection.server = await server_behind(cursor, self.version)
             for statement in self._session(self.version):
                 await cursor.execute(statement)
-            await self.writer.confirm(connection)
+            connection.server = await server_behind(cursor, self.version)  # now that no limit of the host refuses it
+            await self.writer.check(connection)
         except BaseException:
             self._abort(connection)
             raise
         return connection
 
     def _leave_other_servers(self) -> None:
-        """Cut whatever leads elsewhere than to the writer: nothing waits for a frozen server's answer any longer."""
-        idle = [one for one in self._idle if one.url != self.writer.current]
-        self._idle = [one for one in self._idle if one not in idle]
-        for connection in idle:
-            self._abort(connection)
-        for connection in self._live:  # in use: the task that reads from it meets its end, and drops it
-            if connection.url != self.writer.current:
+        """Cut what leads elsewhere than to the writer: nothing waits for a frozen server's answer any longer."""
+        for connection in [one for one in self._live if one.url != self.writer.current]:
+            if connection in self._idle:
+                self._idle.remove(connection)
+                self._abort(connection)
+            else:  # the task that reads from it meets its end, and drops it
                 connection.transport.abort()
 
     def _session(self, version: str) -> list[str]:
@@ -284,9 +271,9 @@ class Pool:
             self._idle.append(connection)
             return
         self._abort(connection)
-        if phase.lost:
-            self.writer.doubt()
-        if phase.lost or (phase.refusal is not None and error_codes.number(phase.refusal) in error_codes.DROP):
+        silent = phase.name == "commit" and phase.refusal is None and not phase.lost and self.writer.doubt(connection)
+        dropped = phase.refusal is not None and error_codes.number(phase.refusal) in error_codes.DROP
+        if phase.lost or silent or dropped:
             self._cut_at = time.monotonic()
         if phase.name in {"begin", "work"} and not phase.lost:
             # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
@@ -332,16 +319,10 @@ class Pool:
         for connection in list(self._live):
             self._abort(connection)
         self._idle.clear()
-        await self.writer.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
 
 async def _leads_where(cursor: Cursor, other: Connection) -> bool:
-    """Whether this is the server of the other connection: on another server its number is another session."""
+    """Whether this is the server of the other connection: elsewhere, or once started anew, its number is another's."""
     await cursor.execute("SELECT VERSION()")
-    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.server:
-        return False
-    await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
-    uptime = float((await cursor.fetchone())[1])
-    # A server that was started since counts anew.
-    return bool(time.monotonic() - other.born <= uptime + 1)
+    return await server_behind(cursor, (await cursor.fetchone())[0]) == other.server

@@ -22,15 +22,6 @@ CREATE TABLE IF NOT EXISTS daemons (
   KEY heartbeat (heartbeat_at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Where database.url names several servers: how often the writes have moved to another one, and to which they moved
--- last. A daemon raises the term at a server before it writes anything else to it, so a server with a lower term than
--- another's is a former primary (store/db/writer_term.py). One row, whose id is 1.
-CREATE TABLE IF NOT EXISTS writer_terms (
-  id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
-  term BIGINT UNSIGNED NOT NULL,
-  server VARCHAR(255) NOT NULL
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
-
 -- A sender is one mailbox.
 -- next_claim_at: when letters of this sender may next be claimed; NULL while none waits. The claim reads the senders in
 -- the order of `KEY next_claim`.

@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.cli.checks.database import failover, servers
 from mailerd.cli.checks.result import Level
-from mailerd.store.db.writer import ServerRole
+from mailerd.store.server_info import Host
 
 SEMI_SYNCHRONOUS = {
     "rpl_semi_sync_source_enabled": "ON",
@@ -28,7 +28,6 @@ def test_what_forgets_nothing_passes(variables: Mapping[str, str]) -> None:
 def test_a_server_without_replicas_needs_none_of_it() -> None:
     assert list(failover({"log_bin": "OFF", "sync_binlog": "0"}, several=False)) == []
     assert list(failover({"aurora_version": "3.04"}, several=True)) == []
-    assert list(failover({"wsrep_on": "ON"}, several=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -51,27 +50,16 @@ def test_what_may_forget_a_commit_is_a_warning(variables: Mapping[str, str], wor
 
 
 def test_the_servers_are_told_with_their_roles() -> None:
-    writer, replica = ServerRole("db1:3306"), ServerRole("db2:3306", trouble="read-only (read_only)")
+    writer, replica = Host("db1:3306"), Host("db2:3306", trouble="read-only (read_only)")
     (found,) = servers([writer, replica])
     assert found.level is Level.PASS
     assert found.what == "db1:3306 takes writes; db2:3306 is read-only (read_only)"
     assert [each.level for each in servers([replica])] == [Level.FAIL]
-    assert [each.level for each in servers([writer, ServerRole("db2:3306")])] == [Level.FAIL]
+    assert [each.level for each in servers([writer, Host("db2:3306")])] == [Level.FAIL]
 
 
-def test_a_server_that_is_away_or_hides_its_group_is_a_warning() -> None:
-    away = ServerRole("db2:3306", trouble="no answer within 2 s", answered=False)
-    hidden = ServerRole("db1:3306", group_hidden=True)
-    found = list(servers([hidden, away]))
-    assert [each.level for each in found] == [Level.PASS, Level.WARN, Level.WARN]
-    assert "GRANT SELECT ON performance_schema.replication_group_members" in found[1].remedy
-    assert "db2:3306" in found[2].what
-
-
-def test_a_former_primary_that_takes_writes_is_a_warning_beside_the_right_one_and_a_failure_alone() -> None:
-    right = ServerRole("db1:3306")
-    former = ServerRole("db2:3306", trouble="a former primary: the writes have moved since", former=True)
-    found = list(servers([right, former]))
+def test_a_server_that_is_away_is_a_warning() -> None:
+    away = Host("db2:3306", trouble="no answer within 2 s", answered=False)
+    found = list(servers([Host("db1:3306"), away]))
     assert [each.level for each in found] == [Level.PASS, Level.WARN]
-    assert "db2:3306 takes writes, but is a former primary" in found[1].what
-    assert [each.level for each in servers([former])] == [Level.FAIL, Level.WARN]
+    assert "db2:3306" in found[1].what

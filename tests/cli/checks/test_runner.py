@@ -17,7 +17,6 @@ import pytest
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, machine
 from mailerd.cli.checks import database as doctors_database
 from mailerd.cli.checks.machine import SystemPaths
-from mailerd.cli.checks.result import warn
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.process import StoreEvents
@@ -88,10 +87,9 @@ async def test_a_healthy_system_passes_in_every_point(patient: Patient) -> None:
         {},
         {"database: durability": Level.WARN},
     )
-    for check in ("configuration", "database", "database: time-outs", "database: SKIP LOCKED", "google: clock", ME):
+    for check in ("configuration", "database", "database: time-outs", "google: clock", ME):
         assert check in found
     assert "draft mode" in found[ME].what
-    assert "passed over a row" in found["database: SKIP LOCKED"].what
 
 
 async def test_it_changes_nothing(patient: Patient) -> None:
@@ -141,32 +139,13 @@ async def test_an_old_a_new_and_a_missing_schema_are_told(patient: Patient) -> N
     await query(patient.database, "DROP TABLE schema_version")
     found = await patient.examined()
     assert found["database: schema"].level is Level.FAIL
-    assert found["database: SKIP LOCKED"].level is Level.WARN
 
 
-async def test_a_read_only_server_is_not_called_one_without_skip_locked(patient: Patient, mariadb: Server) -> None:
+async def test_a_read_only_server_is_told(patient: Patient, mariadb: Server) -> None:
     async with read_only(mariadb):
         found = await patient.examined()
     assert found["database: durability"].level is Level.FAIL
     assert "the server is read-only (read_only)" in found["database: durability"].what
-    assert found["database: SKIP LOCKED"] == warn(
-        "database: SKIP LOCKED", "not tried: the server is read-only", remedy="see the finding of its durability"
-    )
-
-
-async def test_a_server_that_drops_skip_locked_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What TiDB does: the words are taken and the lock is not looked at.
-    from mailerd.store.db.connection import Cursor  # noqa: PLC0415 - this test alone reaches so deep
-
-    send = Cursor.execute
-
-    async def deaf(self: Cursor, sql: str, values: Any = None) -> Any:
-        return await send(self, sql.replace("FOR UPDATE SKIP LOCKED", ""), values)
-
-    monkeypatch.setattr(Cursor, "execute", deaf)
-    found = (await patient.examined())["database: SKIP LOCKED"]
-    assert found.level is Level.FAIL
-    assert "two daemons would claim the same letters" in found.what
 
 
 async def test_limits_that_a_session_did_not_take_are_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

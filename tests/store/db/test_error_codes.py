@@ -37,10 +37,10 @@ TABLE = {
     **dict.fromkeys((1927, 3169, 4031, 1053), (AGAIN, AWAY, DROP)),
     **dict.fromkeys((1040, 1203, 1226), (AGAIN, AWAY, KEEP)),  # they come before there is a connection to drop
     **dict.fromkeys((1290, 1015, 1036, 1792, 1836, 3032, 3989, 6400), (AGAIN, AWAY, DROP)),
-    **dict.fromkeys((1047, 1598, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799), (AGAIN, AWAY, DROP)),
+    **dict.fromkeys((1598, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799), (AGAIN, AWAY, DROP)),
     **dict.fromkeys((1180, 1142, 1143, 1665), (AGAIN, HERE, DROP)),
     9001: (AGAIN, AWAY, KEEP),
-    **dict.fromkeys((1105, 8022, 9007), (AGAIN, HERE, KEEP)),
+    1105: (AGAIN, HERE, KEEP),
     **dict.fromkeys((1021, 1114, 1637), (AGAIN, HERE, KEEP)),
     **dict.fromkeys((1156, 1158, 1159, 1160, 1161, 1835), (AGAIN, HERE, DROP)),
     **dict.fromkeys((1062, 1153, 1054, 1064, 1146, 1265, 1298, 3819, 4025, 1366, 1406), (NEVER, HERE, KEEP)),

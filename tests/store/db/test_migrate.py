@@ -339,7 +339,7 @@ _VERSIONS = "number INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NUL
         ),
         (
             [f"CREATE TABLE schema_version ({_VERSIONS})", "INSERT INTO schema_version VALUES (1, 'init', NOW())"],
-            r"at migration 1, but tables are missing: daemons, writer_terms, .*, …; restore the backup whole",
+            r"at migration 1, but tables are missing: daemons, senders, .*, …; restore the backup whole",
         ),
     ],
 )  # fmt: skip

@@ -14,7 +14,6 @@ from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Connection, Cursor, connect
 from mailerd.store.db.database import Database
-from mailerd.store.db.writer import Writer
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 
@@ -82,37 +81,6 @@ def test_a_transaction_whose_connection_was_reset_fails_as_one_without_database(
             assert caught.value.in_doubt == (at == "commit")
             assert await database.read(lambda cursor: cursor.execute("SELECT 1"), what="look") == 1
             await database.close()
-
-    with runner:
-        runner.run(main())
-
-
-def test_a_look_at_the_servers_survives_that_its_connections_were_reset(
-    mariadb: Server, database_url: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Connection] = []
-
-    async def noted(url: URL) -> Connection:
-        made.append(await connect(url))
-        return made[-1]
-
-    monkeypatch.setattr("mailerd.store.db.writer.connect", noted)
-
-    async def main() -> None:
-        async with Proxy(mariadb.port) as one, Proxy(mariadb.port) as other:
-            heard = Heard()
-            urls = [URL(database_url).with_port(proxy.port) for proxy in (one, other)]
-            writer = Writer(urls, connect_timeout=5, events=StoreEvents(heard))
-            await writer.watch()
-            for proxy in (one, other):
-                await proxy.reset_all()
-            for connection in made:
-                await until_closing(connection)
-            await writer.watch()
-            assert len(made) == 4
-            assert all(role.writes for role in writer.roles.values())
-            assert heard.events == []
-            await writer.close()
 
     with runner:
         runner.run(main())
