@@ -18,7 +18,7 @@ from tests.chaos.mutations_events import OF_EVENTS
 from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
 from tests.chaos.mutations_model import OF_MODEL
-from tests.chaos.mutations_moves import OF_CONSEQUENCES, OF_FENCES, OF_THE_DOOR, OF_THE_LOG, OF_WHOLE_JOBS
+from tests.chaos.mutations_moves import OF_CONSEQUENCES, OF_FENCES, OF_REFUNDS, OF_THE_DOOR, OF_THE_LOG, OF_WHOLE_JOBS
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
 from tests.chaos.mutations_opt_out import OF_OPT_OUT
 from tests.chaos.mutations_proof import OF_PROOF
@@ -37,6 +37,8 @@ MUTATIONS: Final = (
     *OF_THE_DOOR,
     *OF_WHOLE_JOBS,
     *OF_CONSEQUENCES,
+    *OF_REFUNDS,
+    OF_REFUNDS,
     *OF_FENCES,
     *OF_THE_LOG,
     *OF_NEIGHBOURS,

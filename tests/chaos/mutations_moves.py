@@ -176,7 +176,7 @@ OF_WHOLE_JOBS: Final = (
 )  # fmt: skip
 
 # What follows from a transition, each field another.
-OF_CONSEQUENCES: Final = (
+OF_REFUNDS: Final = (
     *noticed_by(
         _MOVES + "test_an_outcome_costs_an_attempt_and_a_place_of_the_day_only_where_it_was_tried_or_sent",
         _IN_STATES,
