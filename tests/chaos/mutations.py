@@ -38,7 +38,6 @@ MUTATIONS: Final = (
     *OF_WHOLE_JOBS,
     *OF_CONSEQUENCES,
     *OF_REFUNDS,
-    OF_REFUNDS,
     *OF_FENCES,
     *OF_THE_LOG,
     *OF_NEIGHBOURS,
