@@ -7,26 +7,17 @@ such moment is brought back to where it may lie at most; the next claim sets it 
 
 from typing import Final
 
-from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store import daemon_changes, job_changes, letters, sender_changes, webhooks
 from mailerd.store.db.database import Database
+from mailerd.store.inbox import mailboxes
 
 _REPAIRS: Final = (
     *job_changes.CLOCK_WENT_BACK,
     *sender_changes.CLOCK_WENT_BACK,
-    "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
-    """
-UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
- WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR""",  # a reader that lives renews it with each commit
-    # They would count as used until then, and nothing be read while letters wait.
-    "DELETE FROM mailbox_units WHERE at > UTC_TIMESTAMP(6)",
-    "UPDATE webhooks SET retry_at = UTC_TIMESTAMP(6) WHERE retry_at > UTC_TIMESTAMP(6)",
-    # The first attempt of a delivery is due at once.
-    """
-UPDATE webhooks w STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (due) ON d.webhook_id = w.id
-   SET d.due_at = UTC_TIMESTAMP(6)
- WHERE d.status = 'waiting' AND d.attempts = 0 AND d.due_at > UTC_TIMESTAMP(6)""",
+    *mailboxes.CLOCK_WENT_BACK,
+    *webhooks.CLOCK_WENT_BACK,
     letters.CHECKED_WITHIN_AN_HOUR,
-    "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE heartbeat_at > UTC_TIMESTAMP(6)",
+    *daemon_changes.CLOCK_WENT_BACK,
 )
 
 

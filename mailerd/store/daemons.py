@@ -12,11 +12,11 @@ from mailerd import __version__
 from mailerd.errors import DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.store import clock_steps
+from mailerd.store.daemon_changes import set_stopped, write_heartbeat
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, transaction
 from mailerd.store.queue.failover import ReplayLog
 
-_SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
 _STOP_TIMEOUT: Final = 2.0
 """The most seconds that a stop waits for the database to record it."""
 CLOCK_STEP: Final = timedelta(minutes=1)
@@ -66,21 +66,11 @@ class Daemons:
         """
         with suppress(DatabaseError):
             await self.database.transaction(
-                lambda cursor: cursor.execute(_SET_STOPPED, (self.daemon_id,)), what="leave", bound=_STOP_TIMEOUT
+                lambda cursor: set_stopped(cursor, self.daemon_id), what="leave", bound=_STOP_TIMEOUT
             )
 
     @transaction("beat")
     async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
-        await cursor.execute("SELECT UTC_TIMESTAMP(6), MAX(heartbeat_at) FROM daemons")
-        now, last = await cursor.fetchone()
         process = (socket.gethostname(), os.getpid(), __version__)
-        await cursor.execute(
-            "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) "
-            "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1) "
-            "ON DUPLICATE KEY UPDATE heartbeat_at = UTC_TIMESTAMP(6), heartbeats = heartbeats + 1, "
-            "host = %s, pid = %s, version = %s",
-            (self.daemon_id, *process, *process),
-        )
-        await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (self.daemon_id,))
-        heartbeats = int((await cursor.fetchone())[0])
+        heartbeats, now, last = await write_heartbeat(cursor, self.daemon_id, process=process)
         return heartbeats, now, last, cursor.server

@@ -307,3 +307,13 @@ def _page(
 def _event(row: tuple[Any, ...]) -> FeedEvent:
     position, uid, type_, at, job, sender, data = row
     return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, json.loads(data))
+
+
+_DELETE: Final = "DELETE FROM events WHERE position > %s AND position <= %s"
+_SET_PRUNED: Final = "UPDATE event_positions SET pruned = %s WHERE id = 1"
+
+
+async def delete_events(cursor: Cursor, *, behind: int, up_to: int) -> None:
+    """Delete the events of these places, the first that are left, under the lock of the row that counts the places."""
+    await cursor.execute(_DELETE, (behind, up_to))
+    await cursor.execute(_SET_PRUNED, (up_to,))

@@ -17,11 +17,11 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, beat, every
-from mailerd.store import stats
+from mailerd.store import stats, webhooks
 from mailerd.store.api_keys import LONGEST
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import ANY_NEW, number
+from mailerd.store.event_feed import ANY_NEW, delete_events, number
 from mailerd.store.event_feed import BATCH as NUMBERED_AT_ONCE
 from mailerd.store.webhooks import wanted
 
@@ -57,13 +57,9 @@ SELECT COUNT(*) FROM webhook_deliveries
  WHERE webhook_id = %s AND position <= %s AND status IN ('waiting', 'sending')"""
 _COUNT_NOT_QUEUED: Final = """
 SELECT COUNT(*) FROM events e FORCE INDEX (position) WHERE e.position > %s AND e.position <= %s{wanted}"""
-_MOVE_ON: Final = "UPDATE webhooks SET position = GREATEST(position, %s) WHERE id = %s"
-_DELETE_EVENTS: Final = "DELETE FROM events WHERE position > %s AND position <= %s"
-_DELETE_DELIVERIES: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position <= %s"
 _FIND_REMOVED: Final = """
 SELECT d.webhook_id FROM (SELECT DISTINCT webhook_id FROM webhook_deliveries) d
   LEFT JOIN webhooks w ON w.id = d.webhook_id WHERE w.id IS NULL LIMIT 1"""
-_DELETE_OF_REMOVED: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s LIMIT %s"
 
 
 @dataclass(frozen=True)
@@ -207,9 +203,8 @@ class OldEvents:
         lost = await _lost(cursor, stopped, up_to)
         await cursor.execute("SELECT id FROM webhooks")
         for (id_,) in await cursor.fetchall():
-            await cursor.execute(_DELETE_DELIVERIES, (id_, up_to))
-        await cursor.execute(_DELETE_EVENTS, (pruned, up_to))
-        await cursor.execute("UPDATE event_positions SET pruned = %s WHERE id = 1", (up_to,))
+            await cursor.execute(webhooks.DELETE_DELIVERIES, (id_, up_to))
+        await delete_events(cursor, behind=pruned, up_to=up_to)
         return up_to, Deleted(rows, more=rows == BATCH, lost=tuple(lost))
 
 
@@ -223,7 +218,7 @@ class DeliveriesOfRemoved:
         if not found:
             return Deleted(0, more=False)
         rows = await database.transaction(
-            lambda cursor: cursor.execute(_DELETE_OF_REMOVED, (found[0][0], BATCH)),
+            lambda cursor: cursor.execute(webhooks.DELETE_OF_REMOVED, (found[0][0], BATCH)),
             what="delete the deliveries of removed webhooks",
         )
         return Deleted(rows, more=True)
@@ -298,7 +293,7 @@ async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) 
             condition, values = wanted(types, senders)
             await cursor.execute(_COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
             events += (await cursor.fetchone())[0]
-            await cursor.execute(_MOVE_ON, (up_to, id_))
+            await cursor.execute(webhooks.MOVE_ON, (up_to, id_))
         if events and state == EndpointState.PAUSED:
             lost.append(LostEvents(name, events))
     return lost

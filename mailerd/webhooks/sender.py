@@ -33,7 +33,7 @@ from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed
-from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
+from mailerd.store.webhooks import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two queries for due deliveries."""

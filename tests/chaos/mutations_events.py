@@ -68,7 +68,7 @@ OF_EVENTS: Final = (
     ),
     Mutation(
         "webhooks walk over every place of a leap",
-        "mailerd/store/webhook_queue.py",
+        "mailerd/store/webhooks.py",
         "up_to = full or last",
         "up_to = min(last, position + BATCH)",
         _LOST + "test_webhooks_get_every_event_across_the_leap_in_a_few_transactions",

@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.core.webhooks import EventType
 from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
-from mailerd.store.webhook_queue import WebhookQueue
+from mailerd.store.webhooks import WebhookQueue
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 from tests.webhooks.receiver import Receiver, receiving

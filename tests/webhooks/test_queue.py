@@ -20,8 +20,7 @@ from mailerd.core.webhooks import (
 )
 from mailerd.store import webhooks
 from mailerd.store.db.database import Database
-from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import NewEndpoint, WebhookDeliveries, Webhooks
+from mailerd.store.webhooks import NewEndpoint, WebhookDeliveries, WebhookQueue, Webhooks
 from tests.support.heard import PATIENCE
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint

@@ -14,8 +14,7 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, PrunedPositionError
 from mailerd.store.retention import DeliveriesOfRemoved, LostEvents, OldEvents
-from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import WebhookDeliveries, Webhooks
+from mailerd.store.webhooks import WebhookDeliveries, WebhookQueue, Webhooks
 from tests.support.beats import counting_beats
 from tests.support.heard import Heard
 from tests.support.in_doubt import in_doubt

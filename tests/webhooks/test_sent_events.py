@@ -16,8 +16,7 @@ from mailerd.store.db.times import rfc3339, utc
 from mailerd.store.event_feed import EventFeed, FeedEvent
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle
-from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.webhooks import NewEndpoint, WebhookQueue, Webhooks
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
 from tests.store.queue.test_given_back import give_back, in_thread

@@ -18,8 +18,7 @@ from mailerd.ops.metrics import Metrics
 from mailerd.store import stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.webhooks import NewEndpoint, WebhookQueue, Webhooks
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver

@@ -405,3 +405,32 @@ class Mailboxes:
     async def _letters(self, statement: str, values: tuple[object, ...]) -> list[SentLetter]:
         rows = await self.database.read_rows(statement, values, what="look for letters")
         return [SentLetter(*row) for row in rows]
+
+
+_MOVE_ON: Final = """
+UPDATE mailboxes FORCE INDEX (PRIMARY)
+   SET history_id = %s, internal_date = %s, waiting_from = %s, failing_id = %s, failures = %s,
+       lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE email = %s AND lease_token = %s"""
+CLOCK_WENT_BACK: Final = (
+    "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
+    # A reader that lives renews it with each commit.
+    """
+UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
+ WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR""",
+    # They would count as used until then, and nothing be read while letters wait.
+    "DELETE FROM mailbox_units WHERE at > UTC_TIMESTAMP(6)",
+)
+"""What brings back the moments that a clock that was ahead has left."""
+
+
+async def move_on(
+    cursor: Cursor, lease: InboxLease, to: InboxCursor, *, failing: tuple[str, int] | None, lease_time: timedelta
+) -> bool:
+    """Note how far a mailbox is read, and prolong the lease; False: another daemon has it by now.
+
+    `failing`: the message that could not be read, and how often.
+    """
+    moved = (to.history_id, to.internal_date, to.waiting_from, *(failing or (None, 0)))
+    await cursor.execute(_MOVE_ON, (*moved, micros(lease_time), lease.email, lease.token))
+    return cursor.rowcount == 1

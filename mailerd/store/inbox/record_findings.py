@@ -42,9 +42,9 @@ from mailerd.core.webhooks import EventType
 from mailerd.store import letters as door
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, rfc3339
+from mailerd.store.db.times import naive, rfc3339
 from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.inbox.mailboxes import SELECT_KNOWN
+from mailerd.store.inbox.mailboxes import SELECT_KNOWN, move_on
 from mailerd.store.inbox.pause_jobs import judge_job
 from mailerd.store.letters import NOT_LOCKED, Locked, short
 from mailerd.store.queue.failover import ReplayLog
@@ -179,11 +179,6 @@ async def rest_sender(
     return wait if paused else None
 
 
-_SET_CURSOR: Final = """
-UPDATE mailboxes FORCE INDEX (PRIMARY)
-   SET history_id = %s, internal_date = %s, waiting_from = %s, failing_id = %s, failures = %s,
-       lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
- WHERE email = %s AND lease_token = %s"""
 _INSERT_NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
@@ -232,7 +227,9 @@ class FindingsWriter:
         async def work(database_cursor: Cursor) -> Written:
             batch = _FindingsBatch(self, database_cursor, lease, address_key)
             told = self.replay_log is None or self.replay_log.is_replayed(database_cursor)
-            if not told or not await batch.move_on(cursor, failing):
+            if not told or not await move_on(
+                database_cursor, lease, cursor, failing=failing, lease_time=self.lease_time
+            ):
                 raise LeaseLostError(lease.email)
             return await batch.write(found)
 
@@ -264,13 +261,6 @@ class _FindingsBatch:
     """The new notices about dead addresses, by job."""
     _news: list[NewEvent] = field(default_factory=list)
     _suppress: list[NewSuppression] = field(default_factory=list)
-
-    async def move_on(self, to: InboxCursor, failing: tuple[str, int] | None) -> bool:
-        failing_id, failures = failing or (None, 0)
-        moved = (to.history_id, to.internal_date, to.waiting_from, failing_id, failures)
-        values = (*moved, micros(self.writer.lease_time), self.lease.email, self.lease.token)
-        await self.cursor.execute(_SET_CURSOR, values)
-        return bool(self.cursor.rowcount == 1)
 
     async def write(self, found: Sequence[Found]) -> Written:
         unknown = await self._unknown(found)

@@ -22,6 +22,7 @@ from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
 from mailerd.store import letters, sender_changes
+from mailerd.store.daemon_changes import record_replay
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import update_senders, updates_sender
@@ -34,11 +35,6 @@ _BATCH: Final = 100
 OTHER_DAEMONS_TIMEOUT: Final = 20.0
 """Seconds that other daemons get to replay their sends; one whose heartbeats had ceased for so long counts as dead."""
 
-# It is a heartbeat too: while failovers follow one another, the heartbeats themselves may fail.
-_RECORD_REPLAY: Final = """
-INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
-VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
-    ON DUPLICATE KEY UPDATE replayed_to = %s, heartbeat_at = UTC_TIMESTAMP(6)"""
 _COUNT_BEHIND: Final = """
 SELECT COUNT(*) FROM daemons
  WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
@@ -303,7 +299,7 @@ class ReplayLog:
         """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_RECORD_REPLAY, (self.daemon_id, server, server))
+        await record_replay(cursor, self.daemon_id, server=server)
         # No heartbeat was written while the database was away, and what it has forgotten are heartbeats too.
         silent = time.monotonic() - self._used_at + (KEEP if met.again else 0.0)
         await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + silent))
