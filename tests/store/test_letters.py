@@ -11,7 +11,7 @@ import pytest
 from mailerd.core import moves
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome
-from mailerd.core.moves import Line, Move, Row
+from mailerd.core.moves import AttemptLog, Line, Move, Row
 from mailerd.core.states import ImpossibleTransitionError, State, Transition
 from mailerd.store import letters
 from mailerd.store.db.connection import Cursor
@@ -157,6 +157,21 @@ async def test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer
     assert await query(database, logged) == [
         (one.id, "sent", None), (other.id, "sent", "m1"), (one.id, "undone", "m1"),
     ]  # fmt: skip
+
+
+async def test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer(database: Database) -> None:
+    one, other = await claimed(database, 2)
+    await end(database, *(Outcome(it, SENT) for it in (one, other)))
+    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft' WHERE id = %s", one.id)
+
+    async def retry(cursor: Cursor) -> tuple[int, list[AttemptLog]]:
+        retried = await letters.send_bounced_again(cursor, one.job_id, token="V", kinds=["soft"])
+        logs = await letters.read_log(cursor, [one.id, other.id])
+        return retried, [logs[one.id], logs[other.id]]
+
+    retried, logs = await database.transaction(retry, what="retry")
+    assert (retried, [it.known_message for it in logs]) == (1, [None, "m1"])
+    assert [it.messages_that_came_back for it in logs] == [{"m1"}, set()]
 
 
 @pytest.mark.parametrize("decision, hours", [(RELEASED, 0), (DEFERRED, 0), (FAILED, 0), (SENT, 1)])
