@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from mailerd.cli.output import console
 from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob
-from mailerd.client.calls import is_finished
+from mailerd.client.clients import is_finished
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.texts import tr

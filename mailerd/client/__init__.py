@@ -24,8 +24,7 @@ from mailerd.client.answers import (
     Recipient,
     Unmailed,
 )
-from mailerd.client.calls import ApiError, ClientError, NoAnswerError
-from mailerd.client.clients import AsyncClient, Client
+from mailerd.client.clients import ApiError, AsyncClient, Client, ClientError, NoAnswerError
 from mailerd.client.signature import SignatureError, WebhookEvent, verify
 
 __all__ = [

@@ -1,30 +1,42 @@
-"""`Client` and `AsyncClient`: the same calls, over the standard library and over aiohttp."""
+"""`AsyncClient` and `Client`: the same calls, over aiohttp and over the standard library."""
 
 import asyncio
 import http.client
+import json
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Final, Self, override
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import Message
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, Concatenate, Final, Self, cast, override
+from urllib.parse import quote, urlencode, urlsplit
+from uuid import uuid4
 
 import aiohttp
 
-from mailerd.client import calls
+from mailerd import __version__
 from mailerd.client.answers import (
     AcceptedJob,
     BounceKind,
     DryRun,
     Event,
+    EventsPage,
     Job,
     JobActionResult,
     NewJob,
     Recipient,
+    RecipientsPage,
     RetryOnly,
     Templates,
 )
-from mailerd.client.calls import Answer, Attempts, Call, ClientError, Connection
+from mailerd.errors import MailerdError
 
 TIMEOUT: Final = 100.0
 """Seconds for one answer: a post may wait 30 s for its key's share, its check may take 30 s, and a dry run 60 s."""
@@ -32,6 +44,272 @@ PATIENCE: Final = 60.0
 """Seconds within which a call is made again after a failure that may pass."""
 POLL_INTERVAL: Final = 2.0
 """Seconds between two looks at a job that is waited for."""
+FIRST_WAIT: Final = 0.5
+"""Seconds before the first repetition, where the answer does not say; each further one waits twice as long."""
+LONGEST_WAIT: Final = 10.0
+_PASSING: Final = frozenset({429, 502, 503, 504})
+"""Too fast, or the database is away, or the daemon behind its proxy."""
+_POST: Final = "/api/jobs/send_template_emails"
+_OPEN: Final = ("waiting", "sending", "unsure")
+_PAGE: Final = 1000
+
+
+class ClientError(MailerdError):
+    """A call that failed."""
+
+    def __init__(self, message: str, *, retry: bool, retry_after: float | None, idempotency_key: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry = retry
+        """Whether the same call may succeed later."""
+        self.retry_after = retry_after
+        """Seconds to wait before that, where the answer said so."""
+        self.idempotency_key = idempotency_key
+        """The key of a post: a client that posts the same job with it again makes no second one."""
+
+
+class NoAnswerError(ClientError):
+    """No answer came, so it is not known whether the call was carried out. To make it again does no harm."""
+
+
+class ApiError(ClientError):
+    """The API has refused a call; docs/api.md lists the codes."""
+
+    def __init__(
+        self, status: int, failure: Mapping[str, Any], *, retry_after: float | None, idempotency_key: str
+    ) -> None:
+        message, retry = str(failure.get("message", "")), status in _PASSING
+        super().__init__(message, retry=retry, retry_after=retry_after, idempotency_key=idempotency_key)
+        self.status = status
+        self.code = str(failure.get("code", f"http_{status}"))
+        self.details: list[dict[str, str]] = failure.get("details", [])
+        """Each a `field` of the request and a `message`."""
+        self.request_id = str(failure.get("request_id", ""))
+        """What mailerd's log calls the request, where the status is 5xx."""
+
+    @override
+    def __str__(self) -> str:
+        faults = "".join(f"\n  {each['field']}: {each['message']}" for each in self.details)
+        return f"{self.status} {self.code}: {self.message}{faults}"
+
+
+@dataclass(frozen=True)
+class _Call[T]:
+    """One request; T is what its answer is. Each attempt has the same bytes and the same key."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    idempotency_key: str = ""
+
+    def no_answer(self, error: object) -> NoAnswerError:
+        """The error of a call that broke, or was not answered in time."""
+        text = f"{self.method} {self.path} got no answer: {str(error) or type(error).__name__}"
+        return NoAnswerError(text, retry=True, retry_after=None, idempotency_key=self.idempotency_key)
+
+    def result(self, answer: "_Answer", *, repeated: bool) -> T:
+        """What an answer says, as JSON; `repeated`: it is not the first attempt's.
+
+        Raises:
+            ApiError: it is no success.
+        """
+        found: Any
+        try:
+            found = json.loads(answer.body)
+        except ValueError:  # something between us and mailerd has answered
+            found = None
+        if answer.status == HTTPStatus.OK and isinstance(found, dict):
+            if self.idempotency_key:
+                found |= {"replayed": bool(answer.headers.get("Idempotency-Replayed")), "repeated": repeated}
+            return cast("T", found)
+        failure = found.get("error") if isinstance(found, dict) else None
+        if not isinstance(failure, dict):
+            failure = {"message": f"{self.method} {self.path} was answered with {answer.status}, and not by mailerd"}
+        wait = answer.headers.get("Retry-After", "")
+        seconds = float(wait) if wait.isdecimal() else None
+        raise ApiError(answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str] | Message
+    body: bytes
+
+
+class _Calls(ABC):
+    """Every call, and when one is made again; a subclass exchanges a request for its answer."""
+
+    def __init__(self, url: str, key: str, patience: float) -> None:
+        """Raise ValueError where no request could be made."""
+        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise ValueError(f"{url!r} is no address of mailerd; it must be such as http://127.0.0.1:5000")
+        if not key or not key.isascii() or not key.isprintable():
+            raise ValueError("the API key is missing, or is none: `mailerd keys create` prints one")
+        self._url, self._key, self._patience = url.rstrip("/"), key, patience
+        self._closed = threading.Event()
+
+    @abstractmethod
+    async def _exchange(self, call: _Call[Any]) -> _Answer:
+        """Make a request once.
+
+        Raises:
+            NoAnswerError: no answer came.
+        """
+
+    @abstractmethod
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long; the client may be closed meanwhile."""
+
+    async def create_job(self, job: NewJob, *, idempotency_key: str | None = None) -> AcceptedJob:
+        """Post a job: once, however often the post has to be repeated.
+
+        `idempotency_key`: one of your own, such as an order's number, holds beyond this call; without it one is made.
+        """
+        return await self._send(_Call[AcceptedJob]("POST", _POST, _json(job), idempotency_key or str(uuid4())))
+
+    async def dry_run(self, job: NewJob) -> DryRun:
+        """What a post would be answered; every letter is rendered, and nothing is stored."""
+        return await self._send(_Call[DryRun]("POST", f"{_POST}/dry_run", _json(job)))
+
+    async def get_job(self, job_id: str) -> Job:
+        """A job and its counts."""
+        return await self._send(_Call[Job]("GET", _path(job_id)))
+
+    async def recipients(self, job_id: str, *, status: str | None = None) -> AsyncGenerator[Recipient, None]:
+        """A job's recipients in the order of the post, fetched page by page."""
+        cursor: str | None = ""
+        while cursor is not None:
+            path = _with_query(f"{_path(job_id)}/recipients", status=status, cursor=cursor, limit=_PAGE)
+            page = await self._send(_Call[RecipientsPage]("GET", path))
+            for each in page["recipients"]:
+                yield each
+            cursor = page["next_cursor"]
+
+    async def cancel_job(self, job_id: str) -> JobActionResult:
+        """Send nothing more of it, for good."""
+        return await self._change(job_id, "cancel")
+
+    async def pause_job(self, job_id: str) -> JobActionResult:
+        """Send nothing more of it until it is resumed."""
+        return await self._change(job_id, "pause")
+
+    async def resume_job(self, job_id: str) -> JobActionResult:
+        """Go on with a paused job."""
+        return await self._change(job_id, "resume")
+
+    async def retry_job(
+        self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None
+    ) -> JobActionResult:
+        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
+        return await self._change(job_id, "retry", **({"only": only} if kind is None else {"only": only, "kind": kind}))
+
+    async def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
+        """The job, once nothing of it is open; raises TimeoutError after `within` seconds, RuntimeError once closed."""
+        until = None if within is None else time.monotonic() + within
+        while not is_finished(job := await self.get_job(job_id)):
+            if until is not None and time.monotonic() + POLL_INTERVAL > until:
+                raise TimeoutError(f"job {job_id} is {job['status']}, and not finished within {within:g} s")
+            await self._rest(POLL_INTERVAL)
+            if self._closed.is_set():
+                raise RuntimeError(f"the client was closed; job {job_id} is {job['status']}, and not finished")
+        return job
+
+    async def events(
+        self, *, after: int = 0, types: Sequence[str] = (), follow: float | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """What happened behind the event `after`, the oldest first; keep the `id` of the last one that you handled.
+
+        `follow`: seconds between two looks for more, until the client is closed; None: end with what there is.
+        """
+        while not self._closed.is_set():
+            path = _with_query("/api/events", after=after, types=",".join(types), limit=_PAGE)
+            page = await self._send(_Call[EventsPage]("GET", path))
+            for each in page["events"]:
+                yield each
+            if page["next_after"] == after:
+                if follow is None:
+                    return
+                await self._rest(follow)
+            after = page["next_after"]
+
+    async def templates(self) -> Templates:
+        """The named templates."""
+        return await self._send(_Call[Templates]("GET", "/api/templates"))
+
+    async def _change(self, job_id: str, action: str, **fields: object) -> JobActionResult:
+        return await self._send(_Call[JobActionResult]("POST", f"{_path(job_id)}/{action}", _json(fields)))
+
+    async def _send[T](self, call: _Call[T]) -> T:
+        until, wait, repeated = time.monotonic() + self._patience, FIRST_WAIT, False
+        while True:
+            try:
+                return call.result(await self._exchange(call), repeated=repeated)
+            except ClientError as error:
+                # A proxy may say 0, with which a call would be made a thousand times a second.
+                rest = wait if error.retry_after is None else max(error.retry_after, FIRST_WAIT)
+                if not error.retry or time.monotonic() + rest > until:
+                    raise
+                await self._rest(rest)
+                if self._closed.is_set():
+                    raise
+            wait, repeated = min(2 * wait, LONGEST_WAIT), True
+
+    def _headers(self, call: _Call[Any]) -> dict[str, str]:
+        made = {"X-API-Key": self._key, "User-Agent": f"mailerd-client/{__version__}", "Accept": "application/json"}
+        if call.body is not None:
+            made["Content-Type"] = "application/json"
+        if call.idempotency_key:
+            made["Idempotency-Key"] = call.idempotency_key
+        return made
+
+
+class AsyncClient(_Calls):
+    """The client for programs with asyncio, over one pool of connections; use it with `async with`.
+
+    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again. Each call raises ApiError
+    where it was refused, and NoAnswerError where no answer came.
+    """
+
+    def __init__(self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE) -> None:
+        super().__init__(url, key, patience)
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._closed.set()
+        if self._session is not None:
+            await self._session.close()
+
+    @override
+    async def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
+        async with asyncio.timeout(within):  # it bounds a request that is under way, too
+            return await super().wait_until_finished(job_id, within=within)
+
+    @override
+    async def _rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @override
+    async def _exchange(self, call: _Call[Any]) -> _Answer:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout, trust_env=True)
+        try:
+            async with self._session.request(
+                call.method, self._url + call.path, data=call.body, headers=self._headers(call), allow_redirects=False
+            ) as it:
+                return _Answer(it.status, it.headers, await it.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise call.no_answer(error) from error
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):
@@ -44,6 +322,67 @@ class _AsItIs(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
+class _BlockingCalls(_Calls):
+    """The calls, each with a connection of its own. Nothing is awaited: its coroutines end at the first step."""
+
+    def __init__(self, url: str, key: str, timeout: float, patience: float) -> None:
+        super().__init__(url, key, patience)
+        self._timeout = timeout
+        self._opener = urllib.request.build_opener(_AsItIs)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    @override
+    async def _rest(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    @override
+    async def _exchange(self, call: _Call[Any]) -> _Answer:
+        request = urllib.request.Request(  # noqa: S310 - `_Calls` has seen that it is HTTP
+            self._url + call.path, call.body, self._headers(call), method=call.method
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout) as it:
+                return _Answer(it.status, it.headers, it.read())
+        except urllib.error.URLError as error:
+            raise call.no_answer(error.reason) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise call.no_answer(error) from error
+
+
+def _result[T](coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run one of `_BlockingCalls`, without an event loop: a fork of the program leaves no thread of it behind."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("a call that blocks has awaited something")
+
+
+def _blocking[**P, T](
+    method: Callable[Concatenate[_Calls, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Client", P], T]:
+    @wraps(method)
+    def call(self: "Client", /, *args: P.args, **options: P.kwargs) -> T:
+        return _result(method(self._calls, *args, **options))
+
+    return call
+
+
+def _iterating[**P, T](
+    method: Callable[Concatenate[_Calls, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    @wraps(method)
+    def call(self: "Client", /, *args: P.args, **options: P.kwargs) -> Iterator[T]:
+        found = method(self._calls, *args, **options)
+        with suppress(StopAsyncIteration):
+            while True:
+                yield _result(anext(found))
+
+    return call
+
+
 class Client:
     """The client for programs without asyncio. Threads may share one; each call has a connection of its own.
 
@@ -52,11 +391,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE) -> None:
-        self._connection = Connection(url, key)
-        self._timeout = timeout
-        self._patience = patience
-        self._closed = threading.Event()
-        self._opener = urllib.request.build_opener(_AsItIs)
+        self._calls = _BlockingCalls(url, key, timeout, patience)
 
     def __enter__(self) -> Self:
         return self
@@ -66,204 +401,40 @@ class Client:
 
     def close(self) -> None:
         """End what waits, in other threads too."""
-        self._closed.set()
+        self._calls.close()
 
-    def create_job(self, job: NewJob, *, idempotency_key: str | None = None) -> AcceptedJob:
-        """Post a job: once, however often the post has to be repeated.
-
-        `idempotency_key`: one of your own, such as an order's number, holds beyond this call; without it one is made.
-        """
-        return self._send(calls.create_job(job, idempotency_key))
-
-    def dry_run(self, job: NewJob) -> DryRun:
-        """What a post would be answered; every letter is rendered, and nothing is stored."""
-        return self._send(calls.dry_run(job))
-
-    def get_job(self, job_id: str) -> Job:
-        """A job and its counts."""
-        return self._send(calls.get_job(job_id))
-
-    def recipients(self, job_id: str, *, status: str | None = None) -> Iterator[Recipient]:
-        """A job's recipients in the order of the post, fetched page by page."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self._send(calls.recipients(job_id, status, cursor))
-            yield from page["recipients"]
-            cursor = page["next_cursor"]
-
-    def cancel_job(self, job_id: str) -> JobActionResult:
-        """Send nothing more of it, for good."""
-        return self._send(calls.change(job_id, "cancel"))
-
-    def pause_job(self, job_id: str) -> JobActionResult:
-        """Send nothing more of it until it is resumed."""
-        return self._send(calls.change(job_id, "pause"))
-
-    def resume_job(self, job_id: str) -> JobActionResult:
-        """Go on with a paused job."""
-        return self._send(calls.change(job_id, "resume"))
-
-    def retry_job(self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None) -> JobActionResult:
-        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
-        return self._send(calls.retry(job_id, only, kind))
-
-    def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
-        """The job, once nothing of it is open; raises TimeoutError after `within` seconds, RuntimeError once closed."""
-        until = None if within is None else time.monotonic() + within
-        while not calls.is_finished(job := self.get_job(job_id)):
-            if until is not None and time.monotonic() + POLL_INTERVAL > until:
-                raise TimeoutError(f"job {job_id} is {job['status']}, and not finished within {within:g} s")
-            if self._closed.wait(POLL_INTERVAL):
-                raise RuntimeError(f"the client was closed; job {job_id} is {job['status']}, and not finished")
-        return job
-
-    def events(self, *, after: int = 0, types: Sequence[str] = (), follow: float | None = None) -> Iterator[Event]:
-        """What happened behind the event `after`, the oldest first; keep the `id` of the last one that you handled.
-
-        `follow`: seconds between two looks for more, until the client is closed; None: end with what there is.
-        """
-        while not self._closed.is_set():
-            page = self._send(calls.events(after, types))
-            yield from page["events"]
-            if page["next_after"] == after:
-                if follow is None:
-                    return
-                self._closed.wait(follow)
-            after = page["next_after"]
-
-    def templates(self) -> Templates:
-        """The named templates."""
-        return self._send(calls.templates())
-
-    def _send[T](self, call: Call[T]) -> T:
-        attempts = Attempts(self._patience)
-        while True:
-            try:
-                return calls.result(call, self._exchange(call), repeated=attempts.failed > 0)
-            except ClientError as error:
-                if self._closed.wait(attempts.wait_after(error)):
-                    raise
-
-    def _exchange(self, call: Call[Any]) -> Answer:
-        request = urllib.request.Request(  # noqa: S310 - Connection has seen that it is HTTP
-            self._connection.address(call), call.body, self._connection.headers(call), method=call.method
-        )
-        try:
-            with self._opener.open(request, timeout=self._timeout) as it:
-                retry_after, replayed = it.headers.get("Retry-After", ""), it.headers.get("Idempotency-Replayed", "")
-                return Answer(it.status, it.read(), retry_after, replayed)
-        except urllib.error.URLError as error:
-            raise calls.no_answer(call, error.reason) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise calls.no_answer(call, error) from error
+    create_job = _blocking(_Calls.create_job)
+    dry_run = _blocking(_Calls.dry_run)
+    get_job = _blocking(_Calls.get_job)
+    recipients = _iterating(_Calls.recipients)
+    cancel_job = _blocking(_Calls.cancel_job)
+    pause_job = _blocking(_Calls.pause_job)
+    resume_job = _blocking(_Calls.resume_job)
+    retry_job = _blocking(_Calls.retry_job)
+    wait_until_finished = _blocking(_Calls.wait_until_finished)
+    events = _iterating(_Calls.events)
+    templates = _blocking(_Calls.templates)
 
 
-class AsyncClient:
-    """The client for programs with asyncio, over one pool of connections; use it with `async with`.
+def is_finished(job: Job) -> bool:
+    """Whether nothing of a job is open any more."""
+    return job["finished_at"] is not None and not any(job["counts"].get(state) for state in _OPEN)
 
-    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again. Each method does what
-    that of `Client` does which has its name.
-    """
 
-    def __init__(self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE) -> None:
-        self._connection = Connection(url, key)
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._patience = patience
-        self._session: aiohttp.ClientSession | None = None
+def _path(job_id: str) -> str:
+    return f"/api/jobs/{quote(job_id, safe='')}"
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+def _with_query(path: str, **query: str | int | None) -> str:
+    return f"{path}?{urlencode({name: value for name, value in query.items() if value not in {None, ''}})}"
 
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
 
-    async def create_job(self, job: NewJob, *, idempotency_key: str | None = None) -> AcceptedJob:
-        """Post a job, once."""
-        return await self._send(calls.create_job(job, idempotency_key))
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_moment)
+    return text.encode("utf-8", "backslashreplace")  # half a surrogate pair as JSON writes it: the API names its field
 
-    async def dry_run(self, job: NewJob) -> DryRun:
-        """What a post would be answered."""
-        return await self._send(calls.dry_run(job))
 
-    async def get_job(self, job_id: str) -> Job:
-        """A job and its counts."""
-        return await self._send(calls.get_job(job_id))
-
-    async def recipients(self, job_id: str, *, status: str | None = None) -> AsyncIterator[Recipient]:
-        """A job's recipients in the order of the post, fetched page by page."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await self._send(calls.recipients(job_id, status, cursor))
-            for each in page["recipients"]:
-                yield each
-            cursor = page["next_cursor"]
-
-    async def cancel_job(self, job_id: str) -> JobActionResult:
-        """Send nothing more of it, for good."""
-        return await self._send(calls.change(job_id, "cancel"))
-
-    async def pause_job(self, job_id: str) -> JobActionResult:
-        """Send nothing more of it until it is resumed."""
-        return await self._send(calls.change(job_id, "pause"))
-
-    async def resume_job(self, job_id: str) -> JobActionResult:
-        """Go on with a paused job."""
-        return await self._send(calls.change(job_id, "resume"))
-
-    async def retry_job(
-        self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None
-    ) -> JobActionResult:
-        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
-        return await self._send(calls.retry(job_id, only, kind))
-
-    async def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:
-        """The job, once nothing of it is open; raises TimeoutError after `within` seconds."""
-        async with asyncio.timeout(within):
-            while True:
-                if calls.is_finished(job := await self.get_job(job_id)):
-                    return job
-                await asyncio.sleep(POLL_INTERVAL)
-
-    async def events(
-        self, *, after: int = 0, types: Sequence[str] = (), follow: float | None = None
-    ) -> AsyncIterator[Event]:
-        """What happened behind the event `after`, the oldest first."""
-        while True:
-            page = await self._send(calls.events(after, types))
-            for each in page["events"]:
-                yield each
-            if page["next_after"] == after:
-                if follow is None:
-                    return
-                await asyncio.sleep(follow)
-            after = page["next_after"]
-
-    async def templates(self) -> Templates:
-        """The named templates."""
-        return await self._send(calls.templates())
-
-    async def _send[T](self, call: Call[T]) -> T:
-        attempts = Attempts(self._patience)
-        while True:
-            try:
-                return calls.result(call, await self._exchange(call), repeated=attempts.failed > 0)
-            except ClientError as error:
-                await asyncio.sleep(attempts.wait_after(error))
-
-    async def _exchange(self, call: Call[Any]) -> Answer:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, trust_env=True)
-        address, headers = self._connection.address(call), self._connection.headers(call)
-        try:
-            async with self._session.request(
-                call.method, address, data=call.body, headers=headers, allow_redirects=False
-            ) as it:
-                retry_after, replayed = it.headers.get("Retry-After", ""), it.headers.get("Idempotency-Replayed", "")
-                return Answer(it.status, await it.read(), retry_after, replayed)
-        except (aiohttp.ClientError, OSError) as error:
-            raise calls.no_answer(call, error) from error
+def _moment(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"JSON has no {type(value).__name__}")

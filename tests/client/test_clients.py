@@ -1,9 +1,12 @@
 """Both clients in front of a real daemon: every call, once-only posts, waiting, and errors that say what is wrong."""
 
 import asyncio
+import inspect
 import json
 import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -55,7 +58,7 @@ async def test_half_a_character_is_refused_by_the_api_which_names_its_field(plac
 
 
 async def test_recipients_come_over_all_pages(place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.client.calls._PAGE", 2)
+    monkeypatch.setattr("mailerd.client.clients._PAGE", 2)
     client = kind(place.url, key=place.key)
     emails = [f"r{n}@example.org" for n in range(5)]
     posted = await ask(client, "create_job", a_job(*emails))
@@ -209,6 +212,46 @@ async def test_a_client_that_is_closed_waits_no_longer(place: Place) -> None:
     await place.heard.wait_for("request_answered")
     client.close()
     assert await asyncio.wait_for(following, 60) == []
+
+
+async def test_who_has_seen_enough_leaves_the_events_and_an_event_loop_may_run(place: Place) -> None:
+    job = await asyncio.to_thread(Client(place.url, key=place.key).create_job, a_job("a@example.org", "b@example.org"))
+
+    async def work() -> None:
+        client = Client(place.url, key=place.key)
+        client.wait_until_finished(job["job_id"], within=60)
+        for each in client.events(follow=3600):
+            assert each["type"]
+            break
+        assert next(client.recipients(job["job_id"]))["email"] == "a@example.org"
+
+    await asyncio.to_thread(asyncio.run, work())
+
+
+async def test_a_daemon_that_says_nothing_ends_no_wait_later() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncClient(f"http://127.0.0.1:{port}", key="k") as client, asyncio.timeout(60):
+            with pytest.raises(TimeoutError):
+                await client.wait_until_finished("x", within=0.1)
+
+
+def test_both_clients_have_every_call() -> None:
+    ours, theirs = ({name for name in dir(kind) if not name.startswith("_")} for kind in (Client, AsyncClient))
+    assert ours == theirs
+    for name in ours - {"close"}:
+        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
+
+
+def test_a_program_that_imports_the_client_imports_no_daemon() -> None:
+    source = "import sys, mailerd.client; print(*sorted(it for it in sys.modules if it.startswith('mailerd.')))"
+    found = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=60)
+    strangers = [it for it in found.stdout.split() if not it.startswith("mailerd.client")]
+    assert strangers == ["mailerd.errors"]
 
 
 async def test_a_wait_for_a_job_ends_with_the_client(place: Place) -> None:

@@ -1,0 +1,214 @@
+"""How many files one has to open to follow a letter, a POST, a doubt or a bounce: as many as execute code for it.
+
+What counts: a file of `mailerd` of which a function starts or goes on, in this process, while one thing runs from its
+first line to its last, in a daemon that has done the same once before. So neither an import counts, nor what only the
+first of its kind needs (a connection, a token, a child process). The daemon is a whole one, in front of a real database
+and the stand-in for Google, but of its loops only those run that the thing needs, and each does no more than that: what
+an idle daemon does now and then is not seen, and the set is the same in each run.
+
+What does not: the stand-in, the writing of the log, and what runs in the child process that renders. A class that only
+has fields runs no line of its own file.
+
+The numbers may only fall. The goals are 34, 24, 24 and 28; where a number here has become too high, lower it.
+"""
+
+import asyncio
+import inspect
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextvars import Context, ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Final, Self
+
+import aiohttp
+import pytest
+
+from mailerd import clock
+from mailerd.app import Daemon, build
+from mailerd.heartbeat import every
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, Fault, serve
+from mailerd.sandbox.google.fake_limits import READONLY
+from mailerd.store.api_keys import ApiKeys
+from mailerd.store.db.database import Database
+from tests.house.source import ROOT
+from tests.support.daemon import settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+MOST: Final = {"letter": 51, "POST": 43, "doubt": 34, "bounce": 45}
+"""How many files execute code for each."""
+
+ME: Final = "me@example.com"
+_TOOL: Final = sys.monitoring.PROFILER_ID
+_OURS: Final = ContextVar("runs for the test", default=False)
+
+
+class Trace:
+    """The files that execute code for the test, since it was last told to begin.
+
+    Its tasks inherit a mark, which one that becomes a periodic loop loses. Threads do not, but nobody else has work for
+    one meanwhile: all that runs there counts.
+    """
+
+    def __init__(self) -> None:
+        self.files = set[str]()
+
+    def __enter__(self) -> Self:
+        _OURS.set(True)
+        events = sys.monitoring.events
+        sys.monitoring.use_tool_id(_TOOL, "trace")
+        for event in (events.PY_START, events.PY_RESUME):
+            sys.monitoring.register_callback(_TOOL, event, self._seen)
+        sys.monitoring.set_events(_TOOL, events.PY_START | events.PY_RESUME)
+        self.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.monitoring.set_events(_TOOL, 0)
+        sys.monitoring.free_tool_id(_TOOL)
+
+    def begin(self) -> None:
+        """Forget what was seen."""
+        self.files.clear()
+        sys.monitoring.restart_events()
+
+    def _seen(self, code: CodeType, _: int) -> object:
+        path = Path(code.co_filename)
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # neither a module nor the body of a class
+        if (
+            not is_function
+            or not path.is_relative_to(ROOT / "mailerd")
+            or path.is_relative_to(ROOT / "mailerd/sandbox")
+        ):
+            return sys.monitoring.DISABLE
+        if code is every.__code__:
+            _OURS.set(False)
+        if not _OURS.get() and threading.current_thread() is threading.main_thread():
+            return None  # the same code may be called for the test as well
+        self.files.add(path.relative_to(ROOT / "mailerd").as_posix())
+        return sys.monitoring.DISABLE
+
+    def check(self, what: str) -> None:
+        """Hold the number."""
+        found, most = len(self.files), MOST[what]
+        names = "\n".join(["", *sorted(self.files)])
+        assert found <= most, f"a {what} executes code in {found} files, and at most {most} are allowed:{names}"
+        assert found == most, f"it has become less: lower its number to {found}{names}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A daemon of which nothing runs but what a test starts."""
+
+    daemon: Daemon
+    database: Database
+    google: FakeGoogle
+    heard: Heard
+
+    async def send(self) -> None:
+        """From the claim of a letter to its record: the runner drains as soon as it has claimed."""
+        claims = len(self.heard.of("claimed"))
+        async with asyncio.TaskGroup() as loops:
+            recording = loops.create_task(self.daemon.recorder.run())
+            async with asyncio.TaskGroup() as letters:
+                claiming = letters.create_task(self.daemon.runner.run(letters))
+                await self.heard.wait_for("claimed", times=claims + 1)
+                claiming.cancel()
+            recording.cancel()
+
+    async def look(self) -> None:
+        """Look for the letters in doubt."""
+        async with asyncio.TaskGroup() as checks:
+            assert await self.daemon.recovery.reconcile_some(checks)
+
+    async def read(self) -> None:
+        """Read the inboxes that are due."""
+        await self.daemon.inbox.read_due()
+
+
+@pytest.fixture
+async def place(database_url: str, database: Database, tmp_path: Path) -> AsyncIterator[Place]:
+    google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
+    sign_in(google, tmp_path / "credentials", ME, scopes=(COMPOSE, READONLY))
+    heard, outside = Heard(), Context()
+    async with serve(google) as served:
+        pace = {"units_per_minute": 1_000_000, "per_day": 2000}  # it has one, and two letters need not wait for it
+        known = settings(database_url, served, tmp_path / "credentials", pace=pace)
+        daemon = build(known, lambda event, fields: outside.run(heard, event, fields))
+        async with daemon.gmail, daemon.renderer:
+            yield Place(daemon, database, google, heard)
+        await daemon.database.close()
+
+
+async def test_a_letter_from_its_claim_to_its_record(place: Place) -> None:
+    with Trace() as trace:
+        for _ in range(2):
+            await post(place.database, recipients=1)
+            trace.begin()
+            await place.send()
+        trace.check("letter")
+    assert len(place.heard.of("letter_sent")) == 2
+
+
+async def test_a_post_of_a_job(place: Place) -> None:
+    key = await ApiKeys(place.database, timeout=10).create("shop")
+    with Trace() as trace:
+        async with (
+            place.daemon.intake.serve() as [(host, port)],
+            aiohttp.ClientSession(f"http://{host}:{port}", headers={"X-API-Key": key}, raise_for_status=True) as client,
+        ):
+            for number in (1, 2):
+                template = {"subject": "Hello {{ name }}", "text": "Thank you, {{ name }}."}
+                recipients = [{"email": f"r{number}@example.org", "name": "Ada"}]
+                job = {"sender_email": ME, "template": template, "recipients": recipients}
+                trace.begin()
+                await client.post("/api/jobs/send_template_emails", json=job)
+                await place.heard.wait_for("request_answered", times=number)
+            trace.check("POST")
+
+
+async def test_a_send_whose_answer_never_came_until_it_is_resolved(place: Place) -> None:
+    unsure = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'"
+    with Trace() as trace:
+        for _ in range(2):
+            place.google.fault(Fault(kind="reset_after", method="drafts.send"))
+            await post(place.database, recipients=1)
+            await place.send()
+            await query(place.database, unsure)
+            trace.begin()
+            await place.look()
+        trace.check("doubt")
+    assert len(place.heard.of("letter_found")) == 2
+
+
+async def test_a_bounce_from_the_inbox_to_its_record(place: Place) -> None:
+    with Trace() as trace:
+        for number in (1, 2):
+            await post(place.database, recipients=[f"r{number}@example.org"])
+            await place.send()
+            await place.read()  # a mailbox is read from here on, and what it had before is nobody's
+            place.google.arrivals.add(place.google.sent[-1], "hard", due=place.google.now())
+            await query(place.database, "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6)")
+            trace.begin()
+            await place.read()
+        trace.check("bounce")
+    assert await query(place.database, "SELECT fate FROM job_recipients") == [("bounced",)] * 2
+
+
+async def test_what_is_called_counts_and_neither_what_others_call_nor_a_periodic_loop() -> None:
+    async def work() -> None:
+        clock.new_id()
+        done.set()
+
+    with Trace() as trace:
+        Context().run(clock.new_id)
+        done = asyncio.Event()
+        loop = asyncio.create_task(every(60, work))
+        await done.wait()
+        loop.cancel()
+        assert trace.files == set()
+        clock.new_id()
+        assert trace.files == {"clock.py"}
