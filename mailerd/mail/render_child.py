@@ -6,17 +6,15 @@ anything, and the system ends it where a template passes a bound: the parent see
 """
 
 import contextlib
-import ctypes
-import os
-import resource
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
+from mailerd.mail.cage import LENGTH, bound, bound_cpu, decode_frame, encode_frame, end_with
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
-from mailerd.mail.renderer import LENGTH, decode_frame, encode_frame, template_from_json
+from mailerd.mail.renderer import template_from_json
 from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05
@@ -27,19 +25,6 @@ LARGE_LETTER: Final = 100_000
 """A letter with more characters than this is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
-_PR_SET_PDEATHSIG: Final = 1
-
-
-def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends: one that is stopped does not see the end of its pipe.
-
-    The parent starts it from the thread of its event loop, which lives as long as the parent does: the kernel goes by
-    the thread. Elsewhere than on Linux the end of the pipe has to do.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it had ended before
-        sys.exit(1)
 
 
 def warm_up() -> None:
@@ -50,32 +35,6 @@ def warm_up() -> None:
             compiled = CompiledTemplate(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
             for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
                 compiled.render(RecipientData("reader@example.com", None, variables))
-
-
-def bound(*, memory: int) -> None:
-    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
-
-    Python writes warnings about templates to standard error, and would wait for ever once that pipe is full.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `nowhere`, and what a library keeps: libffi 3.5 its own file
-    for what, most in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, 0),  # the three pipes stay open, and none can be closed to make room for a file
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-
-
-def _bound_next_letter(cpu: float) -> None:
-    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is a second limit."""
-    signal.setitimer(signal.ITIMER_PROF, cpu)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + cpu) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 class Child:
@@ -159,7 +118,7 @@ class Child:
 
     def _bound(self) -> None:
         """Give the next letter its CPU."""
-        _bound_next_letter(self._cpu)
+        bound_cpu(self._cpu)
         self._bound_at, self._used_at_bound = time.monotonic(), time.process_time()
 
     def _note_slowest(self) -> None:

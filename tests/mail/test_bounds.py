@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.mail import renderer
-from mailerd.mail.renderer import CHECK_LIMITS, Limits, Rendered
+from mailerd.mail import cage, renderer
+from mailerd.mail.cage import Limits
+from mailerd.mail.renderer import CHECK_LIMITS, Rendered
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
@@ -280,7 +281,7 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
 
 
 async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "ANSWER_TIMEOUT", 4.0)
+    monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 4.0)
     async with asyncio.timeout(60), rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         assert it.renderer._worker.pid is not None
@@ -365,7 +366,7 @@ def test_nothing_can_be_opened_in_the_child_whatever_it_closes() -> None:
 async def test_the_child_ends_with_its_parent(tmp_path: Path, before: str) -> None:
     program = (
         "import asyncio, os, signal\n"
-        "from mailerd.mail.renderer import ChildProcess\n"
+        "from mailerd.mail.cage import ChildProcess\n"
         "from mailerd.mail.renderer import CHECK_LIMITS\n"
         "async def main():\n"
         "    child = await ChildProcess.start(CHECK_LIMITS)\n"

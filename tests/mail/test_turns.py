@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mailerd.mail import renderer
+from mailerd.mail import cage, renderer
 from mailerd.mail.templates import Content, RecipientData, Template, TemplateErrors
 from tests.mail.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
@@ -72,7 +72,7 @@ async def _hundred(it: renderer.Renderer) -> float:
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(renderer, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.1)
     slow = a_template(SLOW)
     async with rendering() as it:
         for _ in range(2):

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.renderer import CHECK_LIMITS, Limits, Renderer, ThreadRenderer
+from mailerd.mail.cage import Limits
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
 from tests.support.heard import Heard
 
 
