@@ -23,7 +23,7 @@ from mailerd.core.quantities import counted
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.intake.create_job import dry_run
 from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table

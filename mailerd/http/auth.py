@@ -17,7 +17,8 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import RETRY_AFTER, ApiError, RowPace
+from mailerd.http.errors import ApiError
+from mailerd.http.responses import RETRY_AFTER, RowPace
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 # The address of a client, behind proxies as well, token buckets by it, and what the log hears of strangers.

@@ -22,7 +22,8 @@ from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
-from mailerd.http.responses import ApiError, no_such_path
+from mailerd.http.errors import ApiError
+from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.core.models import PROOF_LENGTH
-from mailerd.http.responses import FieldError
+from mailerd.http.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import MAX_LETTER_BYTES, check_content_type, check_size, encoded_size
 from mailerd.mail.mime import Envelope, compose

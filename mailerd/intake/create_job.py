@@ -17,19 +17,8 @@ from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyShares
-from mailerd.http.responses import (
-    REQUEST,
-    ApiError,
-    FieldError,
-    away,
-    cut,
-    in_language,
-    invalid,
-    json_response,
-    json_size,
-    shortened,
-    to_json,
-)
+from mailerd.http.errors import ApiError, FieldError, cut, invalid
+from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
 from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.parse_job import (
     CheckTime,

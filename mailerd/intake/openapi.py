@@ -20,7 +20,8 @@ from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.texts import Language
 from mailerd.http.auth import HEADER
-from mailerd.http.responses import CODES, RETRY_AFTER, ApiError, ErrorOut, cut, json_response
+from mailerd.http.errors import ApiError, cut
+from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
 from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
 from mailerd.mail.renderer import Renderer

@@ -17,7 +17,7 @@ from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, TOKEN_BYTES, Reason, canonical, encode_token, why_suppressed
 from mailerd.errors import MailerdError
 from mailerd.gmail import Gmail
-from mailerd.http.responses import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
+from mailerd.http.errors import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.request_body import encode, parse, why_too_large
 from mailerd.intake.request_models import (
@@ -36,8 +36,9 @@ from mailerd.mail.templates import Content, RecipientData, RendererError, Source
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import NewJob, NewRecipient, StoredAttachment, TemplateLanguage
+from mailerd.store.list_names import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import ListNameError, MailingList, Suppressions
+from mailerd.store.suppressions import MailingList, Suppressions
 
 # The time that the check of one job may take, and whose fault it is when it does not do.
 

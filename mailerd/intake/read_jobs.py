@@ -16,9 +16,9 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, St
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
 from mailerd.http.responses import (
-    ApiError,
     ResponseModel,
     RowPace,
     json_response,

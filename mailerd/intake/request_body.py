@@ -15,7 +15,8 @@ from typing import Any, Final, NoReturn
 from aiohttp import HttpVersion11, web
 
 from mailerd.http.auth import LARGE_BODY, KeyShare
-from mailerd.http.responses import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid, too_large
+from mailerd.http.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid
+from mailerd.http.responses import too_large
 from mailerd.store.api_keys import ApiKey
 
 # Finds bodies of so many values that reading them would block all other requests, before they are read.

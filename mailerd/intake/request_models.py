@@ -20,15 +20,14 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from mailerd.clock import read_moment
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
-from mailerd.http.requests import read_moment
-from mailerd.http.responses import MAX_DETAILS, FieldError, invalid
+from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.request_body import why_too_large
 from mailerd.mail.attachments import check_base64, check_content_id, check_content_type, check_filename
 from mailerd.mail.mime import Addresses, mailbox
-from mailerd.mail.template_library import NAME
-from mailerd.mail.templates import CONTROL
-from mailerd.store.suppressions import check_list
+from mailerd.mail.templates import CONTROL, NAME
+from mailerd.store.list_names import check_list
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""

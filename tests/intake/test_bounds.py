@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.http.responses import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError, FieldError
+from mailerd.http.errors import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError, FieldError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.request_body import MAX_RUN, MAX_VALUES, parse
 from tests.intake.site import Build, Site, job

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.intake.parse_job import CheckTime
 from mailerd.mail.renderer import Rendered, ThreadRenderer
 from mailerd.mail.templates import RecipientData, RendererError, Source, Template

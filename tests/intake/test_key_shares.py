@@ -14,7 +14,7 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.http.auth import KeyShare
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.store.api_keys import ApiKey, digest
 from tests.intake.site import Build, Site, job

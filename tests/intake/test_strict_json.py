@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.intake.request_body import MAX_DEPTH, _decode, parse, why_too_large
 
 JSON = st.recursive(
