@@ -26,7 +26,7 @@ from mailerd.http.responses import (
     page_response,
     write_results,
 )
-from mailerd.intake.request_body import BodyReader, parse
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
     ActionOut,
@@ -39,6 +39,7 @@ from mailerd.intake.response_models import (
     RecipientsOut,
     SendWindowOut,
 )
+from mailerd.intake.strict_json import parse
 from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey, Permission

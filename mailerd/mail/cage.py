@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
@@ -41,6 +41,16 @@ def encode_frame(content: Mapping[str, Any]) -> bytes:
 def decode_frame(data: bytes) -> Any:
     """The message in a frame."""
     return json.loads(data.decode("utf-8", "surrogatepass"))
+
+
+def read_message(source: BinaryIO) -> dict[str, Any] | None:
+    """The next message that the child is sent, with its blob if it has one; None: the parent has closed the pipe."""
+    if not (head := source.read(LENGTH.size)):
+        return None
+    message: dict[str, Any] = decode_frame(source.read(*LENGTH.unpack(head)))
+    if size := message.get(BLOB):
+        message[BLOB] = source.read(size)
+    return message
 
 
 # The parent's side of a child process that renders: started by exec, asked by frames, killed when it is late.
@@ -72,6 +82,8 @@ class Limits:
     """The seconds of CPU that a letter may use, less at most 5 ms that letters before it have used."""
     memory: int
     """The bytes of address space of the process, the interpreter's own 40 MB included."""
+    frame: int | None = None
+    """The most bytes of an answer; None: MAX_FRAME."""
 
 
 class ChildEndedError(MailerdError):
@@ -87,14 +99,20 @@ class ChildEndedError(MailerdError):
         self.line = line
         self.by_work = by_work
 
+    @property
+    def is_a_bug(self) -> bool:
+        """Whether it met an error that the code does not know."""
+        return self.cause.startswith("broke")
+
 
 class ChildProcess:
     """The parent's side of one child process. Its owner asks one thing at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, frame: int | None) -> None:
         assert process.stdin is not None  # noqa: S101 - `start` gives all three pipes
         assert process.stdout is not None  # noqa: S101
         self._process = process
+        self._frame = frame
         self._to, self._from = process.stdin, process.stdout
 
     @classmethod
@@ -124,7 +142,7 @@ class ChildProcess:
             )
         except OSError as error:
             raise RendererError(f"{command[0]}: {error}") from error
-        child = cls(process)
+        child = cls(process, frame=limits.frame)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await child._read()
@@ -142,15 +160,21 @@ class ChildProcess:
         """The number of the process."""
         return self._process.pid
 
-    async def ask(self, asked: Mapping[str, Any], *, blob: Blob = b"") -> dict[str, Any]:
-        """Ask the process; its answer. `blob`: bytes that go with it.
+    async def ask(
+        self,
+        asked: Mapping[str, Any],
+        *,
+        blob: Blob = b"",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> dict[str, Any]:
+        """Ask the process; its answer. `blob`: bytes that go with it; `timeout`: for ANSWER_TIMEOUT.
 
         Raises:
             ChildEndedError: it has ended, or was killed because it was late.
         """
         part: str | None = None
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(timeout := timeout or ANSWER_TIMEOUT):
                 self._to.write(encode_frame({**asked, BLOB: len(blob)} if blob else asked))
                 for start in range(0, len(blob), _PIECE):  # in pieces, or the loop would copy all of it at once
                     self._to.write(bytes(blob[start : start + _PIECE]))
@@ -160,7 +184,7 @@ class ChildProcess:
                     part = answer["at"]
         except TimeoutError:
             await self.kill()
-            cause = f"gave no answer within {ANSWER_TIMEOUT:g} s: it gets no CPU, or its memory is swapped out"
+            cause = f"gave no answer within {timeout:g} s: it gets no CPU, or its memory is swapped out"
             raise ChildEndedError(cause, part=part, by_work=False) from None
         except ValueError as error:  # no frame
             await self.kill()
@@ -195,14 +219,15 @@ class ChildProcess:
 
     async def _read(self) -> dict[str, Any]:
         (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
-        if length > MAX_FRAME:
+        most = self._frame or MAX_FRAME
+        if length > most:
             raise ValueError(f"a frame of {length} bytes")
         data = await self._from.readexactly(length)
         content = await asyncio.to_thread(decode_frame, data) if length > LARGE_FRAME else decode_frame(data)
         if not isinstance(content, dict):
             raise ValueError("no object")  # noqa: TRY004 - the child's answers are data
         if size := content.get(BLOB, 0):
-            if not isinstance(size, int) or size > MAX_FRAME:
+            if not isinstance(size, int) or size > most:
                 raise ValueError(f"a blob of {size} bytes")
             content[BLOB] = await self._from.readexactly(size)
         return content
@@ -310,7 +335,13 @@ class ChildWorker:
         recent = asyncio.get_running_loop().time() - self._failed_at < _START_ERROR_FOR
         return self._start_error if recent else ""
 
-    async def asked(self, asked: Mapping[str, Any], *, blob: Blob = b"") -> dict[str, Any]:
+    async def asked(
+        self,
+        asked: Mapping[str, Any],
+        *,
+        blob: Blob = b"",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> dict[str, Any]:
         """The answer of the child, which is ready; the caller holds the lock.
 
         Raises:
@@ -318,7 +349,7 @@ class ChildWorker:
         """
         assert self._child is not None  # noqa: S101 - `ready` was awaited
         try:
-            answer = await self._child.ask(asked, blob=blob)
+            answer = await self._child.ask(asked, blob=blob, timeout=timeout)
         except BaseException:
             self._child = None  # `ask` has killed it
             raise
@@ -326,7 +357,7 @@ class ChildWorker:
         return answer
 
     def forget(self) -> None:
-        """A new child knows nothing of what the last one was told."""
+        """A new child knows nothing of what the last one has learnt."""
 
     async def ready(self) -> ChildProcess:
         """A child that can be asked; it is another one where the last has ended.
@@ -391,14 +422,23 @@ def end_with(parent: int) -> None:
         sys.exit(1)
 
 
-def bound(*, memory: int) -> None:
-    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
+_STATM: Final = 3
+"""The descriptor of this process's own /proc/self/statm, where `bound` has kept it."""
+
+
+def bound(*, memory: int, keep_statm: bool = False) -> None:
+    """Give up what the work does not need, for ever: memory, files, processes, core dumps, standard error.
 
     Python writes warnings about templates to standard error, and would wait for ever once that pipe is full.
+    `keep_statm`: `bound_memory` is going to be used.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `nowhere`, and what a library keeps: libffi 3.5 its own file
+    if keep_statm := keep_statm and sys.platform == "linux":
+        os.dup2(os.open("/proc/self/statm", os.O_RDONLY), _STATM)
+    os.closerange(
+        _STATM + keep_statm, os.sysconf("SC_OPEN_MAX")
+    )  # `nowhere`, and what a library keeps: libffi 3.5 its own file
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NOFILE, 0),  # the three pipes stay open, and none can be closed to make room for a file
@@ -415,3 +455,11 @@ def bound_cpu(cpu: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + cpu) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def bound_memory(more: int | None) -> None:
+    """Let this process take so many bytes more than it has now, until the next call; None: all that it was given."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if more is not None and sys.platform == "linux":
+        most = min(most, int(os.pread(_STATM, 100, 0).split()[0]) * resource.getpagesize() + more)
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -11,8 +11,7 @@ process that has done nothing else, so that only the letter that does it is blam
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -257,6 +256,10 @@ class Renderer:
         """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
         return origin in self._slow or owner in self._slow
 
+    def note_stopped(self, owner: str) -> None:
+        """Let an owner count as slow whose template has ended another child that renders."""
+        self._slow.add(owner, seconds=_STOPPED_FOR)
+
     async def compile(self, template: Template, *, origin: str) -> Mapping[str, frozenset[str]]:
         """The variables that each language of a template reads, by their top-level names; "" is the default.
 
@@ -417,29 +420,3 @@ def _blamed(ended: ChildEndedError, *, compiling: bool) -> dict[str, Any]:
     if compiling:
         return {"errors": [[why, part, ended.line]]}
     return {"results": [{"errors": [[why, part, ended.line, ""]], "bound": True}]}
-
-
-@dataclass(frozen=True)
-class ThreadRenderer:
-    """The renderer for code that computes in a thread beside the loop that it runs in."""
-
-    renderer: Renderer
-    loop: asyncio.AbstractEventLoop
-    origin: str
-    cpu: CpuTime = field(default_factory=CpuTime)
-    """What `start` has taken."""
-
-    def compile(self, template: Template) -> Mapping[str, frozenset[str]]:
-        """As `Renderer.compile`."""
-        return self.run(self.renderer.compile(template, origin=self.origin))
-
-    def start(
-        self, template: Template, recipients: Sequence[RecipientData], *, content: bool
-    ) -> "Future[list[Rendered]]":
-        """`Renderer.render`, while the thread goes on with something else."""
-        rendering = self.renderer.render(template, recipients, origin=self.origin, content=content, cpu=self.cpu)
-        return asyncio.run_coroutine_threadsafe(rendering, self.loop)
-
-    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of some work in the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()

@@ -44,7 +44,7 @@ OF_RENDERER: Final = (
     Mutation(
         "a child that hangs is waited for",
         "mailerd/mail/cage.py",
-        "            async with asyncio.timeout(ANSWER_TIMEOUT):",
+        "            async with asyncio.timeout(timeout := timeout or ANSWER_TIMEOUT):",
         "            async with asyncio.timeout(None):",
         _BOUNDS + "test_a_child_that_hangs_is_killed_and_the_letter_made_by_another",
     ),
@@ -131,7 +131,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "a template can tell a check by its link",
-        "mailerd/intake/parse_job.py",
+        "mailerd/intake/job_reader_child.py",
         "encode_token(secrets.token_bytes(TOKEN_BYTES))",
         "DEAD_TOKEN",
         "tests/intake/test_suppressions.py::test_a_template_cannot_tell_the_link_of_the_check_from_one_that_is_sent",

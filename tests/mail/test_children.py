@@ -32,15 +32,15 @@ async def test_a_letter_is_blamed_however_busy_the_others_are() -> None:
 
         async def somebody_else() -> None:
             while not done.is_set():
-                await it.renderer.render(GOOD, [READER], origin="somebody else")
+                await it.render(GOOD, [READER], origin="somebody else")
 
         busy = asyncio.create_task(somebody_else())
         bad, slow_compile = BOMB, Template(Source("s", "{{ 1[1:2] if false else '' }}\n" * 6_000, None))
         async with asyncio.timeout(60):
-            (made,) = await it.renderer.render(bad, [READER], origin="a stranger")
+            (made,) = await it.render(bad, [READER], origin="a stranger")
             assert isinstance(made, list)
             with pytest.raises(TemplateErrors, match="takes too long"):
-                await it.renderer.compile(slow_compile, origin="another stranger")
+                await it.compile(slow_compile, origin="another stranger")
         done.set()
         await busy
     ends = [each["origin"] for each in heard.of("renderer_ended")]
@@ -52,15 +52,15 @@ async def test_what_python_warns_of_does_not_fill_a_pipe_that_nobody_reads() -> 
     warned = [Template(Source("s", "{{ 1[:] if false }}\n" * 200 + f"{n}", None)) for n in range(8)]
     async with rendering() as it, asyncio.timeout(cage.ANSWER_TIMEOUT):
         for template in warned:
-            await it.renderer.render(template, [READER], origin="a stranger")
+            await it.render(template, [READER], origin="a stranger")
 
 
 def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> None:
     async def kill_and_render() -> None:
         heard = Heard()
         async with rendering(heard) as it:
-            await it.renderer.render(GOOD, [READER], origin="o")
-            pid = it.renderer._worker.pid
+            await it.render(GOOD, [READER], origin="o")
+            pid = it._worker.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -69,7 +69,7 @@ def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> N
 
             await eventually(has_gone)
             for _ in range(2):
-                (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                (made,) = await it.render(GOOD, [READER], origin="o")
                 assert isinstance(made, Content)
 
     uvloop.run(kill_and_render())
@@ -101,12 +101,12 @@ def test_a_child_that_has_ended_says_so_when_it_is_asked(loop: Callable[[], asyn
 async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     async with rendering(heard) as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
+        await it.render(GOOD, [READER], origin="o")
         with monkeypatch.context() as patched:
             patched.setattr(cage, "encode_frame", lambda _: 1 // 0)
             with pytest.raises(RendererError, match="met a bug"):
-                await it.renderer.render(GOOD, [READER], origin="o")
-        (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                await it.render(GOOD, [READER], origin="o")
+        (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
     assert isinstance(heard.of("renderer_broke")[0]["error"], ZeroDivisionError)
 
@@ -134,12 +134,12 @@ async def test_a_child_without_work_is_ended_and_another_started_for_the_next(mo
     monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.05)
     heard = Heard()
     async with rendering(heard) as it:
-        assert it.renderer._worker.pid is None, "none is started before there is work"
+        assert it._worker.pid is None, "none is started before there is work"
         for _ in range(2):
-            await it.renderer.render(GOOD, [READER], origin="o")
+            await it.render(GOOD, [READER], origin="o")
 
             async def has_ended() -> bool:
-                return it.renderer._worker.pid is None
+                return it._worker.pid is None
 
             await eventually(has_ended)
     assert heard.names() == []
@@ -157,7 +157,7 @@ async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
 async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
     heard = Heard()
     async with rendering(heard) as it, asyncio.timeout(60):
-        made = await it.renderer.render(BOMB, [READER] * 300, origin="a stranger", content=False)
+        made = await it.render(BOMB, [READER] * 300, origin="a stranger", content=False)
     said = [str(each[0]) for each in made if isinstance(each, list)]
     assert said[:3] == ["html: the template takes too long"] * 3
     assert len(said) == 300
@@ -188,11 +188,11 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
         with monkeypatch.context() as short:
             short.setattr(ChildProcess, "start", and_no_more)
             with pytest.raises(RendererError, match=f"the process that renders {cause}"):
-                await it.renderer.render(GOOD, [READER] * letters, origin="o")
+                await it.render(GOOD, [READER] * letters, origin="o")
             with pytest.raises(RendererError, match=cause):
-                await it.renderer.compile(GOOD, origin="o")
-        assert not it.renderer.is_slow("o")
-        assert await it.renderer.compile(GOOD, origin="o")
+                await it.compile(GOOD, origin="o")
+        assert not it.is_slow("o")
+        assert await it.compile(GOOD, origin="o")
     assert all(each["cause"].startswith(cause) for each in heard.of("renderer_ended"))
 
 
@@ -201,10 +201,10 @@ async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_letter(monke
     monkeypatch.setattr(cage, "MAX_FRAME", 2_000)
     long = Template(Source("s", "{{ 'x' * 5000 }}", None))
     async with rendering() as it, asyncio.timeout(60):
-        (made,) = await it.renderer.render(long, [READER], origin="o")
+        (made,) = await it.render(long, [READER], origin="o")
         assert isinstance(made, list)
         assert "the template broke the renderer (a frame of " in str(made[0])
-        (good,) = await it.renderer.render(GOOD, [READER], origin="o")
+        (good,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(good, Content)
 
 
@@ -227,6 +227,6 @@ async def test_a_template_is_not_kept_in_memory_because_a_child_has_compiled_it(
         async def gone() -> bool:
             return known() is None
 
-        await it.renderer.render(template, [READER], origin="o")
+        await it.render(template, [READER], origin="o")
         del template
         await eventually(gone, within=5)
