@@ -14,6 +14,10 @@ ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
 """The form of what `new_id` makes, for JSON Schema."""
 ULID: Final = re.compile(ULID_PATTERN, re.ASCII)
 
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+
 
 class Clock:
     """The machine's own clock; tests give another one."""
@@ -42,3 +46,16 @@ def new_id() -> str:
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
     # 26 characters hold 130 bits, two more than there are, and a whole number of octets gives 32.
     return base64.b32encode((number << 30).to_bytes(20))[:26].translate(_CROCKFORD).decode()
+
+
+def read_moment(value: object) -> datetime:
+    """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
+    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
+    if match["zone"] is None:
+        raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
+    try:
+        return datetime.fromisoformat(match[0].upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"is not a time: {error}") from None

@@ -1,6 +1,5 @@
 """`mailerd send FILE.csv`: one letter to each line of a table, by a named template, and a bar until all are sent."""
 
-import asyncio
 import hashlib
 import json
 import sys
@@ -21,19 +20,21 @@ from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
 from mailerd.core.quantities import counted
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.events.worker import GmailEvents
+from mailerd.events.worker import GmailEvents, RendererEvents
 from mailerd.gmail import Gmail
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.intake.create_job import dry_run
+from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable, read_table
-from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.db.database import Database
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
 from mailerd.texts import tr
 
+_ORIGIN: Final = "the command"
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
 
@@ -97,20 +98,22 @@ class _JobPoster:
     file: Path
     again: bool
 
-    def order(self, raw: bytes, renderer: ThreadRenderer) -> ParsedJob:
-        """The job as the intake would read it; in a thread beside the renderer's loop."""
+    async def order(self, raw: bytes, renderer: Renderer) -> ParsedJob:
+        """The job as the intake would read it."""
         gmail = Gmail(self.known.gmail, events=GmailEvents(no_log), concurrency=1)
         try:
-            order = parse_job(
-                bytearray(raw),
-                key=None,
-                now=Clock().now(),
-                max_recipients=self.known.intake.max_recipients,
-                renderer=renderer,
-                senders=SenderResolver(gmail, self.known.gmail.aliases),
-                library=self.library,
-                base_url=self.known.public.base_url,
-            )
+            async with JobReader(renderer, RendererEvents(no_log)) as reader:
+                order = await parse_job(
+                    raw,
+                    key=None,
+                    now=Clock().now(),
+                    max_recipients=self.known.intake.max_recipients,
+                    reader=reader,
+                    origin=_ORIGIN,
+                    senders=SenderResolver(gmail, self.known.gmail.aliases),
+                    library=self.library,
+                    base_url=self.known.public.base_url,
+                )
         except ApiError as error:
             errors = [(fault.field, fault.message) for fault in error.errors]
             raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
@@ -143,7 +146,7 @@ class _JobPoster:
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
     """Post the job, and wait for its letters where `wait` says so; False: none can be sent, or one failed."""
     async with rendering() as renderer:
-        order = await asyncio.to_thread(posting.order, raw, renderer)
+        order = await posting.order(raw, renderer)
     known = posting.known
     async with open_database(known) as database:
         order = await posting.marked(order, database)
@@ -202,10 +205,10 @@ def _library_at(folder: Path) -> TemplateLibrary:
 async def _show(posting: _JobPoster, raw: bytes) -> bool:
     """Tell what would become of the table; whether any of its letters can be sent: none, where a post is refused."""
     async with rendering() as renderer:
-        order = await asyncio.to_thread(posting.order, raw, renderer)
+        order = await posting.order(raw, renderer)
         async with open_database(posting.known) as database:
             order = await posting.marked(order, database)
-        found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer))
+        found = await dry_run(order, renderer=renderer, origin=_ORIGIN)
     for each in found.rejected:
         print(tr(f"would fail: {each.email}: {each.reason}"))
     for sample in found.samples[:1]:

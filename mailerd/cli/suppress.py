@@ -21,8 +21,9 @@ from mailerd.errors import MailerdError
 from mailerd.mail.mime import Addresses
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
+from mailerd.store.list_names import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions, check_list
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
 from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000

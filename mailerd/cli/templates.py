@@ -1,6 +1,5 @@
 """`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from mailerd.cli.output import JsonOption, print_fitting, print_json, table
 from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Content, RecipientData
@@ -27,10 +26,10 @@ _FOLDER = typer.Option(file_okay=False, exists=True, help="The folder; by defaul
 
 
 @asynccontextmanager
-async def rendering() -> AsyncIterator[ThreadRenderer]:
+async def rendering() -> AsyncIterator[Renderer]:
     """What renders the templates of a command; what it has to say comes with the command's own errors."""
     async with Renderer("of the command", limits=CHECK_LIMITS, events=RendererEvents(no_log)) as renderer:
-        yield ThreadRenderer(renderer, asyncio.get_running_loop(), origin="the command")
+        yield renderer
 
 
 @app.command("list")
@@ -81,7 +80,7 @@ def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption =
 
 async def _broken(library: TemplateLibrary, names: Sequence[str]) -> int:
     async with rendering() as it:
-        return len([name for name in names if not await _passes(library, name, it.renderer)])
+        return len([name for name in names if not await _passes(library, name, it)])
 
 
 async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bool:
@@ -140,7 +139,7 @@ def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
 
 async def _preview(named: NamedTemplate, *, language: str | None, variables: dict[str, Any]) -> Content:
     async with rendering() as it:
-        return await _render(named, it.renderer, language=language, variables=variables)
+        return await _render(named, it, language=language, variables=variables)
 
 
 async def _render(

@@ -51,7 +51,7 @@ class IntakeSettings(Section):
     )
     large_bodies_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
         1,
-        description="bodies above 1 MiB of one key at once, each of eight times its size; twice that in all",
+        description="bodies above 1 MiB of one key at once, each read by a process of its own; twice that in all",
     )
     dry_runs_per_key: Annotated[int, Field(ge=1, le=16)] = Field(1, description="dry runs of one key at once")
     downloads_per_key: Annotated[int, Field(ge=1, le=16)] = Field(

@@ -76,15 +76,15 @@ class RendererEvents(EventEmitter):
 
     @event(
         "warning",
-        en="renderer {renderer} ended while it worked on a template of {origin}: {cause}; another is started",
-        zh="渲染进程 {renderer} 在处理 {origin} 的模板时结束：{cause}；将启动新的进程",
+        en="renderer {renderer} ended while it worked for {origin}: {cause}; another is started",
+        zh="渲染进程 {renderer} 在为 {origin} 工作时结束：{cause}；将启动新的进程",
     )
     def renderer_ended(self, *, renderer: str, origin: str, cause: str) -> None: ...
 
     @event(
         "error",
-        en="renderer {renderer} was ended {count} times within a minute, lastly over a template of {origin}: {cause}",
-        zh="渲染进程 {renderer} 一分钟内结束了 {count} 次，最近一次在处理 {origin} 的模板时：{cause}",
+        en="renderer {renderer} was ended {count} times within a minute, lastly while it worked for {origin}: {cause}",
+        zh="渲染进程 {renderer} 一分钟内结束了 {count} 次，最近一次在为 {origin} 工作时：{cause}",
     )
     def renderer_ends_often(self, *, renderer: str, origin: str, count: int, cause: str) -> None: ...
 

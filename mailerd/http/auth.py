@@ -17,7 +17,8 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import RETRY_AFTER, ApiError, RowPace
+from mailerd.http.errors import ApiError
+from mailerd.http.responses import RETRY_AFTER, RowPace
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 # The address of a client, behind proxies as well, token buckets by it, and what the log hears of strangers.
@@ -189,8 +190,6 @@ LARGE_BODY: Final = 1024 * 1024
 """A body of more bytes takes a place for large bodies before it is read."""
 SHARE_TIMEOUT: Final = 30.0
 """Seconds that a request waits for a place: less than any proxy waits for an answer."""
-SPARE_THREADS: Final = 2
-"""Threads for what takes milliseconds: fingerprints of bodies, the files of the templates that are listed."""
 _DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
 
 
@@ -289,11 +288,6 @@ class KeyShares:
         self.webhook_calls = KeyShare(  # these take seconds
             "tests or replays of webhooks", per_key=1, keys=4, within=0, setting="one at a time"
         )
-
-    @property
-    def threads(self) -> int:
-        """Threads for all places, so that a request that holds one waits for no thread."""
-        return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
 
     def for_check(self, body: bytearray, key: ApiKey, *, dry_run: bool = False) -> AbstractAsyncContextManager[None]:
         """The place in which a body is checked; a large one has its place already. `dry_run`: the path says so.

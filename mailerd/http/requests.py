@@ -2,36 +2,21 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, Self
 
 from aiohttp import web
 
-from mailerd.http.responses import FieldError, invalid, not_found
+from mailerd.clock import read_moment
+from mailerd.http.errors import FieldError, invalid
+from mailerd.http.responses import not_found
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.jobs import Job, Jobs
 
 MAX_TEXT: Final = 320
 """Characters of an address or a reference that is looked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-
-_RFC_3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
-)
-
-
-def read_moment(value: object) -> datetime:
-    """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
-    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
-    if match["zone"] is None:
-        raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
-    try:
-        return datetime.fromisoformat(match[0].upper()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"is not a time: {error}") from None
 
 
 class Query:

@@ -22,12 +22,12 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKe
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
+from mailerd.http.errors import ApiError
 from mailerd.http.requests import refuse_parameters
 from mailerd.http.responses import (
     NOTHING_CHANGED,
     NOTHING_STORED,
     REQUEST,
-    ApiError,
     UnreadError,
     away,
     cannot_render,

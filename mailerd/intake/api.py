@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +19,13 @@ from mailerd.core.states import JobChange
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
-from mailerd.http.responses import ApiError, no_such_path
+from mailerd.http.errors import ApiError
+from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
+from mailerd.intake.job_reader import JobReader
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
@@ -89,9 +90,9 @@ class Intake:
         self._database, self._patience = database, patience
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
+        self._reader = JobReader(self.renderer, RendererEvents(events.sink))
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self._executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
@@ -99,7 +100,7 @@ class Intake:
         self._forecasts = forecasts
         self.create: Final = CreateJobEndpoint(
             settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
-            renderer=self.renderer, wake=wake, forecasts=forecasts, executor=self._executor, events=events, clock=clock,
+            reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
             opt_out=OptOutCheck(
                 database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
             ),
@@ -147,7 +148,7 @@ class Intake:
 
         Only `run` notes the use of keys.
         """
-        async with self.renderer:
+        async with self.renderer, self._reader:
             listened = False
             try:
                 async with running(
@@ -157,7 +158,6 @@ class Intake:
                     listened = True
                     yield addresses
             finally:
-                self._executor.shutdown(wait=False, cancel_futures=True)
                 if listened:
                     self._events.intake_stopped()
 
@@ -178,7 +178,7 @@ class Intake:
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        docs = DocsEndpoints(library=self.library, renderer=self.renderer, executor=self._executor)
+        docs = DocsEndpoints(library=self.library, renderer=self.renderer)
         endpoints = self._endpoints(streams) | {"listTemplates": docs.templates}
         open_to_all = self._health()
         for it in OPERATIONS:
@@ -234,7 +234,7 @@ class Intake:
             DatabaseError, SchemaError, RendererError: it could not.
         """
         await check_writable(self._database)
-        if trouble := self.renderer.start_error:
+        if trouble := self._reader.start_error:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
     def _health(self) -> dict[str, Handler]:

@@ -3,8 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -14,32 +13,24 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
+from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyShares
-from mailerd.http.responses import (
-    REQUEST,
-    ApiError,
-    FieldError,
-    away,
-    cut,
-    in_language,
-    invalid,
-    json_response,
-    json_size,
-    shortened,
-    to_json,
-)
+from mailerd.http.errors import ApiError, FieldError, cut, invalid
+from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
 from mailerd.intake.attachments import encoded_sizes, letter_size
+from mailerd.intake.job_reader import JobReader
+from mailerd.intake.job_reader_child import Row
 from mailerd.intake.parse_job import (
     CheckTime,
+    Letters,
     OptOutCheck,
     ParsedJob,
     RejectedRecipient,
     SenderResolver,
     parse_job,
     stopped_too_often,
-    unsubscribe_link,
 )
 from mailerd.intake.read_jobs import try_forecast
 from mailerd.intake.request_body import BodyReader
@@ -52,9 +43,9 @@ from mailerd.intake.response_models import (
     SizesOut,
     TemplateVersionOut,
 )
-from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer, ThreadRenderer
+from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.mail.templates import Content, RecipientData
+from mailerd.mail.templates import Content
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.times import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
@@ -85,14 +76,15 @@ class DryRun:
     samples: list[SampleOut] = field(default_factory=list)
 
 
-def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
+async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryRun:
     """Make every letter of a job.
 
     Raises:
         ApiError: 422, it takes too long.
         RendererError: nothing can be rendered now.
     """
-    within = CheckTime(DRY_RUN_TIMEOUT, renderer, total=parsed.total)
+    letters = Letters(parsed.template, renderer, origin)
+    within = CheckTime(DRY_RUN_TIMEOUT, cpu=lambda: letters.cpu.seconds, total=parsed.total)
     found, sizes = DryRun(), list[int]()
     attached = Counter[int | None]()
     """Bytes that the attachments of single recipients, and of all (None), take up."""
@@ -101,12 +93,11 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
     good = [(seq, it) for seq, it in enumerate(parsed.job.recipients) if it.error is None]
     for start in range(0, len(good), BATCH):
         batch = good[start : start + BATCH]
-        made = _rendered(parsed, batch, renderer, within)
-        for (seq, recipient), content in zip(batch, made, strict=True):
-            try:
-                size = _size(parsed, recipient, seq, content, attached=attached[None] + attached[seq])
-            except ValueError as error:
-                found.rejected.append(RejectedRecipient(seq, recipient.email, cut(str(error))))
+        made = await _rendered(parsed, batch, letters, within)
+        sized = await asyncio.to_thread(_sizes, parsed, batch, made, attached)
+        for (seq, recipient), content, size in zip(batch, made, sized, strict=True):
+            if isinstance(size, str):
+                found.rejected.append(RejectedRecipient(seq, recipient.email, cut(size)))
                 continue
             sizes.append(size)
             if len(found.samples) < MAX_SAMPLES and isinstance(content, Content):
@@ -117,31 +108,37 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
     return found
 
 
-def _rendered(
-    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, within: CheckTime
+async def _rendered(
+    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], letters: Letters, within: CheckTime
 ) -> list[Rendered]:
-    readers = [
-        RecipientData(each.email, each.name, each.variables, unsubscribe_link(parsed.envelope)) for _, each in batch
-    ]
+    link = parsed.envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
+    readers = [Row(each.email, each.name, each.variables, (), []).reader(link) for _, each in batch]
     within.require(batch[0][0])
-    made = within.wait_for(renderer.start(parsed.template, readers, content=True), done=batch[0][0])
+    made = await within.wait_for(letters.render(readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]
     if len(stopped) >= MAX_STOPPED:
         raise stopped_too_often(stopped[0])
     return made
 
 
-def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, attached: int) -> int:
-    """Bytes of a letter.
-
-    Raises:
-        ValueError: it cannot be made, or is larger than Google takes.
-    """
-    if not isinstance(content, Content):
-        raise ValueError(str(content[0]))  # noqa: TRY004 - the letter is wrong, not the program
-    return letter_size(
-        content, parsed.envelope, email=recipient.email, name=recipient.name, index=seq, attached=attached
-    )
+def _sizes(
+    parsed: ParsedJob,
+    batch: list[tuple[int, NewRecipient]],
+    made: list[Rendered],
+    attached: Mapping[int | None, int],
+) -> list[int | str]:
+    """Bytes of each letter, or why it cannot be made or is larger than Google takes."""
+    sizes = list[int | str]()
+    for (seq, it), content in zip(batch, made, strict=True):
+        if not isinstance(content, Content):
+            sizes.append(str(content[0]))
+            continue
+        size = attached.get(None, 0) + attached.get(seq, 0)
+        try:
+            sizes.append(letter_size(content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size))
+        except ValueError as error:
+            sizes.append(str(error))
+    return sizes
 
 
 def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> SampleOut:
@@ -175,7 +172,7 @@ _USABLE: Final = re.compile(r"[ -~]{1,255}")
 
 @dataclass(frozen=True)
 class CreateJobEndpoint:
-    """The endpoint; `executor` runs what would block the event loop."""
+    """The endpoint."""
 
     settings: IntakeSettings
     bodies: BodyReader
@@ -183,10 +180,9 @@ class CreateJobEndpoint:
     jobs: Jobs
     answers: IdempotencyStore
     library: TemplateLibrary
-    renderer: Renderer
+    reader: JobReader
     wake: Callable[[], None]
     forecasts: ForecastReader
-    executor: Executor
     events: IntakeEvents
     clock: Clock
     opt_out: OptOutCheck
@@ -210,14 +206,13 @@ class CreateJobEndpoint:
         self, raw: bytearray, key: ApiKey, idempotency_key: str | None
     ) -> web.Response | tuple[ParsedJob, datetime]:
         """The job and when it is due; an answer where nothing is stored."""
-        body = await self._compute(lambda: sha256(raw).digest()) if idempotency_key else b""
+        body = (await asyncio.to_thread(sha256, raw)).digest() if idempotency_key else b""
         if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
-        renderer = self._renderer_for(key)
         async with self.shares.for_check(raw, key):
-            parsed = await self._parse(raw, key, renderer)
+            parsed = await self._parse(raw, key)
             if parsed.dry_run:
-                return await self._dry_run(parsed, renderer)
+                return await self._dry_run(parsed, key)
         if idempotency_key:
             once = IdempotencyKey(
                 key.id, idempotency_key, body, self.answers.keep,
@@ -259,28 +254,22 @@ class CreateJobEndpoint:
             self.bodies.read(request, key) as raw,
             self.shares.for_check(raw, key, dry_run=True),
         ):
-            renderer = self._renderer_for(key)
-            return await self._dry_run(await self._parse(raw, key, renderer, dry_run=True), renderer)
+            return await self._dry_run(await self._parse(raw, key, dry_run=True), key)
 
-    def _renderer_for(self, key: ApiKey) -> ThreadRenderer:
-        return ThreadRenderer(self.renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
-
-    async def _parse(
-        self, raw: bytearray, key: ApiKey, renderer: ThreadRenderer, *, dry_run: bool = False
-    ) -> ParsedJob:
-        parsed = await self._compute(
-            lambda: parse_job(
-                raw,
-                key=key,
-                now=self.clock.now(),
-                max_recipients=self.settings.max_recipients,
-                renderer=renderer,
-                senders=self.senders,
-                library=self.library,
-                base_url=self.base_url,
-                dry_run=dry_run,
-            )
+    async def _parse(self, raw: bytearray, key: ApiKey, *, dry_run: bool = False) -> ParsedJob:
+        parsed = await parse_job(
+            raw,
+            key=key,
+            now=self.clock.now(),
+            max_recipients=self.settings.max_recipients,
+            reader=self.reader,
+            origin=_origin(key),
+            senders=self.senders,
+            library=self.library,
+            base_url=self.base_url,
+            dry_run=dry_run,
         )
+        raw.clear()  # rows and body in memory together would be a lot
         return await self.opt_out.mark(parsed, key=key)
 
     async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
@@ -300,9 +289,6 @@ class CreateJobEndpoint:
             forecast = None  # a repetition must get the same answer
         return json_response(_accepted(parsed, send_at, forecast))
 
-    async def _compute[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
-
     async def _repeat(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
         if known.request_digest != body:
             raise ApiError(
@@ -320,9 +306,9 @@ class CreateJobEndpoint:
             text=in_language(known.response), content_type="application/json", headers={REPLAYED: "true"}
         )
 
-    async def _dry_run(self, parsed: ParsedJob, renderer: ThreadRenderer) -> web.Response:
+    async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:
         job = parsed.job
-        found = await self._compute(lambda: dry_run(parsed, renderer=renderer))
+        found = await dry_run(parsed, renderer=self.reader.renderer, origin=_origin(key))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
@@ -365,6 +351,11 @@ class CreateJobEndpoint:
                 f"Ask GET /api/jobs/{parsed.job.id} before you post it again, or post it again with the same "
                 f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
+
+
+def _origin(key: ApiKey) -> str:
+    """What the log calls who has posted a job."""
+    return f"key {key.name}"
 
 
 def _idempotency_key(request: web.Request) -> str | None:

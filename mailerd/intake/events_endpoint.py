@@ -14,8 +14,9 @@ from mailerd.core.states import OPEN
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.http.auth import ApiKeyAuth, KeyShare
+from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
-from mailerd.http.responses import RETRY_AFTER, ApiError, in_language, json_response, to_json, write
+from mailerd.http.responses import RETRY_AFTER, in_language, json_response, to_json, write
 from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from functools import cached_property
 from html import escape
 from http import HTTPStatus
@@ -20,7 +19,8 @@ from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.texts import Language
 from mailerd.http.auth import HEADER
-from mailerd.http.responses import CODES, RETRY_AFTER, ApiError, ErrorOut, cut, json_response
+from mailerd.http.errors import ApiError, cut
+from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
 from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
 from mailerd.mail.renderer import Renderer
@@ -415,10 +415,9 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class DocsEndpoints:
     """The endpoints."""
 
-    def __init__(self, *, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
+    def __init__(self, *, library: TemplateLibrary, renderer: Renderer) -> None:
         self._library = library
         self._renderer = renderer
-        self._executor = executor
         self._pages: dict[Language, str] = {}
         """By the language: they need no key, so each is made once."""
 
@@ -456,15 +455,14 @@ class DocsEndpoints:
 
     async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The named templates."""
-        loop = asyncio.get_running_loop()
         found = TemplatesOut(templates=[], broken=[])
         try:
-            names = await loop.run_in_executor(self._executor, self._library.names)
+            names = await asyncio.to_thread(self._library.names)
         except TemplateLibraryError as error:
             raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
         for name in names:
             try:
-                if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
+                if (named := await asyncio.to_thread(self._library.find, name)) is not None:
                     await check(named, self._renderer, origin="the library")
                     found.templates.append(TemplateOut.of(named))
             except TemplateLibraryError as error:

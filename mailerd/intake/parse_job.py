@@ -1,56 +1,53 @@
-"""From the bytes of a body to a job that can be stored; it only computes, and runs in a thread beside the loop."""
+"""From the bytes of a body to a job that can be stored: read and rendered in the cage, judged here."""
 
 import asyncio
-import secrets
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from itertools import batched
+from typing import Final
 from urllib.parse import quote
 
 from mailerd.clock import new_id
 from mailerd.core.replies import NoCredentials
-from mailerd.core.suppression import DEAD_TOKEN, TOKEN_BYTES, Reason, canonical, encode_token, why_suppressed
-from mailerd.errors import MailerdError
+from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
-from mailerd.http.responses import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
-from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
-from mailerd.intake.request_body import encode, parse, why_too_large
-from mailerd.intake.request_models import (
-    LANGUAGE,
-    MAX_LINE,
-    MAX_REASONS_PER_RECIPIENT,
-    JobFields,
-    one_name,
-    read_job_fields,
-)
-from mailerd.mail.mime import Addresses, Envelope, ListHeaders, unsubscribe_mailbox
-from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
+from mailerd.http.errors import ApiError, FieldError, FieldErrors, cut, invalid
+from mailerd.intake.attachments import encoded_sizes, letter_size, may_be_too_large
+from mailerd.intake.job_reader import JobReader, JobReading
+from mailerd.intake.job_reader_child import Row, template_of, why_not_made
+from mailerd.intake.request_models import JobFields
+from mailerd.mail.cage import Blob
+from mailerd.mail.mime import Envelope, ListHeaders, unsubscribe_mailbox
+from mailerd.mail.renderer import MAX_STOPPED, CpuTime, Rendered, Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
-from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
+from mailerd.mail.templates import Content, RecipientData, RendererError, Template, TemplateError, TemplateErrors
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import NewJob, NewRecipient, StoredAttachment, TemplateLanguage
+from mailerd.store.list_names import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import ListNameError, MailingList, Suppressions
+from mailerd.store.suppressions import MailingList, Suppressions
 
 # The time that the check of one job may take, and whose fault it is when it does not do.
 
+CHECK_TIMEOUT: Final = 30.0
+"""Seconds for all recipients of one job: 100,000 with a plain template take some three."""
+
 
 class CheckTime:
-    """Begins now, in the thread that checks. `total`: how many recipients there are."""
+    """Begins now. `cpu`: what the work on this job has taken, in seconds of CPU."""
 
-    def __init__(self, seconds: float, renderer: ThreadRenderer, *, total: int) -> None:
+    def __init__(self, seconds: float, *, cpu: Callable[[], float], total: int) -> None:
         self._seconds = seconds
         self._until = time.monotonic() + seconds
-        self._renderer = renderer
+        self._cpu = cpu
         self._total = total
-        self._used_before = self._used()
+        self._used_before = cpu()
 
     def require(self, done: int) -> None:
         """Go on only while there is time.
@@ -62,37 +59,28 @@ class CheckTime:
         if time.monotonic() > self._until:
             raise self._over(done)
 
-    def wait_for(self, rendering: "Future[list[Rendered]]", *, done: int) -> list[Rendered]:
-        """The letters, once they are rendered.
+    async def wait_for[T](self, work: Awaitable[T], *, done: int) -> T:
+        """The result of some work.
 
         Raises:
-            ApiError, RendererError: as `require`, or what the rendering raises.
+            ApiError, RendererError: as `require`, or what the work raises.
         """
         try:
-            return rendering.result(timeout=max(self._until - time.monotonic(), 0.0))
+            async with asyncio.timeout(max(self._until - time.monotonic(), 0.0)):
+                return await work
         except TimeoutError:
-            rendering.cancel()
             raise self._over(done) from None
-
-    def _used(self) -> float:
-        return time.thread_time() + self._renderer.cpu.seconds
 
     def _over(self, done: int) -> ApiError | RendererError:
         so_far = f"after {self._seconds:g} s only {done:,} of {self._total:,} recipients were checked"
-        if (self._used() - self._used_before) * 2 < self._seconds:
+        if (self._cpu() - self._used_before) * 2 < self._seconds:
             return RendererError(f"{so_far}: other work, or other clients' templates, had the CPU")
         return ApiError(422, "too_costly", f"{so_far}: make the template simpler, or split the job; nothing was stored")
 
 
-# Checks every recipient of a request in one pass: a valid one becomes a row, an invalid one gets its reasons.
+# What the recipients of a job come to: a good one is a row, a bad one has its reasons.
 
-CHECK_TIMEOUT: Final = 30.0
-"""Seconds for all recipients of one job: 100,000 with a plain template take one."""
-MAX_EMAIL: Final = 320
-BATCH: Final = 1000
-"""Recipients that are rendered while the next ones are read."""
 _SIZE_BATCH: Final = 10
-_FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
 
 
 @dataclass(frozen=True)
@@ -115,60 +103,6 @@ class CheckedRecipients:
     errors: FieldErrors = field(default_factory=FieldErrors)
 
 
-def check(
-    items: list[Any],
-    *,
-    template: Template | None,
-    renderer: ThreadRenderer,
-    attachments: AttachmentSet,
-    envelope: Envelope,
-    allow_duplicates: bool = False,
-    keep: bool = False,
-) -> CheckedRecipients:
-    """Check every recipient; `items` is emptied on the way, so that request and rows are never in memory at once.
-
-    `template` None: it has errors of its own, so recipients cannot be checked against it. Otherwise every letter is
-    rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
-    Where its attachments leave little room, it is weighed as well; `envelope` is what the letters have in common.
-    `keep`: bad recipients are kept as such; without it the walk ends once there are enough errors for a refusal.
-
-    Raises:
-        ApiError: 422, the template is too costly for so many recipients.
-        RendererError: nothing can be rendered now.
-    """
-    within = CheckTime(CHECK_TIMEOUT, renderer, total=len(items))
-    checker = _Checker(attachments, allow_duplicates=allow_duplicates)
-    letters = _Letters(template, renderer, envelope, attachments.shared) if template else None
-    under_way: _Batch | None = None
-    for start in range(0, len(items), BATCH):
-        within.require(start)
-        batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
-        items[start : start + BATCH] = [None] * len(batch)
-        asked = _Batch(batch, letters)
-        try:
-            if under_way is not None:
-                checker.take(under_way, within=within)
-        except MailerdError:
-            asked.cancel()
-            raise
-        under_way = asked
-        if not keep and checker.found.errors.are_enough:
-            break
-    if under_way is not None:
-        checker.take(under_way, within=within)
-    return checker.found
-
-
-def unsubscribe_link(envelope: Envelope) -> str:
-    """A link that does nothing, with a token of its own, for one letter that is checked; empty where it has none.
-
-    The template cannot tell it from the one that it will be sent with: it would be harmless here, and a bomb then.
-    """
-    return envelope.unsubscribe_url and (
-        envelope.unsubscribe_url.removesuffix(DEAD_TOKEN) + encode_token(secrets.token_bytes(TOKEN_BYTES))
-    )
-
-
 def stopped_too_often(reason: str) -> ApiError:
     """The 422 for a template whose rendering was stopped so often that the other letters are not tried."""
     return ApiError(
@@ -183,226 +117,139 @@ def _field(index: int, name: str) -> str:
     return f"recipients[{index}].{name}" if name else f"recipients[{index}]"
 
 
-_Errors = list[tuple[str, str]]
-"""Field of a recipient ("" for the whole recipient) and its error."""
-
-
 @dataclass
-class _Candidate:
-    """A recipient as it was read; `stored`: its own variables as JSON."""
+class Letters:
+    """Renders the letters of a job for its check, in the cage; `origin` is what the log calls who has posted it."""
 
-    index: int
-    email: str
-    name: str | None = None
-    stored: str | None = None
-    attached: list[StoredAttachment] = field(default_factory=list)
-    errors: _Errors = field(default_factory=list)
+    template: Template
+    renderer: Renderer
+    origin: str
+    cpu: CpuTime = field(default_factory=CpuTime)
+    """What they have taken."""
 
-
-class _Letters:
-    """Renders letters, and weighs those whose attachments leave little room, as they are rendered."""
-
-    def __init__(
-        self, template: Template, renderer: ThreadRenderer, envelope: Envelope, shared: Sequence[StoredAttachment]
-    ) -> None:
-        self._template, self._renderer, self._envelope = template, renderer, envelope
-        self._shared = encoded_sizes(shared)
-
-    def start(self, candidates: list[_Candidate], *, content: bool = False) -> "Future[list[Rendered]]":
-        """Begin to render."""
-        readers = [
-            RecipientData(each.email, each.name, each.stored, unsubscribe_link(self._envelope)) for each in candidates
-        ]
-        return self._renderer.start(self._template, readers, content=content)
-
-    def weigh(self, candidates: list[_Candidate], *, within: CheckTime) -> None:
-        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
-
-        Raises:
-            ApiError, RendererError: the time is over.
-        """
-        heavy = [each for each in candidates if may_be_too_large(self._attached(each))]
-        for first in range(0, len(heavy), _SIZE_BATCH):
-            some = heavy[first : first + _SIZE_BATCH]
-            made = within.wait_for(self.start(some, content=True), done=some[0].index)
-            for each, content in zip(some, made, strict=True):
-                self._weigh_one(each, content)
-
-    def _weigh_one(self, it: _Candidate, content: Rendered) -> None:
-        if not isinstance(content, Content):
-            it.errors.append(("variables", _listed(content)))
-            return
-        try:
-            letter_size(
-                content, self._envelope, email=it.email, name=it.name, index=it.index, attached=self._attached(it)
-            )
-        except ValueError as error:
-            it.errors.append(("", str(error)))
-
-    def _attached(self, it: _Candidate) -> int:
-        return self._shared + encoded_sizes(it.attached)
-
-
-class _Batch:
-    """Recipients whose letters are being rendered; `letters` None: none is."""
-
-    def __init__(self, candidates: list[_Candidate], letters: _Letters | None) -> None:
-        self.candidates = candidates
-        self._letters = letters
-        self._good = [each for each in candidates if not each.errors]
-        self._results = letters.start(self._good) if letters and self._good else None
-
-    def cancel(self) -> None:
-        """Render no more of them: the key's next request would wait for it."""
-        if self._results is not None:
-            self._results.cancel()
-
-    def finish(self, *, within: CheckTime) -> list[str]:
-        """Add the errors of rendering; returns the reasons of those that the system had to stop.
-
-        Raises:
-            ApiError, RendererError: the time is over.
-        """
-        stopped: list[str] = []
-        if self._letters is None or self._results is None:
-            return stopped
-        rendered = within.wait_for(self._results, done=self.candidates[0].index)
-        for each, errors in zip(self._good, rendered, strict=True):
-            if isinstance(errors, list) and errors:
-                each.errors.append(("variables", _listed(errors)))
-                stopped += [str(error) for error in errors if error.bound]
-        self._letters.weigh([each for each in self._good if not each.errors], within=within)
-        return stopped
+    async def render(self, readers: Sequence[RecipientData], *, content: bool) -> list[Rendered]:
+        """As `Renderer.render`."""
+        return await self.renderer.render(self.template, readers, origin=self.origin, content=content, cpu=self.cpu)
 
 
 class _Checker:
-    """Checks one recipient after the other, and remembers the addresses."""
+    """Checks the recipients of a job in their order.
 
-    def __init__(self, attachments: AttachmentSet, *, allow_duplicates: bool) -> None:
-        self._attachments = attachments
+    `letters` None: the template has errors of its own, so recipients cannot be checked against it. Otherwise every
+    letter is rendered, by the code that will render it again for its sending. Where its attachments leave little room,
+    it is weighed as well; `envelope` is what the letters have in common.
+    """
+
+    def __init__(
+        self, reading: JobReading, letters: Letters | None, envelope: Envelope, *, within: CheckTime,
+        allow_duplicates: bool,
+    ) -> None:  # fmt: skip
+        self._reading = reading
+        self._letters = letters
+        self._envelope = envelope
+        self._link = envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
+        self._within = within
         self._allow_duplicates = allow_duplicates
-        self._addresses = Addresses()
+        self._shared = 0
+        """Bytes of what all letters carry."""
         self._seen: dict[str, tuple[int, str]] = {}
         """Mailboxes by their canonical address: the place of their first recipient, and how that one is written."""
         self._stopped: list[str] = []
         self.found = CheckedRecipients()
 
-    def read(self, item: object, index: int) -> _Candidate:
-        """Read one recipient of the request."""
-        if not isinstance(item, dict):
-            return _Candidate(index, "", errors=[("", "must be an object")])
-        errors: _Errors = []
-        if not item.keys() <= _FIELDS:
-            unknown = [name for name in item if name not in _FIELDS]
-            errors.extend((name, "unknown field") for name in unknown[:MAX_REASONS_PER_RECIPIENT])
-            if len(unknown) > MAX_REASONS_PER_RECIPIENT:
-                errors.append(("", f"has {len(unknown) - MAX_REASONS_PER_RECIPIENT:,} more unknown fields"))
-        email = self._email(item.get("email"), errors)
-        name = _name(item.get("name"), errors)
-        stored = _own_variables(_with_language(item, errors), errors)
-        attached = list[StoredAttachment]()
-        if (given := item.get("attachments")) is not None:
-            attached, wrong = self._attachments.for_recipient(given, index)
-            errors.extend((error.field, error.message) for error in wrong)
-        return _Candidate(index, email, name, stored, attached, errors)
+    async def check(self, shared: Sequence[StoredAttachment], *, keep: bool) -> CheckedRecipients:
+        """Check all of them: the letters of some are rendered while the next ones are read.
 
-    def take(self, batch: _Batch, *, within: CheckTime) -> None:
-        """Make rows of a batch; a recipient with errors has them in its row.
+        `keep`: bad recipients are kept as such; without it, it ends once there are enough errors for a refusal.
+
+        Raises:
+            ApiError: 422, the template is too costly for so many recipients.
+            RendererError: nothing can be rendered now.
+        """
+        self._shared = encoded_sizes(shared)
+        first, under_way = 0, None
+        try:
+            async for rows in self._reading.rows():
+                self._within.require(first)
+                asked = None if self._reading.rendered else asyncio.create_task(self._render(rows))
+                before, under_way = under_way, (first, rows, asked)
+                first += len(rows)
+                if before is not None:
+                    await self._take(*before)
+                if not keep and self.found.errors.are_enough:
+                    break
+            if under_way is not None:
+                await self._take(*under_way)
+        finally:
+            if under_way is not None and under_way[2] is not None:  # or the key's next request would wait for it
+                under_way[2].cancel()
+        return self.found
+
+    async def _render(self, rows: Sequence[Row]) -> list[Rendered]:
+        """What becomes of the letters of those rows that are good."""
+        readers = [each.reader(self._link) for each in rows if not each.errors]
+        return await self._letters.render(readers, content=False) if self._letters and readers else [[]] * len(readers)
+
+    async def _take(self, first: int, rows: Sequence[Row], asked: "asyncio.Task[list[Rendered]] | None") -> None:
+        """Add what became of some rows.
 
         Raises:
             ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
         """
-        self._stopped += batch.finish(within=within)
-        for each in batch.candidates:
-            mailbox = canonical(each.email)
-            if not self._allow_duplicates and (first := self._seen.get(mailbox)):
-                index, written = first
-                other = "" if written == each.email else f", which is written {written}"
-                each.errors.append(("email", f"duplicate of recipients[{index}]{other}"))
-            if each.errors:
-                self._refuse(each)
-            else:
-                self._seen[mailbox] = (each.index, each.email)
-                self.found.attached += each.attached
-                self.found.rows.append(NewRecipient(each.email, each.name, each.stored))
+        if asked is not None:
+            rendered = await self._within.wait_for(asked, done=first)
+            for each, errors in zip([each for each in rows if not each.errors], rendered, strict=True):
+                if isinstance(errors, list) and errors:
+                    each.errors.append(("variables", why_not_made(errors)))
+                    self._stopped += [str(error) for error in errors if error.bound]
+        await self._weigh(first, rows)
+        for index, each in enumerate(rows, first):
+            self._add(index, each)
         if len(self._stopped) >= MAX_STOPPED:
             raise stopped_too_often(self._stopped[0])
 
-    def _refuse(self, each: _Candidate) -> None:
-        reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.errors)
-        self.found.rows.append(NewRecipient(each.email, each.name, each.stored, cut(reasons)))
-        self.found.rejected.append(RejectedRecipient(each.index, each.email, cut(reasons)))
-        for name, why in each.errors:
-            self.found.errors.add(partial(_field, each.index, name), why)
+    def _add(self, index: int, row: Row) -> None:
+        mailbox = canonical(row.email)
+        if not self._allow_duplicates and (known := self._seen.get(mailbox)):
+            other = "" if known[1] == row.email else f", which is written {known[1]}"
+            row.errors.append(("email", f"duplicate of recipients[{known[0]}]{other}"))
+        if not row.errors:
+            self._seen[mailbox] = (index, row.email)
+            self.found.attached += self._reading.stored(row, index)
+            self.found.rows.append(NewRecipient(row.email, row.name, row.variables))
+            return
+        reasons = cut("; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in row.errors))
+        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, reasons))
+        self.found.rejected.append(RejectedRecipient(index, row.email, reasons))
+        for name, why in row.errors:
+            self.found.errors.add(partial(_field, index, name), why)
 
-    def _email(self, given: object, errors: _Errors) -> str:
-        if not isinstance(given, str):
-            errors.append(("email", "is required" if given is None else "must be a string"))
-            return ""
-        try:
-            return self._addresses.check(given)
-        except ValueError as error:
-            errors.append(("email", str(error)))
-            return given[:MAX_EMAIL]
+    async def _weigh(self, first: int, rows: Sequence[Row]) -> None:
+        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
 
-
-def _listed(troubles: Sequence[Exception]) -> str:
-    """The first errors, as many as a reason has room for, and the number of the others."""
-    said = [str(troubles[0])]
-    for each in troubles[1:MAX_REASONS_PER_RECIPIENT]:
-        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len("; and 1000 more"):
-            break
-        said.append(str(each))
-    more = len(troubles) - len(said)
-    return "; ".join([*said, *([f"and {more} more"] if more else [])])
-
-
-def _name(given: object, errors: _Errors) -> str | None:
-    if given is None:
-        return None
-    if not isinstance(given, str):
-        errors.append(("name", "must be a string"))
-        return None
-    name = given.strip(" ")
-    if len(name) > MAX_LINE:
-        errors.append(("name", f"is longer than {MAX_LINE} characters"))
-        return None
-    try:
-        return one_name(name) or None  # an empty name is no name, or the letter would begin "Dear ,"
-    except ValueError as error:
-        errors.append(("name", str(error)))
-        return None
-
-
-def _with_language(item: dict[str, Any], errors: _Errors) -> object:
-    """A recipient's variables; its language is one of them, so that a template can also ask for it."""
-    language, variables = item.get("language"), item.get("variables")
-    if language is None:
-        return variables
-    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
-        errors.append(("language", "must be a language such as zh or zh-TW"))
-        return variables
-    if not isinstance(variables, dict):
-        return {"language": language} if variables is None else variables
-    if variables.get("language", language) != language:
-        errors.append(("language", "is another one than variables.language"))
-    return {**variables, "language": language}
-
-
-def _own_variables(given: object, errors: _Errors) -> str | None:
-    """A recipient's own variables, as they are stored and rendered."""
-    if given is None or given == {}:
-        return None
-    if not isinstance(given, dict):
-        errors.append(("variables", "must be an object"))
-    elif why := why_too_large(given):
-        errors.append(("variables", why))
-    else:
-        try:
-            return encode(given)
-        except ValueError as error:
-            errors.append(("variables", str(error)))
-    return None
+        Raises:
+            ApiError, RendererError: the time is over.
+        """
+        letters = self._letters
+        heavy = [
+            (index, each) for index, each in enumerate(rows, first)
+            if not each.errors and may_be_too_large(self._shared + each.attached_bytes)
+        ] if letters and (self._shared or any(each.attached for each in rows)) else []  # fmt: skip
+        for some in batched(heavy, _SIZE_BATCH):
+            assert letters is not None  # noqa: S101 - or nothing is heavy
+            readers = [each.reader(self._link) for _, each in some]
+            made = await self._within.wait_for(letters.render(readers, content=True), done=some[0][0])
+            for (index, each), content in zip(some, made, strict=True):
+                if not isinstance(content, Content):
+                    each.errors.append(("variables", why_not_made(content)))
+                    continue
+                try:
+                    await asyncio.to_thread(
+                        letter_size, content, self._envelope, email=each.email, name=each.name, index=index,
+                        attached=self._shared + each.attached_bytes,
+                    )  # fmt: skip
+                except ValueError as error:
+                    each.errors.append(("", str(error)))
 
 
 @dataclass(frozen=True)
@@ -469,65 +316,70 @@ class ParsedJob:
         return self.total - len(self.rejected) - len(self.suppressed)
 
 
-def parse_job(
-    raw: bytearray,
+async def parse_job(
+    raw: Blob,
     *,
     key: ApiKey | None,
     now: datetime,
     max_recipients: int,
-    renderer: ThreadRenderer,
+    reader: JobReader,
+    origin: str,
     senders: SenderResolver | None = None,
     library: TemplateLibrary | None = None,
     base_url: str = "",
     dry_run: bool = False,
 ) -> ParsedJob:
-    """Read and check a request. `raw` is emptied; `senders` None: every sender has a mailbox.
+    """Read and check a request, in the cage; `senders` None: every sender has a mailbox.
 
     `dry_run`: it is one, whatever its field says. `key` None: the command line asks, which may use every sender.
+    `origin`: what the log calls who has posted it.
 
     Raises:
         ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
-        RendererError: nothing can be rendered now.
+        RendererError: nothing can be read or rendered now.
     """
-    body = parse(raw)
-    items = body.pop("recipients", None)
-    fields, errors = _fields(body, key, now=now, dry_run=dry_run)
-    # Without the job's variables or its template, what a recipient lacks is not known.
-    judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
-    mailbox = _mailbox(fields, errors, senders=senders)
-    variables, stored = _variables(fields, errors)
-    named = _named(fields, library or TemplateLibrary(None), renderer, errors)
-    template = _template(fields, named, variables, renderer, errors)
-    attachments = _attachments(fields, named, errors)
-    if list_error := _list_error(items, max_recipients):
-        raise invalid([*errors, list_error])
-    envelope = _envelope(fields, mailbox, base_url)
-    checked = check(
-        items, template=template if judged else None, renderer=renderer, attachments=attachments, envelope=envelope,
-        allow_duplicates=fields.allow_duplicates, keep=fields.on_invalid == "skip" or fields.dry_run,
-    )  # fmt: skip
+    link = f"{base_url}/u/" if base_url else ""
+    async with reader.reading(raw, now=now, origin=origin, link=link) as reading:
+        head = await reading.head()
+        fields, errors = head.fields, head.errors
+        if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
+            raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
+        if dry_run:
+            fields = fields.model_copy(update={"dry_run": True})
+        # Without the job's variables or its template, what a recipient lacks is not known.
+        judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
+        cpu = CpuTime()
+        within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
+        mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
+        named = await _named(fields, library or TemplateLibrary(None), reader.renderer, errors, origin=origin)
+        pictures = [
+            StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
+            for it in (named.images if named else ())
+        ]
+        template = replace(named.template, variables=fields.variables or {}) if named else template_of(fields)
+        await reading.begin(template if named and judged else None, pictures)
+        if template and not named:
+            wrong = reading.template_errors
+            if wrong is None:
+                wrong = await _template_errors(template, reader.renderer, origin=origin)
+            errors += [FieldError(f"template.{error.part}", str(error)) for error in wrong]
+            template = None if wrong else template
+        errors += reading.attachment_errors
+        if list_error := _list_error(head.recipients, max_recipients):
+            raise invalid([*errors, list_error])
+        envelope = _envelope(fields, mailbox, base_url)
+        shared = [*pictures, *reading.attached]
+        letters = Letters(template, reader.renderer, origin, cpu) if template and judged else None
+        checker = _Checker(reading, letters, envelope, within=within, allow_duplicates=fields.allow_duplicates)
+        checked = await checker.check(shared, keep=fields.on_invalid == "skip" or fields.dry_run)
     if template is None or errors:
         raise invalid(checked.errors.after(errors))
     refusal = _refusal(fields, checked)
     if refusal and not fields.dry_run:
         raise invalid(checked.errors)
-    checked.attached[:0] = attachments.shared
-    job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named)
+    checked.attached[:0] = shared
+    job = _job(fields, checked, variables=head.variables, key=key, mailbox=mailbox, named=named)
     return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
-
-
-def _fields(
-    body: Mapping[str, Any], key: ApiKey | None, *, now: datetime, dry_run: bool
-) -> tuple[JobFields, list[FieldError]]:
-    """Everything but the recipients, and what is wrong with it.
-
-    Raises:
-        ApiError: 403, the key may not use the sender; 422, there are too many fields.
-    """
-    fields, errors = read_job_fields(body, now=now)
-    if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
-        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
-    return (fields.model_copy(update={"dry_run": True}) if dry_run else fields), errors
 
 
 def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
@@ -558,15 +410,15 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
     return found
 
 
-def _named(
-    fields: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, errors: list[FieldError]
+async def _named(
+    fields: JobFields, library: TemplateLibrary, renderer: Renderer, errors: list[FieldError], *, origin: str
 ) -> NamedTemplate | None:
     if fields.template_name is None or fields.template is not None:
         return None
     try:
-        found = library.find(fields.template_name)
+        found = await asyncio.to_thread(library.find, fields.template_name)
         if found is not None:
-            renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
+            await check_named(found, renderer, origin=origin)
     except TemplateLibraryError as error:
         errors.append(FieldError("template_name", str(error)))
         return None
@@ -575,60 +427,26 @@ def _named(
     return found
 
 
-def _template(
-    fields: JobFields,
-    named: NamedTemplate | None,
-    variables: Mapping[str, Any],
-    renderer: ThreadRenderer,
-    errors: list[FieldError],
-) -> Template | None:
-    """The template of the letters; None when it has errors."""
-    if named is not None:
-        return replace(named.template, variables=variables)
-    if fields.template is None:
-        return None
-    it = fields.template
-    template = Template(Source(it.subject, it.html or None, it.text or None), variables=variables)
+async def _template_errors(template: Template, renderer: Renderer, *, origin: str) -> list[TemplateError]:
     try:
-        renderer.compile(template)
+        await renderer.compile(template, origin=origin)
     except TemplateErrors as found:
-        errors.extend(FieldError(f"template.{error.part}", str(error)) for error in found.errors)
-        return None
-    return template
+        return [*found.errors]
+    return []
 
 
-def _variables(fields: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, Any], str]:
-    variables = fields.variables or {}
-    try:
-        return variables, encode(variables)
-    except ValueError as error:
-        errors.append(FieldError("variables", str(error)))
-        return variables, ""
-
-
-def _attachments(fields: JobFields, named: NamedTemplate | None, errors: list[FieldError]) -> AttachmentSet:
-    attachments = AttachmentSet()
-    pictures = [
-        StoredAttachment(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
-        for each in (named.images if named else ())
-    ]
-    errors += attachments.for_all(fields.attachments or (), pictures=pictures)
-    return attachments
-
-
-def _list_error(items: object, max_recipients: int) -> FieldError | None:
-    """Why the list of recipients is not read at all."""
-    match items:
+def _list_error(recipients: int | None, max_recipients: int) -> FieldError | None:
+    """Why the list of recipients is not checked at all."""
+    match recipients:
         case None:
             return FieldError("recipients", "is required")
-        case []:
+        case 0:
             return FieldError("recipients", "is empty")
-        case list() if len(items) > max_recipients:
-            return FieldError("recipients", f"has {len(items):,} entries, above the limit of {max_recipients:,}")
-        case list():
-            return None
-        case _:
+        case -1:
             return FieldError("recipients", "must be a list")
+        case _ if recipients > max_recipients:
+            return FieldError("recipients", f"has {recipients:,} entries, above the limit of {max_recipients:,}")
+    return None
 
 
 def _refusal(fields: JobFields, checked: CheckedRecipients) -> str:

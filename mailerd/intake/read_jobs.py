@@ -13,9 +13,9 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, St
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
 from mailerd.http.responses import (
-    ApiError,
     ResponseModel,
     RowPace,
     json_response,
@@ -23,7 +23,7 @@ from mailerd.http.responses import (
     page_response,
     write_results,
 )
-from mailerd.intake.request_body import BodyReader, parse
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
     ActionOut,
@@ -35,6 +35,7 @@ from mailerd.intake.response_models import (
     RecipientOut,
     RecipientsOut,
 )
+from mailerd.intake.strict_json import parse
 from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey, Permission

@@ -1,4 +1,4 @@
-"""The bodies of requests as models; recipients are read by check_recipients.py, for speed."""
+"""The bodies of requests as models."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -20,18 +20,19 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from mailerd.clock import read_moment
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
-from mailerd.http.requests import read_moment
-from mailerd.http.responses import MAX_DETAILS, FieldError, invalid
-from mailerd.intake.request_body import why_too_large
+from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
+from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.attachments import check_base64, check_content_id, check_content_type, check_filename
 from mailerd.mail.mime import Addresses, mailbox
-from mailerd.mail.template_library import NAME
-from mailerd.mail.templates import CONTROL
-from mailerd.store.suppressions import check_list
+from mailerd.mail.templates import CONTROL, NAME
+from mailerd.store.list_names import check_list
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
+MAX_EMAIL: Final = 320
+"""Characters of an address that is none, where it is shown."""
 MAX_SUBJECT: Final = 10_000
 """Characters of the subject's template: four bytes each still fit into its column."""
 MAX_TEMPLATE_PART: Final = 4_000_000
@@ -165,14 +166,41 @@ class AttachmentIn(RequestModel):
 Attachments = Annotated[list[AttachmentIn], Field(max_length=MAX_ATTACHMENTS)]
 
 
-class RecipientIn(RequestModel):
-    """One recipient, one letter. check_recipients.py reads it field by field, for speed; this model documents it."""
+_ADDRESSES: Final = Addresses()
+"""Knows the domains that were good before: the recipients of a job share a few."""
 
-    email: Annotated[str, Field(description="where the letter goes", examples=["ada@example.com"])]
-    name: Annotated[Line | None, Field(description="stands in To:, and is the variable `name`")] = None
-    variables: Annotated[dict[str, Any] | None, Field(description="its own, which win over the job's")] = None
+
+def _address(value: object) -> str:
+    if value is None:
+        raise PydanticCustomError("missing", "is required")
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be a string")
+    return _ADDRESSES.check(value)
+
+
+def _language(value: object) -> object:
+    if not (isinstance(value, str) and LANGUAGE.fullmatch(value)):
+        raise ValueError("must be a language such as zh or zh-TW")
+    return value
+
+
+class RecipientIn(RequestModel):
+    """One recipient, one letter."""
+
+    email: Annotated[
+        str, BeforeValidator(_address), Field(description="where the letter goes", examples=["ada@example.com"])
+    ]
+    name: Annotated[
+        Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)] | None,
+        Field(description="stands in To:, and is the variable `name`"),
+    ] = None
+    variables: Annotated[
+        Annotated[dict[str, Any], AfterValidator(_shallow)] | None,
+        Field(description="its own, which win over the job's"),
+    ] = None
     language: Annotated[
-        str | None, Field(description="the variant of a named template, as zh or zh-TW", pattern=LANGUAGE.pattern)
+        Annotated[str, Field(pattern=LANGUAGE.pattern), BeforeValidator(_language)] | None,
+        Field(description="the variant of a named template, as zh or zh-TW"),
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
 
@@ -187,7 +215,7 @@ class JobFields(RequestModel):
     ]
     sender_name: Annotated[Line | None, Field(description="stands in From:")] = None
     reply_to: Annotated[
-        Annotated[str, AfterValidator(one_line), AfterValidator(lambda value: Addresses().check(value))] | None,
+        Annotated[str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check)] | None,
         Field(description="where answers go, if not to the sender"),
     ] = None
     template: Annotated[
@@ -334,23 +362,33 @@ def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, n
     return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
-def read_attachments(given: object) -> tuple[list[AttachmentIn], list[FieldError]]:
-    """A recipient's attachments, or the errors of the first invalid ones."""
-    if not isinstance(given, list):
-        return [], [FieldError("attachments", _MESSAGES["list_type"])]
-    if len(given) > MAX_ATTACHMENTS:
-        return [], [FieldError("attachments", f"has {len(given):,} entries, above the limit of {MAX_ATTACHMENTS}")]
-    read: list[AttachmentIn] = []
+def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
+    """A recipient and its errors; the field of an error of the whole recipient is empty.
+
+    With errors it is what was good of it: a bad field has its default, and a bad address is what was given, cut.
+    """
+    if not isinstance(item, dict):
+        return RecipientIn.model_construct(email=""), [FieldError("", _MESSAGES["model_type"])]
     errors: list[FieldError] = []
-    for number, each in enumerate(given):
-        try:
-            read.append(AttachmentIn.model_validate(each))
-        except ValidationError as error:
-            found = islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
-            errors += [FieldError(f"attachments[{number}]{it.field and '.'}{it.field}", it.message) for it in found]
-            if len(errors) >= MAX_REASONS_PER_RECIPIENT:
-                break
-    return ([] if errors else read), errors[:MAX_REASONS_PER_RECIPIENT]
+    if not item.keys() <= RecipientIn.model_fields.keys():
+        unknown = [name for name in item if name not in RecipientIn.model_fields]
+        item = {name: value for name, value in item.items() if name in RecipientIn.model_fields}
+        errors += [FieldError(name, _MESSAGES["extra_forbidden"]) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
+        if len(unknown) > MAX_REASONS_PER_RECIPIENT:
+            errors.append(FieldError("", f"has {len(unknown) - MAX_REASONS_PER_RECIPIENT:,} more unknown fields"))
+    try:
+        return RecipientIn.model_validate(item), errors
+    except ValidationError as error:
+        errors += islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
+        bad = {each["loc"][0] for each in error.errors(include_url=False, include_context=False, include_input=False)}
+    good = {name: value for name, value in item.items() if name not in bad}
+    read = RecipientIn.model_validate({**good, "email": good.get("email", "nobody@example.com")})
+    given = item.get("email")
+    return (
+        read
+        if "email" in good
+        else read.model_copy(update={"email": given[:MAX_EMAIL] if isinstance(given, str) else ""})
+    ), errors
 
 
 _MESSAGES: Final = {

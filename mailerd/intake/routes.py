@@ -17,7 +17,7 @@ from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
-from mailerd.store.suppressions import MAX_LIST_NAME
+from mailerd.store.list_names import MAX_LIST_NAME
 
 Where = Literal["query", "header", "path"]
 

@@ -10,37 +10,25 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.errors import FieldError, invalid
 from mailerd.http.requests import Query
-from mailerd.http.responses import (
-    ROWS_AT_ONCE,
-    FieldError,
-    ResponseModel,
-    Rows,
-    invalid,
-    json_response,
-    not_found,
-    page_response,
-    write_csv,
-)
-from mailerd.intake.request_body import BodyReader, parse
+from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
 from mailerd.intake.response_models import Moment, Whole
+from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
+from mailerd.store.list_names import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, check_list, check_list_title
 from mailerd.store.suppressions import (
     CURSOR,
-    MAX_LIST_NAME,
-    MAX_LIST_TITLE,
     MAX_PAGE,
-    ListNameError,
     MailingList,
     NewSuppression,
     Suppression,
     Suppressions,
-    check_list,
-    check_list_title,
     place_of,
 )
 

@@ -11,15 +11,17 @@ from typing import Annotated, Any, Final, Literal, Self
 from aiohttp import web
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from mailerd.clock import ULID, Clock
+from mailerd.clock import ULID, Clock, read_moment
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.http.auth import KeyHandler, KeyShares
-from mailerd.http.requests import Query, read_moment
-from mailerd.http.responses import ApiError, ResponseModel, json_response, not_found
-from mailerd.intake.request_body import BodyReader, parse
+from mailerd.http.errors import ApiError
+from mailerd.http.requests import Query
+from mailerd.http.responses import ResponseModel, json_response, not_found
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
+from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import ApiKey

@@ -6,18 +6,16 @@ anything, and the system ends it where a template passes a bound: the parent see
 """
 
 import contextlib
-import ctypes
-import os
-import resource
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
+from mailerd.mail.cage import BLOB, bound, bound_cpu, encode_frame, end_with, read_message
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
-from mailerd.mail.renderer import LENGTH, decode_frame, encode_frame, template_from_json
-from mailerd.mail.templates import Content, RecipientData, Source, Template, TemplateError, TemplateErrors
+from mailerd.mail.renderer import template_from_json
+from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
@@ -27,19 +25,6 @@ LARGE_LETTER: Final = 100_000
 """A letter with more characters than this is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
-_PR_SET_PDEATHSIG: Final = 1
-
-
-def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends: one that is stopped does not see the end of its pipe.
-
-    The parent starts it from the thread of its event loop, which lives as long as the parent does: the kernel goes by
-    the thread. Elsewhere than on Linux the end of the pipe has to do.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it had ended before
-        sys.exit(1)
 
 
 def warm_up() -> None:
@@ -50,32 +35,6 @@ def warm_up() -> None:
             compiled = CompiledTemplate(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
             for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
                 compiled.render(RecipientData("reader@example.com", None, variables))
-
-
-def bound(*, memory: int) -> None:
-    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
-
-    Python writes warnings about templates to standard error, and would wait for ever once that pipe is full.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `nowhere`, and what a library keeps: libffi 3.5 its own file
-    for what, most in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, 0),  # the three pipes stay open, and none can be closed to make room for a file
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-
-
-def _bound_next_letter(cpu: float) -> None:
-    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is a second limit."""
-    signal.setitimer(signal.ITIMER_PROF, cpu)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + cpu) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 class Child:
@@ -89,7 +48,7 @@ class Child:
         self._parts: dict[PartKey, CompiledPart] = {}
         """The parts of these templates: most jobs of an application have the template of the job before."""
         self._tells = False
-        self._slowest = 0.0
+        self.slowest = 0.0
         """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
         self._bound_at, self._used_at_bound = 0.0, 0.0
         """When a letter was last given its CPU, in monotonic seconds, and what the process had used then."""
@@ -97,12 +56,11 @@ class Child:
     def serve(self) -> None:
         """Answer until the parent closes the pipe, or memory runs out."""
         self.write({"ready": True})
-        while head := self._source.read(LENGTH.size):
+        while asked := read_message(self._source):
             began = time.process_time()
             try:
-                asked = decode_frame(self._source.read(*LENGTH.unpack(head)))
-                answer = self._answer(asked)
-                self.write({**answer, "slowest": self._slowest, "cpu": time.process_time() - began})
+                answer = self.answer(asked)
+                self.write({**answer, "slowest": self.slowest, "cpu": time.process_time() - began})
                 signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a letter's time
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
@@ -126,15 +84,17 @@ class Child:
 
     def write(self, answer: Mapping[str, Any]) -> None:
         """Send one frame."""
-        self._sink.write(encode_frame(answer))
+        blob = answer.get(BLOB, b"")
+        self._sink.write(encode_frame({**answer, BLOB: len(blob)} if blob else answer) + blob)
         self._sink.flush()
 
-    def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a message."""
         if asked["forget"]:
             self._compiled.clear()
             self._parts.clear()
-        self._tells, self._slowest = asked["tell"], 0.0
-        self._bound()
+        self._tells, self.slowest = asked["tell"], 0.0
+        self.bound()
         number, given = asked["template"], asked["load"]
         try:
             if given is not None:
@@ -143,27 +103,32 @@ class Child:
         except TemplateErrors as errors:
             return {"errors": [_as_list(each) for each in errors.errors]}
         finally:
-            self._note_slowest()
+            self.note_slowest()
         if not asked["recipients"]:
             return {"names": compiled.names()}
         until, results = time.monotonic() + TURN_SECONDS, list[Any]()
         for each in asked["recipients"]:
             if (now := time.monotonic()) > until and results:
                 break
-            if now - self._bound_at > _BOUND_FOR:
-                self._note_slowest()
-                self._bound()
+            self.bound_soon(now)
             results.append(self._one(compiled, RecipientData(*each), content=asked["content"]))
-        self._note_slowest()
+        self.note_slowest()
         return {"results": results}
 
-    def _bound(self) -> None:
+    def bound_soon(self, now: float) -> None:
+        """Give the next letter its CPU, unless those before it have used very little of theirs."""
+        if now - self._bound_at > _BOUND_FOR:
+            self.note_slowest()
+            self.bound()
+
+    def bound(self) -> None:
         """Give the next letter its CPU."""
-        _bound_next_letter(self._cpu)
+        bound_cpu(self._cpu)
         self._bound_at, self._used_at_bound = time.monotonic(), time.process_time()
 
-    def _note_slowest(self) -> None:
-        self._slowest = max(self._slowest, time.process_time() - self._used_at_bound)
+    def note_slowest(self) -> None:
+        """Note what the letters have taken that shared one letter's CPU."""
+        self.slowest = max(self.slowest, time.process_time() - self._used_at_bound)
 
     def _at(self, what: str) -> None:
         """Write which part comes next, where the parent asks for it to learn what ends the process."""
@@ -171,13 +136,23 @@ class Child:
             self.write({"at": what})
 
     def _one(self, compiled: CompiledTemplate, reader: RecipientData, *, content: bool) -> dict[str, Any]:
+        if not content:
+            errors = [[*_as_list(each), each.variable] for each in self.check(compiled, reader)]
+            return {"errors": errors} if errors else {}
         made = compiled.render(reader)
         if isinstance(made, Content):
-            whole = {"content": [made.subject, made.html, made.text]}
-            if not content and len(made.html or "") + len(made.text) > LARGE_LETTER:
-                encode_frame(whole)  # the sending will need this memory as well, so the check must
-            return whole if content else {}
+            return {"content": [made.subject, made.html, made.text]}
         return {"errors": [[*_as_list(each), each.variable] for each in made[:_MAX_REASONS]]}
+
+    def check(self, compiled: CompiledTemplate, reader: RecipientData) -> list[RenderError]:
+        """Why a letter cannot be made; empty: it can. The caller has given it its CPU, by `bound_soon`."""
+        made = compiled.render(reader)
+        if not isinstance(made, Content):
+            return made[:_MAX_REASONS]
+        if len(made.html or "") + len(made.text) > LARGE_LETTER:
+            # The sending will need this memory as well, so the check must.
+            encode_frame({"content": [made.subject, made.html, made.text]})
+        return []
 
 
 def _as_list(error: TemplateError) -> list[Any]:

@@ -11,23 +11,15 @@ process that has done nothing else, so that only the letter that does it is blam
 """
 
 import asyncio
-import contextlib
-import json
-import os
-import signal
-import struct
-import sys
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
+from mailerd.mail.cage import ChildEndedError, ChildExits, ChildWorker, Limits
 from mailerd.mail.templates import (
     Content,
     RecipientData,
@@ -38,23 +30,6 @@ from mailerd.mail.templates import (
     TemplateError,
     TemplateErrors,
 )
-
-# The messages between the renderer and its child: four bytes of length, big-endian, and JSON.
-
-LENGTH: Final = struct.Struct(">I")
-MAX_FRAME: Final = 64 * 1024 * 1024
-"""The most bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
-
-
-def encode_frame(content: Mapping[str, Any]) -> bytes:
-    """A message as bytes."""
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return LENGTH.pack(len(data)) + data
-
-
-def decode_frame(data: bytes) -> Any:
-    """The message in a frame."""
-    return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def template_to_json(template: Template) -> dict[str, Any]:
@@ -73,272 +48,24 @@ def template_from_json(given: Mapping[str, Any]) -> Template:
     return Template(sources.pop(""), sources, given["inline_css"], given["variables"])
 
 
-# The parent's side of a child process that renders: started by exec, asked by frames, killed when it is late.
+# A worker that renders: the templates that its child has compiled.
 
-START_TIMEOUT: Final = 20.0
-"""Seconds for exec and imports; they take a tenth of one."""
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for a process that gets none."""
-KILL_TIMEOUT: Final = 5.0
-"""Seconds for the end of a process that was killed: one that waits for a disk or for swap ends when that answers."""
-LARGE_FRAME: Final = 256 * 1024
-"""Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
-_SIGNALS: Final[Mapping[int, str]] = {
-    signal.SIGPROF: "takes too long",
-    signal.SIGXCPU: "takes too long",
-    signal.SIGABRT: "takes too much memory",
-    signal.SIGKILL: "was killed, as when memory is short",
-    signal.SIGSEGV: "is nested too deeply",
-    signal.SIGBUS: "is nested too deeply",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a letter may use."""
-
-    cpu: float
-    """The seconds of CPU that a letter may use, less at most 5 ms that letters before it have used."""
-    memory: int
-    """The bytes of address space of the process, the interpreter's own 40 MB included."""
-
-
-class ChildEndedError(MailerdError):
-    """The process ended instead of answering; `part` is what it worked on, where that is known.
-
-    `by_work` is False where the work is not the cause: another process has killed it, or it got no CPU.
-    """
-
-    def __init__(self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.part = part
-        self.line = line
-        self.by_work = by_work
-
-
-class ChildProcess:
-    """The parent's side of one child process. Its owner asks one thing at a time."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None  # noqa: S101 - `start` gives all three pipes
-        assert process.stdout is not None  # noqa: S101
-        self._process = process
-        self._to, self._from = process.stdin, process.stdout
-
-    @classmethod
-    async def start(cls, limits: Limits) -> Self:
-        """Start one that is ready.
-
-        Raises:
-            RendererError: it does not start; the text says why.
-        """
-        # By exec, and with nothing of ours: no environment (it may hold the database's password), no descriptor
-        # but the three pipes, no terminal, and -I against anything that a working folder would bring.
-        command = (
-            sys.executable,
-            "-I",
-            "-W",
-            "ignore",
-            "-m",
-            "mailerd.mail.render_child",
-            str(limits.cpu),
-            str(limits.memory),
-            str(os.getpid()),
-        )
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/", start_new_session=True
-            )
-        except OSError as error:
-            raise RendererError(f"{command[0]}: {error}") from error
-        child = cls(process)
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await child._read()
-        except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            said = await child._last_words()
-            await child.kill()
-            raise RendererError(said or f"no answer within {START_TIMEOUT:g} s") from error
-        except BaseException:
-            await child.kill()
-            raise
-        return child
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
-    async def ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the process; its answer.
-
-        Raises:
-            ChildEndedError: it has ended, or was killed because it was late.
-        """
-        part: str | None = None
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                self._to.write(encode_frame(asked))
-                await self._to.drain()
-                while "at" in (answer := await self._read()):
-                    part = answer["at"]
-        except TimeoutError:
-            await self.kill()
-            cause = f"gave no answer within {ANSWER_TIMEOUT:g} s: it gets no CPU, or its memory is swapped out"
-            raise ChildEndedError(cause, part=part, by_work=False) from None
-        except ValueError as error:  # no frame
-            await self.kill()
-            raise ChildEndedError(f"broke the renderer ({error})", part=part) from None
-        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
-            await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
-            killed = self._process.returncode in {None, -signal.SIGKILL}
-            raise ChildEndedError(self.cause, part=part, by_work=not killed) from None
-        except BaseException:
-            await self.kill()
-            raise
-        if "broke" in answer:
-            await self.kill()
-            raise ChildEndedError(f"broke the renderer ({answer['broke']})", part=part)
-        if "out_of_memory" in answer:
-            await self.kill()
-            part, line = answer["out_of_memory"]
-            raise ChildEndedError("takes too much memory", part=part, line=line)
-        return answer
-
-    async def kill(self, *, after: float = 0.0) -> None:
-        """End it, and reap it, if the kernel lets it go in time."""
-        try:
-            if after:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), after)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), KILL_TIMEOUT)
-
-    async def _read(self) -> dict[str, Any]:
-        (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
-        if length > MAX_FRAME:
-            raise ValueError(f"a frame of {length} bytes")
-        data = await self._from.readexactly(length)
-        content = await asyncio.to_thread(decode_frame, data) if length > LARGE_FRAME else decode_frame(data)
-        if not isinstance(content, dict):
-            raise ValueError("no object")  # noqa: TRY004 - the child's answers are data
-        return content
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process has ended."""
-        return self._process.returncode is not None
-
-    @property
-    def cause(self) -> str:
-        """Why it ended; without an exit code it was killed, and has not ended yet."""
-        code = -signal.SIGKILL if self._process.returncode is None else self._process.returncode
-        if code < 0:
-            return _SIGNALS.get(-code, f"was ended by signal {-code}")
-        return f"broke the renderer (exit code {code})"
-
-    async def _last_words(self) -> str:
-        """The last line that it wrote on standard error."""
-        if self._process.stderr is None:
-            return ""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                said = await self._process.stderr.read(10_000)
-                return said.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
-        return ""
-
-
-# A worker that renders: a child process, started when it is needed and replaced when it has ended.
-
-IDLE_TIMEOUT: Final = 60.0
-"""Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its own."""
 _MAX_TEMPLATES: Final = 256
 """The most templates that a child keeps compiled, and …"""
 _MAX_CHARACTERS: Final = 1_000_000
 """… the most characters of them together; a larger one is kept alone."""
-_MAX_WAIT: Final = 5.0
-"""The most seconds before the next try to start a child that does not start."""
-_START_ERROR_FOR: Final = 10.0
-"""Seconds for which a child that did not start makes the daemon not ready."""
-_OFTEN: Final = 10
-"""Ends of a child within a minute that are more than one bad template explains."""
-_MINUTE: Final = 60.0
 
 
-class ChildExits:
-    """Reports each end of a renderer's children, and when there are many of them."""
-
-    def __init__(self, renderer: str, events: RendererEvents) -> None:
-        self.renderer = renderer
-        self.events = events
-        self._times: deque[float] = deque(maxlen=_OFTEN)
-
-    def record(self, origin: str, cause: str) -> None:
-        """A child ended while it worked on a template of this origin."""
-        now = asyncio.get_running_loop().time()
-        self.events.renderer_ended(renderer=self.renderer, origin=origin, cause=cause)
-        self._times.append(now)
-        if len(self._times) == _OFTEN and now - self._times[0] < _MINUTE:
-            self.events.renderer_ends_often(renderer=self.renderer, origin=origin, count=_OFTEN, cause=cause)
-            self._times.clear()
-
-
-class RenderWorker:
-    """One child process at a time; `async with` allows work, and ends the child.
-
-    With `keep` the child is started at once, so that no letter waits for it. Without, it is started when there is
-    something to render, and ended after one to two minutes without work.
-    """
+class RenderWorker(ChildWorker):
+    """A child that renders."""
 
     def __init__(self, *, limits: Limits, exits: ChildExits, keep: bool) -> None:
-        self.lock = asyncio.Lock()
-        """Held by the request whose turn it is; it is fair, the first that waits gets it."""
-        self._limits = limits
-        self._exits = exits
-        self._keep = keep
-        self._child: ChildProcess | None = None
+        super().__init__("mailerd.mail.render_child", limits=limits, exits=exits, keep=keep)
         self._loaded = WeakKeyDictionary[Template, int]()
         """The templates that the child has compiled, with their numbers. It keeps none of them, nor their variables."""
         self._templates, self._characters = 0, 0
         """How many the child has compiled, and how long they are together."""
         self._number = count()
-        self._used_at = 0.0
-        self._failures = 0
-        self._start_error = ""
-        self._failed_at = 0.0
-        self._background: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        background = self._start_early() if self._keep else self._end_when_idle()
-        self._background = asyncio.create_task(background, name=f"renderer {self._exits.renderer}")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            if self._background is not None:
-                self._background.cancel()
-                await asyncio.wait((self._background,))
-        finally:
-            await self._end_child()
-
-    @property
-    def pid(self) -> int | None:
-        """The number of the child process; None while there is none."""
-        return self._child.pid if self._child else None
-
-    @property
-    def start_error(self) -> str:
-        """Why the child did not start a moment ago; "" while nothing is known to be wrong.
-
-        It is shown for a short time only: a caller that asks no more because of it would never learn that it is over.
-        """
-        recent = asyncio.get_running_loop().time() - self._failed_at < _START_ERROR_FOR
-        return self._start_error if recent else ""
 
     async def ask(
         self, template: Template, recipients: Sequence[RecipientData], *, content: bool, tell: bool
@@ -349,14 +76,9 @@ class RenderWorker:
             ChildEndedError: the child has ended over it.
             RendererError: no child can be started.
         """
-        child = await self._ready()
+        await self.ready()
         load = self._load(template)
-        try:
-            answer = await child.ask({**load, "recipients": recipients, "content": content, "tell": tell})
-        except BaseException:
-            self._child = None  # `ask` has killed it
-            raise
-        self._used_at = asyncio.get_running_loop().time()
+        answer = await self.asked({**load, "recipients": recipients, "content": content, "tell": tell})
         if "errors" in answer:  # the child does not keep a template that it refuses
             self._loaded.pop(template, None)
             self._count(-1, -template.size)
@@ -368,7 +90,7 @@ class RenderWorker:
             return {"template": known, "load": None, "forget": False}
         forget = self._templates >= _MAX_TEMPLATES or self._characters + template.size > _MAX_CHARACTERS
         if forget:
-            self._forget()
+            self.forget()
         self._count(1, template.size)
         number = self._loaded[template] = next(self._number)
         return {"template": number, "load": template_to_json(template), "forget": forget}
@@ -377,49 +99,10 @@ class RenderWorker:
         self._templates += templates
         self._characters += characters
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Nothing is compiled there any more."""
         self._loaded.clear()
         self._templates, self._characters = 0, 0
-
-    async def _ready(self) -> ChildProcess:
-        if self._child is not None and not self._child.has_ended:
-            return self._child
-        if self._child is not None:
-            self._exits.record("no one", self._child.cause)
-        if self._failures:
-            await asyncio.sleep(self._wait())
-        self._forget()
-        try:
-            self._child = await ChildProcess.start(self._limits)
-        except RendererError as error:
-            self._child, self._start_error, self._failed_at = None, str(error), asyncio.get_running_loop().time()
-            self._failures += 1
-            self._exits.events.renderer_not_started(
-                renderer=self._exits.renderer, cause=str(error), again_in=self._wait()
-            )
-            raise
-        self._failures, self._start_error = 0, ""
-        return self._child
-
-    def _wait(self) -> float:
-        return min(0.1 * 2.0**self._failures, _MAX_WAIT)
-
-    async def _start_early(self) -> None:
-        async with self.lock:
-            with contextlib.suppress(RendererError):  # it is an event, and the first letter tries again
-                await self._ready()
-
-    async def _end_when_idle(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_TIMEOUT)
-            async with self.lock:
-                if asyncio.get_running_loop().time() - self._used_at >= IDLE_TIMEOUT:
-                    await self._end_child()
-
-    async def _end_child(self) -> None:
-        if self._child is not None:
-            await self._child.kill()
-            self._child = None  # only now: where this is cancelled before, the child must be ended once more
 
 
 CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
@@ -572,6 +255,10 @@ class Renderer:
     def is_slow(self, origin: str, *, owner: str = "") -> bool:
         """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
         return origin in self._slow or owner in self._slow
+
+    def note_stopped(self, owner: str) -> None:
+        """Let an owner count as slow whose template has ended another child that renders."""
+        self._slow.add(owner, seconds=_STOPPED_FOR)
 
     async def compile(self, template: Template, *, origin: str) -> Mapping[str, frozenset[str]]:
         """The variables that each language of a template reads, by their top-level names; "" is the default.
@@ -733,29 +420,3 @@ def _blamed(ended: ChildEndedError, *, compiling: bool) -> dict[str, Any]:
     if compiling:
         return {"errors": [[why, part, ended.line]]}
     return {"results": [{"errors": [[why, part, ended.line, ""]], "bound": True}]}
-
-
-@dataclass(frozen=True)
-class ThreadRenderer:
-    """The renderer for code that computes in a thread beside the loop that it runs in."""
-
-    renderer: Renderer
-    loop: asyncio.AbstractEventLoop
-    origin: str
-    cpu: CpuTime = field(default_factory=CpuTime)
-    """What `start` has taken."""
-
-    def compile(self, template: Template) -> Mapping[str, frozenset[str]]:
-        """As `Renderer.compile`."""
-        return self.run(self.renderer.compile(template, origin=self.origin))
-
-    def start(
-        self, template: Template, recipients: Sequence[RecipientData], *, content: bool
-    ) -> "Future[list[Rendered]]":
-        """`Renderer.render`, while the thread goes on with something else."""
-        rendering = self.renderer.render(template, recipients, origin=self.origin, content=content, cpu=self.cpu)
-        return asyncio.run_coroutine_threadsafe(rendering, self.loop)
-
-    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of some work in the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()

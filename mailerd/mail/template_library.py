@@ -13,10 +13,8 @@ from typing import Any, Final
 from mailerd.errors import MailerdError
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import Source, Template, TemplateErrors
+from mailerd.mail.templates import NAME, Source, Template, TemplateErrors
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""What a template's folder may be called: nothing that could lead out of the library."""
 LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
 """What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
 MAX_FILES: Final = 200

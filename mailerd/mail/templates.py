@@ -7,6 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from mailerd.errors import MailerdError
 
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What a template's folder may be called: nothing that could lead out of the library."""
+
 
 @dataclass(frozen=True)
 class Source:

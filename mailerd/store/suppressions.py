@@ -11,19 +11,16 @@ from pymysql.err import OperationalError
 
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
-from mailerd.errors import MailerdError
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead
 from mailerd.store.db.database import Database, request
 from mailerd.store.db.times import naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.secrets import Secrets
 
 # Mailing lists: what a person can leave, how a list may be called, and the statements that find and make one.
 
-MAX_LIST_NAME: Final = 100
-MAX_LIST_TITLE: Final = 255
-"""The most characters of a title, as in the schema."""
 MAX_LISTS: Final = 1000
 """The most lists: an answer shows them all."""
 
@@ -36,10 +33,6 @@ _MAKE_LIST: Final = (
     "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
     " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
 )
-
-
-class ListNameError(MailerdError, ValueError):
-    """A list cannot have this name or title, or there is none of this name."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +48,6 @@ class MailingList:
     def shown(self) -> str:
         """The name that people read."""
         return self.title or self.name
-
-
-def check_list(name: str) -> str:
-    """The name, where a list can be called so: it stands in headers, URLs and commands.
-
-    Raises:
-        ListNameError: the name cannot be used.
-    """
-    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
-    if not plain or len(name) > MAX_LIST_NAME or not bounds:
-        raise ListNameError(
-            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
-        )
-    return name
-
-
-def check_list_title(title: str) -> str:
-    """The title, where a list can have it: it stands in headers.
-
-    Raises:
-        ListNameError: the title cannot be used.
-    """
-    if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
-        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
-    return title
 
 
 def list_of(row: Sequence[Any]) -> MailingList:

@@ -149,8 +149,7 @@ TEXTS: Final = {
     "contains half a surrogate pair, which is no character": "含有半个代理对，不是字符",
     "this address is not suppressed there; GET /api/suppressions?email= shows what is": "此地址未在该处退订；GET /api/suppressions?email= 可查看",
     "there is no list of this name; GET /api/lists shows which there are": "没有此名称的列表；GET /api/lists 列出全部列表",
-    "more than {max_run} values in a row, without an object that ends among them": "连续超过 {max_run} 个值，其间没有结束的对象",
-    "more than {max_values} values": "超过 {max_values} 个值",
+    "reading it {cause}": "读取它{cause:text}",
     "{number} problems in the request, of which the first {most} are listed": "请求中有 {number:text} 处问题，列出前 {most} 处",
     "{number} problems in the request, of which the first {most} are listed, and {more} more": "请求中有 {number:text} 处问题，列出前 {most} 处，另有 {more} 处",
     # What email-validator says of an address that is none.

@@ -37,6 +37,8 @@ TEXTS: Final = {
     "takes too much memory": "占用内存过多",
     "gave no answer within {answer_timeout} s: it gets no CPU, or its memory is swapped out": "{answer_timeout} 秒内没有应答：得不到 CPU，或内存被换出",
     "the process that renders {cause}": "渲染进程{cause:text}",
+    "the process that reads jobs {cause}": "读取任务的进程{cause:text}",
+    "a blob of {size} bytes": "一段 {size} 字节的数据",
     "was killed, as when memory is short": "被终止，可能因为内存不足",
     "is nested too deeply": "嵌套过深",
     "broke the renderer ({answer})": "使渲染器出错（{answer}）",

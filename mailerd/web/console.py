@@ -13,7 +13,7 @@ from mailerd.core.network_rules import is_own_host
 from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.texts import in_chinese
 from mailerd.web import (

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from aiohttp import BodyPartReader, web
 
 from mailerd.config import IntakeSettings
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.mail.recipient_table import TableError, read_rows
 
 # Makes the job of a table, as JSON, row by row, so that no table takes more memory than a job may.

@@ -6,7 +6,8 @@ from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reaso
 from mailerd.events.intake import SuppressionEvents
 from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import Permission
-from mailerd.store.suppressions import ListNameError, NewSuppression, Suppression, Suppressions, place_of
+from mailerd.store.list_names import ListNameError
+from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 

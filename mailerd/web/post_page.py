@@ -9,7 +9,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.responses import MAX_FIELD_PATH, ApiError, cannot_render
+from mailerd.http.errors import MAX_FIELD_PATH, ApiError
+from mailerd.http.responses import cannot_render
 from mailerd.mail.recipient_table import TableError
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission

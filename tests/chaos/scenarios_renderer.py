@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from mailerd.mail.renderer import ANSWER_TIMEOUT
+from mailerd.mail.cage import ANSWER_TIMEOUT
 from mailerd.sandbox.google import COMPOSE
 from tests.chaos.child import Child
 from tests.chaos.place import POST_BOUND, SENDER, Place, Setting

@@ -1,6 +1,5 @@
 """Attachments, languages and inlined CSS, from the request to what Google's stand-in got."""
 
-import asyncio
 import json
 import shutil
 from base64 import b64encode
@@ -24,7 +23,7 @@ from mailerd.store.jobs import Jobs, job_content
 from mailerd.worker.message_builder import MAX_LARGE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
-from tests.support.rendering import rendering
+from tests.support.rendering import reading
 from tests.support.rows import query, states
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
@@ -38,11 +37,10 @@ KEY = ApiKey(
 async def accept(database: Database, *, templates: Path | None = None, **fields: Any) -> str:
     """Store a request as the intake does."""
     body = {"sender_email": "me@example.com", "template": {"subject": "S", "html": "<p>x</p>"}, **fields}
-    raw = bytearray(json.dumps(body).encode())
-    library = TemplateLibrary(templates)
-    async with rendering() as renderer:
-        order = await asyncio.to_thread(
-            lambda: parse_job(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)
+    raw, library = json.dumps(body).encode(), TemplateLibrary(templates)
+    async with reading() as reader:
+        order = await parse_job(
+            raw, key=KEY, now=NOW, max_recipients=1000, library=library, reader=reader, origin="the test"
         )
     await Jobs(database, timeout=30).accept(order.job)
     return order.job.id

@@ -1,6 +1,5 @@
 """The papers say what is: their commands exist, their links lead somewhere, their examples are accepted."""
 
-import asyncio
 import json
 import re
 import sys
@@ -18,11 +17,10 @@ import mailerd
 from mailerd.cli import app, lazy_group
 from mailerd.config import load
 from mailerd.intake.parse_job import parse_job
-from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey
 from tests.house.markdown import Paper, spans
 from tests.house.source import ROOT, functions, imports, modules
-from tests.support.rendering import rendering
+from tests.support.rendering import reading
 
 README = Paper(ROOT / "README.md")
 CHINESE = Paper(ROOT / "README.zh-CN.md")
@@ -144,13 +142,9 @@ def test_a_guide_and_its_chinese_lead_to_one_another(name: str) -> None:
 async def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
     (block,) = (block for block in README.blocks if block.language == "json")
     now = datetime(2026, 11, 24, tzinfo=UTC)
-    raw, key = bytearray(block.body.encode()), a_key(now)
-    async with rendering() as renderer:
-        order = await asyncio.to_thread(
-            lambda: parse_job(
-                raw, key=key, now=now, max_recipients=10, library=TemplateLibrary(None), renderer=renderer
-            )
-        )
+    raw, key = block.body.encode(), a_key(now)
+    async with reading() as reader:
+        order = await parse_job(raw, key=key, now=now, max_recipients=10, reader=reader, origin="the test")
     assert (order.total, order.accepted) == (2, 2)
 
 

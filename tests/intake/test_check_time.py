@@ -1,21 +1,23 @@
 """A check that does not end in time: a template that costs too much is refused, a machine that is busy says so."""
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from mailerd.http.responses import ApiError
+from mailerd.http.errors import ApiError
+from mailerd.intake.job_reader import JobReading
 from mailerd.intake.parse_job import CheckTime
-from mailerd.mail.renderer import Rendered, ThreadRenderer
+from mailerd.mail.renderer import CpuTime
 from mailerd.mail.templates import RecipientData, RendererError, Source, Template
 from tests.intake.site import Site, job
-from tests.support.rendering import rendering
+from tests.support.rendering import reading, rendering
 
 _COSTLY = Template(Source("s", "{% for a in range(90000) %}{% if a % 90001 == 90000 %}x{% endif %}{% endfor %}", None))
 """Some hundredths of a second of CPU a letter."""
@@ -29,33 +31,44 @@ def _people(count: int) -> list[dict[str, object]]:
 async def test_whose_fault_it_is_goes_by_the_cpu_that_the_letters_took(
     monkeypatch: pytest.MonkeyPatch, used: float, code: int
 ) -> None:
-    async with rendering() as renderer:
-        renderer.cpu.seconds = 1_000.0
-        within = CheckTime(30.0, renderer, total=7)
-        within.require(0)
-        later = time.monotonic() + 31.0
-        monkeypatch.setattr("mailerd.intake.parse_job.time.monotonic", lambda: later)
-        renderer.cpu.seconds += used
-        with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
-            within.require(3)
-        never = Future[list[Rendered]]()
-        with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
-            within.wait_for(never, done=3)
-        assert never.cancelled()
-        monkeypatch.undo()
+    cpu = CpuTime(1_000.0)
+    within = CheckTime(30.0, cpu=lambda: cpu.seconds, total=7)
+    within.require(0)
+    later = time.monotonic() + 31.0
+    monkeypatch.setattr("mailerd.intake.parse_job.time.monotonic", lambda: later)
+    cpu.seconds += used
+    with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+        within.require(3)
+    never = asyncio.Event()
+    with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+        await within.wait_for(never.wait(), done=3)
+    monkeypatch.undo()
 
 
 async def test_the_cpu_of_letters_is_counted() -> None:
+    cpu = CpuTime()
     async with rendering() as renderer:
-        assert renderer.cpu.seconds == 0.0
-        await asyncio.to_thread(
-            lambda: renderer.start(_COSTLY, [RecipientData("a@example.com", "Ada", None)] * 20, content=False).result()
-        )
-        once = renderer.cpu.seconds
-        await asyncio.to_thread(
-            lambda: renderer.start(_COSTLY, [RecipientData("a@example.com", "Ada", None)] * 60, content=False).result()
-        )
-        assert renderer.cpu.seconds > 2 * once > 0.02
+        people = [RecipientData("a@example.com", "Ada", None)]
+        await renderer.render(_COSTLY, people * 20, origin="the test", content=False, cpu=cpu)
+        once = cpu.seconds
+        await renderer.render(_COSTLY, people * 60, origin="the test", content=False, cpu=cpu)
+    assert cpu.seconds > 2 * once > 0.02
+
+
+async def test_the_cpu_of_reading_is_counted_with_the_letters_that_are_rendered_on_the_way() -> None:
+    used = list[float]()
+    for template in (
+        {"subject": "s", "text": "x"},
+        {"subject": "s", "text": (_COSTLY.default.html or "").replace("90000)", "30000)")},
+    ):
+        async with reading() as reader:
+            body = json.dumps(job(*_people(20), template=template)).encode()
+            async with reader.reading(body, now=datetime.now(UTC), origin="the test", link="") as it:
+                await it.head()
+                assert [rows async for rows in it.rows()]
+                assert it.rendered
+                used.append(it.cpu)
+    assert used[1] > used[0] + 0.03
 
 
 @pytest.mark.parametrize("limit", ["parse_job.CHECK", "create_job.DRY_RUN"])
@@ -81,17 +94,19 @@ async def test_of_a_job_that_is_refused_nothing_more_is_rendered(site: Site) -> 
 async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body, head, stopped, compile_ = job(*_people(400)), {"Idempotency-Key": "once"}, list[int](), ThreadRenderer.compile
+    body, head, stopped, turn = job(*_people(3_000)), {"Idempotency-Key": "once"}, list[int](), JobReading._turn
 
-    def and_stand_still(renderer: ThreadRenderer, template: Template) -> Mapping[str, frozenset[str]]:
-        names = compile_(renderer, template)
-        stopped.append(renderer.renderer._worker.pid or 0)
-        os.kill(stopped[0], signal.SIGSTOP)
-        return names
+    async def and_stand_still(it: JobReading) -> dict[str, Any]:
+        answer = await turn(it)
+        if not stopped and it._child:
+            stopped.append(it._child.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+        return answer
 
     with monkeypatch.context() as hurried:
         hurried.setattr("mailerd.intake.parse_job.CHECK_TIMEOUT", 2.0)
-        hurried.setattr(ThreadRenderer, "compile", and_stand_still)
+        hurried.setattr(JobReading, "_turn", and_stand_still)
+        hurried.setattr("mailerd.mail.cage.ANSWER_TIMEOUT", 3.0)
         path = f"{site.url}/api/jobs/send_template_emails"
         async with site.client.post(path, json=body, headers=head) as response:
             status, answer, retry_after = response.status, await response.json(), response.headers.get("Retry-After")
@@ -99,10 +114,10 @@ async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_l
         os.kill(stopped[0], signal.SIGCONT)
 
     assert (status, answer["error"]["code"]) == (503, "renderer_unavailable")
-    assert "after 2 s only 0 of 400 recipients were checked" in answer["error"]["message"]
+    assert "of 3,000 recipients were checked" in answer["error"]["message"]
     assert "had the CPU; nothing was stored" in answer["error"]["message"]
     assert retry_after is not None
     assert await site.stored() == (0, 0)
     async with asyncio.timeout(30):
         status, answer = await site.post(body, headers=head)
-    assert (status, answer["accepted"]) == (200, 400)
+    assert (status, answer["accepted"]) == (200, 3_000)

@@ -11,6 +11,13 @@ from mailerd.errors import DatabaseError
 from tests.intake.site import Site, job
 
 
+async def test_a_field_that_is_null_is_as_good_as_absent(site: Site) -> None:
+    person = {"email": "a@example.com", "name": None, "variables": None, "language": None, "attachments": None}
+    absent = dict.fromkeys(["sender_name", "reply_to", "template_name", "attachments", "send_at", "reference", "list"])
+    status, answer = await site.post(job(person, template={"subject": "s", "text": "x", "html": None}, **absent))
+    assert (status, answer.get("accepted")) == (200, 1), answer
+
+
 async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site) -> None:
     status, answer = await site.post(job())
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.mail import renderer
-from mailerd.mail.renderer import CHECK_LIMITS, Limits, Rendered
+from mailerd.mail import cage, renderer
+from mailerd.mail.cage import Limits
+from mailerd.mail.renderer import CHECK_LIMITS, Rendered
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
@@ -159,13 +160,13 @@ async def test_a_bomb_ends_soon_and_the_next_letter_is_made(source: str) -> None
     async with rendering() as it, asyncio.timeout(60):
         started = time.monotonic()
         try:
-            (made,) = await it.renderer.render(a_template(source), [READER], origin="a stranger")
+            (made,) = await it.render(a_template(source), [READER], origin="a stranger")
             said = "" if isinstance(made, Content) else str(made[0])
         except TemplateErrors as errors:
             said = str(errors)
         assert said == "" or (said.startswith("html") and len(said) < 400)
         assert time.monotonic() - started < 25, "thrice half a second of CPU; what is given up takes thrice ten seconds"
-        (good,) = await it.renderer.render(GOOD, [READER], origin="somebody else")
+        (good,) = await it.render(GOOD, [READER], origin="somebody else")
         assert good == Content("Hello Ada", "<p>1</p>", "1")
 
 
@@ -180,7 +181,7 @@ async def test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it
     heard = Heard()
     async with rendering(heard) as it:
         for _ in range(2):  # among the quick ones, and among the slow ones
-            made = await it.renderer.render(a_template(source), recipients, origin="a stranger")
+            made = await it.render(a_template(source), recipients, origin="a stranger")
             assert [n for n, each in enumerate(made) if not isinstance(each, Content)] == [7, 30]
             assert {reason(made[7]), reason(made[30])} == {"html: the template takes too long"}
             good = [each.html for each in made if isinstance(each, Content)]
@@ -191,11 +192,11 @@ async def test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it
 async def test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_only() -> None:
     slow = a_template("{% for a in range(90000) %}{{ a }}{% endfor %}")
     async with rendering() as it:
-        theirs = asyncio.create_task(it.renderer.render(slow, [READER] * 500, origin="a stranger"))
-        await it.renderer.render(slow, [READER], origin="another stranger")
+        theirs = asyncio.create_task(it.render(slow, [READER] * 500, origin="a stranger"))
+        await it.render(slow, [READER], origin="another stranger")
         started = time.monotonic()
         for _ in range(3):
-            await it.renderer.render(GOOD, [READER], origin="somebody else")
+            await it.render(GOOD, [READER], origin="somebody else")
         waited = time.monotonic() - started
         assert not theirs.done()
         theirs.cancel()
@@ -235,7 +236,7 @@ async def test_whatever_a_template_raises_is_an_error_with_its_line_and_ends_no_
     heard = Heard()
     reader = RecipientData("reader@example.com", "Ada", '{"x": "abc", "o": {"a": 1}}')
     async with rendering(heard) as it:
-        (made,) = await it.renderer.render(a_template(f"\n{source}"), [reader], origin="a stranger")
+        (made,) = await it.render(a_template(f"\n{source}"), [reader], origin="a stranger")
     assert reason(made).startswith("html, line 2: ")
     assert said in reason(made)
     assert heard.names() == []
@@ -250,15 +251,13 @@ def test_a_compiler_that_fails_in_an_unforeseen_way_is_the_templates_error(monke
 async def test_css_that_is_nested_too_deeply_ends_the_child_and_not_the_daemon() -> None:
     nested = a_template("<style>p{color:red}</style>" + "<div>" * 12_000, inline_css=True)
     async with rendering() as it:
-        (made,) = await it.renderer.render(nested, [READER], origin="a stranger")
+        (made,) = await it.render(nested, [READER], origin="a stranger")
         assert "CSS: the template" in reason(made)
 
 
 async def test_memory_is_bounded_and_the_line_is_named() -> None:
     async with rendering() as it:
-        (made,) = await it.renderer.render(
-            a_template("\n\n{{ ('a' * 10 ** 9)|length }}"), [READER], origin="a stranger"
-        )
+        (made,) = await it.render(a_template("\n\n{{ ('a' * 10 ** 9)|length }}"), [READER], origin="a stranger")
     assert reason(made) == "html, line 3: the template takes too much memory"
 
 
@@ -266,26 +265,26 @@ async def test_a_compilation_is_bounded_too() -> None:
     source = "{% if 1 %}" + "{{ a.b.c.d.e.f.g(1) if [1,2,3] else {'a': [1, 2, (3, 4)]} }}" * 9_000 + "{% endif %}"
     async with rendering(limits=Limits(cpu=0.1, memory=CHECK_LIMITS.memory)) as it:
         with pytest.raises(TemplateErrors, match="html: the template takes too long"):
-            await it.renderer.compile(a_template(source), origin="a stranger")
+            await it.compile(a_template(source), origin="a stranger")
 
 
 async def test_a_killed_child_is_nobodys_fault() -> None:
     async with rendering() as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
+        await it.render(GOOD, [READER], origin="o")
         for _ in range(3):
-            assert it.renderer._worker.pid is not None
-            os.kill(it.renderer._worker.pid, signal.SIGKILL)
-            (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+            assert it._worker.pid is not None
+            os.kill(it._worker.pid, signal.SIGKILL)
+            (made,) = await it.render(GOOD, [READER], origin="o")
             assert isinstance(made, Content)
 
 
 async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "ANSWER_TIMEOUT", 4.0)
+    monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 4.0)
     async with asyncio.timeout(60), rendering() as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
-        assert it.renderer._worker.pid is not None
-        os.kill(it.renderer._worker.pid, signal.SIGSTOP)
-        (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+        await it.render(GOOD, [READER], origin="o")
+        assert it._worker.pid is not None
+        os.kill(it._worker.pid, signal.SIGSTOP)
+        (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
 
 
@@ -293,10 +292,10 @@ async def test_ends_that_come_often_are_an_event_of_their_own() -> None:
     heard = Heard()
     async with rendering(heard) as it:
         for _ in range(10):
-            await it.renderer.render(GOOD, [READER], origin="o")
-            assert it.renderer._worker.pid is not None
-            os.kill(it.renderer._worker.pid, signal.SIGKILL)
-        await it.renderer.render(GOOD, [READER], origin="o")
+            await it.render(GOOD, [READER], origin="o")
+            assert it._worker.pid is not None
+            os.kill(it._worker.pid, signal.SIGKILL)
+        await it.render(GOOD, [READER], origin="o")
     (often,) = heard.of("renderer_ends_often")
     assert often["count"] == 10
 
@@ -304,8 +303,8 @@ async def test_ends_that_come_often_are_an_event_of_their_own() -> None:
 async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://user:secret@db/mailerd")
     async with rendering() as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
-        process = Path(f"/proc/{it.renderer._worker.pid}")
+        await it.render(GOOD, [READER], origin="o")
+        process = Path(f"/proc/{it._worker.pid}")
         assert (process / "environ").read_bytes() == b""
         descriptors = {each.name: str(each.readlink()).partition(":")[0] for each in (process / "fd").iterdir()}
         assert (process / "cwd").readlink() == Path("/")
@@ -365,7 +364,7 @@ def test_nothing_can_be_opened_in_the_child_whatever_it_closes() -> None:
 async def test_the_child_ends_with_its_parent(tmp_path: Path, before: str) -> None:
     program = (
         "import asyncio, os, signal\n"
-        "from mailerd.mail.renderer import ChildProcess\n"
+        "from mailerd.mail.cage import ChildProcess\n"
         "from mailerd.mail.renderer import CHECK_LIMITS\n"
         "async def main():\n"
         "    child = await ChildProcess.start(CHECK_LIMITS)\n"
@@ -394,9 +393,9 @@ async def test_a_child_that_cannot_start_is_said_and_is_no_letters_fault(monkeyp
     heard = Heard()
     async with rendering(heard) as it:
         with pytest.raises(RendererError, match="/nowhere/python"):
-            await it.renderer.render(GOOD, [READER], origin="o")
+            await it.render(GOOD, [READER], origin="o")
         monkeypatch.undo()
-        (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+        (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
     assert heard.of("renderer_not_started")
 
@@ -405,12 +404,12 @@ async def test_a_closed_renderer_refuses_what_waits() -> None:
     heard = Heard()
     slow = a_template("{% for a in range(90000) %}{{ a }}{% endfor %}")
     async with rendering(heard) as it:
-        waiting = [asyncio.create_task(it.renderer.render(slow, [READER] * 100, origin=str(n))) for n in range(3)]
-        await it.renderer.render(GOOD, [READER], origin="o")
+        waiting = [asyncio.create_task(it.render(slow, [READER] * 100, origin=str(n))) for n in range(3)]
+        await it.render(GOOD, [READER], origin="o")
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(each) for each in ended} == {RendererError}
     with pytest.raises(RendererError, match="closed"):  # also what comes later: nobody would ever answer it
-        await it.renderer.render(GOOD, [READER], origin="o")
+        await it.render(GOOD, [READER], origin="o")
 
 
 async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,14 +418,14 @@ async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: p
     async with rendering() as it:
         for _ in range(2):
             made = await asyncio.gather(
-                *(it.renderer.render(each, [READER], origin=str(n % 3)) for n, each in enumerate(templates))
+                *(it.render(each, [READER], origin=str(n % 3)) for n, each in enumerate(templates))
             )
             assert [each.html for (each,) in made if isinstance(each, Content)] == [f"{n} 1" for n in range(8)]
 
 
 async def test_a_reader_that_goes_away_leaves_the_others_theirs() -> None:
     async with rendering() as it:
-        letters = [asyncio.create_task(it.renderer.render(GOOD, [READER], origin="o")) for _ in range(50)]
+        letters = [asyncio.create_task(it.render(GOOD, [READER], origin="o")) for _ in range(50)]
         for gone in letters[::2]:
             gone.cancel()
         assert all(isinstance(made, Content) for (made,) in await asyncio.gather(*letters[1::2]))
@@ -451,7 +450,7 @@ async def test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_
     heard = Heard()
     async with rendering(heard, limits=Limits(cpu=0.2, memory=CHECK_LIMITS.memory)) as it:
         began = os.times()
-        (made,) = await it.renderer.render(
+        (made,) = await it.render(
             a_template("{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"), [READER],
             origin="o",
         )  # fmt: skip
@@ -463,8 +462,8 @@ async def test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_
 
 async def test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer() -> None:
     async with rendering() as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
-        limits = await asyncio.to_thread(Path(f"/proc/{it.renderer._worker.pid}/limits").read_text)
+        await it.render(GOOD, [READER], origin="o")
+        limits = await asyncio.to_thread(Path(f"/proc/{it._worker.pid}/limits").read_text)
     (line,) = (each for each in limits.splitlines() if each.startswith("Max cpu time"))
     assert 2 <= int(line.split()[3]) <= 4
 
@@ -477,7 +476,7 @@ async def test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_noth
         RecipientData("r@example.com", None, '{"bad": 1}'),
     ]
     async with rendering(heard) as it:
-        good, bad = await it.renderer.render(bomb, recipients, origin="o")
+        good, bad = await it.render(bomb, recipients, origin="o")
     assert isinstance(good, Content)
     assert "takes too much memory" in reason(bad)
     assert len(heard.of("renderer_ended")) == 3, "with another letter, after another letter, and alone"

@@ -12,8 +12,9 @@ import pytest
 import uvloop
 
 from mailerd.events.worker import RendererEvents
-from mailerd.mail import renderer
-from mailerd.mail.renderer import CHECK_LIMITS, ChildProcess, Limits, Renderer
+from mailerd.mail import cage
+from mailerd.mail.cage import ChildProcess, Limits
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -31,15 +32,15 @@ async def test_a_letter_is_blamed_however_busy_the_others_are() -> None:
 
         async def somebody_else() -> None:
             while not done.is_set():
-                await it.renderer.render(GOOD, [READER], origin="somebody else")
+                await it.render(GOOD, [READER], origin="somebody else")
 
         busy = asyncio.create_task(somebody_else())
         bad, slow_compile = BOMB, Template(Source("s", "{{ 1[1:2] if false else '' }}\n" * 6_000, None))
         async with asyncio.timeout(60):
-            (made,) = await it.renderer.render(bad, [READER], origin="a stranger")
+            (made,) = await it.render(bad, [READER], origin="a stranger")
             assert isinstance(made, list)
             with pytest.raises(TemplateErrors, match="takes too long"):
-                await it.renderer.compile(slow_compile, origin="another stranger")
+                await it.compile(slow_compile, origin="another stranger")
         done.set()
         await busy
     ends = [each["origin"] for each in heard.of("renderer_ended")]
@@ -49,17 +50,17 @@ async def test_a_letter_is_blamed_however_busy_the_others_are() -> None:
 
 async def test_what_python_warns_of_does_not_fill_a_pipe_that_nobody_reads() -> None:
     warned = [Template(Source("s", "{{ 1[:] if false }}\n" * 200 + f"{n}", None)) for n in range(8)]
-    async with rendering() as it, asyncio.timeout(renderer.ANSWER_TIMEOUT):
+    async with rendering() as it, asyncio.timeout(cage.ANSWER_TIMEOUT):
         for template in warned:
-            await it.renderer.render(template, [READER], origin="a stranger")
+            await it.render(template, [READER], origin="a stranger")
 
 
 def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> None:
     async def kill_and_render() -> None:
         heard = Heard()
         async with rendering(heard) as it:
-            await it.renderer.render(GOOD, [READER], origin="o")
-            pid = it.renderer._worker.pid
+            await it.render(GOOD, [READER], origin="o")
+            pid = it._worker.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -68,7 +69,7 @@ def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> N
 
             await eventually(has_gone)
             for _ in range(2):
-                (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                (made,) = await it.render(GOOD, [READER], origin="o")
                 assert isinstance(made, Content)
 
     uvloop.run(kill_and_render())
@@ -87,10 +88,10 @@ def test_a_child_that_has_ended_says_so_when_it_is_asked(loop: Callable[[], asyn
     """uvloop raises a RuntimeError where asyncio raises an OSError: its pipe is closed."""
 
     async def kill_and_ask() -> None:
-        child = await renderer.ChildProcess.start(CHECK_LIMITS)
+        child = await ChildProcess.start(CHECK_LIMITS)
         await child.kill()
         await asyncio.sleep(0.05)  # uvloop closes its end of the pipe a moment later
-        with pytest.raises(renderer.ChildEndedError):
+        with pytest.raises(cage.ChildEndedError):
             await child.ask({})
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -100,12 +101,12 @@ def test_a_child_that_has_ended_says_so_when_it_is_asked(loop: Callable[[], asyn
 async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     async with rendering(heard) as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
+        await it.render(GOOD, [READER], origin="o")
         with monkeypatch.context() as patched:
-            patched.setattr(renderer, "encode_frame", lambda _: 1 // 0)
+            patched.setattr(cage, "encode_frame", lambda _: 1 // 0)
             with pytest.raises(RendererError, match="met a bug"):
-                await it.renderer.render(GOOD, [READER], origin="o")
-        (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                await it.render(GOOD, [READER], origin="o")
+        (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
     assert isinstance(heard.of("renderer_broke")[0]["error"], ZeroDivisionError)
 
@@ -114,7 +115,8 @@ def test_the_time_of_a_letter_ends_with_its_answer() -> None:
     """The timer ran on, and the child died of it while it tidied up after a large letter."""
     program = (
         "import io, signal\n"
-        "from mailerd.mail.renderer import encode_frame, template_to_json\n"
+        "from mailerd.mail.cage import encode_frame\n"
+        "from mailerd.mail.renderer import template_to_json\n"
         "from mailerd.mail.render_child import Child\n"
         "from mailerd.mail.templates import Source, Template\n"
         "template = template_to_json(Template(Source('s', 'h', None)))\n"
@@ -129,15 +131,15 @@ def test_the_time_of_a_letter_ends_with_its_answer() -> None:
 
 
 async def test_a_child_without_work_is_ended_and_another_started_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "IDLE_TIMEOUT", 0.05)
+    monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.05)
     heard = Heard()
     async with rendering(heard) as it:
-        assert it.renderer._worker.pid is None, "none is started before there is work"
+        assert it._worker.pid is None, "none is started before there is work"
         for _ in range(2):
-            await it.renderer.render(GOOD, [READER], origin="o")
+            await it.render(GOOD, [READER], origin="o")
 
             async def has_ended() -> bool:
-                return it.renderer._worker.pid is None
+                return it._worker.pid is None
 
             await eventually(has_ended)
     assert heard.names() == []
@@ -155,7 +157,7 @@ async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
 async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
     heard = Heard()
     async with rendering(heard) as it, asyncio.timeout(60):
-        made = await it.renderer.render(BOMB, [READER] * 300, origin="a stranger", content=False)
+        made = await it.render(BOMB, [READER] * 300, origin="a stranger", content=False)
     said = [str(each[0]) for each in made if isinstance(each, list)]
     assert said[:3] == ["html: the template takes too long"] * 3
     assert len(said) == 300
@@ -175,40 +177,40 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
     """Each child stands still or is killed, as where the machine swaps: the letters failed for good."""
     started = ChildProcess.start
 
-    async def and_no_more(limits: Limits) -> ChildProcess:
-        child = await started(limits)
+    async def and_no_more(limits: Limits, *, module: str) -> ChildProcess:
+        child = await started(limits, module=module)
         os.kill(child.pid, number)
         return child
 
-    monkeypatch.setattr(renderer, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 0.5)
     heard = Heard()
     async with rendering(heard) as it, asyncio.timeout(60):
         with monkeypatch.context() as short:
             short.setattr(ChildProcess, "start", and_no_more)
             with pytest.raises(RendererError, match=f"the process that renders {cause}"):
-                await it.renderer.render(GOOD, [READER] * letters, origin="o")
+                await it.render(GOOD, [READER] * letters, origin="o")
             with pytest.raises(RendererError, match=cause):
-                await it.renderer.compile(GOOD, origin="o")
-        assert not it.renderer.is_slow("o")
-        assert await it.renderer.compile(GOOD, origin="o")
+                await it.compile(GOOD, origin="o")
+        assert not it.is_slow("o")
+        assert await it.compile(GOOD, origin="o")
     assert all(each["cause"].startswith(cause) for each in heard.of("renderer_ended"))
 
 
 async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not end by itself: that it is killed for it is our own doing, and no sign of a machine without memory."""
-    monkeypatch.setattr(renderer, "MAX_FRAME", 2_000)
+    monkeypatch.setattr(cage, "MAX_FRAME", 2_000)
     long = Template(Source("s", "{{ 'x' * 5000 }}", None))
     async with rendering() as it, asyncio.timeout(60):
-        (made,) = await it.renderer.render(long, [READER], origin="o")
+        (made,) = await it.render(long, [READER], origin="o")
         assert isinstance(made, list)
         assert "the template broke the renderer (a frame of " in str(made[0])
-        (good,) = await it.renderer.render(GOOD, [READER], origin="o")
+        (good,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(good, Content)
 
 
 async def test_a_killed_child_that_the_kernel_does_not_let_go_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its disk or its swap does not answer: a signal waits for that, and the renderer must not."""
-    monkeypatch.setattr(renderer, "KILL_TIMEOUT", 0.2)
+    monkeypatch.setattr(cage, "KILL_TIMEOUT", 0.2)
     child = await ChildProcess.start(CHECK_LIMITS)
     process, reaped = child._process, child._process.wait
     monkeypatch.setattr(process, "wait", asyncio.Event().wait)
@@ -225,6 +227,6 @@ async def test_a_template_is_not_kept_in_memory_because_a_child_has_compiled_it(
         async def gone() -> bool:
             return known() is None
 
-        await it.renderer.render(template, [READER], origin="o")
+        await it.render(template, [READER], origin="o")
         del template
         await eventually(gone, within=5)

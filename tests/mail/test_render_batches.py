@@ -8,8 +8,9 @@ import pytest
 
 from mailerd.events.worker import RendererEvents
 from mailerd.mail import render_batches
+from mailerd.mail.cage import Limits
 from mailerd.mail.render_batches import MAX_BATCH, RenderBatches
-from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Limits, Rendered, Renderer
+from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.heard import Heard
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mailerd.mail import renderer
+from mailerd.mail import cage, renderer
 from mailerd.mail.templates import Content, RecipientData, Template, TemplateErrors
 from tests.mail.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
@@ -25,7 +25,7 @@ async def test_a_template_that_cannot_be_used_costs_no_child_however_often_it_co
     async with rendering(heard) as it:
         for _ in range(3):
             with pytest.raises(TemplateErrors, match="macro"):
-                await it.renderer.render(refused, [READER], origin="o")
+                await it.render(refused, [READER], origin="o")
     assert not heard.of("renderer_ended")
 
 
@@ -37,13 +37,13 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
     slow = a_template(SLOW)
     bomb = a_template("{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}")
     async with rendering() as it:
-        alone = await _hundred(it.renderer)
+        alone = await _hundred(it)
         for theirs in (slow, bomb):
             stranger = f"a stranger with {len(theirs.default.html or '')}"
-            await it.renderer.render(theirs, [READER], origin=stranger)  # this is what tells
-            waiting = asyncio.create_task(it.renderer.render(theirs, [READER] * 500, origin=stranger))
+            await it.render(theirs, [READER], origin=stranger)  # this is what tells
+            waiting = asyncio.create_task(it.render(theirs, [READER] * 500, origin=stranger))
             await asyncio.sleep(0)
-            took = await _hundred(it.renderer)
+            took = await _hundred(it)
             assert not waiting.done()
             waiting.cancel()
             assert took < 2.0 + 4 * alone, "a hundred turns of the stranger take five seconds and more"
@@ -55,11 +55,11 @@ async def test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_t
     monkeypatch.setattr(renderer, "_QUICK_CPU", 0.02)
     heard = Heard()
     async with rendering(heard) as it:
-        (made,) = await it.renderer.render(a_template(SLOW), [READER], origin="a stranger", owner="a key")
+        (made,) = await it.render(a_template(SLOW), [READER], origin="a stranger", owner="a key")
         assert isinstance(made, Content)
         assert [each["cause"] for each in heard.of("renderer_ended")] == ["takes too long"]
-        assert it.renderer.is_slow("another mailbox", owner="a key"), "its other mailboxes would do the same"
-        assert not it.renderer.is_slow("another mailbox", owner="another key")
+        assert it.is_slow("another mailbox", owner="a key"), "its other mailboxes would do the same"
+        assert not it.is_slow("another mailbox", owner="another key")
 
 
 async def _hundred(it: renderer.Renderer) -> float:
@@ -72,20 +72,20 @@ async def _hundred(it: renderer.Renderer) -> float:
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(renderer, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.1)
     slow = a_template(SLOW)
     async with rendering() as it:
         for _ in range(2):
-            await it.renderer.render(slow, [READER], origin="a stranger")
-        assert it.renderer._slow_worker.pid is not None
+            await it.render(slow, [READER], origin="a stranger")
+        assert it._slow_worker.pid is not None
 
         async def the_child_of_the_slow_has_ended() -> bool:
-            return it.renderer._slow_worker.pid is None
+            return it._slow_worker.pid is None
 
         await eventually(the_child_of_the_slow_has_ended)
-        await it.renderer.render(GOOD, [READER], origin="a stranger")
-        assert it.renderer._slow_worker.pid is None
-        assert not it.renderer.is_slow("a stranger")
+        await it.render(GOOD, [READER], origin="a stranger")
+        assert it._slow_worker.pid is None
+        assert not it.is_slow("a stranger")
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -94,9 +94,9 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 ) -> None:
     async def work() -> None:
         async with rendering() as it:
-            await it.renderer.render(GOOD, [READER], origin="o")
+            await it.render(GOOD, [READER], origin="o")
             for _ in range(3):
-                child = it.renderer._worker.pid
+                child = it._worker.pid
                 assert child is not None
                 os.kill(child, signal.SIGKILL)
 
@@ -105,7 +105,7 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 
                 await eventually(is_gone)
                 for _ in range(2):
-                    (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                    (made,) = await it.render(GOOD, [READER], origin="o")
                     assert isinstance(made, Content)
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -114,10 +114,10 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 
 async def test_a_small_request_does_not_wait_for_the_end_of_its_origins_large_one() -> None:
     async with rendering() as it:
-        large = asyncio.create_task(it.renderer.render(GOOD, [READER] * 100_000, origin="one key"))
+        large = asyncio.create_task(it.render(GOOD, [READER] * 100_000, origin="one key"))
         await asyncio.sleep(0)
         async with asyncio.timeout(30):
-            (made,) = await it.renderer.render(GOOD, [READER], origin="one key")
+            (made,) = await it.render(GOOD, [READER], origin="one key")
         assert isinstance(made, Content)
         assert not large.done()
         large.cancel()
@@ -129,11 +129,11 @@ async def test_a_turn_has_no_more_than_a_million_characters_and_a_few_letters_of
     asked = _asked(monkeypatch)
     readers = [RecipientData("r@example.com", None, json.dumps({"x": "x" * 300_000})) for _ in range(10)]
     async with rendering() as it:
-        await it.renderer.render(GOOD, readers, origin="o")
+        await it.render(GOOD, readers, origin="o")
         assert asked == [4, 4, 2]
         asked.clear()
         slow = a_template("{% for a in range(9000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}")
-        await it.renderer.render(slow, [READER] * 100, origin="o")
+        await it.render(slow, [READER] * 100, origin="o")
     assert asked[0] == 100
     assert max(asked[1:]) < 60, asked  # some 7 ms a letter: it was given those that it left again and again
 
@@ -144,7 +144,7 @@ async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch
     template = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
     readers = [RecipientData("r@example.com", None, json.dumps({"bad": number == 5})) for number in range(60)]
     async with rendering() as it:
-        made = await it.renderer.render(template, readers, origin="o")
+        made = await it.render(template, readers, origin="o")
     assert [number for number, each in enumerate(made) if not isinstance(each, Content)] == [5]
     assert asked == [60, 1, 1, 1, 1, 1, 1, 1, 1, 53]  # together; five good, the bad one twice, a good one; together
 
@@ -167,11 +167,8 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_origins_that_are_quick_take_turns() -> None:
     for requests, letters in ((1, 50_000), (300, 100)):
         async with rendering() as it:
-            many = [
-                asyncio.create_task(it.renderer.render(GOOD, [READER] * letters, origin="many"))
-                for _ in range(requests)
-            ]
+            many = [asyncio.create_task(it.render(GOOD, [READER] * letters, origin="many")) for _ in range(requests)]
             await asyncio.sleep(0)
-            await it.renderer.render(GOOD, [READER] * 1_000, origin="few")
+            await it.render(GOOD, [READER] * 1_000, origin="few")
             assert not all(each.done() for each in many)
             await asyncio.gather(*many)

@@ -12,8 +12,9 @@ from mailerd.errors import LostKeysError
 from mailerd.store import secrets as secrets_module
 from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
+from mailerd.store.list_names import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import AddedSuppressions, ListNameError, NewSuppression, Suppressions
+from mailerd.store.suppressions import AddedSuppressions, NewSuppression, Suppressions
 from tests.support.rows import query
 
 ADA = "ada@example.com"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mailerd.config import IntakeSettings
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.responses import FieldError, invalid
+from mailerd.http.errors import FieldError, invalid
 from mailerd.mail.recipient_table import MAX_ROW, MAX_USELESS, TableError, read_rows, read_table
 from mailerd.web import post_page
 from mailerd.web.forms import TableJob, make_job

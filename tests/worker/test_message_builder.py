@@ -55,7 +55,7 @@ async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterat
     unasked = Database(DatabaseSettings(url="mysql://mailerd@127.0.0.1:1/mailerd"), events=StoreEvents(Heard()))
     links = UnsubscribeLinks(unasked, base_url="", clock=Clock())
     async with rendering() as it:
-        yield MessageBuilder(unasked, renderer=it.renderer, clock=Clock(), links=links)  # `read` has the job
+        yield MessageBuilder(unasked, renderer=it, clock=Clock(), links=links)  # `read` has the job
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:

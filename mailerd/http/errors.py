@@ -1,0 +1,90 @@
+"""A request that cannot be served: the error that becomes its answer, and what is wrong with its fields.
+
+Nothing heavy is imported here: the process that reads jobs needs it, too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailerd.errors import MailerdError
+
+MAX_DETAILS: Final = 100
+"""Errors that are listed in one answer; the message says how many there are."""
+MAX_FIELD_PATH: Final = 300
+"""Characters of a field's path in an answer: a name may be as long as a body."""
+MAX_COUNTED: Final = 10_000
+"""Errors after which counting stops where nothing needs the rest of them."""
+MAX_REASON: Final = 300
+"""Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One error, with the path of its field in the request: `recipients[3].email`."""
+
+    field: str
+    message: str
+
+    def __post_init__(self) -> None:
+        """Cut the message at once, so that a million of them take little memory."""
+        object.__setattr__(self, "message", cut(self.message))
+
+
+@dataclass
+class FieldErrors:
+    """The first hundred errors and the number of all: a body may have one for every few bytes."""
+
+    kept: list[FieldError] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, path: Callable[[], str], message: str) -> None:
+        """Add one; its path is made only when it is kept."""
+        if self.total < MAX_DETAILS:
+            self.kept.append(FieldError(path(), message))
+        self.total += 1
+
+    def after(self, others: Sequence[FieldError]) -> "FieldErrors":
+        """The others and these."""
+        return FieldErrors([*others, *self.kept][:MAX_DETAILS], len(others) + self.total)
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether counting may stop."""
+        return self.total > MAX_COUNTED
+
+
+def cut(reason: str) -> str:
+    """A reason's beginning."""
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+
+
+class ApiError(MailerdError):
+    """A request that is answered with an error; its text is the answer's `message`."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, errors: Sequence[FieldError] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.errors = errors
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of its answer."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
+    """The 422 that names every error, or the first hundred of them and the number of all."""
+    if not isinstance(errors, FieldErrors):
+        errors = FieldErrors().after(errors)
+    number = f"more than {MAX_COUNTED:,}" if errors.are_enough else f"{errors.total:,}"
+    message = f"{number} problems in the request" if errors.total != 1 else "1 problem in the request"
+    if errors.total > MAX_DETAILS:
+        message += f", of which the first {MAX_DETAILS} are listed"
+        if not errors.are_enough:
+            message += f", and {errors.total - MAX_DETAILS:,} more"
+    return ApiError(422, "invalid_request", f"{message}; nothing was stored", errors=errors.kept)

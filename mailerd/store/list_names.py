@@ -1,0 +1,39 @@
+"""How a mailing list may be called."""
+
+from typing import Final
+
+from mailerd.errors import MailerdError
+
+MAX_LIST_NAME: Final = 100
+MAX_LIST_TITLE: Final = 255
+"""The most characters of a title, as in the schema."""
+
+
+class ListNameError(MailerdError, ValueError):
+    """A list cannot have this name or title, or there is none of this name."""
+
+
+def check_list(name: str) -> str:
+    """The name, where a list can be called so: it stands in headers, URLs and commands.
+
+    Raises:
+        ListNameError: the name cannot be used.
+    """
+    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
+    if not plain or len(name) > MAX_LIST_NAME or not bounds:
+        raise ListNameError(
+            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
+        )
+    return name
+
+
+def check_list_title(title: str) -> str:
+    """The title, where a list can have it: it stands in headers.
+
+    Raises:
+        ListNameError: the title cannot be used.
+    """
+    if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
+        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
+    return title
