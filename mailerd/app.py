@@ -291,11 +291,10 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     services = _services(settings, sink, intake, claims=claims, stats=service.stats.current, wake=runner.wake)
-    live = LiveUpdates(services.pages.load if settings.web.enabled else lambda: None)
+    live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
         intake.console = tuple(console.routes())
-        sink.listeners.append(live.on_event)
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
         daemons=Daemons(database, daemon_id, replay_log, store_events), runner=runner,

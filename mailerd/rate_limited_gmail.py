@@ -13,7 +13,7 @@ from mailerd.core.rate_limit import UNITS
 from mailerd.core.replies import Call, Reply, UnitsUsedUp
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.gmail.calls import GmailCalls
+from mailerd.gmail.client import GmailCalls
 from mailerd.gmail.session import GmailRequest
 from mailerd.store.queue.rate_limits import RateLimits
 

@@ -17,8 +17,17 @@ from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
-from mailerd.gmail.credentials import Entry, credential_path, inventory, save
-from mailerd.gmail.mailbox import COMPOSE, METADATA, READONLY, SEND, mailbox_with
+from mailerd.gmail.credentials import (
+    COMPOSE,
+    METADATA,
+    READONLY,
+    SEND,
+    Entry,
+    credential_path,
+    inventory,
+    mailbox_with,
+    save,
+)
 from mailerd.gmail.oauth_login import (
     AuthorizationRequest,
     Callback,

@@ -103,7 +103,7 @@ def pause(
 ) -> None:
     """Claim nothing more for a sender; letters in flight are finished."""
     from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and no other command here needs it
-    from mailerd.gmail.responses import one_line  # noqa: PLC0415
+    from mailerd.gmail.session import one_line  # noqa: PLC0415
 
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says

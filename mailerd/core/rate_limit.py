@@ -62,6 +62,10 @@ _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
 
 
+PROBE_INTERVAL: Final = timedelta(seconds=2)
+"""After a pause the letters go one by one, so far apart, until one went well."""
+
+
 @dataclass(frozen=True)
 class SenderLimits:
     """A sender's limits; 0 means none."""

@@ -2,6 +2,6 @@
 
 from mailerd.gmail.client import Gmail
 from mailerd.gmail.concurrency import LetterSemaphore
-from mailerd.gmail.mailbox import Mailbox
+from mailerd.gmail.credentials import Mailbox
 
 __all__ = ["Gmail", "LetterSemaphore", "Mailbox"]

@@ -1,9 +1,14 @@
 """The Gmail client. Every call takes a sender, ends within the time-out, and returns a Reply whatever happens."""
 
 import asyncio
+import base64
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Self, assert_never, override
+from typing import Any, Final, Self, assert_never, override
+
+from aiogoogle.resource import GoogleAPI
 
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
@@ -21,15 +26,280 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.events.worker import GmailEvents
-from mailerd.gmail import responses
-from mailerd.gmail.account import Account
-from mailerd.gmail.calls import Endpoints, GmailCalls
+from mailerd.gmail import session
+from mailerd.gmail.account import Account, Token, Tokens
 from mailerd.gmail.concurrency import SLOW_AFTER, LetterSemaphore
-from mailerd.gmail.credentials import CredentialDirs, CredentialFile
-from mailerd.gmail.instrument import report
-from mailerd.gmail.mailbox import Mailbox, mailbox_with
-from mailerd.gmail.session import GmailRequest, GmailSession
-from mailerd.gmail.tokens import Token, Tokens
+from mailerd.gmail.credentials import CredentialDirs, CredentialFile, Mailbox, mailbox_with
+from mailerd.gmail.session import MAX_BODY, MAX_RAW, GmailRequest, GmailSession, report
+
+# The calls to Gmail, each written once: what it asks for, and at which address.
+#
+# A discovery document of our own with the few Gmail methods that mailerd calls, so that starting needs no network.
+#
+# Source: https://gmail.googleapis.com/$discovery/rest?version=v1, revision 20261005, cut down to what is used.
+
+_ME = "gmail/v1/users/{userId}/"
+_PATH = {"location": "path", "required": True, "type": "string"}
+_TEXT = {"location": "query", "type": "string"}
+_TEXTS = {"location": "query", "type": "string", "repeated": True}
+_NUMBER = {"location": "query", "type": "integer"}
+
+UPLOAD_ABOVE = 5_000_000
+"""Bytes; larger letters take the upload address, which Google documents up to 35 MiB."""
+
+
+def _method(verb: str, path: str, *, upload: bool = False, **parameters: dict[str, Any]) -> dict[str, Any]:
+    order = ["userId", "id"] if "{id}" in path else ["userId"]
+    method: dict[str, Any] = {
+        "httpMethod": verb,
+        "path": _ME + path,
+        "parameters": {name: dict(_PATH) for name in order} | {name: dict(p) for name, p in parameters.items()},
+        # aiogoogle fails without this list.
+        "parameterOrder": order,
+    }
+    if upload:
+        method["supportsMediaUpload"] = True
+        method["mediaUpload"] = {"protocols": {"simple": {"path": "/upload/" + _ME + path}}}
+    return method
+
+
+def document(root: str) -> dict[str, Any]:
+    """The discovery document for a Gmail at `root`, which ends in "/"; a new one each time: aiogoogle alters it."""
+    drafts = {
+        "create": _method("POST", "drafts", upload=True),
+        "send": _method("POST", "drafts/send"),
+        "get": _method("GET", "drafts/{id}", format=_TEXT),
+        "list": _method("GET", "drafts", pageToken=_TEXT, maxResults=_NUMBER),
+        "delete": _method("DELETE", "drafts/{id}"),
+    }
+    messages = {
+        "send": _method("POST", "messages/send", upload=True),
+        "get": _method("GET", "messages/{id}", format=_TEXT, metadataHeaders=_TEXTS),
+        "list": _method("GET", "messages", pageToken=_TEXT, maxResults=_NUMBER, labelIds=_TEXTS),
+    }
+    history = {
+        "list": _method(
+            "GET", "history", startHistoryId=_TEXT, historyTypes=_TEXTS, pageToken=_TEXT, maxResults=_NUMBER
+        )
+    }
+    threads = {"get": _method("GET", "threads/{id}", format=_TEXT, metadataHeaders=_TEXTS)}
+    return {
+        "kind": "discovery#restDescription",
+        "id": "gmail:v1",
+        "name": "gmail",
+        "version": "v1",
+        "rootUrl": root,
+        "servicePath": "",
+        "batchPath": "batch",
+        "parameters": {},
+        "schemas": {},
+        "resources": {
+            "users": {
+                "methods": {"getProfile": _method("GET", "profile")},
+                "resources": {
+                    "drafts": {"methods": drafts},
+                    "messages": {"methods": messages},
+                    "threads": {"methods": threads},
+                    "history": {"methods": history},
+                },
+            },
+        },
+    }
+
+
+class Endpoints:
+    """The URLs of Gmail's methods; those that every letter needs are made once."""
+
+    def __init__(self, root: str) -> None:
+        self._users = GoogleAPI(document(root)).users
+        drafts, messages = self._users.drafts, self._users.messages
+        self.drafts_create = str(drafts.create(userId="me").url)
+        self.drafts_send = str(drafts.send(userId="me").url)
+        self.messages_send = str(messages.send(userId="me").url)
+        self._root = root
+        self.upload_draft = self._upload(drafts.create)
+        self.upload_message = self._upload(messages.send)
+
+    def _upload(self, method: Any) -> str:
+        path = str(method["mediaUpload"]["protocols"]["simple"]["path"])
+        return self._root + path.lstrip("/").format(userId="me") + "?uploadType=media"
+
+    def draft(self, draft_id: str, *, shape: str = "") -> str:
+        """One draft; `shape` is Google's "format", empty for methods that have none."""
+        method, given = (self._users.drafts.get, {"format": shape}) if shape else (self._users.drafts.delete, {})
+        return self._one(method, ident=draft_id, **given)
+
+    def message(self, message_id: str, *, headers: tuple[str, ...]) -> str:
+        """One message's labels and named headers."""
+        return self._one(self._users.messages.get, ident=message_id, format="metadata", metadataHeaders=list(headers))
+
+    def thread(self, thread_id: str, *, headers: tuple[str, ...]) -> str:
+        """One thread's messages, with their labels and named headers."""
+        return self._one(self._users.threads.get, ident=thread_id, format="metadata", metadataHeaders=list(headers))
+
+    def drafts(self, *, page_token: str) -> str:
+        """A page of the drafts."""
+        return str(self._users.drafts.list(userId="me", maxResults=100, pageToken=page_token or None).url)
+
+    def sent(self, *, page_token: str) -> str:
+        """A page of the sent messages, newest first; without `q`, which the scope gmail.metadata forbids."""
+        listed = self._users.messages.list(userId="me", maxResults=100, labelIds=["SENT"], pageToken=page_token or None)
+        return str(listed.url)
+
+    def history(self, start: int, *, page_token: str) -> str:
+        """A page of what came since a history id."""
+        listed = self._users.history.list(
+            userId="me", startHistoryId=str(start), historyTypes=["messageAdded"], maxResults=500,
+            pageToken=page_token or None,
+        )  # fmt: skip
+        return str(listed.url)
+
+    def labelled(self, label: str, *, page_token: str) -> str:
+        """A page of the messages with a label, newest first; without `q`, as for `sent`."""
+        listed = self._users.messages.list(userId="me", maxResults=500, labelIds=[label], pageToken=page_token or None)
+        return str(listed.url)
+
+    def raw_message(self, message_id: str) -> str:
+        """One whole message."""
+        return self._one(self._users.messages.get, ident=message_id, format="raw")
+
+    def profile(self) -> str:
+        """The mailbox itself."""
+        return str(self._users.getProfile(userId="me").url)
+
+    def _one(self, method: Any, *, ident: str, **given: Any) -> str:
+        # An empty id would name the collection, and dots another path.
+        if ident.strip(".") == "":
+            raise ValueError(f"{ident!r} is not an id of Google's")
+        # By default aiogoogle does not escape "/".
+        return str(method(userId="me", id=ident, path_params_safe_chars={"id": ""}, **given).url)
+
+
+_JSON = "application/json"
+_LETTER = "message/rfc822"
+KEY_HEADERS = ("X-Mailerd-Key",)
+NOTICE_HEADERS = (
+    "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
+    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key", "Message-ID",
+    "In-Reply-To",
+)  # fmt: skip
+"""What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
+
+
+class GmailCalls(ABC):
+    """Every call that mailerd makes to Gmail. `call` says when one is made: now, or once its units are granted."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+
+    @abstractmethod
+    async def call(self, request: GmailRequest) -> Reply:
+        """Make one call."""
+
+    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
+        """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
+        return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, body=raw, content_type=_LETTER)
+
+    async def send_draft(self, sender: str, *, draft_id: str, thread_id: str | None = None) -> Reply:
+        """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own `thread_id`.
+
+        https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id than the draft's.
+        """
+        body, url = json.dumps({"id": draft_id}).encode(), self.endpoints.drafts_send
+        return await self._post(sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "")
+
+    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
+        """Send a letter directly; Accepted holds the message's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
+        url = self.endpoints.upload_message
+        return await self._post(sender, Call.MESSAGES_SEND, url, body=raw, content_type=_LETTER)
+
+    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
+        url = self.endpoints.draft(draft_id, shape="minimal")
+        return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
+
+    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
+        """A draft with all its headers in `body["message"]["payload"]["headers"]`."""
+        url = self.endpoints.draft(draft_id, shape="metadata")
+        return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Delete a draft for good."""
+        url = self.endpoints.draft(draft_id)
+        return await self.call(GmailRequest(Call.DRAFTS_DELETE, sender=sender, method="DELETE", url=url))
+
+    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 drafts (`body["drafts"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.DRAFTS_LIST, self.endpoints.drafts(page_token=page_token))
+
+    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.sent(page_token=page_token))
+
+    async def get_message(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
+        url = self.endpoints.message(message_id, headers=KEY_HEADERS)
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
+
+    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
+        """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
+        url = self.endpoints.thread(thread_id, headers=KEY_HEADERS)
+        return await self._get(sender, Call.THREADS_GET, url, answer_id=thread_id)
+
+    async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
+        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
+        return await self._get(sender, Call.HISTORY_LIST, self.endpoints.history(start, page_token=page_token))
+
+    async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
+        """A page of up to 500 messages with a label, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.labelled(label, page_token=page_token))
+
+    async def get_headers(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels, size and those headers that tell what it is; never a word of its text."""
+        url = self.endpoints.message(message_id, headers=NOTICE_HEADERS)
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
+
+    async def get_raw(self, sender: str, *, message_id: str) -> Reply:
+        """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        url = self.endpoints.raw_message(message_id)
+        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id, max_body=MAX_RAW)
+
+    async def get_profile(self, sender: str) -> Reply:
+        """The mailbox's own address and counts (`body["emailAddress"]`)."""
+        return await self._get(sender, Call.GET_PROFILE, self.endpoints.profile())
+
+    async def _get(self, sender: str, call: Call, url: str, *, answer_id: str = "", max_body: int = MAX_BODY) -> Reply:
+        return await self.call(
+            GmailRequest(call, sender=sender, method="GET", url=url, answer_id=answer_id, max_body=max_body)
+        )
+
+    async def _post(
+        self, sender: str, call: Call, url: str, *, body: bytes, content_type: str = _JSON, answer_thread: str = ""
+    ) -> Reply:
+        return await self.call(
+            GmailRequest(
+                call, sender=sender, method="POST", url=url, body=body, content_type=content_type,
+                answer_thread=answer_thread,
+            )
+        )  # fmt: skip
+
+
+def message_json(raw: bytes) -> bytes:
+    """A letter as a Message resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
+
+    It is written by hand, since base64url needs no escaping in JSON.
+    """
+    return b"".join((b'{"raw":"', base64.urlsafe_b64encode(raw), b'"}'))
+
+
+def draft_json(raw: bytes) -> bytes:
+    """A letter as a Draft resource."""
+    return b"".join((b'{"message":', message_json(raw), b"}"))
+
 
 _OTHER_CALLS = 20
 """Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
@@ -108,7 +378,7 @@ class Gmail(GmailCalls):
         """Whether there is any credential file at all."""
         return bool(self._credential_dirs.all())
 
-    async def ping(self) -> responses.Answer | NotSent | NoResponse:
+    async def ping(self) -> session.Answer | NotSent | NoResponse:
         """Google's answer to a call without a token: a refusal, which shows that Google is there, and its Date."""
         request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self.endpoints.profile())
         return await self._session.request(request, deadline=self._deadline())
@@ -172,9 +442,9 @@ class Gmail(GmailCalls):
         answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
         if isinstance(answer, NotSent | NoResponse):
             return answer, token
-        reply = responses.read(answer, call=request.call)
+        reply = session.read(answer, call=request.call)
         if isinstance(reply, Accepted):
-            reply = responses.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
+            reply = session.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
         if isinstance(reply, MalformedResponse):
             request.drop_connection()
         return reply, token

@@ -24,12 +24,11 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, TokenRefused
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
-from mailerd.gmail import responses
-from mailerd.gmail.calls import Endpoints
+from mailerd.gmail import session
+from mailerd.gmail.account import token_request, without_secrets
+from mailerd.gmail.client import Endpoints
 from mailerd.gmail.credentials import AuthorizedUser
-from mailerd.gmail.responses import TokenResponse, parse_json
-from mailerd.gmail.session import GmailRequest, GmailSession
-from mailerd.gmail.tokens import token_request, without_secrets
+from mailerd.gmail.session import GmailRequest, GmailSession, TokenResponse, parse_json
 
 # The page on 127.0.0.1 to which the browser returns after a sign-in; it takes one callback.
 #
@@ -268,7 +267,7 @@ class SignIn:
         answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")
-        granted = responses.read_token(answer)
+        granted = session.read_token(answer)
         match granted:
             case TokenResponse():
                 return _signed_in(granted, json.loads(answer.body), authorization=authorization, client=client)
@@ -285,7 +284,7 @@ class SignIn:
         answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             return answer
-        reply = responses.read(answer, call=Call.GET_PROFILE)
+        reply = session.read(answer, call=Call.GET_PROFILE)
         if isinstance(reply, Accepted) and isinstance(reply.body, dict):
             return str(reply.body["emailAddress"])
         return reply

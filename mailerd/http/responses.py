@@ -17,7 +17,7 @@ from mailerd.core.states import State
 from mailerd.core.suppression import Reason, without_formula
 from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError
 from mailerd.mail.templates import RendererError
-from mailerd.store.db.times import rfc3339
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.jobs import Jobs, Recipient
 from mailerd.texts import in_chinese, language
 

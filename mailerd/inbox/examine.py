@@ -41,7 +41,7 @@ MAX_SEEN: Final = 20_000
 MAX_WAITING: Final = 10_000
 """The most messages outside our threads that wait. More are not examined: a flood delays none in our threads."""
 MAX_FETCHED: Final = 8 * 1024 * 1024
-"""Bytes of a notice that is fetched whole (`MAX_RAW` of gmail/responses.py); of a larger one the headers tell."""
+"""Bytes of a notice that is fetched whole (`MAX_RAW` of gmail/session.py); of a larger one the headers tell."""
 MAX_HEADERS: Final = 200
 """The most headers of one message that are read."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})

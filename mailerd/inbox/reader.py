@@ -1,17 +1,20 @@
 """Reads the inboxes that are due, each by a lease, so that one daemon reads a mailbox at a time."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Final, NoReturn
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
 
 from mailerd.config import Settings
-from mailerd.core.bounce_rule import BounceRule, BounceRules
-from mailerd.core.models import InboxLease
-from mailerd.core.rate_limit import RoundBudget
-from mailerd.core.replies import Call
+from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
+from mailerd.core.fates import Fate, kind_of
+from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, Written
+from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
+from mailerd.core.replies import Accepted, Call, Refused, Reply
+from mailerd.core.suppression import masked
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink
@@ -19,14 +22,514 @@ from mailerd.events.inbox import InboxEvents
 from mailerd.events.intake import SuppressionEvents
 from mailerd.gmail import Mailbox
 from mailerd.heartbeat import Heartbeats, beat, every
-from mailerd.inbox.examine import Examiner, MailboxTroubleError, SeenMessages
-from mailerd.inbox.inbox_log import InboxLog
-from mailerd.inbox.reading_round import ReadingRound
+from mailerd.inbox.examine import (
+    Arrived,
+    Examiner,
+    LetterUndecidedError,
+    MailboxTroubleError,
+    MessageFailedError,
+    SeenMessages,
+    WaitingMessage,
+    Walk,
+    trouble,
+)
 from mailerd.rate_limited_gmail import RateLimitedGmail
-from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.mailboxes import READ_FOR, UNDECIDED_WAIT, Mailboxes, brake_jobs
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue.claim import Claims
 from mailerd.store.secrets import Secrets
+
+# What the reader says: each finding once it is committed, and each change of a mailbox once.
+
+_FATES: Final = {False: "it waits to be sent again", True: "its job was cancelled, and it with that"}
+
+
+@dataclass
+class InboxLog:
+    """Remembers what was said of each mailbox, so that a state that lasts is said once."""
+
+    events: InboxEvents
+    suppression_events: SuppressionEvents
+    _said: dict[str, str] = field(default_factory=dict)
+
+    def opened(self, sender: str, scope: str) -> None:
+        """Log once that the mailbox can be read."""
+        if self._said.get(sender) not in (scope, "unreadable"):
+            self._said[sender] = scope
+            self.events.inbox_opened(sender=sender, scope=scope)
+
+    def not_allowed(self, sender: str) -> None:
+        """Log once that its sign-in does not allow reading."""
+        if self._said.get(sender) != "not allowed":
+            self._said[sender] = "not allowed"
+            self.events.inbox_not_allowed(sender=sender)
+
+    def unreadable(self, sender: str, cause: str, *, again_in: float) -> None:
+        """Log once that Google refused the reading."""
+        if self._said.get(sender) != "unreadable":
+            self._said[sender] = "unreadable"
+            self.events.inbox_unreadable(sender=sender, cause=cause, again_in=again_in)
+
+    def readable(self, sender: str, scope: str) -> None:
+        """Log that it can be read again, if it could not be read before."""
+        if self._said.get(sender) == "unreadable":
+            self._said[sender] = scope
+            self.events.inbox_readable_again(sender=sender)
+
+    def history_forgotten(self, sender: str, since_ms: int) -> None:
+        """Log that Google has forgotten what came since the last round."""
+        since = datetime.fromtimestamp(since_ms / 1000, UTC)
+        self.events.history_forgotten(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
+
+    def braked(self, sender: str, jobs: Mapping[str, int]) -> None:
+        """Log which jobs wait from now on, since much came back of them."""
+        for job, messages in jobs.items():
+            self.events.job_braked(job=job, sender=sender, messages=messages, seconds=BRAKE.total_seconds())
+
+    def written(self, sender: str, done: Written) -> None:
+        """Log what a commit has changed."""
+        for it in done.fresh:
+            if isinstance(it, PassedOver):
+                self.events.notice_passed_over(sender=sender, gmail_id=it.gmail_id, cause=it.cause)
+            elif isinstance(it, Finding) and not it.consequence.believed:
+                to = it.letter.to_email if it.letter else ""
+                self.events.notice_not_believed(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
+        for found in done.changed:
+            self._fate(found)
+        for undone in done.undone:
+            letter = undone.letter
+            self.events.letter_given_back(
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=sender, fate=_FATES[undone.cancelled]
+            )
+        for added in done.suppressed:
+            self.suppression_events.suppression_added(
+                address=masked(added.address), mailing_list=added.mailing_list,
+                reason=added.reason, source=added.source,
+            )  # fmt: skip
+        for bad in done.bad_lists:
+            if bad.paused:
+                self.events.job_paused_for_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
+            else:
+                self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
+        for pause, reason, seconds in done.paused:
+            self.events.sender_rests(sender=sender, pause=pause, reason=reason, seconds=seconds)
+
+    def _fate(self, it: Finding) -> None:
+        letter, fate, meaning = it.letter, it.consequence.fate, it.meaning
+        if letter is None or fate is None:
+            return
+        if fate is Fate.BOUNCED:
+            self.events.letter_bounced(
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, kind=kind_of(meaning), code=meaning.code,
+                reason=meaning.reason,
+            )  # fmt: skip
+        else:
+            by = next(iter(meaning.addresses), "")
+            self.events.letter_answered(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, by=by)
+
+
+# One round of one mailbox: what came since the last one, oldest first, in small commits.
+#
+# A round that dies is read again from its last commit; what was written then is known by its Gmail id.
+
+MAX_FAILURES: Final = 3
+"""How often one message is tried; then it is passed over by name, so that it delays nothing behind it."""
+_MAX_COUNTED: Final = 200
+"""The most failures that are counted: the column holds 255."""
+BATCH: Final = 25
+"""The messages of one commit: few, so that a crash costs little, and rows are locked for a moment only."""
+_RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
+"""How long to wait after the first and the second failure of a message."""
+_NOT_FOUND: Final = 404
+_NEVER_READ: Final = 1
+"""`waiting_from` of what a walk has found in a mailbox whose history was never read before: the oldest id."""
+_DAY_MS: Final = 25 * 3_600_000
+"""How far the rolling day can reach back: older letters that the owner sent do not count any more."""
+_MARGIN_MS: Final = 5 * 60_000
+"""The moment up to which all was read is set back by this much: messages do not come in the order of their dates."""
+
+
+@dataclass
+class ReadingRound:
+    """One turn at a mailbox. `interval`: seconds between two of them."""
+
+    examiner: Examiner
+    writer: FindingsWriter
+    log: InboxLog
+    interval: float
+    wake: Callable[[], None]
+    """Called when letters wait again."""
+    left: bool = False
+    """Something was left for the next round."""
+    retry_in: timedelta | None = None
+    lease: InboxLease = field(init=False)
+    cursor: InboxCursor = field(init=False)
+    _listed: tuple[int, Reply] | None = field(default=None, init=False)
+    """The first page of the history behind that id, where it was listed and is not read yet."""
+    _committed: float = field(default_factory=time.monotonic, init=False)
+    """When the lease was taken or last renewed, in monotonic seconds."""
+    _undecided: datetime | None = field(default=None, init=False)
+    """When the first letter was handed over whose outcome and thread are not known, by the database's clock."""
+    _now: datetime = field(init=False)
+    """The time by Google's clock, at its last answer: what dates messages says how far they are read."""
+
+    def __post_init__(self) -> None:
+        self.lease, self.cursor = self.examiner.lease, self.examiner.lease.cursor
+        self._now = self.lease.now
+
+    async def read(self) -> None:
+        """Read what there is, as far as the budget goes.
+
+        Raises:
+            MailboxTroubleError: nothing can be read at the moment.
+            LeaseLostError: another daemon has the mailbox.
+            DatabaseError: what was not written yet is read again.
+        """
+        self._take_up()
+        try:
+            await self._brake()
+            self.examiner.budget.require(MIN_ROUND)
+            if self.cursor.history_id is None:
+                await self._first()
+            elif self._walk_begun() is not None:
+                await self._walk()
+            await self._history()
+            if not self.left:
+                await self._waiting()
+        except BudgetSpentError:
+            self.left = True
+
+    async def _brake(self) -> None:
+        """Let jobs wait of which much came back, by the threads of what came and before any of it is fetched."""
+        if not (self.examiner.bodies and self.writer.rules.job.is_on) or self.cursor.history_id is None:
+            return
+        if isinstance(reply := await self._list_history(self.cursor.history_id, ""), Refused):
+            return  # who reads it next says so
+        self._listed = (self.cursor.history_id, reply)
+        came = [message for _, part in _records(_body(Call.HISTORY_LIST, reply)) for message in part]
+        threads = {it.thread_id for it in (*came, *(it.message for it in self.examiner.seen.waiting.values()))}
+        begun, self.examiner.braked = await brake_jobs(
+            self.writer.database, self.lease.email, threads, self.writer.rules.job
+        )
+        self.log.braked(self.lease.email, begun)
+
+    async def _list_history(self, start: int, page: str) -> Reply:
+        """A page of the history; its first one may have been listed in this round before."""
+        listed, self._listed = self._listed, None
+        if listed is not None and not page and listed[0] == start:
+            return listed[1]
+        self.examiner.budget.spend(Call.HISTORY_LIST)
+        return await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
+
+    def _take_up(self) -> None:
+        """Begin where this daemon knows all that waits, whatever another daemon has written since.
+
+        Nothing waits: at the cursor. Something does: at the cursor that this daemon has written last, up to which it
+        has what waits in memory. Where it has none, or one before the first that waits, it looks for that again.
+        """
+        seen, at, own = self.examiner.seen, self.cursor, self.examiner.seen.written
+        if at == own:
+            return
+        if at.waiting_from is not None and own is not None and (own.history_id or 0) >= at.waiting_from:
+            self.cursor = own
+            return
+        seen.waiting.clear()
+        seen.walk = None
+        if at.waiting_from is not None:
+            self.cursor = replace(at, history_id=None if at.waiting_from == _NEVER_READ else at.waiting_from)
+
+    async def _first(self) -> None:
+        """A mailbox that was never read: what came since the first of the letters that may still bounce.
+
+        The profile is asked for first: what comes back of a letter that is sent from then on is behind it.
+        """
+        history_id = await self._profile()
+        since = await self.examiner.mailboxes.first_sent(self.lease.email, within=READ_FOR)
+        if since is not None:
+            ahead = self.lease.now - self._now  # the hour is the database's
+            self.cursor = InboxCursor(None, _millis(since - ahead))
+            await self._walk(history_id)
+        else:
+            self.cursor = InboxCursor(history_id, _millis(self._now))
+            await self._write([])
+
+    async def _profile(self) -> int:
+        self.examiner.budget.spend(Call.GET_PROFILE)
+        reply = await self.examiner.gmail.get_profile(self.lease.email)
+        self._look_at_clock(reply)
+        return _number(_body(Call.GET_PROFILE, reply).get("historyId"))
+
+    def _look_at_clock(self, reply: Reply) -> None:
+        if isinstance(reply, Accepted | Refused) and reply.answered_at is not None:
+            self._now = reply.answered_at
+
+    async def _history(self) -> None:
+        """Read the history from the cursor to its end, and commit every few messages with it."""
+        page, start = "", self.cursor.history_id or 0
+        while True:
+            reply = await self._list_history(start, page)
+            beat()
+            self._look_at_clock(reply)
+            if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
+                await self._forgotten()
+                return
+            body = _body(Call.HISTORY_LIST, reply)
+            records = _records(body)
+            for first in range(0, len(records), BATCH):
+                if not await self._examine(records[first : first + BATCH]):
+                    return
+            if not (page := str(body.get("nextPageToken") or "")):
+                self.cursor = InboxCursor(_number(body.get("historyId")), _millis(self._now))
+                await self._write([])
+                if not self.examiner.seen.waiting:  # what is behind the cursor is not met again
+                    self.examiner.seen.prune(at_most=0)
+                return
+
+    async def _forgotten(self) -> None:
+        since = self.cursor.internal_date or _millis(self._now - READ_FOR)
+        self.log.history_forgotten(self.lease.email, since)
+        self.cursor = InboxCursor(self.cursor.history_id, since)
+        await self._walk()
+
+    def _walk_begun(self) -> Walk | None:
+        """The walk that an earlier round began from this cursor and could not end."""
+        walk, at = self.examiner.seen.walk, self.cursor
+        same = walk is not None and (walk.start.history_id, walk.start.internal_date) == (
+            at.history_id,
+            at.internal_date,
+        )
+        return walk if same else None
+
+    async def _walk(self, history_id: int | None = None) -> None:
+        """Read the newest messages down to the moment up to which all is known, then go on from a new cursor.
+
+        The new cursor, `history_id`, is asked for first: what comes meanwhile is in the history behind it. A walk that
+        costs more than one round has goes on in the next ones.
+        """
+        walk = self._walk_begun()
+        if walk is None:
+            history_id = history_id or await self._profile()
+            walk = Walk(self.cursor, history_id, _millis(self._now), ["INBOX", "SPAM", "SENT"])
+        self.examiner.seen.walk = walk
+        try:
+            while walk.labels:
+                await self._walk_label(walk)
+                walk.labels.pop(0)
+                walk.page = ""
+        except MailboxTroubleError:
+            self.examiner.seen.walk = None  # the token of a page may have grown too old
+            raise
+        self.examiner.seen.walk = None
+        self.cursor = InboxCursor(walk.history_id, walk.began_ms)
+        await self._write([])
+
+    async def _walk_label(self, walk: Walk) -> None:
+        label, since = walk.labels[0], walk.start.internal_date or 0
+        if label == "SENT":
+            since = max(since, walk.began_ms - _DAY_MS)
+        while True:
+            self.examiner.budget.spend(Call.MESSAGES_LIST)
+            reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
+            body = _body(Call.MESSAGES_LIST, reply)
+            beat()
+            items = [item for item in _items(body, "messages") if item.get("id")]
+            arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
+            if await self._walk_page(arrived, since):
+                return
+            if not (page := str(body.get("nextPageToken") or "")):
+                return
+            walk.page = page
+
+    async def _walk_page(self, arrived: Sequence[Arrived], since: int) -> bool:
+        """Examine a page, the newest first, down to what is older than `since`; whether that was met."""
+        ends_here = bool(arrived) and await self._is_older(arrived[-1], since)  # else all of it is to be examined
+        for first in range(0, len(arrived), BATCH):
+            part = arrived[first : first + BATCH]
+            if not await self._examine([(None, part)]):
+                raise BudgetSpentError
+            if ends_here and await self._is_older(part[-1], since):
+                return True
+        return False
+
+    async def _is_older(self, last: Arrived, since: int) -> bool:
+        try:
+            at = await self._carefully(last, self.examiner.date_of(last))
+        except MessageFailedError:
+            return False  # it is not known: the walk goes on to a message that can be read
+        return at is not None and at.timestamp() * 1000 < since
+
+    async def _waiting(self) -> None:
+        """Examine what stands in no thread of a letter: the budget's rest is for that, what is left waits."""
+        waiting = list(self.examiner.seen.waiting.values())
+        if any(it.message.is_answer for it in waiting):
+            # Looked at before the threads are: a letter that is decided in between has its thread by then.
+            now, self._undecided = await self.examiner.mailboxes.undecided(self.lease.email)
+            for it in waiting:
+                it.met_at = it.met_at or now
+        for first in range(0, len(waiting), BATCH):
+            part = [it.message for it in waiting[first : first + BATCH]]
+            if not await self._examine([(None, part)], waited=True):
+                return
+
+    def _may_be_ours(self, it: WaitingMessage) -> bool:
+        """Whether a message may stand in the thread of a letter that was handed over before, and is not decided yet."""
+        met, first = it.met_at, self._undecided
+        return it.message.is_answer and met is not None and first is not None and first <= met
+
+    async def _examine(self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False) -> bool:
+        """Examine some records and commit what was found; whether the round may go on behind them.
+
+        `waited`: these have waited for the end of a round; others do that now if they stand in no thread of ours.
+        """
+        found, failing, spent, waiting = list[Found](), None, False, self.examiner.seen.waiting
+        messages = [message for _, part in records for message in part]
+        known = await self.examiner.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
+        letters = await self.examiner.mailboxes.letters_in(
+            self.lease.email, {message.thread_id for message in messages}
+        )
+        try:
+            for history_id, part in records:
+                behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
+                for message in part:
+                    mine = letters.get(message.thread_id, ())
+                    if waited and not mine and self._may_be_ours(waiting[message.gmail_id]):
+                        continue
+                    if message.gmail_id not in known and (waited or not self.examiner.postpone(message, mine, behind)):
+                        found += await self._one(message, mine)
+                    if waited:
+                        del waiting[message.gmail_id]
+                    found = await self._commit_if_due(found)
+                if history_id is not None:
+                    self.cursor = replace(self.cursor, history_id=history_id)
+        except BudgetSpentError:
+            spent = True
+        except MessageFailedError as error:
+            failing = self._failed(error)
+        finally:
+            # Also where nothing more can be read: what was found stays found. It renews the lease too.
+            await self._write(found, failing=failing)
+        self.left = self.left or spent or failing is not None
+        return not self.left
+
+    async def _commit_if_due(self, found: list[Found]) -> list[Found]:
+        """Commit what was found if the lease is to be renewed; what is still to be committed.
+
+        While Google is slow, the messages of one commit may take longer than the lease: another daemon would take the
+        mailbox over, lose it in the same way, and neither would ever come further.
+        """
+        if time.monotonic() - self._committed < self.writer.lease_time.total_seconds() / 4:
+            return found
+        failing = (self.lease.failing_id, self.lease.failures) if self.lease.failing_id else None
+        await self._write(found, failing=failing)
+        return []
+
+    def _failed(self, error: MessageFailedError) -> tuple[str, int]:
+        """The message that failed, and how often it has; it is tried again after a while."""
+        again = self.lease.failures + 1 if error.gmail_id == self.lease.failing_id else 1
+        failures = min(again, _MAX_COUNTED)
+        self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
+        return error.gmail_id, failures
+
+    async def _one(self, message: Arrived, letters: Sequence[Any]) -> list[Found]:
+        """What one message is, if it is anything; one that fails for the third time is passed over by name."""
+        limited = self.examiner.budget.left is not None
+        if limited and self.lease.idle and not await self.examiner.mailboxes.is_idle(self.lease.email):
+            raise BudgetSpentError  # letters wait now for what this round might use
+        try:
+            found = await self._carefully(message, self.examiner.examine(message, letters))
+        except MessageFailedError as error:
+            if isinstance(error, LetterUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
+                raise
+            if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
+                return [PassedOver(message.gmail_id, message.thread_id, str(error), self.lease.now)]
+            raise
+        beat()
+        return [] if found is None else [found]
+
+    async def _carefully[T](self, message: Arrived, work: Awaitable[T]) -> T:
+        """Await what is done with one message; a bug in it is that message's failure, and ends nothing else.
+
+        Raises:
+            MessageFailedError: a bug was met, beside what `work` raises itself.
+        """
+        try:
+            return await work
+        except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
+            raise
+        except Exception as error:
+            self.log.events.notice_crashed(sender=self.lease.email, gmail_id=message.gmail_id, error=error)
+            raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
+
+    async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
+        """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
+
+        While messages wait, or a walk goes on, the moment up to which all is read is that before the first of them.
+        """
+        seen = self.examiner.seen
+        places = [it.behind for it in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
+        oldest = min(places, key=lambda place: place.history_id or 0, default=None)
+        cursor = replace(self.cursor, waiting_from=None)
+        if oldest is not None:
+            cursor = replace(cursor, internal_date=oldest.internal_date, waiting_from=oldest.history_id or _NEVER_READ)
+        if failing is None and self.lease.failing_id in seen.waiting:
+            failing = (self.lease.failing_id, self.lease.failures)
+        seen.written = None
+        done = await self.writer.write(
+            self.lease, found, cursor, address_key=self.examiner.keys.address, failing=failing
+        )
+        seen.written, self._committed = cursor, time.monotonic()
+        self.log.written(self.lease.email, done)
+        if done.undone:
+            self.wake()
+
+
+def _body(call: Call, reply: Reply) -> Mapping[str, object]:
+    """The answer to a call about the whole mailbox.
+
+    Raises:
+        MailboxTroubleError: there is none.
+    """
+    if isinstance(reply, Accepted) and isinstance(reply.body, Mapping):
+        return reply.body
+    trouble(call, reply)
+    raise MailboxTroubleError(judge(call, reply).reason)
+
+
+def _records(body: Mapping[str, object]) -> list[tuple[int | None, Sequence[Arrived]]]:
+    """The history's records, oldest first, each with the messages that came."""
+    records: list[tuple[int | None, Sequence[Arrived]]] = []
+    for record in _items(body, "history"):
+        added = [item.get("message") for item in _items(record, "messagesAdded")]
+        messages = [
+            Arrived(str(it["id"]), str(it.get("threadId", "")), frozenset(map(str, it.get("labelIds") or ())))
+            for it in added
+            if isinstance(it, Mapping) and it.get("id")
+        ]
+        records.append((_number(record.get("id")), messages))
+    return records
+
+
+def _items(body: Mapping[str, object], name: str) -> list[Mapping[str, Any]]:
+    items = body.get(name) or ()
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _number(value: object) -> int:
+    """A history id.
+
+    Raises:
+        MailboxTroubleError: it is none.
+    """
+    text = str(value)
+    if not (text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - what the column holds
+        raise MailboxTroubleError(f"Google answered with {text[:40]!r} for a history id")
+    return int(text)
+
+
+def _millis(at: datetime) -> int:
+    """That moment in milliseconds since 1970, set back by the margin."""
+    return int(at.timestamp() * 1000) - _MARGIN_MS
+
 
 AT_ONCE: Final = 4
 """Mailboxes that one daemon reads at the same time."""

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.core.models import PROOF_LENGTH
-from mailerd.mail.attachments import MAX_LETTER_BYTES, check_size, encoded_size
-from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.mime import MAX_LETTER_BYTES, Envelope, check_size, compose, encoded_size
 from mailerd.mail.templates import Content
 from mailerd.store.jobs import StoredAttachment
 

@@ -21,7 +21,7 @@ from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
 from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.job_reader_child import Row
+from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
     CheckTime,
     Letters,
@@ -47,7 +47,7 @@ from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.db.times import rfc3339
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs, NewRecipient
@@ -112,7 +112,7 @@ async def _rendered(
     parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], letters: Letters, within: CheckTime
 ) -> list[Rendered]:
     link = parsed.envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
-    readers = [Row(each.email, each.name, each.variables, (), []).reader(link) for _, each in batch]
+    readers = [RecipientRow(each.email, each.name, each.variables, (), []).reader(link) for _, each in batch]
     within.require(batch[0][0])
     made = await within.wait_for(letters.render(readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import ApiError, FieldError
-from mailerd.intake.job_reader_child import Attached, Row
+from mailerd.intake.job_reader_child import Attached, RecipientRow
 from mailerd.intake.request_models import JobFields, TemplateIn
 from mailerd.intake.strict_json import invalid_json
 from mailerd.mail.cage import (
@@ -121,7 +121,7 @@ class JobReading:
         self._recipients = 0
         self._behind = 0
         """How many recipients were read."""
-        self._first: list[Row] | None = None
+        self._first: list[RecipientRow] | None = None
         self._render = not reader.renderer.is_slow(origin)
         self._pictures: Sequence[Attached] | None = None
         self._template: Template | None = None
@@ -173,7 +173,7 @@ class JobReading:
             ]
             self._first = self._take(await self._ask())
 
-    async def rows(self) -> AsyncIterator[list[Row]]:
+    async def rows(self) -> AsyncIterator[list[RecipientRow]]:
         """The recipients, some at a time; raises as `head` does."""
         rows, self._first = self._first or [], None
         while rows:
@@ -184,7 +184,7 @@ class JobReading:
         if self._behind < self._recipients:
             raise RuntimeError(self._behind, self._recipients)  # a job is never stored without some of its recipients
 
-    def stored(self, row: Row, index: int) -> list[StoredAttachment]:
+    def stored(self, row: RecipientRow, index: int) -> list[StoredAttachment]:
         """A recipient's own attachments."""
         return [self._stored(each, recipient=index) for each in row.attached]
 
@@ -192,7 +192,7 @@ class JobReading:
         content, digest = self._contents[it.digest], bytes.fromhex(it.digest)
         return StoredAttachment(it.filename, it.content_type, content, digest, it.content_id, recipient)
 
-    def _take(self, answer: Mapping[str, Any]) -> list[Row]:
+    def _take(self, answer: Mapping[str, Any]) -> list[RecipientRow]:
         blob, at = answer.get(BLOB, b""), 0
         for digest, size in answer["contents"]:
             self._contents[digest] = blob[at : at + size]
@@ -204,7 +204,7 @@ class JobReading:
             if (errors := answer.get("template_errors")) is not None:
                 self.template_errors = [TemplateError(why, part=part, line=line) for why, part, line in errors]
         rows = [
-            Row(email, name, variables, [Attached(*each) for each in attached], errors)
+            RecipientRow(email, name, variables, [Attached(*each) for each in attached], errors)
             for email, name, variables, attached, errors in answer["rows"]
         ]
         self._behind += len(rows)

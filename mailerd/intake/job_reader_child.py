@@ -27,8 +27,8 @@ from mailerd.intake.request_models import (
     read_recipient,
 )
 from mailerd.intake.strict_json import encode, parse
-from mailerd.mail.attachments import MAX_LETTER_BYTES, check_content_type, encoded_size
 from mailerd.mail.cage import BLOB, bound, bound_cpu, bound_memory, end_with
+from mailerd.mail.mime import MAX_LETTER_BYTES, check_content_type, encoded_size
 from mailerd.mail.render import CompiledTemplate
 from mailerd.mail.render_child import Child
 from mailerd.mail.render_child import warm_up as warm_up_rendering
@@ -135,7 +135,7 @@ def _kind_of(filename: str) -> str:
         return _DEFAULT_KIND
 
 
-class Row(NamedTuple):
+class RecipientRow(NamedTuple):
     """A recipient as it was read, ready to be stored; `errors` are by its fields."""
 
     email: str
@@ -195,7 +195,7 @@ class JobBody:
         self.attachments = AttachmentSet()
         self._count = len(self._items) if isinstance(self._items, list) else 0
         self._read = 0
-        self._next = deque[Row]()
+        self._next = deque[RecipientRow]()
         """Rows that are read and not answered yet."""
         self.compiled: CompiledTemplate | None = None
         self.judged = not any(error.field.startswith("variables") for error in errors)
@@ -207,7 +207,7 @@ class JobBody:
             "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
         }
 
-    def next(self) -> Row | None:
+    def next(self) -> RecipientRow | None:
         """The next recipient; None: there is none."""
         if not self._next:
             self._next.extend(self._row() for _ in range(min(_ROWS_AT_ONCE, self._count - self._read)))
@@ -218,7 +218,7 @@ class JobBody:
         """Whether the next recipient is read already."""
         return bool(self._next)
 
-    def _row(self) -> Row:
+    def _row(self) -> RecipientRow:
         assert isinstance(self._items, list)  # noqa: S101 - or there is none to be read
         read, errors = read_recipient(self._items[self._read])
         self._read += 1
@@ -238,7 +238,7 @@ class JobBody:
         if read.attachments is not None:
             attached, wrong = self.attachments.for_recipient(read.attachments)
             errors += wrong
-        return Row(read.email, read.name or None, stored, attached, _listed(errors))
+        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors))
 
 
 def _listed(errors: Sequence[FieldError]) -> list[tuple[str, str]]:
@@ -298,7 +298,7 @@ class JobChild(Child):
     def _rows(self, job: JobBody, *, render: bool, link: str) -> dict[str, Any]:
         """The next recipients, none where there are no more; their letters are rendered if `render` says so."""
         now = time.monotonic()
-        until, rows, compiled = now + TURN_SECONDS, list[Row](), job.compiled if render else None
+        until, rows, compiled = now + TURN_SECONDS, list[RecipientRow](), job.compiled if render else None
         while not rows or (len(rows) < MAX_ROWS and now < until and job.attachments.new_bytes <= MAX_CONTENT):
             if not job.is_ahead:
                 self._go_on_reading()

@@ -18,7 +18,7 @@ from mailerd.gmail import Gmail
 from mailerd.http.errors import ApiError, FieldError, FieldErrors, cut, invalid
 from mailerd.intake.attachments import encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.job_reader import JobReader, JobReading
-from mailerd.intake.job_reader_child import Row, template_of, why_not_made
+from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
 from mailerd.mail.cage import Blob
 from mailerd.mail.mime import Envelope, ListHeaders, unsubscribe_mailbox
@@ -185,12 +185,14 @@ class _Checker:
                 under_way[2].cancel()
         return self.found
 
-    async def _render(self, rows: Sequence[Row]) -> list[Rendered]:
+    async def _render(self, rows: Sequence[RecipientRow]) -> list[Rendered]:
         """What becomes of the letters of those rows that are good."""
         readers = [each.reader(self._link) for each in rows if not each.errors]
         return await self._letters.render(readers, content=False) if self._letters and readers else [[]] * len(readers)
 
-    async def _take(self, first: int, rows: Sequence[Row], asked: "asyncio.Task[list[Rendered]] | None") -> None:
+    async def _take(
+        self, first: int, rows: Sequence[RecipientRow], asked: "asyncio.Task[list[Rendered]] | None"
+    ) -> None:
         """Add what became of some rows.
 
         Raises:
@@ -208,7 +210,7 @@ class _Checker:
         if len(self._stopped) >= MAX_STOPPED:
             raise stopped_too_often(self._stopped[0])
 
-    def _add(self, index: int, row: Row) -> None:
+    def _add(self, index: int, row: RecipientRow) -> None:
         mailbox = canonical(row.email)
         if not self._allow_duplicates and (known := self._seen.get(mailbox)):
             other = "" if known[1] == row.email else f", which is written {known[1]}"
@@ -224,7 +226,7 @@ class _Checker:
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)
 
-    async def _weigh(self, first: int, rows: Sequence[Row]) -> None:
+    async def _weigh(self, first: int, rows: Sequence[RecipientRow]) -> None:
         """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
 
         Raises:

@@ -24,8 +24,7 @@ from mailerd.clock import read_moment
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
-from mailerd.mail.attachments import check_base64, check_content_id, check_content_type, check_filename
-from mailerd.mail.mime import Addresses, mailbox
+from mailerd.mail.mime import Addresses, check_base64, check_content_id, check_content_type, check_filename, mailbox
 from mailerd.mail.templates import CONTROL, NAME
 from mailerd.store.list_names import check_list
 

@@ -16,7 +16,7 @@ from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.http.responses import ErrorOut, ResponseModel
 from mailerd.mail.template_library import NamedTemplate
-from mailerd.store.db.times import rfc3339
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
 

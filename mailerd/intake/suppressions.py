@@ -19,8 +19,8 @@ from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import ApiKey
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import rfc3339
 from mailerd.store.list_names import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, check_list, check_list_title
 from mailerd.store.suppressions import (
     CURSOR,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailerd.errors import MailerdError
-from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
+from mailerd.mail.mime import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import NAME, Source, Template, TemplateErrors
 

@@ -11,9 +11,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.times import utc
 
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Statement
+from mailerd.store.db.connection import Statement, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
 
 MAX_FAILURES: Final = 2_000
 """Failed letters of a job that are read to group them: each may have a reason of its own."""

@@ -18,9 +18,8 @@ from typing import Any, Final, NamedTuple
 from mailerd.clock import new_id
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many
+from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import rfc3339, utc
 
 # The transactional outbox: an event is written in the transaction that makes the change.
 #

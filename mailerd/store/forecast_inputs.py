@@ -14,9 +14,8 @@ from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.models import SenderState
 from mailerd.core.states import JobStatus
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 

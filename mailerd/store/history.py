@@ -9,9 +9,8 @@ from mailerd.core.fates import Fate
 from mailerd.core.moves import NOT_APPLIED
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, utc
 from mailerd.store.secrets import Secrets
 
 MAX_RECIPIENTS: Final = 20

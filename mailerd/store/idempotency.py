@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.errors import MailerdError
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
 
 _FIND: Final = (
     "SELECT request_digest, job_id, response, created_at, final FROM idempotency_responses "

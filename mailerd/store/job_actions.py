@@ -16,10 +16,9 @@ from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import letters as door
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
-from mailerd.store.db.times import utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
 LETTERS_PER_SECOND: Final = 5_000

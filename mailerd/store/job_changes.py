@@ -12,8 +12,7 @@ from mailerd.clock import new_id
 from mailerd.core.bounce_rule import BRAKE, BRAKES_COUNT_FOR, MAX_BRAKES
 from mailerd.core.states import OPEN, JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Cursor
-from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
 # Letters that come back, and their turns.
@@ -258,7 +257,7 @@ _SET_PAUSED: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = %s, next_claim_at = NULL, pause_cause = %s, pause_reason = COALESCE(%s, pause_reason),
        bounce_warning = IF(%s, NULL, bounce_warning) WHERE id = %s"""
-# A brake (store/inbox/brake.py) goes on.
+# A brake (store/inbox/mailboxes.py) goes on.
 _SET_RUNNING: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = %s, finished_at = NULL,

@@ -17,9 +17,8 @@ from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store import job_changes, letters, sender_changes
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.db.connection import Cursor, Statement, insert_many
+from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import IdempotencyKey, claim_key
 
 # A job as it is to be stored: valid throughout, and not yet in the database.

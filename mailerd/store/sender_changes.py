@@ -14,9 +14,8 @@ from mailerd.core.models import Mode
 from mailerd.core.pauses import with_remedy
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Cursor, insert_many
+from mailerd.store.db.connection import Cursor, insert_many, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, rfc3339, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
 # Turns: when the next claim finds a sender.

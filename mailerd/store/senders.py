@@ -12,9 +12,8 @@ from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, transaction
-from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 

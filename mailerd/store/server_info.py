@@ -15,10 +15,9 @@ from mailerd.config.database_url import each_host
 from mailerd.core.models import SenderState
 from mailerd.errors import DatabaseError
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import Cursor, connect
+from mailerd.store.db.connection import Cursor, connect, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
-from mailerd.store.db.times import utc
 from mailerd.store.db.writer import place, read_only
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, sender_state

@@ -10,9 +10,8 @@ from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
 from mailerd.core.webhooks import EndpointState, PauseReason
-from mailerd.store.db.connection import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.times import utc
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits

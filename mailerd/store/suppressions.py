@@ -12,9 +12,8 @@ from pymysql.err import OperationalError
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
 from mailerd.store.action_log import CommandLog
-from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead
+from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.times import naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.secrets import Secrets

@@ -22,9 +22,8 @@ from mailerd.core.webhooks import (
     WebhookOutcome,
 )
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.db.connection import Cursor, Statement
+from mailerd.store.db.connection import Cursor, Statement, micros, naive, utc
 from mailerd.store.db.database import Database, read, request, transaction
-from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100

@@ -14,7 +14,7 @@ from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RunnerEvents
-from mailerd.mail.attachments import MAX_LETTER_BYTES
+from mailerd.mail.mime import MAX_LETTER_BYTES
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission

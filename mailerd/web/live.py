@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.events.base import Event
+from mailerd.events.base import Event, FanOut
 from mailerd.web.services import ConsoleRequest
 
 TICK_INTERVAL: Final = 3.0
@@ -29,9 +29,10 @@ PAGE_SHARED: Final = 2.0
 
 
 class LiveUpdates:
-    """Tells every open page when to look again."""
+    """Tells every open page when to look again; while one is open it hears the events of `sink`."""
 
-    def __init__(self, load_pages: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, sink: FanOut, load_pages: Callable[[], None]) -> None:
+        self._sink = sink
         self._load_pages = load_pages
         self._changed = asyncio.Event()
         self._tick = asyncio.Condition()
@@ -42,7 +43,7 @@ class LiveUpdates:
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Something happened in this daemon."""
         del fields
-        if self._viewers and event.name not in _QUIET:
+        if event.name not in _QUIET:
             self._changed.set()
 
     async def run(self) -> None:
@@ -100,6 +101,8 @@ class LiveUpdates:
         response = web.StreamResponse(headers=headers)
         await response.prepare(it.http)
         self._viewers += 1
+        if self._viewers == 1:
+            self._sink.listeners.append(self.on_event)
         try:
             await response.write(b"retry: 5000\n\n")
             told = self.count
@@ -115,4 +118,6 @@ class LiveUpdates:
             pass  # the browser has gone, or asks again in a moment
         finally:
             self._viewers -= 1
+            if not self._viewers:
+                self._sink.listeners.remove(self.on_event)
         return response

@@ -31,7 +31,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
-from mailerd.store.db.times import rfc3339
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.webhooks import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
 

@@ -17,10 +17,8 @@ from mailerd.core.models import ClaimedRecipient
 from mailerd.core.states import Transition
 from mailerd.core.suppression import UnsubscribeToken, make_token
 from mailerd.errors import DatabaseError
-from mailerd.mail.attachments import MimePart, encode_attachment
-from mailerd.mail.mime import Envelope, ListHeaders, compose, unsubscribe_mailbox
-from mailerd.mail.render_batches import RenderBatches
-from mailerd.mail.renderer import Renderer
+from mailerd.mail.mime import Envelope, ListHeaders, MimePart, compose, encode_attachment, unsubscribe_mailbox
+from mailerd.mail.renderer import RenderBatches, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import JobContent, StoredAttachment, attachments, job_content

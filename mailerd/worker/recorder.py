@@ -17,9 +17,9 @@ from mailerd.gmail import LetterSemaphore
 from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
+from mailerd.store.letters import suppressed
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.queue.suppressed import suppressed
 from mailerd.store.sender_changes import join_project
 
 _MAX_BATCH: Final = 100

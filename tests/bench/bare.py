@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from mailerd.gmail.calls import draft_json, message_json
+from mailerd.gmail.client import draft_json, message_json
 from tests.bench.letter import raw
 
 

@@ -86,14 +86,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a sign-in is used whosever mailbox it opens",
-        "mailerd/gmail/mailbox_owner.py",
+        "mailerd/gmail/account.py",
         "if same_mailbox(address, self._sender):",
         "if True:",
         "tests/daemon/test_wrong_mailbox.py",
     ),
     Mutation(
         "a changed credential file is taken for the mailbox that the one before was",
-        "mailerd/gmail/mailbox_owner.py",
+        "mailerd/gmail/account.py",
         "return token.generation == self._checked",
         "return self._checked > 0",
         "tests/daemon/test_wrong_mailbox.py",

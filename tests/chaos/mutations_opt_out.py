@@ -46,7 +46,7 @@ OF_OPT_OUT: Final = (
     ),
     Mutation(
         "a job whose people have all opted out waits for the search for what a death has left",
-        "mailerd/store/queue/select_letters.py",
+        "mailerd/store/queue/claim.py",
         "next_at[selection.job.id] is None and not selection.letters",
         "False",
         "tests/daemon/test_suppression.py::test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim",

@@ -108,14 +108,14 @@ OF_RENDERER: Final = (
     Mutation(
         "letters learn only at their turn that they wait behind slow ones",
         "mailerd/mail/renderer.py",
-        "                each.on_slow()\n",
-        "                pass\n",
+        "owner=each.owner):\n                each.on_slow()\n",
+        "owner=each.owner):\n                pass\n",
         "tests/mail/test_render_batches.py"
         "::test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins",
     ),
     Mutation(
         "the rest of a job is tried, however many of its letters had to be stopped",
-        "mailerd/mail/render_batches.py",
+        "mailerd/mail/renderer.py",
         "if before and stopped >= MAX_STOPPED:",
         "if False and before:",
         "tests/mail/test_render_batches.py"

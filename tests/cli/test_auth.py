@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
+from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from tests.cli.conftest import Shop
 from tests.support.rows import post, query

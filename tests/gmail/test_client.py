@@ -11,7 +11,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, MalformedResponse, NoCredentials, NoResponse, Refused
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.calls import UPLOAD_ABOVE, Endpoints, draft_json, message_json
+from mailerd.gmail.client import UPLOAD_ABOVE, Endpoints, draft_json, message_json
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault
 
 SignUp = Callable[..., Path]

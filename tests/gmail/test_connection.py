@@ -15,8 +15,7 @@ import uvloop
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.worker import GmailEvents
-from mailerd.gmail.responses import Answer
-from mailerd.gmail.session import GmailRequest, GmailSession
+from mailerd.gmail.session import Answer, GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
 from tests.support.certificates import authority_and_server
 

@@ -14,7 +14,7 @@ from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, 
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.responses import MAX_BODY
+from mailerd.gmail.session import MAX_BODY
 from tests.gmail.raw import Raw, Script, http, listening
 from tests.support.own_time import own_time
 

@@ -13,7 +13,7 @@ from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, Wro
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.gmail.mailbox_owner import same_mailbox
+from mailerd.gmail.account import same_mailbox
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, FakeGoogle, Fault
 from tests.gmail.test_tokens import Later, names
 

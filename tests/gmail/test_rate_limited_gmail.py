@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.core.replies import Accepted, Call, NotSent, Reply
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.gmail.calls import Endpoints
+from mailerd.gmail.client import Endpoints
 from mailerd.gmail.session import GmailRequest
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.rate_limits import RateLimits

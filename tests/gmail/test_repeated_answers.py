@@ -14,8 +14,7 @@ from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, 
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.responses import Answer
-from mailerd.gmail.session import GmailRequest, GmailSession
+from mailerd.gmail.session import Answer, GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
 
 ME = "me@example.com"

@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.core.replies import Accepted, Call, MalformedResponse, NotSent, Refused, TokenRefused
 from mailerd.core.verdicts import Disposition, judge
-from mailerd.gmail.responses import Answer, TokenResponse, read, read_token
+from mailerd.gmail.session import Answer, TokenResponse, read, read_token
 
 
 def answer(body: object, *, status: int = 200, **headers: str) -> Answer:

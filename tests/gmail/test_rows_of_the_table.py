@@ -9,7 +9,7 @@ from mailerd.core.pauses import with_remedy
 from mailerd.core.replies import Call, Reply
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause, judge
-from mailerd.gmail.responses import Answer, TokenResponse, read, read_token
+from mailerd.gmail.session import Answer, TokenResponse, read, read_token
 from mailerd.sandbox.google.answers import NAMED
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)

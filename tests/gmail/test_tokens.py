@@ -13,7 +13,7 @@ from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
 from mailerd.events.worker import GmailEvents
-from mailerd.gmail import Gmail, Mailbox, tokens
+from mailerd.gmail import Gmail, Mailbox, account
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, FakeGoogle, Fault
 from tests.support.own_time import own_time
 
@@ -111,13 +111,13 @@ async def test_a_revoked_service_account_is_asked_once(gmail: Gmail, google: Fak
 async def test_signing_happens_off_the_loop(gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_up(ME, kind="service_account")
     where: list[bool] = []
-    sign = tokens._sign
+    sign = account._sign
 
     def watched(*given: object) -> object:
         where.append(threading.current_thread() is threading.main_thread())
         return sign(*given)  # type: ignore[arg-type]  # handed through
 
-    monkeypatch.setattr(tokens, "_sign", watched)
+    monkeypatch.setattr(account, "_sign", watched)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     assert where == [False]
 

@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.core.rate_limit import RoundBudget
 from mailerd.core.states import JobChange
-from mailerd.inbox.reading_round import BATCH
+from mailerd.inbox.reader import BATCH
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.mailbox import Letter
 from mailerd.store.audit import audit

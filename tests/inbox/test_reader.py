@@ -11,7 +11,7 @@ import pytest
 from mailerd.core.models import SentLetter
 from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
-from mailerd.inbox.reading_round import MAX_FAILURES
+from mailerd.inbox.reader import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.notices import write
 from mailerd.store.audit import audit

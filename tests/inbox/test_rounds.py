@@ -13,8 +13,7 @@ from mailerd.core.rate_limit import UNITS, RoundBudget
 from mailerd.core.replies import Call, NotSent, UnitsUsedUp
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import MailboxTroubleError, trouble
-from mailerd.inbox.reader import InboxReader
-from mailerd.inbox.reading_round import BATCH, ReadingRound
+from mailerd.inbox.reader import BATCH, InboxReader, ReadingRound
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -192,7 +191,7 @@ async def test_what_could_not_be_written_is_not_forgotten_while_others_wait(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("mailerd.inbox.reading_round.BATCH", 1)
+    monkeypatch.setattr("mailerd.inbox.reader.BATCH", 1)
     write, failures = FindingsWriter.write, list[str]()
 
     async def fails_once(

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.mail.attachments import (
+from mailerd.mail.mime import (
     BLOCKED,
     MAX_LETTER_BYTES,
+    Envelope,
     MimePart,
     check_content_id,
     check_content_type,
     check_filename,
+    compose,
     encode_attachment,
     encoded_size,
 )
-from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
 
 ENVELOPE = Envelope("me@example.com", None, None, "ada@example.com", "Ada", "K-0")

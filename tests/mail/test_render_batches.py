@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from mailerd.events.worker import RendererEvents
-from mailerd.mail import render_batches
+from mailerd.mail import renderer as renderer_module
 from mailerd.mail.cage import Limits
-from mailerd.mail.render_batches import MAX_BATCH, RenderBatches
-from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Rendered, Renderer
+from mailerd.mail.renderer import CHECK_LIMITS, MAX_BATCH, MAX_STOPPED, RenderBatches, Rendered, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.heard import Heard
 
@@ -93,7 +92,7 @@ async def test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_
         }
         assert len(renderer.sizes) == asked
         assert await render(31, bomb=False, batch="another job") == [""]
-        monkeypatch.setattr(render_batches, "STOPPED_FOR", 0.0)
+        monkeypatch.setattr(renderer_module, "STOPPED_FOR", 0.0)
         assert await render(1, bomb=True, batch="a third") == ["html: the template takes too long"]
         assert await render(*range(2, 5), bomb=False, batch="a third") == [""] * 3
 

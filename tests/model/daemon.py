@@ -25,12 +25,12 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
+from mailerd.store.letters import suppressed
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
-from mailerd.store.queue.suppressed import suppressed
 from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.recovery import OrphanDrafts, Reconciler
 from tests.model.google import Face, Google

@@ -27,7 +27,7 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseAwayError
 from mailerd.store import clock_steps
-from mailerd.store.inbox.brake import brake_jobs
+from mailerd.store.inbox.mailboxes import brake_jobs
 from mailerd.store.inbox.record_findings import LeaseLostError
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError

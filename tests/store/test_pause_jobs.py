@@ -18,8 +18,7 @@ from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.inbox.brake import brake_jobs, has_young_job
-from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.mailboxes import Mailboxes, brake_jobs, has_young_job
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
 from mailerd.store.job_changes import lock_jobs, wake_job

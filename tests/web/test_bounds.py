@@ -10,7 +10,7 @@ from base64 import b64encode
 import aiohttp
 import pytest
 
-from mailerd.mail.attachments import MAX_LETTER_BYTES
+from mailerd.mail.mime import MAX_LETTER_BYTES
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form

@@ -10,9 +10,8 @@ import pytest
 from mailerd.core.models import Outcome, Resolution, WriteResult
 from mailerd.core.states import Proof, Transition
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, rfc3339, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import rfc3339, utc
 from mailerd.store.event_feed import EventFeed, FeedEvent
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle

@@ -12,8 +12,7 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.core.models import ClaimedRecipient
 from mailerd.events.process import StoreEvents
-from mailerd.mail.render_batches import RenderBatches
-from mailerd.mail.renderer import Rendered
+from mailerd.mail.renderer import RenderBatches, Rendered
 from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import JobContent, StoredAttachment

@@ -14,23 +14,435 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
-from mailerd.store import sender_changes
-from mailerd.store.db.connection import Cursor
+from mailerd.core.models import ALONE_AFTER, Claim, ClaimedJob, ClaimedRecipient, Handover, SenderState, letter_key
+from mailerd.core.moves import Row, claimed
+from mailerd.core.rate_limit import Budget, SenderLimits
+from mailerd.core.states import State
+from mailerd.core.suppression import EVERYTHING
+from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
-from mailerd.store.queue import select_letters, sender_turns, suppressed
+from mailerd.store.queue import rate_limits
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
-from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.select_letters import ClaimOwner, JobSelection
-from mailerd.store.queue.sender_turns import Turn
+from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits
 from mailerd.store.queue.stale_turns import StaleTurns
 from mailerd.store.secrets import AddressDigests, Secrets
+
+# The senders' side of a claim: whose turn it is, how much each may have, and what it then pays.
+#
+# A function here is one statement for all senders, or one for each kind of limit that some of them have.
+
+DUE: Final = f"""
+SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
+ WHERE next_claim_at <= UTC_TIMESTAMP(6)
+   AND email NOT IN %s ORDER BY next_claim_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
+
+_WAIT_WHEN_FULL: Final = timedelta(milliseconds=500)
+"""How long a sender rests that has as many letters in flight as Google allows it."""
+_PROJECT_JITTER: Final = timedelta(milliseconds=1)
+"""All senders of a project that is used up are due in the same microsecond, and those that are due together are served
+by their names: without a jitter the first of them would get all that the project may send."""
+
+
+@dataclass
+class ProjectBudget:
+    """A project inside one claim: its senders draw on it together."""
+
+    name: str
+    limit: int
+    """The units of the project in a minute."""
+    tat: datetime | None
+    """The theoretical arrival time of the project, with what was paid in this claim."""
+    promised: datetime | None
+    """The arrival time if every sender took as much as it may."""
+    latency: float
+
+    def budget(self, turn: "Turn") -> Budget:
+        """What is left when all that was promised is taken."""
+        return rate_limit.project(
+            self.limit, tat=self.promised, now=turn.now, units=turn.sender.units, latency=self.latency
+        )
+
+    def promise(self, turn: "Turn") -> None:
+        """Put the turn's share aside."""
+        self.promised = self._after(self.promised, turn, turn.share)
+
+    def pay(self, turn: "Turn") -> None:
+        """Debit what the turn took."""
+        self.tat = self._after(self.tat, turn, turn.taken)
+
+    def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
+        return rate_limit.project_debit(
+            self.limit, tat=tat, now=turn.now, units=letters * turn.sender.units, latency=self.latency
+        )
+
+
+@dataclass
+class Turn:
+    """A sender's turn inside one claim; what changes in it is written at its end."""
+
+    sender: SenderState
+    allowance: SenderLimits
+    tat: datetime | None
+    gap_until: datetime | None
+    share: int = 0
+    """How many letters the sender may have."""
+    taken: int = 0
+    """How many letters the sender got."""
+    next_at: datetime | None = None
+    """When its next turn is; None: no letter of it waits."""
+    project: ProjectBudget | None = None
+    """Its project, if that has a limit."""
+    passed_by: bool = False
+    """Its project has a limit, and is locked or has no row yet."""
+
+    @property
+    def now(self) -> datetime:
+        """When it began, by the database's clock."""
+        return self.sender.now
+
+    @property
+    def hour(self) -> datetime:
+        """The hour of the sender's day that its letters are debited to."""
+        return self.now.replace(minute=0, second=0, microsecond=0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether no letter went well since a pause."""
+        return self.sender.pause_cause is not None
+
+    @property
+    def due_again(self) -> bool:
+        """Whether another turn may follow at once."""
+        return self.next_at is not None and self.next_at <= self.now
+
+    def minute(self) -> Budget:
+        """How many letters the minute allows."""
+        return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.sender.units)
+
+    def cap(self, budget: Budget) -> None:
+        """Limit the share to this budget; the first limit that allows nothing says when the next turn is."""
+        if not self.share or budget.letters is None:
+            return
+        self.share = min(self.share, budget.letters)
+        if not self.share:
+            self.next_at = budget.next_at
+
+    def project_budget(self) -> Budget:
+        """What its project has left. When there is more, any of its senders is as likely to be the first as another."""
+        if self.project is None:
+            return Budget(letters=None, next_at=None)
+        left = self.project.budget(self)
+        jitter = _PROJECT_JITTER * random.random()  # noqa: S311 - jitter
+        return Budget(left.letters, left.next_at and left.next_at + jitter)
+
+    def wait_for_job(self, due: datetime | None) -> None:
+        """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
+        self.next_at = due and max(due, self.now + BUSY)
+
+    def follow_job(self, due: datetime | None) -> None:
+        """Put the next turn off to when the first of its jobs is due; without any it ends, and a new job begins one."""
+        if self.next_at is not None:
+            self.next_at = due and max(due, self.next_at)
+
+    def finish(self, letters: int, *, chance: float) -> None:
+        """End the turn with so many letters: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
+        if not self.share:
+            return
+        self.taken = letters
+        self.tat = rate_limit.debit(
+            self.allowance, tat=self.tat, now=self.now, letters=letters, units=self.sender.units
+        )
+        if letters:
+            self.gap_until = rate_limit.gap(self.allowance, now=self.now, chance=chance)
+        self.next_at = max(self.gap_until or self.now, self.now)
+        if letters and self.probing:
+            self.next_at = max(self.next_at, self.now + rate_limit.PROBE_INTERVAL)
+        # The project's too, or a sender that was served would be due before those that were not.
+        for budget in (self.minute(), self.project_budget()):
+            if budget.letters == 0 and budget.next_at:
+                self.next_at = max(self.next_at, budget.next_at)
+        if self.project:
+            self.project.pay(self)
+
+
+async def lock_due(cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: Sequence[str]) -> list[Turn]:
+    """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
+    await cursor.execute(DUE, (tuple(but), limit))
+    states = [rate_limits.sender_state(row, defaults) for row in await cursor.fetchall()]
+    return [Turn(it, it.allowance, it.tat, it.gap_until) for it in states]
+
+
+async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn | None:
+    """The turn of this sender, due or not, locked; None if another transaction holds it."""
+    it = await rate_limits.lock_sender(cursor, sender, defaults, wait=False)
+    return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
+
+
+async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
+    """Set how many of `share` letters each sender may have, by its own limits and by its room."""
+    for turn in turns:
+        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.sender.email, share))
+        if turn.sender.paused:
+            turn.cap(Budget(letters=0, next_at=turn.sender.paused_until))
+        turn.cap(turn.minute())
+        if turn.gap_until and turn.gap_until > turn.now:
+            turn.cap(Budget(letters=0, next_at=turn.gap_until))
+    await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
+    await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.sender.concurrency is not None])
+
+
+async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    if not turns:
+        return
+    hours = await rate_limits.sent_by_hour(cursor, [turn.sender.email for turn in turns], now=turns[0].now)
+    for turn in turns:
+        turn.cap(rate_limit.day(turn.allowance, hours=hours[turn.sender.email], now=turn.now))
+
+
+async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    if not turns:
+        return
+    in_flight_by_sender = await sender_changes.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
+    for turn in turns:
+        free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
+        turn.cap(Budget(letters=free, next_at=turn.now + _WAIT_WHEN_FULL))
+
+
+def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
+    """The first turns, as many as are needed for so many letters; the others stay as they are."""
+    promised = 0
+    for number, turn in enumerate(turns):
+        promised += turn.share
+        if promised >= want:
+            return turns[: number + 1]
+    return turns
+
+
+async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
+    """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
+
+    So has one whose project is locked by another transaction, or has no row yet; returns these new projects. A sender
+    without a limit of units is not counted at all, neither for itself nor for its project.
+    """
+    counted = [
+        turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.sender.project
+    ]
+    if not counted:
+        return set()
+    found, new = await rate_limits.lock_projects(cursor, [turn.sender.project or "" for turn in counted])
+    budgets = {
+        name: ProjectBudget(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()
+    }
+    for turn in counted:
+        turn.project = budgets.get(turn.sender.project or "")
+        turn.passed_by = turn.project is None
+        turn.cap(turn.project_budget() if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+    return new
+
+
+def allocate(turns: Sequence[Turn], want: int) -> None:
+    """Divide the wanted letters, and what the projects have left, between the turns that have a job, in their order."""
+    for turn in turns:
+        turn.share = min(turn.share, want)
+        if turn.project:
+            turn.cap(turn.project_budget())
+            turn.project.promise(turn)
+        want -= turn.share
+
+
+async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    """Debit the taken letters, and write the next turn of each sender."""
+    paid = [turn for turn in turns if turn.taken]
+    await sender_changes.debit_hours(cursor, [(turn.sender.email, turn.hour, turn.taken) for turn in paid])
+    if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
+        await sender_changes.set_project_tats(cursor, tats)
+    await sender_changes.end_turns(
+        cursor, [(turn.sender.email, turn.next_at, turn.tat, turn.gap_until, turn.now) for turn in turns]
+    )
+
+
+# The letters' side of a claim: a job of each sender, the letters of each job, and the statement that takes them.
+#
+# What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
+# end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
+
+_JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
+       started_at IS NOT NULL, list_id, override_suppression"""
+_SELECT_LETTERS: Final = """
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
+  FROM job_recipients"""
+JOB: Final = f"""
+(SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (next_claim)
+ WHERE sender_email = %s AND claimable = 1 AND next_claim_at <= UTC_TIMESTAMP(6)
+ ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
+
+ROWS: Final = f"""
+({_SELECT_LETTERS} FORCE INDEX (claim)
+  WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
+  ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
+# What may have crashed several daemons, and is claimed by itself.
+_SELECT_ALONE: Final = f"""{_SELECT_LETTERS} FORCE INDEX (PRIMARY)
+ WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
+_LOCK_JOB: Final = f"""
+SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
+
+NEXT_ROW: Final = """
+(SELECT job_id, due_at, id, crashes FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = %s ORDER BY due_at, id LIMIT 1)"""
+NEXT_JOBS: Final = """
+SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
+ WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
+
+
+_ALONE_DELAY: Final = timedelta(seconds=1)
+"""How long a job waits whose due letters must all be sent alone, so that claims do not try it all the time."""
+
+
+@dataclass(frozen=True)
+class ClaimOwner:
+    """Who takes letters."""
+
+    token: str
+    daemon_id: str
+    lease: timedelta
+    digest: Callable[[str], bytes]
+    """Makes the digest of an address, which stands for it in the table of suppressions."""
+    proof: Callable[[str], str]
+    """Makes the proof of a letter from its key, by which a returned letter is recognized."""
+
+
+@dataclass
+class JobSelection:
+    """The job from which a sender's turn is served, and the letters that it gave."""
+
+    turn: Turn
+    job: ClaimedJob
+    letters: list[ClaimedRecipient] = field(default_factory=list)
+    alone: int | None = None
+    """A recipient of this job that is due and was not taken, since it is to be claimed alone."""
+    short: bool = False
+    """Whether the job gave fewer letters than it might."""
+    exhausted: bool = False
+    """Whether no letter of this job waits any more, and none was taken."""
+
+
+async def due_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
+    """For each sender the due job whose turn it is, locked."""
+    if not senders:
+        return {}
+    await cursor.execute(union_all(JOB, len(senders)), senders)
+    return {row[0]: _job(row) for row in await cursor.fetchall()}
+
+
+async def lock_job(cursor: Cursor, id_: str) -> ClaimedJob | None:
+    """One job, locked; None if it may not be claimed from, or another transaction holds it."""
+    await cursor.execute(_LOCK_JOB, (id_,))
+    row = await cursor.fetchone()
+    return _job(row) if row else None
+
+
+def _job(row: Sequence[Any]) -> ClaimedJob:
+    sender, id_, type_, total, age, begun, list_id, overrides = row
+    return ClaimedJob(
+        id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun),
+        list_id=list_id or EVERYTHING, overrides=bool(overrides),
+    )  # fmt: skip
+
+
+async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
+    """When the first job of each sender is due; nothing for those that have none."""
+    if not senders:
+        return {}
+    await cursor.execute(NEXT_JOBS, (tuple(senders),))
+    return {sender: utc(due) for sender, due in await cursor.fetchall()}
+
+
+async def take_letters(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
+    """Take of each job as many letters as its sender's turn may have."""
+    if not selections:
+        return
+    asked = [
+        value for selection in selections for value in (selection.job.id, State.WAITING.value, selection.turn.share)
+    ]
+    await cursor.execute(union_all(ROWS, len(selections)), asked)
+    await _take(cursor, selections, owner)
+
+
+async def take_letter(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
+    """Take this letter of the job, and no other."""
+    await cursor.execute(_SELECT_ALONE, (recipient, State.WAITING.value))
+    await _take(cursor, [selection], owner)
+
+
+async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
+    """Take the rows that were found, and end the turns of their jobs."""
+    rows = await cursor.fetchall()
+    found: dict[str, int] = {selection.job.id: 0 for selection in selections}
+    by_job = {selection.job.id: selection for selection in selections}
+    made = []
+    for lock_job, id_, seq, to, name, variables, attempts, draft, thread, unanswered, checks, error in rows:
+        found[lock_job] += 1
+        selection = by_job[lock_job]
+        row = Row(
+            id_, lock_job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
+            unanswered=unanswered, checks=checks, error=error,
+        )  # fmt: skip
+        sender, now = selection.turn.sender.email, selection.turn.now
+        move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)
+        made.append(move)
+        selection.letters.append(_letter(move.after, name, variables, selection, owner))
+    await letters.move(cursor, made, by=owner.daemon_id)
+    for selection in selections:
+        selection.short = found[selection.job.id] < selection.turn.share
+    await _end_jobs(cursor, selections, short=[selection.job.id for selection in selections if selection.short])
+
+
+async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
+    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next letter is due."""
+    next_at: dict[str, datetime | None] = {selection.job.id: selection.turn.now for selection in selections}
+    if short:
+        asked = [value for lock_job in short for value in (lock_job, State.WAITING.value)]
+        await cursor.execute(union_all(NEXT_ROW, len(short)), asked)
+        next_at |= dict.fromkeys(short)
+        by_job = {selection.job.id: selection for selection in selections}
+        for lock_job, due_at, id_, crashes in await cursor.fetchall():
+            next_at[lock_job] = utc(due_at)
+            now = by_job[lock_job].turn.now
+            if crashes >= ALONE_AFTER and utc(due_at) <= now:
+                by_job[lock_job].alone = id_
+                next_at[lock_job] = now + _ALONE_DELAY
+    for selection in selections:
+        selection.exhausted = next_at[selection.job.id] is None and not selection.letters
+    began = [selection.job.id for selection in selections if selection.letters]
+    await job_changes.end_turns(cursor, next_at, began=began)
+
+
+def _letter(
+    row: Row, name: str | None, variables: str | None, selection: JobSelection, owner: ClaimOwner
+) -> ClaimedRecipient:
+    turn = selection.turn
+    return ClaimedRecipient(
+        id=row.id, job_id=row.job_id, seq=row.seq, sender=turn.sender.email, to_email=row.to_email, to_name=name,
+        variables=variables, attempt=row.attempts, token=owner.token, draft_id=row.draft_id, thread_id=row.thread_id,
+        unanswered=bool(row.unanswered), checks=row.checks, error=row.error, pauses=turn.sender.pauses,
+        probing=turn.probing, sender_mode=turn.sender.mode, sender_project=turn.sender.project,
+        latency_threshold=turn.sender.latency_threshold, hour=turn.hour, digest=owner.digest(row.to_email),
+        proof=owner.proof(letter_key(row.job_id, row.seq)), list_id=selection.job.list_id,
+        overrides=selection.job.overrides,
+    )  # fmt: skip
+
+
+def union_all(select: str, number: int) -> str:
+    """So many of one SELECT, which stands in brackets, as one statement."""
+    return " UNION ALL ".join([select] * number)
+
 
 # Not IS NOT NULL: MySQL 8 then reads every idle sender first.
 NEXT: Final = """
@@ -163,10 +575,10 @@ class Claims:
                 cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS), again=again
             ):
                 break
-        letters = await suppressed.mark(cursor, taken.letters)
+        marked = await letters.mark_suppressed(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(
-            token, tuple(letters), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
+            token, tuple(marked), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
         )
 
     async def claim_alone(self, recipient: int) -> Claim:
@@ -184,22 +596,20 @@ class Claims:
         nothing = Claim(token, (), (), next_in=0.0)
         await cursor.execute(_SENDER_AND_JOB, (recipient,))
         if (row := await cursor.fetchone()) is None or (
-            turn := await sender_turns.lock_one(cursor, row[0], self.defaults.now)
+            turn := await lock_one(cursor, row[0], self.defaults.now)
         ) is None:
             return nothing
-        await sender_turns.apply_limits(cursor, [turn], share=1, rooms={})
-        self._new_projects |= await sender_turns.apply_project_limits(
-            cursor, [turn], self.defaults.now.project_units_per_minute
-        )
-        job = await select_letters.job(cursor, row[1]) if turn.share else None
+        await apply_limits(cursor, [turn], share=1, rooms={})
+        self._new_projects |= await apply_project_limits(cursor, [turn], self.defaults.now.project_units_per_minute)
+        job = await lock_job(cursor, row[1]) if turn.share else None
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
         selection = JobSelection(turn, job)
-        await select_letters.take_alone(cursor, selection, self._owner(token), recipient=recipient)
+        await take_letter(cursor, selection, self._owner(token), recipient=recipient)
         turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
-        await sender_turns.write(cursor, [turn])
-        letters = await suppressed.mark(cursor, selection.letters)
-        return Claim(token, tuple(letters), (job,) if letters else (), next_in=0.0)
+        await write_turns(cursor, [turn])
+        marked = await letters.mark_suppressed(cursor, selection.letters)
+        return Claim(token, tuple(marked), (job,) if marked else (), next_in=0.0)
 
     def _owner(self, token: str) -> ClaimOwner:
         return ClaimOwner(token, self.daemon_id, self.lease, self._digests, self._digests.proof)
@@ -219,19 +629,17 @@ class Claims:
         Then those that alone are due share all that is wanted, as no other could have it. In the first round each has
         its share at most, so that another job of the same sender has its turn in the second.
         """
-        found = await sender_turns.lock_due(cursor, self.defaults.now, senders, but=(*taken.full, *taken.passed_by))
+        found = await lock_due(cursor, self.defaults.now, senders, but=(*taken.full, *taken.passed_by))
         if again and 0 < len(found) < senders:
             share = max(share, -(-taken.left // len(found)))
-        await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
-        served = sender_turns.first_for(found, taken.left)
-        self._new_projects |= await sender_turns.apply_project_limits(
-            cursor, served, self.defaults.now.project_units_per_minute
-        )
+        await apply_limits(cursor, found, share=share, rooms=taken.rooms)
+        served = first_for(found, taken.left)
+        self._new_projects |= await apply_project_limits(cursor, served, self.defaults.now.project_units_per_minute)
         taken.passed_by += [turn.sender.email for turn in served if turn.passed_by]
-        jobs = await select_letters.jobs(cursor, [turn.sender.email for turn in served if turn.share])
+        jobs = await due_jobs(cursor, [turn.sender.email for turn in served if turn.share])
         chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
-        sender_turns.allocate([selection.turn for selection in chosen], taken.left)
-        await select_letters.take(cursor, [one for one in chosen if one.turn.share], self._owner(token))
+        allocate([selection.turn for selection in chosen], taken.left)
+        await take_letters(cursor, [one for one in chosen if one.turn.share], self._owner(token))
         for selection in chosen:
             selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
             taken.add(selection)
@@ -240,7 +648,7 @@ class Claims:
             idle=[turn for turn in served if turn.share and turn.sender.email not in jobs],
             short=[selection.turn for selection in chosen if selection.short],
         )
-        await sender_turns.write(cursor, served)
+        await write_turns(cursor, served)
         if any(turn.project for turn in served):
             return False  # while a project is locked others pass its senders by: no longer than it takes
         more = len(found) == senders or len(served) < len(found) or any(turn.due_again for turn in served)
@@ -248,7 +656,7 @@ class Claims:
 
     async def _wait_for_jobs(self, cursor: Cursor, *, idle: Sequence[Turn], short: Sequence[Turn]) -> None:
         """Let senders wait for their next job: the idle have no job that is due, that of the short has no more."""
-        due = await select_letters.next_jobs(cursor, [turn.sender.email for turn in (*idle, *short)])
+        due = await next_jobs(cursor, [turn.sender.email for turn in (*idle, *short)])
         for turn in idle:
             turn.wait_for_job(due.get(turn.sender.email))
         for turn in short:

@@ -13,9 +13,8 @@ from mailerd.core import rate_limit
 from mailerd.core.models import SenderState
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive, utc
 from mailerd.store.sender_changes import add_projects, debit_call, set_project_tats
 
 COLUMNS: Final = (

@@ -20,7 +20,6 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.letters import Locked
-from mailerd.store.queue import suppressed
 from mailerd.store.queue.rate_limits import lock_projects
 
 _READ_LETTERS: Final = "SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
@@ -126,7 +125,7 @@ class RecordWriter:
     async def _judge_all(self, cursor: Cursor, records: Sequence[Record], locked: Locked) -> list[_Judged]:
         rows = dict(locked.rows)
         held = [it for it in records if isinstance(it, Handover) and not it.discarding and it.letter.id in rows]
-        marked = await suppressed.mark(cursor, [it.letter for it in held])
+        marked = await letters.mark_suppressed(cursor, [it.letter for it in held])
         refused = {(it.id, it.token) for it in marked if it.suppressed is not None}
         logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):

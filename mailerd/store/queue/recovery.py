@@ -15,9 +15,8 @@ from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import MailerdError
 from mailerd.store import job_changes, letters, sender_changes
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import utc
 from mailerd.store.event_feed import leap_at_next
 from mailerd.store.job_changes import MAX_FOUND, UNFINISHED
 from mailerd.store.queue.failover import ReplayLog

@@ -14,14 +14,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core import rate_limit
+from mailerd.core.rate_limit import PROBE_INTERVAL
 from mailerd.core.verdicts import PauseCause
 from mailerd.store import sender_changes
-from mailerd.store.db.connection import Cursor
+from mailerd.store.db.connection import Cursor, micros, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
-from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 
 _INTERVAL: Final = 60.0
 """Seconds between two checks of one daemon, plus or minus a quarter, so that many daemons do not check together."""

@@ -24,7 +24,7 @@ from mailerd.core.replies import (
     TokenRefused,
 )
 from mailerd.gmail import Mailbox
-from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
+from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.store.server_info import ServerInfo, _covers, _privileges
 
 GOOD: Mapping[str, str] = {

@@ -20,7 +20,7 @@ from mailerd.cli.checks.machine import SystemPaths
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.events.process import StoreEvents
-from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
+from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database

@@ -16,7 +16,6 @@ from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
-from mailerd.store.queue import select_letters, sender_turns
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.store.queue.test_rate_limits import Shifted
@@ -125,15 +124,15 @@ async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
     await query(database, "UPDATE senders SET project = '1' WHERE email > 's00@example.com'")
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
     monkeypatch.setattr(claims_module, "_MAX_SENDERS", 4)
-    monkeypatch.setattr(sender_turns, "BUSY", timedelta(0))  # as if a round took longer
-    lock_due, rounds = sender_turns.lock_due, list[int]()
+    monkeypatch.setattr(claims_module, "BUSY", timedelta(0))  # as if a round took longer
+    lock_due, rounds = claims_module.lock_due, list[int]()
 
-    async def counted(cursor: Cursor, *given: Any, **more: Any) -> list[sender_turns.Turn]:
+    async def counted(cursor: Cursor, *given: Any, **more: Any) -> list[claims_module.Turn]:
         found = await lock_due(cursor, *given, **more)
         rounds.append(len(found))
         return found
 
-    monkeypatch.setattr(sender_turns, "lock_due", counted)
+    monkeypatch.setattr(claims_module, "lock_due", counted)
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=1_000_000)
     claimer = Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
@@ -266,12 +265,12 @@ async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing
     await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 20")
     senders = [f"s{n}@example.com" for n in range(3)]
     for statement, values in (
-        (sender_turns.DUE, (("", "a@example.com"), 3)),
+        (claims_module.DUE, (("", "a@example.com"), 3)),
         (claims_module.NEXT, (("", "a@example.com"),)),
-        (" UNION ALL ".join([select_letters.JOB] * 3), senders),
-        (" UNION ALL ".join([select_letters.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
-        (" UNION ALL ".join([select_letters.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),
-        (select_letters.NEXT_JOBS, (tuple(senders),)),
+        (" UNION ALL ".join([claims_module.JOB] * 3), senders),
+        (" UNION ALL ".join([claims_module.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
+        (" UNION ALL ".join([claims_module.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),
+        (claims_module.NEXT_JOBS, (tuple(senders),)),
     ):
         for row in await plan(database, statement, values):
             if (row["table"] or "<union").startswith("<union"):
