@@ -87,6 +87,9 @@ _EVENT_WORDS: Final = {
     "found": "it was looked for and found: it is sent",
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
+    "answered": "Google took it as message {message}, and its claim had ended by then",
+    "unanswered": "it is not known whether it was sent, and its claim had ended by then: {error}",
+    "late": "its claim had ended by then: {error}",
     "undone": "it turned out that it had not been sent, and it waits again: {error}",
     "retried": "another try was asked for: its attempts count from the start again",
 }
@@ -155,13 +158,16 @@ def _attempt(one: Attempt) -> str:
         if resolution
         else _event_words(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
     )
-    late = "" if one.applied else tr(" (too late: the claim had ended, and the row did not take it)")
-    return tr(f"attempt {one.attempt}: {words}{late}.")
+    return tr(f"attempt {one.attempt}: {words}.")
 
 
 def _event_words(one: Attempt) -> str:
     # Of a letter that Google gave back, the log's `sent` has no message any more.
-    return "Google took it" if one.event == "sent" and not one.message_id else _EVENT_WORDS.get(one.event, one.event)
+    return (
+        "Google took it"
+        if one.event in {"sent", "answered"} and not one.message_id
+        else _EVENT_WORDS.get(one.event, one.event)
+    )
 
 
 def _now(story: RecipientHistory, queue: Queue) -> list[str]:

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
-from mailerd.core.moves import NOT_APPLIED
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
@@ -70,8 +69,6 @@ class Attempt:
     at: datetime
     attempt: int
     event: str
-    applied: bool
-    """Whether the row took the change; False: the claim had ended."""
     daemon: str
     draft_id: str | None
     message_id: str | None
@@ -235,9 +232,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
         ]
     )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
-    log = tuple(
-        Attempt(utc(at), attempt, event, event not in NOT_APPLIED, *rest) for at, attempt, event, *rest in rows.values()
-    )
+    log = tuple(Attempt(utc(at), attempt, event, *rest) for at, attempt, event, *rest in rows.values())
     return log, lines - len(log)
 
 
