@@ -84,7 +84,7 @@ TEXTS: Final = {
     "Google took it as message {message}, and its claim had ended by then": "Google 已接收，邮件 ID 为 {message}，而其认领当时已结束",
     "it is not known whether it was sent, and its claim had ended by then: {error}": "不清楚是否已发送，而其认领当时已结束：{error}",
     "its claim had ended by then: {error}": "其认领当时已结束：{error}",
-    "attempt {attempt}: {words}.": "第 {attempt} 次尝试：{words:text}{late:text}。",
+    "attempt {attempt}: {words}.": "第 {attempt} 次尝试：{words:text}。",
     " at {sent_at}": "，时间 {sent_at:time}",
     "Now: sent{at}, Google's message id is {message_id}. Nothing more happens.": "现状：已发送{at:text}，Google 的邮件编号为 {message_id:text}。不会再有动作。",
     "not known": "未知",
