@@ -178,7 +178,7 @@ OF_WHOLE_JOBS: Final = (
     ),
 )  # fmt: skip
 
-# What follows from a transition, each field another.
+# What a transition costs: an attempt, and a place of the day.
 OF_REFUNDS: Final = (
     *noticed_by(
         _MOVES + "test_an_outcome_costs_an_attempt_and_a_place_of_the_day_only_where_it_was_tried_or_sent",
@@ -276,24 +276,20 @@ OF_FENCES: Final = (
          "checks=0,"),
     ),
     *noticed_by(
-        _MOVES + "test_whatever_is_asked_of_any_row_leaves_it_as_every_row_is", _IN_MOVES,
+        _MOVES + "test_googles_answer_is_the_proof_and_a_message_that_is_known_stays_where_an_outcome_names_none",
+        _IN_MOVES,
         ("what was sent has no proof", "proof=Proof.ANSWERED if change is Transition.SENT else None,", "proof=None,"),
         ("what was lost was sent at a time", "sent_at=now if change is Transition.SENT else None,", "sent_at=now,"),
+        ("the known message is forgotten by a doubt",
+         "message_id=row.message_id if decision.message_id is None else decision.message_id,",
+         "message_id=decision.message_id,"),
+    ),
+    *noticed_by(
+        _MOVES + "test_whatever_is_asked_of_any_row_leaves_it_as_every_row_is", _IN_MOVES,
         ("an outcome keeps its claim", "return row._replace(claim_token=None, lease_until=None, updated_at=now)",
          "return row._replace(lease_until=None, updated_at=now)"),
         ("what has ended keeps its lease", "return row._replace(claim_token=None, lease_until=None, updated_at=now)",
          "return row._replace(claim_token=None, updated_at=now)"),
-        ("the known message is forgotten by a doubt",
-         "message_id=row.message_id if decision.message_id is None else decision.message_id,",
-         "message_id=decision.message_id,"),
-        ("a failed letter has a proof that it is sent",
-         "proof = Proof.ANSWERED.value if row.status == State.SENT else row.proof", "proof = Proof.ANSWERED.value"),
-        ("what was missing was sent at a time", "sent_at=None if missing else now, due_at=now,",
-         "sent_at=now, due_at=now,"),
-        ("what is taken back keeps its proof", "status=State.WAITING, proof=None, sent_at=None, checks=0, attempts",
-         "status=State.WAITING, sent_at=None, checks=0, attempts"),
-        ("what is given back is known to the log as sent", "forgets_messages=True, reason=GIVEN_BACK",
-         "reason=GIVEN_BACK"),
     ),
     *noticed_by(
         _MOVES + "test_an_answer_about_what_came_back_settles_nothing_and_its_message_is_not_kept", _IN_MOVES,
@@ -303,6 +299,8 @@ OF_FENCES: Final = (
         _MOVES + "test_a_late_answer_leaves_the_message_where_another_claim_or_an_end_has_the_row", _IN_MOVES,
         ("a late answer takes a row from another claim", "if row.status in {State.WAITING, State.UNSURE}:",
          "if row.status in {State.WAITING, State.UNSURE, State.SENDING}:"),
+        ("a failed letter has a proof that it is sent",
+         "proof = Proof.ANSWERED.value if row.status == State.SENT else row.proof", "proof = Proof.ANSWERED.value"),
     ),
     *noticed_by(
         _MOVES + "test_a_late_answer_is_a_better_proof_and_overwrites_none", _IN_MOVES,
@@ -441,6 +439,8 @@ OF_FENCES: Final = (
          "mode=None if missing and (row.draft_id is None or gone) else row.mode,", "mode=None if gone else row.mode,"),
         ("a missing letter does not say why it was in doubt", "error=log.last_doubt if missing else it.error",
          "error=it.error"),
+        ("what was missing was sent at a time", "sent_at=None if missing else now, due_at=now,",
+         "sent_at=now, due_at=now,"),
     ),
     *noticed_by(
         _MOVES + "test_a_letter_that_is_found_is_sent_by_its_proof_and_keeps_what_was_known", _IN_MOVES,
@@ -467,6 +467,11 @@ OF_FENCES: Final = (
          "checks=0, handed_over_at=None, nothing_found_at=None,", "checks=0, nothing_found_at=None,"),
     ),
     *noticed_by(
+        _MOVES + "test_what_is_disproved_waits_with_that_draft_and_has_its_attempt_back", _IN_MOVES,
+        ("what is taken back keeps its proof", "status=State.WAITING, proof=None, sent_at=None, checks=0, attempts",
+         "status=State.WAITING, sent_at=None, checks=0, attempts"),
+    ),
+    *noticed_by(
         _MOVES + "test_a_limit_notice_gives_back_its_own_letter_once_and_no_other", _IN_MOVES,
         ("a limit notice of no letter gives one back",
          "letter is None or row.status not in {State.SENT, State.WAITING}",
@@ -484,6 +489,8 @@ OF_FENCES: Final = (
         _MOVES + "test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over", _IN_MOVES,
         ("what is given back keeps what Google knew of it", "        updated_at=now, **NEVER_HANDED_OVER,\n",
          "        updated_at=now,\n"),
+        ("what is given back is known to the log as sent", "forgets_messages=True, reason=GIVEN_BACK",
+         "reason=GIVEN_BACK"),
     ),
     *noticed_by(
         _MOVES + "test_only_what_was_sent_or_may_be_has_a_fate", _IN_MOVES,

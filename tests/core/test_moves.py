@@ -133,31 +133,31 @@ class Asked:
     word: str
 
     @property
-    def waits(self) -> bool:
-        return self.row.status is State.WAITING
-
-    @property
     def draft(self) -> str:
         return self.letter.draft_id or "1"
 
 
 @st.composite
 def any_asked(draw: st.DrawFn) -> Asked:
-    letter, (result, proof, forgets), word = draw(LETTERS), draw(RESULTS), draw(st.sampled_from(["1", "2"]))
+    row, letter, (result, proof, forgets), flag = draw(any_row()), draw(LETTERS), draw(RESULTS), draw(st.booleans())
+    if draw(st.booleans()):  # it is of this very row
+        letter = replace(letter, token=row.claim_token or letter.token, draft_id=row.draft_id)
     check = replace(CHECK, token=letter.token, checks=letter.checks, draft_id=letter.draft_id)
-    message = draw(WORDS)
-    flag = draw(st.booleans())
+    word, message = (
+        draw(st.sampled_from([row.thread_id or "1", "2"])),
+        draw(st.sampled_from([row.message_id, "1", None])),
+    )
     resolution = Resolution(
         check, result, draw(WORDS), message if result is Transition.FOUND else None, draw(WORDS), proof, forgets,
         nothing_found=flag, retry_in=draw(st.none() | st.just(MINUTE)),
     )  # fmt: skip
     notice = replace(NOTICE, thread_id=word, letter=replace(IN_THREAD, message_id=message))
-    return Asked(
-        draw(any_row()), log(*draw(st.lists(LINES, max_size=4))), letter, draw(OUTCOMES), resolution, notice, flag, word
-    )
+    past = log(*draw(st.lists(LINES, max_size=4)))
+    return Asked(row, past, letter, draw(OUTCOMES), resolution, notice, flag, word)
 
 
 WHO: dict[str, Any] = {"token": "V", "sender": "me@example.com", "now": NOW}
+CLAIM: dict[str, Any] = {"daemon": "D1", "until": LATER}
 LEASE: dict[str, Any] = {"daemon": "D1", "lease": MINUTE}
 LAPSE: dict[str, Any] = {"sender": "me@example.com", "by": "D1", "late_arrival": MINUTE, "now": NOW}
 BOUNCE: dict[str, Any] = {"fate": "bounced", "kind": "hard", "code": None, "reason": None, "at": NOW}
@@ -170,7 +170,7 @@ def settle(its: Row, change: Transition, message: str | None = None) -> Move | N
 # Every change that there is. Of a few the caller says what they are asked of: a claim and a cancel of what waits, a
 # doubt after a restore of what is open, a late answer or doubt by what it says.
 CHANGES: dict[str, Callable[[Asked], Move | None]] = {
-    "claimed": lambda it: moves.claimed(it.row, daemon="D1", until=LATER, **WHO) if it.waits else None,
+    "claimed": lambda it: moves.claimed(it.row, **CLAIM, **WHO) if it.row.status == "waiting" else None,
     "handed_over": lambda it: moves.handed_over(it.row, it.log, Handover(it.letter, discarding=it.flag), now=NOW),
     "sent_before": lambda it: moves.sent_before(it.row, it.log, it.letter, now=NOW),
     "in_doubt_before": lambda it: moves.in_doubt_before(it.row, it.log, it.letter, now=NOW),
@@ -193,7 +193,7 @@ CHANGES: dict[str, Callable[[Asked], Move | None]] = {
     "undone": lambda it: moves.undone(it.row, it.draft, **WHO),
     "given_back": lambda it: moves.given_back(it.row, it.notice, **WHO),
     "fated": lambda it: moves.fated(it.row, **BOUNCE, sender="me@example.com", now=NOW),
-    "cancelled": lambda it: moves.cancelled(it.row, "ada", now=NOW) if it.waits else None,
+    "cancelled": lambda it: moves.cancelled(it.row, "ada", now=NOW) if it.row.status == "waiting" else None,
 }  # fmt: skip
 IN_HAND = {State.SENDING, State.UNSURE}
 WITHOUT_LINE = {None, Transition.CLAIMED, Transition.HANDED_OVER, Transition.CANCELLED}
@@ -367,9 +367,11 @@ def test_an_outcome_ends_the_suspicion_of_a_crash_and_says_when_the_letter_is_du
     assert made(moves.ended(row(due_at=BEFORE), Outcome(LETTER, SENT), now=NOW)).after.due_at == BEFORE
 
 
-def test_the_message_that_is_known_stays_where_an_outcome_names_none() -> None:
-    assert made(moves.ended(row(message_id="m0"), Outcome(LETTER, LOST), now=NOW)).after.message_id == "m0"
-    assert made(moves.ended(row(), Outcome(LETTER, SENT), now=NOW)).after.message_id == "m1"
+def test_googles_answer_is_the_proof_and_a_message_that_is_known_stays_where_an_outcome_names_none() -> None:
+    now = made(moves.ended(row(), Outcome(LETTER, SENT), now=NOW)).after
+    assert (now.message_id, now.proof, now.sent_at) == ("m1", Proof.ANSWERED, NOW)
+    now = made(moves.ended(row(message_id="m0"), Outcome(LETTER, LOST), now=NOW)).after
+    assert (now.message_id, now.proof, now.sent_at) == ("m0", None, None)
 
 
 # What a worker says that has lost its claim.
@@ -585,6 +587,7 @@ def test_a_letter_that_is_missing_waits_and_says_why_it_was_in_doubt(*, forgets:
     its = CHECKED._replace(unanswered=1, discarding=1, nothing_found_at=BEFORE)
     now = made(moves.checked(its, log(line("lost", "d1", error="cut off")), it, now=NOW)).after
     assert (now.status, now.error, now.discarding, now.nothing_found_at) == (State.WAITING, "cut off", 0, None)
+    assert now.sent_at is None
     kept = (None, None, None, 0) if forgets else ("draft", "d1", "t1", 1)
     assert (now.mode, now.draft_id, now.thread_id, now.unanswered) == kept
     direct = made(moves.checked(its._replace(draft_id=None), NO_LOG, it, now=NOW)).after
