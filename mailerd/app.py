@@ -267,10 +267,13 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, lease, replay_log)
     claims = Claims(database, daemon_id, lease, Live(default_limits(settings)), replay_log, gmail.credentials_version)
-    recorder = Recorder(records, gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
     progress, breaker = JobProgress(), CircuitBreaker(clock=clock, events=events)
+    recorder = Recorder(
+        records, gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log,
+        may_be_over=progress.may_be_over,
+    )  # fmt: skip
     delivery = Delivery(
         gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
         semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, request_timeout=settings.gmail.request_timeout,

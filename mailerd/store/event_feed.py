@@ -55,12 +55,13 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
 # `recipients.sent`: what one commit has sent, in one event for each job, and only while an endpoint asks for it.
 MAX_SENT_BYTES: Final = 18_000
 """The most bytes of what one event tells: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
-_READ_SENT: Final = """
+ASKS_FOR_SENT: Final = """
+EXISTS (SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')"""
+"""Whether an endpoint asks for it: nobody else does."""
+_READ_SENT: Final = f"""
 SELECT j.id, j.sender_email, j.from_address, r.id, r.seq, r.to_email, r.message_id, r.sent_at
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
- WHERE r.id IN %s AND EXISTS (
-       SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')
- ORDER BY j.id, r.id"""
+ WHERE r.id IN %s AND {ASKS_FOR_SENT} ORDER BY j.id, r.id"""
 
 
 async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
-from mailerd.core.models import ClaimedRecipient, Handover
+from mailerd.core.models import ClaimedRecipient
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.suppression import EVERYTHING, Reason
@@ -27,63 +27,14 @@ from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes as jobs
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, micros, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import NewEvent, insert_events, sent_events
+from mailerd.store.event_feed import ASKS_FOR_SENT, NewEvent, insert_events, sent_events
 from mailerd.store.sender_changes import refund_hours, wake_senders
 from mailerd.store.stats import count_tallies
 
-# Suppressions in the queue: a claim marks the letters that have one, and no hand-over is written for these.
-#
-# The look of the claim spares Google the letter. The condition of the hand-over is the promise: it stands in the very
-# statement after whose COMMIT Google is asked to send.
-
-NOT_SUPPRESSED: Final = f"""
-NOT EXISTS (SELECT 1 FROM suppressions s FORCE INDEX (PRIMARY)
-             WHERE s.digest = v.digest AND s.list_id IN ({EVERYTHING}, v.list_id)
-               AND (v.overrides = 0 OR s.reason = '{Reason.HARD_BOUNCE.value}'))"""
-"""No recipient has opted out of what the hand-over `v` is about; a digest of NULL belongs to no recipient."""
-BINDING: Final = (
-    "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
-)
-
-
-async def mark_suppressed(cursor: Cursor, letters: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The claimed letters, each with why it may not go, where it may not."""
-    digests = tuple({it.digest for it in letters if it.digest is not None})
-    if not digests:
-        return list(letters)
-    await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in letters)})))
-    found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
-    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in letters]
-
-
-def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
-    reasons = {found.get((it.digest or b"", list_id)) for list_id in (EVERYTHING, it.list_id)} - {None}
-    if Reason.HARD_BOUNCE in reasons:
-        return Reason.HARD_BOUNCE
-    return None if it.overrides or not reasons else min(reasons, key=str)
-
-
-async def suppressed_now(cursor: Cursor, record: Handover) -> bool:
-    """Whether a hand-over was not taken for this reason."""
-    if record.discarding:
-        return False
-    (letter,) = await mark_suppressed(cursor, [record.letter])
-    return letter.suppressed is not None
-
-
-async def suppressed(database: Database, letter: ClaimedRecipient) -> Reason | None:
-    """Why the letter may not go any more; None: it may."""
-
-    async def work(cursor: Cursor) -> Reason | None:
-        (now,) = await mark_suppressed(cursor, [letter])
-        return now.suppressed
-
-    return await database.read(work, what="look for a suppression", bound=database.probe_timeout)
-
-
 _COLUMNS: Final = ", ".join(Row._fields)
 _LOCK: Final = f"""
-SELECT {_COLUMNS}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
+SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s ORDER BY id FOR UPDATE"""
 _TIMES: Final = tuple(
     Row._fields.index(name)
     for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "fate_at", "sent_at", "updated_at")
@@ -119,6 +70,8 @@ class Locked:
 
     rows: dict[int, Row]
     now: datetime
+    asks_for_sent: bool = True
+    """Whether an endpoint asks for `recipients.sent`."""
 
 
 async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Locked:
@@ -128,14 +81,14 @@ async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Lock
     """
     wanted = tuple(sorted(set(ids)))
     await cursor.execute(_LOCK if wait else f"{_LOCK} SKIP LOCKED", (wanted,))
-    rows, now = {}, NOT_LOCKED
-    for *columns, at in await cursor.fetchall():
+    rows, now, asks = {}, NOT_LOCKED, False
+    for *columns, asked, at in await cursor.fetchall():
         for number in _TIMES:
             columns[number] = utc(columns[number])
         columns[_STATUS] = State(columns[_STATUS])
         row = Row(*columns)
-        rows[row.id], now = row, utc(at)
-    return Locked(rows, now)
+        rows[row.id], now, asks = row, utc(at), bool(asked)
+    return Locked(rows, now, asks)
 
 
 async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLog]:
@@ -149,12 +102,18 @@ async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLo
 
 
 async def move(
-    cursor: Cursor, moves: Sequence[Move], *, by: str, also: Callable[[], Awaitable[None]] | None = None
+    cursor: Cursor,
+    moves: Sequence[Move],
+    *,
+    by: str,
+    also: Callable[[], Awaitable[None]] | None = None,
+    asks_for_sent: bool = True,
 ) -> list[Row]:
     """Write these moves of locked rows and all that follows from them; what became of the row of each.
 
     Of several moves of one letter each begins where the one before ended. `by`: the daemon that does it, or a token of
     its own. `also`: what else the caller changes of these jobs and senders, under the same locks.
+    `asks_for_sent`: False where it is known that no endpoint asks for `recipients.sent`.
 
     Raises:
         ImpossibleTransitionError: a move is not in the table of transitions: a bug in mailerd.
@@ -189,7 +148,8 @@ async def move(
         await cursor.execute(*statement)
     if events := [event for it in moves if (event := _event(it))]:
         await cursor.execute(*insert_events(events))
-    await sent_events(cursor, [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status])
+    if asks_for_sent:
+        await sent_events(cursor, [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status])
     return [last[it.before.id] for it in moves]
 
 
@@ -295,6 +255,43 @@ def _value(value: Any) -> Any:
 def short(text: str | None, limit: int = 1000) -> str | None:
     """What fits into a column of so many characters."""
     return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+# Suppressions: a claim marks the letters that have one, and no hand-over is written for these.
+#
+# The look of the claim spares Google the letter. That of the hand-over is the promise: it is made under the row's lock,
+# in the transaction after whose COMMIT Google is asked to send.
+
+BINDING: Final = (
+    "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
+)
+
+
+async def mark_suppressed(cursor: Cursor, letters: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
+    """The claimed letters, each with why it may not go, where it may not."""
+    digests = tuple({it.digest for it in letters if it.digest is not None})
+    if not digests:
+        return list(letters)
+    await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in letters)})))
+    found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
+    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in letters]
+
+
+def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
+    reasons = {found.get((it.digest or b"", list_id)) for list_id in (EVERYTHING, it.list_id)} - {None}
+    if Reason.HARD_BOUNCE in reasons:
+        return Reason.HARD_BOUNCE
+    return None if it.overrides or not reasons else min(reasons, key=str)
+
+
+async def suppressed(database: Database, letter: ClaimedRecipient) -> Reason | None:
+    """Why the letter may not go any more; None: it may."""
+
+    async def work(cursor: Cursor) -> Reason | None:
+        (now,) = await mark_suppressed(cursor, [letter])
+        return now.suppressed
+
+    return await database.read(work, what="look for a suppression", bound=database.probe_timeout)
 
 
 # A whole job at once: one statement for each table, however many letters there are.

@@ -138,6 +138,11 @@ class JobProgress:
         if counts := self._jobs.get(job):
             counts.under_way.discard(recipient)
 
+    def may_be_over(self, job: str) -> bool:
+        """Whether all letters of a job are finished as far as this daemon knows."""
+        counts = self._jobs.get(job)
+        return counts is None or counts.done >= counts.total
+
     def advance(self, job: str, recipient: int) -> tuple[int, int]:
         """Count one more finished letter; how many are finished, and of how many."""
         counts = self._jobs.setdefault(job, _Counts())

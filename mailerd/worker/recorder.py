@@ -29,6 +29,8 @@ _GATHER_TIME: Final = 0.015
 letters costs half of what two for three do. It never holds up the first letter after a rest."""
 _JUST_NOW: Final = 0.03
 """Seconds after a commit in which another record may follow closely."""
+_LONGEST_BETWEEN: Final = 1.0
+"""Seconds between two checks of a job that has not ended as far as this daemon knows."""
 _COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _STOP_TIMEOUT: Final = 5.0
@@ -72,8 +74,12 @@ class Recorder:
         events: RunnerEvents,
         memory: ReplayLog,
         heartbeats: Heartbeats,
+        may_be_over: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`memory` gets every record before it is written, and its result before the COMMIT and after it."""
+        """`may_be_over`: whether a job has ended as far as this daemon knows.
+
+        `memory` gets every record before it is written, and its result before the COMMIT and after it.
+        """
         self._rows = rows
         self._semaphore = semaphore
         self._heartbeats = heartbeats
@@ -85,7 +91,9 @@ class Recorder:
         """It lets one record wait for a row at a time: a transaction that waits keeps one of the pool's connections."""
         self._written_at = -math.inf
         """When records were last written, in monotonic seconds."""
-        self._touched: set[str] = set()
+        self._may_be_over = may_be_over
+        self._touched: dict[str, float] = {}
+        """Jobs of which letters were finished since they were looked at last, and since when, in monotonic seconds."""
         self._joins: dict[str, tuple[tuple[str, str, Mode], asyncio.Future[Pause | None]]] = {}
         """The last claim in which a sender joined its project, what was noted, and what that found."""
         self._completing = asyncio.Lock()
@@ -209,7 +217,7 @@ class Recorder:
 
     def job_changed(self, job: str) -> None:
         """A letter of this job was finished elsewhere: check whether the job is complete."""
-        self._touched.add(job)
+        self._touched.setdefault(job, self._clock.monotonic())
         self._ended.set()
 
     async def complete_jobs_loop(self) -> None:
@@ -233,20 +241,29 @@ class Recorder:
         """Complete the jobs that ended while this daemon drained; what fails is left to the daemon that runs next."""
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):
-                await self._complete_touched()
+                await self._complete_touched(whole=True)
         except (DatabaseError, TimeoutError) as error:
             self._events.jobs_left_open(cause=str(error) or f"no answer within {_STOP_TIMEOUT:g} s")
 
-    async def _complete_touched(self) -> None:
+    def _due(self) -> dict[str, float]:
+        """The jobs that may have ended, and those not looked at for long: another daemon may send them too."""
+        long_ago = self._clock.monotonic() - _LONGEST_BETWEEN
+        return {job: since for job, since in self._touched.items() if since <= long_ago or self._may_be_over(job)}
+
+    async def _complete_touched(self, *, whole: bool = False) -> None:
+        """Complete what has ended of the jobs that are due, or of the `whole`."""
         async with self._completing:
             self._ended.clear()
-            jobs, self._touched = self._touched, set()
+            jobs = self._touched if whole else self._due()
+            self._touched = {job: since for job, since in self._touched.items() if job not in jobs}
+            if self._touched:
+                self._ended.set()
             if not jobs:
                 return
             try:
                 finished = await self._rows.complete_jobs(jobs)
             except DatabaseError:
-                self._touched |= jobs
+                self._touched = {**self._touched, **jobs}
                 raise
             for job in finished:
                 self._events.job_finished(

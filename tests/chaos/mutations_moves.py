@@ -67,8 +67,8 @@ OF_THE_DOOR: Final = (
     ),
     *noticed_by(
         _LETTERS + "test_a_row_is_read_after_the_change_that_is_under_way", _IN_LETTERS,
-        ("rows are read without a lock", "FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE",
-         "FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id"),
+        ("rows are read without a lock", " WHERE id IN %s ORDER BY id FOR UPDATE",
+         " WHERE id IN %s ORDER BY id"),
     ),
     *noticed_by(
         _LETTERS + "test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer", _IN_LETTERS,

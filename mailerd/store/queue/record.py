@@ -88,7 +88,11 @@ class RecordWriter:
         own = [it for it, (_, _, own) in zip(some, judged, strict=True) if own]
         made = [it.move for it in judged if it.move]
         also = partial(update_senders, cursor, own) if any(map(updates_sender, own)) else None
-        done = await letters.move(cursor, made, by=self.daemon_id, also=also) if made else []
+        done = (
+            await letters.move(cursor, made, by=self.daemon_id, also=also, asks_for_sent=locked.asks_for_sent)
+            if made
+            else []
+        )
         cancelled = {row.id for row in done if row.status == State.CANCELLED}
         results = iter([
             WriteResult.CANCELLED if is_requeued(it) and it.letter.id in cancelled and what is WriteResult.APPLIED
