@@ -83,6 +83,13 @@ OF_NEIGHBOURS: Final = (
         "tests/gmail/test_concurrency.py::test_a_slot_that_comes_free_goes_to_the_sender_with_the_fewest",
     ),
     Mutation(
+        "a job of which another daemon sends the rest is never asked for",
+        "mailerd/worker/recorder.py",
+        "if since <= long_ago or self._may_be_over(job)}",
+        "if self._may_be_over(job)}",
+        "tests/worker/test_recorder.py::test_a_job_that_has_not_ended_here_is_asked_for_once_a_second",
+    ),
+    Mutation(
         "a claim takes letters of a sender that has no room",
         "mailerd/store/queue/claim.py",
         "AND email NOT IN %s ORDER BY next_claim_at, email",

@@ -1,7 +1,7 @@
 """A recorder of letters for tests, as a daemon joins it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,11 +22,12 @@ def new_recorder(
     semaphore: LetterSemaphore | None = None,
     clock: Clock | None = None,
     memory: ReplayLog | None = None,
+    may_be_over: Callable[[str], bool] = lambda _: True,
 ) -> Recorder:
     """One that writes by `rows`; with 20 slots, the true clock and a database that has lost nothing, if not told."""
     return Recorder(
         rows, semaphore or LetterSemaphore(20), clock=clock or Clock(), events=RunnerEvents(heard),
-        memory=memory or replayed(rows.database), heartbeats=Heartbeats(),
+        memory=memory or replayed(rows.database), heartbeats=Heartbeats(), may_be_over=may_be_over,
     )  # fmt: skip
 
 

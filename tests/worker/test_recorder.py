@@ -44,3 +44,20 @@ async def test_that_the_database_is_away_is_left_to_the_store_to_tell() -> None:
 
 async def test_whatever_else_keeps_a_job_from_being_finished_is_told() -> None:
     assert await story(DatabaseError) == ["step_failed"] * 3 + ["job_finished"]
+
+
+async def test_a_job_that_has_not_ended_here_is_asked_for_once_a_second() -> None:
+    """Another daemon may send the rest of it; and what this one knows to be over is not waited for."""
+    heard, clock, over = Heard(), Ticking(), set[str]()
+    writes: Any = Store(DatabaseError, times=0)
+    recorder = new_recorder(writes, heard, clock=clock, memory=replayed(writes), may_be_over=over.__contains__)
+    finishing = asyncio.create_task(recorder.complete_jobs_loop())
+    over.add("ended")
+    for job in ("shared", "ended"):
+        recorder.job_changed(job)
+    await heard.wait_for("job_finished")
+    assert [it["job"] for it in heard.of("job_finished")] == ["ended"]
+    for seconds, jobs in ((0.9, ["ended"]), (0.2, ["ended", "shared"])):
+        await clock.move(seconds)
+        assert [it["job"] for it in heard.of("job_finished")] == jobs
+    finishing.cancel()
