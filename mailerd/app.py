@@ -25,8 +25,7 @@ from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alerter, AlertState
-from mailerd.ops.metrics import Metrics
-from mailerd.ops.stats_poller import QueueChanges, StatsPoller
+from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.api_keys import ApiKeys, Sessions

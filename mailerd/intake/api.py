@@ -20,6 +20,7 @@ from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
+from mailerd.http.requests import BodyReader
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
@@ -29,7 +30,6 @@ from mailerd.intake.job_reader import JobReader
 from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
-from mailerd.intake.request_body import BodyReader
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite

@@ -18,8 +18,8 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
+from mailerd.http.requests import BodyReader
 from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
-from mailerd.intake.attachments import encoded_sizes, letter_size
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
@@ -29,11 +29,11 @@ from mailerd.intake.parse_job import (
     ParsedJob,
     RejectedRecipient,
     SenderResolver,
+    encoded_sizes,
+    letter_size,
     parse_job,
     stopped_too_often,
 )
-from mailerd.intake.read_jobs import try_forecast
-from mailerd.intake.request_body import BodyReader
 from mailerd.intake.response_models import (
     AcceptedOut,
     DryRunOut,
@@ -42,6 +42,7 @@ from mailerd.intake.response_models import (
     SampleOut,
     SizesOut,
     TemplateVersionOut,
+    try_forecast,
 )
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from itertools import batched
@@ -12,16 +12,24 @@ from typing import Final
 from urllib.parse import quote
 
 from mailerd.clock import new_id
+from mailerd.core.models import PROOF_LENGTH
 from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
 from mailerd.http.errors import ApiError, FieldError, FieldErrors, cut, invalid
-from mailerd.intake.attachments import encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.job_reader import JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
 from mailerd.mail.cage import Blob
-from mailerd.mail.mime import Envelope, ListHeaders, unsubscribe_mailbox
+from mailerd.mail.mime import (
+    MAX_LETTER_BYTES,
+    Envelope,
+    ListHeaders,
+    check_size,
+    compose,
+    encoded_size,
+    unsubscribe_mailbox,
+)
 from mailerd.mail.renderer import MAX_STOPPED, CpuTime, Rendered, Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
@@ -32,6 +40,40 @@ from mailerd.store.jobs import NewJob, NewRecipient, StoredAttachment, TemplateL
 from mailerd.store.list_names import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import MailingList, Suppressions
+
+# The size of the letters of a job with what they carry.
+
+_MAX_OWN_BYTES: Final = 12_000_000
+"""Bytes of a letter without its attachments: two parts of a million characters, four bytes each, in base64."""
+_SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:
+    """Bytes that attachments take up in a letter at most."""
+    return sum(encoded_size(len(each.content), filename=each.filename) for each in attached)
+
+
+def may_be_too_large(attached: int) -> bool:
+    """Whether a letter whose attachments take up so many bytes has to be rendered to know its size."""
+    return attached + _MAX_OWN_BYTES > MAX_LETTER_BYTES
+
+
+def letter_size(
+    content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int
+) -> int:
+    """Bytes of the letter to a recipient of a job, whose attachments take up `attached` bytes at most.
+
+    `envelope`: what the job's letters have in common; its key is as long as the job's id.
+
+    Raises:
+        ValueError: it cannot be made, or is larger than Google takes.
+    """
+    domain = envelope.sender_email.rpartition("@")[2]
+    key = f"{envelope.key}-{index}"
+    envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
+    letter = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
+    return check_size(len(letter) + attached)
+
 
 # The time that the check of one job may take, and whose fault it is when it does not do.
 

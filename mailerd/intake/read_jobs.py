@@ -1,7 +1,7 @@
 """`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel, retry."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 from aiohttp import web
@@ -10,11 +10,10 @@ from pydantic import Field
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
-from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
-from mailerd.http.requests import Query, job_of
+from mailerd.http.requests import BodyReader, Query, job_of
 from mailerd.http.responses import (
     ResponseModel,
     RowPace,
@@ -23,7 +22,6 @@ from mailerd.http.responses import (
     page_response,
     write_results,
 )
-from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
     ActionOut,
@@ -34,6 +32,7 @@ from mailerd.intake.response_models import (
     JobsOut,
     RecipientOut,
     RecipientsOut,
+    try_forecast,
 )
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppressions import SuppressionOut
@@ -44,20 +43,6 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsLetter, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
-
-
-async def try_forecast[T, U](
-    asked: Awaitable[T], shown: Callable[[T], U], *, job: str, events: IntakeEvents
-) -> U | None:
-    """A forecast as it is `shown`; None where it cannot be had: its answer is given all the same."""
-    try:
-        return shown(await asked)
-    except DatabaseError as error:
-        events.forecast_failed(job=job, cause=str(error))
-    except Exception as error:  # noqa: BLE001 - for a bug in it no job is hidden, and none is a 500 that is posted again
-        events.forecast_broke(job=job, error=error)
-    return None
-
 
 # `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
 

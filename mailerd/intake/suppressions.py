@@ -11,9 +11,8 @@ from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reaso
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import FieldError, invalid
-from mailerd.http.requests import Query
+from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
-from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse

@@ -16,9 +16,8 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
-from mailerd.http.requests import Query
+from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ResponseModel, json_response, not_found
-from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse

@@ -10,7 +10,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
-from mailerd.store.queue import stale_turns
+from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 
 MAX_FINDINGS: Final = 1000
@@ -222,7 +222,7 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
     for kind, statement in CHECKS:
         findings += await _check(database, kind, statement)
     if defaults is not None:
-        asleep = await stale_turns.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
+        asleep = await rate_limits.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
         findings += [
             AuditFinding("sleeps for no reason", f"sender {one.email}", _stale_turn(one))
             for one in asleep[:MAX_FINDINGS]
@@ -242,7 +242,7 @@ def _where(job: str | None, recipient: int | None) -> str:
     return f"job {job}" if recipient is None else f"job {job}, recipient {recipient}"
 
 
-def _stale_turn(one: stale_turns.StaleTurn) -> str:
+def _stale_turn(one: rate_limits.StaleTurn) -> str:
     when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
     return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
 

@@ -57,7 +57,7 @@ MAX_SENT_BYTES: Final = 18_000
 """The most bytes of what one event tells: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
 ASKS_FOR_SENT: Final = """
 EXISTS (SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')"""
-"""Whether an endpoint asks for it: nobody else does."""
+"""Whether an endpoint asks for it; no key of the feed does."""
 _READ_SENT: Final = f"""
 SELECT j.id, j.sender_email, j.from_address, r.id, r.seq, r.to_email, r.message_id, r.sent_at
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id

@@ -28,8 +28,7 @@ from mailerd.store import job_changes as jobs
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, micros, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import ASKS_FOR_SENT, NewEvent, insert_events, sent_events
-from mailerd.store.sender_changes import refund_hours, wake_senders
-from mailerd.store.stats import count_tallies
+from mailerd.store.sender_changes import count_tallies, refund_hours, wake_senders
 
 _COLUMNS: Final = ", ".join(Row._fields)
 _LOCK: Final = f"""

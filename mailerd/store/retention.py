@@ -17,7 +17,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, beat, every
-from mailerd.store import stats, webhooks
+from mailerd.store import sender_changes, webhooks
 from mailerd.store.api_keys import LONGEST
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
@@ -138,7 +138,7 @@ class OldMinutes:
 
     async def delete(self, database: Database) -> Deleted:
         """Merge the oldest hour."""
-        rows = await database.transaction(stats.merge_oldest_hour, what="merge tallies")
+        rows = await database.transaction(sender_changes.merge_oldest_hour, what="merge tallies")
         return Deleted(rows, more=rows > 0)
 
 

@@ -12,9 +12,10 @@ from mailerd.core import rate_limit
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Mode
 from mailerd.core.pauses import with_remedy
+from mailerd.core.states import Tally
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Cursor, insert_many, micros, naive, rfc3339, utc
+from mailerd.store.db.connection import Cursor, Statement, insert_many, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import NewEvent, insert_events
 
@@ -335,6 +336,57 @@ async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[st
 async def debit_call(cursor: Cursor, email: str, *, tat: datetime | None, now: datetime) -> None:
     """Debit a call that sends no letter from a sender whose row is locked."""
     await cursor.execute(_DEBIT_CALL, (naive(tat), naive(now), email))
+
+
+# Tallies: how many letters came to what, by minute and sender, written beside the outcomes: no query counts letters.
+#
+# Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
+# minutes of an hour become one row of `tally_hours`. Tallies are for charts, and say how much a sender has sent of
+# late; the letters' own rows are what counts.
+
+MINUTES_KEPT: Final = timedelta(hours=25)
+"""How long a row for each minute is kept; then there is one for each hour."""
+_TALLIES: Final = ", ".join(Tally)
+TALLY_SUMS: Final = ", ".join(f"SUM({column})" for column in Tally)
+"""The sums of each column."""
+# The minute is the database's; a row is met again within its minute and by its own daemon only.
+_ADD_TALLIES: Final = f"""
+INSERT INTO tallies (minute, sender_email, daemon, {_TALLIES})
+VALUES {{rows}} ON DUPLICATE KEY UPDATE {", ".join(f"{name} = {name} + VALUES({name})" for name in Tally)}"""
+_ROW: Final = "(UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) SECOND, %s, %s, %s, %s, %s, %s, %s)"
+_OLDEST_MINUTE: Final = """
+SELECT MIN(minute) FROM tallies WHERE minute < UTC_TIMESTAMP() - INTERVAL %s HOUR"""
+_LOCK_HOUR: Final = """
+SELECT COUNT(*) FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR FOR UPDATE"""
+_MERGE_INTO_HOUR: Final = f"""
+INSERT INTO tally_hours (hour, sender_email, {_TALLIES})
+SELECT %s, sender_email, {TALLY_SUMS} FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR GROUP BY sender_email
+    ON DUPLICATE KEY UPDATE {", ".join(f"{it} = tally_hours.{it} + VALUES({it})" for it in Tally)}"""
+_DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
+
+
+def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> Statement | None:
+    """The statement that counts letters of senders, or None; for the transaction that changes them, and once."""
+    senders = sorted({sender for sender, _ in counts})
+    if not senders:
+        return None
+    values = [value for it in senders for value in (it, daemon_id, *(counts.get((it, tally), 0) for tally in Tally))]
+    return _ADD_TALLIES.format(rows=", ".join([_ROW] * len(senders))), values
+
+
+async def merge_oldest_hour(cursor: Cursor) -> bool:
+    """Make one row of the oldest hour that is over for a day; False: there is none (store/retention.py)."""
+    await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
+    oldest: datetime | None = (await cursor.fetchone())[0]
+    if oldest is None:
+        return False
+    hour = oldest.replace(minute=0)
+    await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
+    if (await cursor.fetchone())[0]:
+        await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
+        await cursor.execute(_DELETE_MINUTES, (hour, hour))
+    return True
 
 
 # What an operator sets.

@@ -1,7 +1,7 @@
 """Reads the counts for metrics, the status line, alerts and `mailerd top`; keeps the tallies of charts."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,40 +15,16 @@ from mailerd.store.db.database import Database, request
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
+from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
 from mailerd.store.suppressions import MAX_LISTS
 from mailerd.store.webhooks import standing
 
-# How many letters came to what, by minute and sender: written beside the outcomes, so that no query counts letters.
-#
-# Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
-# minutes of an hour become one row of `tally_hours`. Tallies are for charts, and say how much a sender has sent of late
-# (inbox/bounce_counts.py); the letters' own rows are what counts.
+# The tallies (store/sender_changes.py) as charts show them.
 
-MINUTES_KEPT: Final = timedelta(hours=25)
-"""How long a row for each minute is kept; then there is one for each hour."""
-
-
-_COLUMNS: Final = ", ".join(Tally)
-_SUMS: Final = ", ".join(f"SUM({column})" for column in Tally)
-# The minute is the database's; a row is met again within its minute and by its own daemon only.
-_ADD: Final = f"""
-INSERT INTO tallies (minute, sender_email, daemon, {_COLUMNS})
-VALUES {{rows}} ON DUPLICATE KEY UPDATE {", ".join(f"{name} = {name} + VALUES({name})" for name in Tally)}"""
-_ROW: Final = "(UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) SECOND, %s, %s, %s, %s, %s, %s, %s)"
-_OLDEST_MINUTE: Final = """
-SELECT MIN(minute) FROM tallies WHERE minute < UTC_TIMESTAMP() - INTERVAL %s HOUR"""
-_LOCK_HOUR: Final = """
-SELECT COUNT(*) FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR FOR UPDATE"""
-_MERGE_INTO_HOUR: Final = f"""
-INSERT INTO tally_hours (hour, sender_email, {_COLUMNS})
-SELECT %s, sender_email, {_SUMS} FROM tallies FORCE INDEX (PRIMARY)
- WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR GROUP BY sender_email
-    ON DUPLICATE KEY UPDATE {", ".join(f"{it} = tally_hours.{it} + VALUES({it})" for it in Tally)}"""
-_DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
 _READ_MINUTES: Final = f"""
-SELECT minute, {_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s {{senders}} GROUP BY minute"""
+SELECT minute, {TALLY_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %s {{senders}} GROUP BY minute"""
 _READ_HOURS: Final = f"""
-SELECT hour, {_SUMS} FROM tally_hours FORCE INDEX (PRIMARY) WHERE hour >= %s {{senders}} GROUP BY hour"""
+SELECT hour, {TALLY_SUMS} FROM tally_hours FORCE INDEX (PRIMARY) WHERE hour >= %s {{senders}} GROUP BY hour"""
 
 
 @dataclass(frozen=True)
@@ -57,15 +33,6 @@ class TallyPoint:
 
     at: datetime
     counts: dict[Tally, int]
-
-
-def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> Statement | None:
-    """The statement that counts letters of senders, or None; for the transaction that changes them, and once."""
-    senders = sorted({sender for sender, _ in counts})
-    if not senders:
-        return None
-    values = [value for it in senders for value in (it, daemon_id, *(counts.get((it, tally), 0) for tally in Tally))]
-    return _ADD.format(rows=", ".join([_ROW] * len(senders))), values
 
 
 @dataclass(frozen=True)
@@ -95,20 +62,6 @@ class Tallies:
         since = (await cursor.fetchone())[0] - span
         await cursor.execute(*points_statement(statement, since, senders))
         return [_point(row) for row in await cursor.fetchall()]
-
-
-async def merge_oldest_hour(cursor: Cursor) -> bool:
-    """Make one row of the oldest hour that is over for a day; False: there is none (store/retention.py)."""
-    await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
-    oldest: datetime | None = (await cursor.fetchone())[0]
-    if oldest is None:
-        return False
-    hour = oldest.replace(minute=0)
-    await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
-    if (await cursor.fetchone())[0]:
-        await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
-        await cursor.execute(_DELETE_MINUTES, (hour, hour))
-    return True
 
 
 def points_statement(statement: str, since: datetime, senders: Collection[str] | None) -> Statement:

@@ -99,7 +99,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "letters that wait behind slow templates hold the places of others",
-        "mailerd/gmail/concurrency.py",
+        "mailerd/gmail/client.py",
         "len(self._on_time) - self._aside",
         "len(self._on_time)",
         "tests/gmail/test_concurrency.py"
@@ -152,7 +152,7 @@ OF_RENDERER: Final = (
     ),
     Mutation(
         "letters of a slow sender are claimed as before",
-        "mailerd/gmail/concurrency.py",
+        "mailerd/gmail/client.py",
         "        self.shrink(letter.sender)\n",
         "",
         "tests/daemon/test_slow_templates.py::test_the_others_go_on_beside_a_sender_whose_template_is_slow",

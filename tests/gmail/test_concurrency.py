@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mailerd.core.models import ClaimedRecipient
-from mailerd.gmail.concurrency import MAX_SLOW, LetterSemaphore
+from mailerd.gmail.client import MAX_SLOW, LetterSemaphore
 from tests.worker.test_in_flight import letter
 
 SLOW = 0.05

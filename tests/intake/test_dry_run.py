@@ -224,7 +224,7 @@ async def test_a_dry_run_makes_the_letter_that_would_be_sent_with_the_alias_in_f
         made.append(compose(*args, **options))
         return made[-1]
 
-    monkeypatch.setattr("mailerd.intake.attachments.compose", kept)
+    monkeypatch.setattr("mailerd.intake.parse_job.compose", kept)
     site = await build(senders=Aliases())
     status, _ = await site.post(job(sender_email="sales@shop.example", dry_run=True))
     letter = email.message_from_bytes(made[0])

@@ -33,7 +33,7 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 async def small(build: Build, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr("mailerd.intake.request_body.BODY_TIMEOUT", 1.5)
+    monkeypatch.setattr("mailerd.http.requests.BODY_TIMEOUT", 1.5)
     return await build(settings=IntakeSettings(port=0, max_body=1000))
 
 
@@ -97,7 +97,7 @@ async def test_a_compressed_body_is_refused_by_name(site: Site) -> None:
 async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.request_body.LARGE_BODY", 1000)
+    monkeypatch.setattr("mailerd.http.requests.LARGE_BODY", 1000)
     site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     clients = []
     for _ in range(2):  # both places are taken by clients that send nothing
@@ -122,7 +122,7 @@ def chunk(data: bytes) -> bytes:
 async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.request_body.LARGE_BODY", 1000)
+    monkeypatch.setattr("mailerd.http.requests.LARGE_BODY", 1000)
     site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     big = json.dumps(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})).encode()
     clients = []

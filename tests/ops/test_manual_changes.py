@@ -10,7 +10,7 @@ from mailerd.core.states import JobChange
 from mailerd.core.stats import QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.events.process import ProcessEvents
-from mailerd.ops import stats_poller
+from mailerd.ops import metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.action_log import CommandLog
 from mailerd.store.job_actions import JobActions
@@ -28,8 +28,8 @@ ME = "me@example.com"
 async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stats_poller.STATS_INTERVAL <= 10  # "within seconds": each step below waits for one look
-    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 1.0)
+    assert metrics.STATS_INTERVAL <= 10  # "within seconds": each step below waits for one look
+    monkeypatch.setattr(metrics, "STATS_INTERVAL", 1.0)
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (
@@ -69,7 +69,7 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
 async def test_suppressions_by_command_are_told_while_an_import_goes_on(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 1.0)
+    monkeypatch.setattr(metrics, "STATS_INTERVAL", 1.0)
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (
@@ -105,7 +105,7 @@ async def test_suppressions_by_command_are_told_while_an_import_goes_on(
 async def test_the_status_line_knows_of_a_job_within_seconds(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 600.0)  # it knows by the change, and not by the next round
+    monkeypatch.setattr(metrics, "STATS_INTERVAL", 600.0)  # it knows by the change, and not by the next round
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     (tmp_path / "credentials").mkdir()
     async with (
@@ -120,7 +120,7 @@ async def test_the_status_line_knows_of_a_job_within_seconds(
         await eventually(lambda: _says(watchdog._status, "1 job, 3 waiting"))
 
 
-async def _read(stats: stats_poller.StatsPoller) -> bool:
+async def _read(stats: metrics.StatsPoller) -> bool:
     return stats.current() is not None
 
 
@@ -131,7 +131,7 @@ async def _says(line: object, words: str) -> bool:
 
 def test_an_action_that_is_committed_after_a_later_one_is_told_too() -> None:
     heard, at = Heard(), datetime(2026, 11, 24, tzinfo=UTC)
-    changes = stats_poller.ManualChanges(ProcessEvents(heard))
+    changes = metrics.ManualChanges(ProcessEvents(heard))
 
     def look(*numbers: int) -> None:
         asked = [RecentAction(it, f"J{it}", "pause", "command, ada", 0, None, None) for it in numbers]

@@ -10,8 +10,7 @@ from mailerd.events.base import EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats
-from mailerd.ops.metrics import Metrics
-from mailerd.ops.stats_poller import QueueChanges, StatsPoller
+from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from tests.support.heard import Heard
 
 

@@ -13,9 +13,8 @@ from mailerd.core.stats import QueueStats, SenderStats, words
 from mailerd.errors import DatabaseError
 from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.heartbeat import Heartbeats
-from mailerd.ops import stats_poller
-from mailerd.ops.metrics import Metrics
-from mailerd.ops.stats_poller import QueueChanges, StatsPoller
+from mailerd.ops import metrics
+from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -141,8 +140,8 @@ async def test_the_tables_are_read_as_soon_as_the_database_is_back(monkeypatch: 
         return QueueStats(at=datetime.now(UTC))
 
     seconds = itertools.count(0, 100)  # each read takes 100 s
-    monkeypatch.setattr(stats_poller, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    monkeypatch.setattr(stats_poller, "MIN_STATS_INTERVAL", 0.0)
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(metrics, "MIN_STATS_INTERVAL", 0.0)
     poller = StatsPoller(read, changes, Metrics(), ProcessEvents(heard), Heartbeats())
 
     async def known() -> bool:
@@ -174,7 +173,7 @@ async def test_a_read_that_stood_still_once_delays_no_other_and_large_tables_are
     fake = SimpleNamespace(sleep=sleep, timeout=asyncio.timeout)
     changes, clock = QueueChanges(), SimpleNamespace(monotonic=lambda: now[0])
     for name, value in (("asyncio", fake), ("time", clock), ("STATS_INTERVAL", 0.0)):
-        monkeypatch.setattr(stats_poller, name, value)
+        monkeypatch.setattr(metrics, name, value)
     with pytest.raises(asyncio.CancelledError):
         await StatsPoller(read, changes, Metrics(), ProcessEvents(Heard()), Heartbeats()).run()
     assert rests == [1.0, 2.0, 2.0, 2.0, 100.0, 2.0]

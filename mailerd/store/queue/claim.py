@@ -30,8 +30,7 @@ from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
-from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits
-from mailerd.store.queue.stale_turns import StaleTurns
+from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, StaleTurns
 from mailerd.store.secrets import AddressDigests, Secrets
 
 # The senders' side of a claim: whose turn it is, how much each may have, and what it then pays.

@@ -9,7 +9,7 @@ from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.queue import stale_turns
+from mailerd.store.queue import rate_limits
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.replayed import replayed
@@ -30,7 +30,7 @@ async def taken(claims: Claims) -> int:
 @pytest.fixture
 def minute_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes the next look follow at once."""
-    return lambda: monkeypatch.setattr(stale_turns, "_INTERVAL", 0.0)
+    return lambda: monkeypatch.setattr(rate_limits, "_INTERVAL", 0.0)
 
 
 async def test_a_limit_that_a_reload_raises_holds_from_the_next_claim_on(database: Database) -> None:
@@ -88,7 +88,7 @@ async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason:
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     await query(database, reason)
-    assert await stale_turns.find_stale_turns(database, defaults) == []
+    assert await rate_limits.find_stale_turns(database, defaults) == []
     assert await claimer(database, defaults).due_in() > 0
 
 
@@ -97,18 +97,18 @@ async def test_a_project_that_has_used_its_minute_is_a_reason(database: Database
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, project = 'p'")
     await query(database, "INSERT INTO projects (name, tat) SELECT 'p', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)
-    assert await stale_turns.find_stale_turns(database, defaults) == []
+    assert await rate_limits.find_stale_turns(database, defaults) == []
     await query(database, "UPDATE projects SET tat = NULL")
-    assert [one.email for one in await stale_turns.find_stale_turns(database, defaults)] == ["me@example.com"]
+    assert [one.email for one in await rate_limits.find_stale_turns(database, defaults)] == ["me@example.com"]
 
 
 async def test_the_tables_are_looked_through_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stale_turns, "_PAGE", 2)
+    monkeypatch.setattr(rate_limits, "_PAGE", 2)
     names = [f"{letter}@example.com" for letter in "abcde"]
     for name in names:
         await post(database, sender=name, recipients=1)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    assert [one.email for one in await stale_turns.find_stale_turns(database, MANY)] == names
+    assert [one.email for one in await rate_limits.find_stale_turns(database, MANY)] == names
     assert await taken(claimer(database, MANY)) == 5
 
 
