@@ -60,7 +60,7 @@ async def test_a_server_is_the_same_whenever_it_was_started(database: Database, 
 async def test_webhooks_get_every_event_across_the_leap_in_a_few_transactions(
     database: Database, receiver: Receiver, feed: EventFeed, happen: Happen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_queue, "BATCH", 2)
+    monkeypatch.setattr(webhook_queue, "FAN_OUT_BATCH", 2)
     shop = await endpoint(database, receiver)
     await query(database, "UPDATE webhooks SET position = 0")
     await happen(3)

@@ -197,7 +197,7 @@ SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (c
 _SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
 # Job by job, and in no order: what is marked is not read again, however many letters there are, open or ended.
 _SELECT_OPEN: Final = """
-SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (claim) JOIN jobs j ON j.id = r.job_id
+SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (claim) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.job_id IN %s AND {which} LIMIT %s"""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store import clock_steps
+from mailerd.store import clock_steps, daemon_changes
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover
@@ -93,7 +93,7 @@ async def test_others_have_their_time_from_when_a_new_server_takes_writes(
     for daemon in (one, other):
         daemon.meets_another()
     with monkeypatch.context() as read_only:
-        read_only.setattr(failover, "_RECORD_REPLAY", READ_ONLY)
+        read_only.setattr(daemon_changes, "_RECORD_REPLAY", READ_ONLY)
         with pytest.raises(DatabaseAwayError):
             await other.letters(2)
         for it in other.replay_log._unreplayed.values():  # so long ago
