@@ -122,7 +122,7 @@ class Place:
     async def look(self) -> None:
         """Look for the letters in doubt."""
         async with asyncio.TaskGroup() as checks:
-            assert await self.daemon.recovery.reconcile_some(checks)
+            assert await self.daemon.recovery.reconcile_some(checks), self.heard.names()
 
     async def read(self) -> None:
         """Read the inboxes that are due."""
@@ -135,8 +135,12 @@ async def place(database_url: str, database: Database, tmp_path: Path) -> AsyncI
     sign_in(google, tmp_path / "credentials", ME, scopes=(COMPOSE, READONLY))
     heard, outside = Heard(), Context()
     async with serve(google) as served:
-        pace = {"units_per_minute": 1_000_000, "per_day": 2000}  # it has one, and two letters need not wait for it
-        known = settings(database_url, served, tmp_path / "credentials", pace=pace)
+        known = settings(
+            database_url, served, tmp_path / "credentials",
+            database={"connect_timeout": 60, "statement_timeout": 60},  # nothing is late because the machine is slow
+            gmail={"request_timeout": 30.0}, runner={"lease": 120},
+            pace={"units_per_minute": 1_000_000, "per_day": 2000},  # it has one, and two letters need not wait for it
+        )  # fmt: skip
         daemon = build(known, lambda event, fields: outside.run(heard, event, fields))
         async with daemon.gmail, daemon.renderer:
             yield Place(daemon, database, google, heard)
@@ -153,7 +157,8 @@ async def test_a_letter_from_its_claim_to_its_record(place: Place) -> None:
     assert len(place.heard.of("letter_sent")) == 2
 
 
-async def test_a_post_of_a_job(place: Place) -> None:
+async def test_a_post_of_a_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.create_job.FORECAST_TIMEOUT", 60.0)
     key = await ApiKeys(place.database, timeout=10).create("shop")
     with Trace() as trace:
         async with (
