@@ -454,7 +454,7 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
         attempts=max(row.attempts - 1, 0) if released else row.attempts, crashes=min(crashes, 255),
         checks=0, nothing_found_at=None, mode="direct" if lost and row.draft_id is None else row.mode,
         unanswered=1 if lost and not row.discarding else row.unanswered,
-        lease_until=now + late_arrival if lost else None, due_at=now if released else row.due_at, error=error,
+        lease_until=now + late_arrival if lost else None, due_at=now, error=error,
     )  # fmt: skip
     line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=f"{change.value}: {error}")
     return Move(row, after, change, sender, [line], reason=error)

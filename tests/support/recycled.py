@@ -16,7 +16,8 @@ from mailerd.store.db.migrate import migrate, migrations
 
 _STATEMENTS: Final = [statement for it in migrations() for statement in it.statements]
 _INSERTS: Final = [it for it in _STATEMENTS if it.lstrip().startswith("INSERT")]
-_TABLES: Final = [match[1] for it in _STATEMENTS if (match := re.search(r"CREATE TABLE IF NOT EXISTS (\w+)", it))]
+TABLES: Final = [match[1] for it in _STATEMENTS if (match := re.search(r"CREATE TABLE IF NOT EXISTS (\w+)", it))]
+"""All that a migration makes, but for what numbers the migrations."""
 _NUMBERED: Final = {
     match[1] for it in _STATEMENTS if (match := re.search(r"CREATE TABLE IF NOT EXISTS (\w+)[^;]*\bAUTO_INCREMENT", it))
 }
@@ -41,7 +42,7 @@ _NO_SUCH_THREAD: Final = 1094
 def empty(connection: Any) -> int:
     """Leave what a migration leaves; how many rows there were. The next rows have the numbers of the first."""
     with connection.cursor() as cursor:
-        rows = {table: cursor.execute(f"DELETE FROM {table}") for table in _TABLES}
+        rows = {table: cursor.execute(f"DELETE FROM {table}") for table in TABLES}
         for statement in _INSERTS:
             cursor.execute(statement)
         connection.commit()
