@@ -8,8 +8,9 @@ process of the body's own is tried; if that ends, too, it is the fault of the bo
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -70,6 +71,8 @@ class JobReader:
         self.numbers = count()
         self.live = set[int]()
         """The jobs that are being read."""
+        self.turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        """One body of each sender of bodies at a time waits for the shared process: the others wait for that one."""
 
     async def __aenter__(self) -> Self:
         await self.shared.__aenter__()
@@ -237,7 +240,7 @@ class JobReading:
         )
 
     async def _turn(self) -> dict[str, Any]:
-        async with self._worker.lock:
+        async with nullcontext() if self._alone else self._reader.turns[self._origin], self._worker.lock:
             child = await self._worker.ready()
             body: Blob = b""
             if child is not self._child:

@@ -1,5 +1,6 @@
 """The process that reads jobs: it may end at any moment, and the job is read whole, each recipient once."""
 
+import asyncio
 import json
 import os
 import signal
@@ -28,9 +29,9 @@ def people(count: int, **others: Any) -> list[dict[str, Any]]:
     ]
 
 
-async def read(reader: JobReader, body: dict[str, Any]) -> ParsedJob:
+async def read(reader: JobReader, body: dict[str, Any], *, origin: str = "test") -> ParsedJob:
     return await parse_job(
-        json.dumps(body).encode(), key=None, now=datetime.now(UTC), max_recipients=100_000, reader=reader, origin="test"
+        json.dumps(body).encode(), key=None, now=datetime.now(UTC), max_recipients=100_000, reader=reader, origin=origin
     )
 
 
@@ -115,3 +116,19 @@ async def test_a_text_that_takes_the_whole_body_is_read_however_it_is_escaped(wh
         )
     told = parsed.job.variables if where == "job" else parsed.job.recipients[0].variables or ""
     assert json.loads(told)["text"] == text
+
+
+async def test_of_many_bodies_of_one_key_one_at_a_time_stands_before_those_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = list[str]()
+    in_turn(monkeypatch, lambda it, _: order.append(it._origin))
+    async with reading(Heard()) as reader, reader.shared.lock:
+        async with asyncio.TaskGroup() as bodies:
+            for origin in ("busy", "busy", "busy", "busy", "other"):
+                bodies.create_task(read(reader, job(*people(1), template=LINKED), origin=origin))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            reader.shared.lock.release()
+        await reader.shared.lock.acquire()
+    assert order.index("other") <= 1

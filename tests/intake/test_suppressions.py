@@ -9,10 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import ValidationError
 
 from mailerd.config import PublicSettings
 from mailerd.core.suppression import DEAD_TOKEN, read_token
-from mailerd.intake.suppressions import MAX_BODY
+from mailerd.intake.suppressions import MAX_BODY, SuppressionsIn
 from mailerd.store import suppressions
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
@@ -337,3 +338,10 @@ async def test_without_the_keys_of_the_suppressions_no_job_is_taken(site: Site) 
     assert (status, answer["error"]["code"]) == (503, "database_away")
     assert "restore that table" in answer["error"]["message"]
     assert await query(site.database, "SELECT COUNT(*) FROM secrets") == [(0,)]
+
+
+@pytest.mark.parametrize("value", [1, {}, []])
+def test_more_values_than_a_request_may_have_are_one_fault_and_none_is_looked_at(value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SuppressionsIn.model_validate({"suppressions": [value] * 40_000})
+    assert caught.value.error_count() == 1
