@@ -368,7 +368,7 @@ CREATE TABLE IF NOT EXISTS secrets (
   created_at DATETIME(6) NOT NULL
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What the application hears of. A row is written in the transaction that makes the change (store/outbox.py).
+-- What the application hears of. A row is written in the transaction that makes the change (store/event_feed.py).
 -- uid: the name of the event outside. cause: what made the change, so that a repeated transaction writes no second row.
 -- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON.
 -- position: its place in the feed, given after the COMMIT (store/event_feed.py), since ids are not committed in order.
@@ -400,7 +400,7 @@ CREATE TABLE IF NOT EXISTS event_positions (
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
 
--- How many letters came to what, by minute and sender; each daemon has rows of its own (store/tallies.py).
+-- How many letters came to what, by minute and sender; each daemon has rows of its own (store/sender_changes.py).
 CREATE TABLE IF NOT EXISTS tallies (
   minute DATETIME NOT NULL,
   sender_email VARCHAR(320) NOT NULL,

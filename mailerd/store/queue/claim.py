@@ -3,7 +3,6 @@
 A claim goes in rounds, and a round costs the same few statements however many senders it serves:
 
     due senders, locked ▶ what each may have ▶ a job of each, and its letters ▶ who pays what
-                          (sender_turns.py)    (select_letters.py)
 
 A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
 due, so that no sender has a second turn before all have had the first. Locks are taken in one order: senders,
