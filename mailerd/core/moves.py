@@ -232,10 +232,14 @@ class Move:
         return self.lines[0].claim_token if self.lines else ""
 
 
+NO_FATE: Final[Mapping[str, Any]] = {
+    "fate": None, "fate_kind": None, "fate_code": None, "fate_reason": None, "fate_at": None,
+}  # fmt: skip
+"""What is set where a letter waits again: what came back of it before is no fate of the next sending."""
 NEVER_HANDED_OVER: Final[Mapping[str, Any]] = {
     "mode": None, "draft_id": None, "thread_id": None, "message_id": None, "proof": None, "sent_at": None,
     "handed_over_at": None, "unanswered": 0, "discarding": 0, "checks": 0, "crashes": 0, "nothing_found_at": None,
-    "fate": None, "fate_kind": None, "fate_code": None, "fate_reason": None, "fate_at": None, "came_back": 1,
+    "came_back": 1, **NO_FATE,
 }  # fmt: skip
 """What is set where a letter that came back waits again, as if Google had never been asked to send it."""
 TRIED_ANEW: Final[Mapping[str, Any]] = {
@@ -326,7 +330,7 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
         draft_id=None if ends or gone else draft,
         unanswered=0 if ends or gone else int(lost and may_be_carried_out(it)) or row.unanswered,
         discarding=int(decision.discarding), checks=letter.checks if decision.same_doubt else 0,
-        nothing_found_at=None, crashes=0,
+        nothing_found_at=None, crashes=0, **NO_FATE if waits else {},
     )  # fmt: skip
     line = Line(row.id, it.attempt, letter.token, change.value, letter.draft_id, decision.message_id, decision.error)
     return Move(
@@ -454,7 +458,7 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
         attempts=max(row.attempts - 1, 0) if released else row.attempts, crashes=min(crashes, 255),
         checks=0, nothing_found_at=None, mode="direct" if lost and row.draft_id is None else row.mode,
         unanswered=1 if lost and not row.discarding else row.unanswered,
-        lease_until=now + late_arrival if lost else None, due_at=now, error=error,
+        lease_until=now + late_arrival if lost else None, due_at=now, error=error, **NO_FATE if released else {},
     )  # fmt: skip
     line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=f"{change.value}: {error}")
     return Move(row, after, change, sender, [line], reason=error)
@@ -481,7 +485,7 @@ def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move
         error=log.last_doubt if missing else it.error, sent_at=None if missing else now, due_at=now,
         mode=None if missing and (row.draft_id is None or gone) else row.mode,
         draft_id=None if gone else row.draft_id, thread_id=None if gone else it.thread_id or row.thread_id,
-        unanswered=0 if gone else row.unanswered,
+        unanswered=0 if gone else row.unanswered, **NO_FATE if missing else {},
     )  # fmt: skip
     line = Line(row.id, letter.attempt, letter.token, it.transition.value, letter.draft_id, it.message_id, it.error)
     return Move(row, after, it.transition, letter.sender, [line])
@@ -505,8 +509,7 @@ def settled(
     )  # fmt: skip
     if not sent:
         after = after._replace(
-            mode=None, draft_id=None, thread_id=None, unanswered=0, fate=None, fate_kind=None, fate_code=None,
-            fate_reason=None, fate_at=None,
+            mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_FATE
         )  # fmt: skip
     line = Line(row.id, row.attempts, token, change.value, message_id=message_id, error=note)
     return Move(row, after, change, sender, [line])
@@ -536,7 +539,7 @@ def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> M
         return None
     after = row._replace(
         status=State.WAITING, proof=None, sent_at=None, checks=0, attempts=max(row.attempts, 1) - 1,
-        error=DRAFT_IS_THERE, due_at=now, updated_at=now,
+        error=DRAFT_IS_THERE, due_at=now, updated_at=now, **NO_FATE,
     )  # fmt: skip
     line = Line(row.id, row.attempts, token, "undone", draft, error=DRAFT_IS_THERE)
     return Move(row, after, Transition.UNDONE, sender, [line], reason=DRAFT_IS_THERE)

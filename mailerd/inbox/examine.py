@@ -84,6 +84,11 @@ class Arrived:
         """Whether it stands in a conversation that was there before it: whatever begins one gives it its own id."""
         return self.thread_id != self.gmail_id
 
+    @property
+    def came_in(self) -> bool:
+        """Whether it came from elsewhere: the history of a mailbox names what it has sent, too."""
+        return self.labels.isdisjoint(_TYPED_BY_PERSON | _NO_MAIL)
+
 
 @dataclass
 class WaitingMessage:
@@ -192,7 +197,7 @@ class Examiner:
         """
         if letters and self.braked.isdisjoint(it.job_id for it in letters) and len(self.seen.waiting) < MAX_WAITING:
             letters = () if self.braked else letters
-        if letters or it.labels & (_TYPED_BY_PERSON | _NO_MAIL):
+        if letters or not it.came_in:
             return False
         # An answer of any category may stand in the thread of a letter whose thread is not known yet.
         if not it.is_answer and self._is_no_matter(it, letters):

@@ -206,8 +206,9 @@ class ReadingRound:
         if isinstance(reply := await self._list_history(self.cursor.history_id, ""), Refused):
             return  # who reads it next says so
         self._listed = (self.cursor.history_id, reply)
-        came = [message for _, part in _records(_body(Call.HISTORY_LIST, reply)) for message in part]
-        threads = {it.thread_id for it in (*came, *(it.message for it in self.examiner.seen.waiting.values()))}
+        listed = [message for _, part in _records(_body(Call.HISTORY_LIST, reply)) for message in part]
+        waiting = [it.message for it in self.examiner.seen.waiting.values()]
+        threads = {it.thread_id for it in (*listed, *waiting) if it.came_in}
         begun, self.examiner.braked = await brake_jobs(
             self.writer.database, self.lease.email, threads, self.writer.rules.job
         )

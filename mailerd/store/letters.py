@@ -7,8 +7,8 @@ Locks are taken in this order everywhere: letters by their ids, jobs by theirs, 
 hours, the tallies and the outbox. A line of `attempts` is unique by recipient, token and event, and is written in the
 transaction that makes the change: so it answers what became of a COMMIT without an answer.
 
-What changes a whole job at once (cancel, retry) is one statement for each table here, and what only holds a letter (a
-lease, a check's turn) is no change of it.
+What changes a whole job at once (cancel, retry) locks the job first, and is one statement for each table here. What
+only holds a letter (a lease, a check's turn) is no change of it.
 """
 
 from collections import Counter, defaultdict
@@ -305,6 +305,9 @@ job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND {N
     SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event IN ('sent', 'answered')
        AND a.message_id IS NOT NULL)"""
 _OF_ERRORS: Final = " AND COALESCE(error, '') IN %s"
+# One that fails between the two statements has no line yet, and stays failed.
+_IS_LOGGED: Final = """ AND EXISTS (
+    SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.claim_token = %s AND a.event = 'retried')"""
 _BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {NOT_FORGOTTEN}"
 _LOG_RETRIED: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, draft_id, message_id, error, at)
@@ -337,7 +340,7 @@ async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collecti
     which, given = (_FAILED, [job]) if errors is None else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
     await cursor.execute(_LOG_RETRIED.format(columns="NULL, NULL, error") + which, (token, token, *given))
     start, values = _let_wait(TRIED_ANEW)
-    await cursor.execute(start + which, (*values, *given))
+    await cursor.execute(start + which + _IS_LOGGED, (*values, *given, token))
     return cursor.rowcount
 
 

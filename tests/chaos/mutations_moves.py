@@ -456,8 +456,8 @@ OF_FENCES: Final = (
     *noticed_by(
         _MOVES + "test_what_a_person_calls_sent_is_sent_by_that_proof_and_what_not_goes_out_anew", _IN_MOVES,
         ("what a person calls sent has no proof", "proof=Proof.PERSON.value if sent else None,", "proof=None,"),
-        ("what a person calls unsent keeps its fate", "unanswered=0, fate=None, fate_kind=None,",
-         "unanswered=0, fate_kind=None,"),
+        ("what a person calls unsent keeps its fate", "thread_id=None, unanswered=0, **NO_FATE\n",
+         "thread_id=None, unanswered=0\n"),
     ),
     *noticed_by(
         _MOVES + "test_after_a_restore_a_draft_that_is_gone_proves_nothing", _IN_MOVES,

@@ -144,8 +144,8 @@ OF_PROOF: Final = (
     Mutation(
         "a letter that a person calls unsent keeps its draft",
         "mailerd/core/moves.py",
-        "mode=None, draft_id=None, thread_id=None, unanswered=0, fate=None,",
-        "mode=None, thread_id=None, unanswered=0, fate=None,",
+        "mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_FATE\n",
+        "mode=None, thread_id=None, unanswered=0, **NO_FATE\n",
         "tests/store/queue/test_manual_resolution.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
     ),
     Mutation(

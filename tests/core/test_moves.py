@@ -220,6 +220,7 @@ def true_of(was: Row, now: Row, move: Move) -> dict[str, bool]:
         "its lines are events": {it.event for it in move.lines} <= set(EVENTS),
         "what changes its state is in the log": move.transition in WITHOUT_LINE or bool(move.token),
         "the day gets back only what was not sent": move.hour is None or move.transition in UNSENT,
+        "what waits anew has no fate": now.status is not State.WAITING or was.status is now.status or now.fate is None,
         "only what has ended frees a place": not move.frees_place or now.status not in OPEN,
     }  # fmt: skip
 

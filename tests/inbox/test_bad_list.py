@@ -81,6 +81,18 @@ async def test_a_job_that_shall_go_on_sends_to_its_end(
     assert len(google.sent) >= 100
 
 
+async def test_what_the_mailbox_sends_itself_is_no_notice_and_brakes_no_job(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """Google's history names each message that it sent, in the thread of that message."""
+    async with running(reading(database_url, served, google, tmp_path / "c", **FAST), heard):
+        await post(database, recipients=[f"r@d{number}.example" for number in range(120)])
+        await heard.wait_for("job_finished")
+    calls = [it for it in google.log if it.method == "history.list"]
+    assert len(calls) > 2, "it was read in the meantime"
+    assert heard.of("job_braked") == []
+
+
 async def test_where_only_headers_may_be_read_there_is_no_rule(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:

@@ -275,9 +275,9 @@ class Database:
 
         It must be harmless to repeat. `proof`: whether a try whose COMMIT got no answer was committed, by what it
         returned; then that is the result, and nothing is repeated. After each try that failed, the loop that it is
-        done for beats. Unless an earlier try may have been committed, which only this call knows, these are raised to
-        the caller: the error numbers of `raise_on`, whose caller has a better way to repeat it, and with
-        `only_in_doubt` every error, since the caller does it again some other time.
+        done for beats. Raised to the caller are the error numbers of `raise_on`, whose caller has a better way to
+        repeat it, and with `only_in_doubt`, unless an earlier try may have been committed, every error, since the
+        caller does it again some other time.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
@@ -297,7 +297,7 @@ class Database:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
                 curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
-                if not curable or (not doubted and (only_in_doubt or error.errno in raise_on)):
+                if not curable or error.errno in raise_on or (only_in_doubt and not doubted):
                     raise
                 beat()
                 await self._pause(error, again=again)

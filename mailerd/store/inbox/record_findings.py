@@ -265,7 +265,7 @@ _DAY: Final = timedelta(hours=24)
 
 
 class LeaseLostError(Exception):
-    """Another daemon has the mailbox by now: what was read is not written, and is read there."""
+    """What was read is not written, and is read again: another daemon has the mailbox, or a letter is being sent."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,8 @@ class FindingsWriter:
         What is in doubt is repeated.
 
         Raises:
-            LeaseLostError: another daemon reads this mailbox, or this daemon has not replayed all to this server yet.
+            LeaseLostError: another daemon reads this mailbox, this daemon has not replayed all to this server yet, or
+                a letter that Google gave back is being sent anew.
             DatabaseError: nothing was written.
         """
 
@@ -446,6 +447,9 @@ class _FindingsBatch:
             row = self._locked.rows.get(it.letter.id) if it.letter else None
             if it.letter is None or row is None or row.job_id != it.letter.job_id:
                 continue
+            if row.status in {State.SENDING, State.UNSURE} and not row.given_back:
+                # It was claimed since the look. The notice waits, and is read again: else it would be lost.
+                raise LeaseLostError(self.lease.email)
             made = moves.given_back(row, it, token=new_id(), sender=self.lease.email, now=self._locked.now)
             if made:
                 self._become(made)

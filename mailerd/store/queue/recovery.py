@@ -79,10 +79,13 @@ class ExpiredClaims:
         locked = await letters.lock(cursor, ids)
         await cursor.execute(_READ_OWNERS, (ids,))
         owners = {id_: (sender, bool(crashed)) for id_, sender, crashed in await cursor.fetchall()}
+        # One whose job or sender another transaction holds comes again: it holds up the claims of no other sender.
+        jobs = await job_changes.lock_jobs(cursor, {row.job_id for row in locked.rows.values()}, wait=False)
+        senders = await sender_changes.lock_senders(cursor, {sender for sender, _ in owners.values()})
         made = [
             move
             for id_, row in locked.rows.items()
-            if id_ in owners
+            if id_ in owners and row.job_id in jobs and owners[id_][0] in senders
             and (
                 move := moves.lapsed(
                     row, sender=owners[id_][0], by=self.daemon_id, crashed=owners[id_][1],
