@@ -17,10 +17,15 @@ _ID: Final = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?")
 _PASSING: Final = {
     "events": {"id", "uid", "position", "at"}, "attempts": {"id"}, "job_actions": {"id"}, "notices": {"id"},
-    "suppression_log": {"id"}, "senders": {"tat", "gap_until"}, "tallies": {"minute"}, "event_positions": {"last"},
+    "suppression_log": {"id"}, "senders": {"tat", "gap_until"}, "event_positions": {"last"},
     "secrets": {"value", "created_at"},
 }  # fmt: skip
 """Columns that tell nothing but when or as the how manieth something was written."""
+_READ: Final = {
+    "tallies": "SELECT sender_email, daemon, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) "
+    "FROM tallies GROUP BY 1, 2"
+}
+"""Whose rows are of a minute each."""
 
 Contents = dict[str, list[tuple[str, ...]]]
 
@@ -61,7 +66,9 @@ class Tables:
 
     def read(self) -> Contents:
         """All rows, in an order of their own; of the audit what it finds."""
-        *tables, found = self._results("; ".join([*(f"SELECT * FROM {it}" for it in TABLES), self._audit]))
+        *tables, found = self._results(
+            "; ".join([*(_READ.get(it, f"SELECT * FROM {it}") for it in TABLES), self._audit])
+        )
         contents: Contents = {"audit": [tuple(map(str, row)) for row in found[1]]}
         for table, (names, rows) in zip(TABLES, tables, strict=True):
             passing = _PASSING.get(table, set())
