@@ -26,9 +26,10 @@ from mailerd.store.queue.failover import ReplayLog
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
-_LOCK_EXPIRED: Final = """
+# It locks nothing: by this index it would lock letters in doubt too, for which others wait that hold their jobs.
+_FIND_EXPIRED: Final = """
 SELECT id FROM job_recipients FORCE INDEX (lease)
- WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+ WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s"""
 # A daemon that stopped in order, or had a heartbeat after the lease was over, has not crashed.
 _READ_OWNERS: Final = """
 SELECT r.id, j.sender_email, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)
@@ -73,10 +74,10 @@ class ExpiredClaims:
         """
         if not self.replay_log.is_replayed(cursor):
             return []
-        await cursor.execute(_LOCK_EXPIRED, (limit,))
+        await cursor.execute(_FIND_EXPIRED, (limit,))
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
-        locked = await letters.lock(cursor, ids)
+        locked = await letters.lock(cursor, ids, wait=False)
         await cursor.execute(_READ_OWNERS, (ids,))
         owners = {id_: (sender, bool(crashed)) for id_, sender, crashed in await cursor.fetchall()}
         # One whose job or sender another transaction holds comes again: it holds up the claims of no other sender.

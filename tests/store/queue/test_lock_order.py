@@ -252,11 +252,10 @@ WHOLE_JOBS: Final = ("cancel", "retry", "retry bounced", "retry unsure")
 MAY_MEET: Final = {
     *(f"{one} and {whole}" for whole in WHOLE_JOBS for one in (
         "late answers", "late doubts", "found", "missing", "settle", "undo", "note", "replay",
-    )), "recover and found", "recover and missing", "recover and settle",
+    )),
 }  # fmt: skip
 """What changes a whole job has the job first, and its letters by their index: the class is allowed, though not each
-pair of it was seen. `recover` was seen to meet a check and a person, by what locks is not known. Each of them is done
-again: by `request`, by the transaction itself, or by the next round."""
+pair of it was seen. Each of them is done again: by `request`, by the transaction itself, or by the next round."""
 STATES: Final = ("sending", "sending", "unsure", "sent", "bounced", "failed", "waiting")
 
 
