@@ -315,7 +315,9 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
     ends, gone = change in {Transition.FAILED, Transition.SUPPRESSED}, decision.forgets
     thread, mode, draft = letter.thread_id if lost else decision.thread_id, row.mode, row.draft_id
     if lost:
-        mode, draft = mode or mode_of(letter.draft_id), draft or letter.draft_id
+        mode = mode or mode_of(letter.draft_id)
+    if lost or change is Transition.SENT:  # the row may have forgotten its hand-over: what was sent stays its draft
+        draft = draft or letter.draft_id
     after = _ended(row, now)._replace(
         status=after_of(row.status, change),
         attempts=letter.attempt - 1 if change in REFUNDED or decision.same_doubt else it.attempt,

@@ -116,6 +116,27 @@ async def test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_rea
     assert await query(database, "SELECT mode FROM senders") == [("draft",)]
 
 
+async def test_a_row_that_has_forgotten_only_its_handover_keeps_the_draft_that_was_sent(
+    database: Database, one: Daemon
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    letter = replace(letter, draft_id="d0")
+    await one.sends(letter)
+    for known in one.replay_log._known.values():
+        known.written = True
+    await query(
+        database,
+        "UPDATE job_recipients SET status = 'sending', claim_token = %s, mode = NULL, draft_id = NULL, "
+        "message_id = NULL, proof = NULL, sent_at = NULL",
+        letter.token,
+    )
+    await query(database, "DELETE FROM attempts")
+    one.meets_another()
+    assert await one.letters(1) == ()
+    assert await row(database, letter, "status", "draft_id", "message_id") == ("sent", "d0", "m1")
+
+
 async def test_no_inbox_is_read_and_nothing_noted_before_all_was_told(database: Database, one: Daemon) -> None:
     """A limit notice finds no thread where the send is forgotten, and is not believed: the letter counts as sent."""
     await post(database, recipients=2)
