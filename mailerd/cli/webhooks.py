@@ -53,7 +53,8 @@ def add(
     name: Annotated[str, typer.Argument(help="What the endpoint is for, as lists and the log will call it.")],
     url: Annotated[str, typer.Argument(help="https://…, where events are posted to.")],
     event: Annotated[
-        list[EventType] | None, typer.Option("--type", help="A type that it gets; may be repeated; without it, all.")
+        list[EventType] | None,
+        typer.Option("--type", help="A type that it gets; may be repeated; without it, all but recipients.sent."),
     ] = None,
     sender: Annotated[
         list[str] | None, typer.Option(help="A mailbox whose events it gets; may be repeated; without it, all.")

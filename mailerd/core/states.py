@@ -140,7 +140,7 @@ FOLLOWS: Final[Mapping[Transition, Consequences]] = {
     Transition.LOST: Consequences(Tally.UNSURE),
     Transition.FOUND: Consequences(Tally.SENT),
     Transition.MISSING: Consequences(waits=True),
-    Transition.CANCELLED: Consequences(),
+    Transition.CANCELLED: Consequences(),  # this and RETRIED are one statement a job, which writes nothing else
     Transition.SUPPRESSED: Consequences(),
     Transition.RETRIED: Consequences(waits=True),
     Transition.UNDONE: Consequences(event=EventType.RECIPIENT_SENT_UNDONE, waits=True),

@@ -110,7 +110,7 @@ TEXTS: Final = {
     "As JSON.": "以 JSON 输出。",
     "What the endpoint is for, as lists and the log will call it.": "端点的用途，用于列表和日志中的名称。",
     "https://…, where events are posted to.": "https://…，事件提交到此处。",
-    "A type that it gets; may be repeated; without it, all.": "接收的类型；可重复；不给出则为全部。",
+    "A type that it gets; may be repeated; without it, all but recipients.sent.": "接收的类型；可重复；不给出则为 recipients.sent 以外的全部。",
     "A mailbox whose events it gets; may be repeated; without it, all.": "接收其事件的邮箱；可重复；不给出则为全部。",
     "{name}: {why}; `[webhooks]` of the configuration says what is allowed": "{name}：{why:text}；配置中的 `[webhooks]` 说明允许什么",
     "Webhook {name} gets events from now on. Its secret is not shown again; the application verifies by it:": "Webhook {name} 从现在起接收事件。其密文不会再次显示；应用程序用它验证：",

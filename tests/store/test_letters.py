@@ -1,7 +1,7 @@
 """The door to the letters: a move is written with all that follows from it, once, or nothing of it is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -172,6 +172,28 @@ async def test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer(da
     retried, logs = await database.transaction(retry, what="retry")
     assert (retried, [it.known_message for it in logs]) == (1, [None, "m1"])
     assert [it.messages_that_came_back for it in logs] == [{"m1"}, set()]
+
+
+async def test_a_letter_that_fails_while_its_job_is_retried_stays_failed_or_is_logged(database: Database) -> None:
+    """It fails between the two statements of the retry, and is in the log of the first no more."""
+    one, other = await claimed(database, 2)
+    await end(database, Outcome(one, FAILED))
+
+    async def retry(cursor: Cursor) -> int:
+        execute = cursor.execute
+
+        async def and_another_fails(sql: str, values: Sequence[object] | None = None) -> int:
+            number = await execute(sql, values)
+            if "INSERT INTO attempts" in sql:
+                await end(database, Outcome(other, FAILED))
+            return number
+
+        cursor.execute = and_another_fails  # type: ignore[method-assign]
+        return await letters.retry_failed(cursor, one.job_id, token="V")
+
+    assert await database.transaction(retry, what="retry") == 1
+    now = "SELECT r.status, COUNT(a.id) FROM job_recipients r JOIN attempts a ON a.recipient_id = r.id GROUP BY r.id"
+    assert await query(database, f"{now} ORDER BY r.id") == [("waiting", 2), ("failed", 1)]
 
 
 @pytest.mark.parametrize("decision, hours", [(RELEASED, 0), (DEFERRED, 0), (FAILED, 0), (SENT, 1)])

@@ -100,7 +100,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
 -- bounces_seen: when a person last resumed it after a pause for 'bounces'; what was sent before counts for its rule no more.
 -- bounce_warning: half of what pauses it has come back, in words. braked_until: until when it waits, since what came
--- back is read first; brakes: how often in a row it did (store/inbox/brake.py).
+-- back is read first; brakes: how often in a row it did (store/inbox/mailboxes.py).
 -- precedence: the negative priority, since MariaDB before 10.8 has no descending index.
 CREATE TABLE IF NOT EXISTS jobs (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -425,7 +425,7 @@ CREATE TABLE IF NOT EXISTS tally_hours (
   PRIMARY KEY (hour, sender_email)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Who is signed in to the console, and one-time links that sign a person in (store/sessions.py).
+-- Who is signed in to the console, and one-time links that sign a person in (store/api_keys.py).
 -- digest: SHA-256 of the cookie's or the link's secret. seen_at: of a session, at most a minute behind.
 -- key_digest: of the secret of its key that it was begun with, and lasts with.
 -- is_link: it is a link that was not used yet; using it makes a session of it.

@@ -177,7 +177,7 @@ async def settle(
         await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, letters=1))
         return ManualResolution(recipient=recipient, job_id=row.job_id, to_email=row.to_email, status=now.status)
 
-    return await database.transaction(work, what="settle by hand")
+    return await database.request(work, what="settle by hand")
 
 
 # After a restore from a backup: letters that were open then may have been sent since, so all are checked first.

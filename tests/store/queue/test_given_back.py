@@ -10,7 +10,7 @@ from mailerd.config import Live
 from mailerd.core import moves
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Consequence, Step
-from mailerd.core.models import Finding, Outcome, Resolution, SentLetter
+from mailerd.core.models import Finding, InboxCursor, Outcome, Resolution, SentLetter
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
@@ -19,6 +19,7 @@ from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import undo
@@ -104,6 +105,24 @@ async def test_a_letter_that_waits_with_the_draft_that_was_given_back_gets_anoth
     (again,) = (await claims(database).claim(1)).letters
     assert (again.draft_id, again.thread_id, again.attempt) == (None, None, 1)
     assert (await audit(database))[1] == []
+
+
+async def test_a_notice_waits_while_its_letter_is_being_sent_anew(database: Database) -> None:
+    """It was claimed since the notice was read: passed over, the notice would never be read again."""
+    await settled(database, Transition.MISSING)
+    notice = Finding("n1", "t1", datetime.now(UTC), await in_thread(database), LIMIT, Consequence(None, Step.UNDO))
+    boxes = Mailboxes(database, Live(DefaultLimits(SenderLimits(0, 0, 0))), lease_time=MINUTE, interval=MINUTE)
+    await query(database, "INSERT IGNORE INTO mailboxes (email, next_at) VALUES ('me@example.com', NOW())")
+    lease = await boxes.lease("me@example.com")
+    assert lease is not None
+    writer = FindingsWriter(database, boxes.defaults, "D2", MINUTE, min_pause=MINUTE, undo=True)
+    (letter,) = (await claims(database).claim(1)).letters
+    with pytest.raises(LeaseLostError):
+        await writer.write(lease, [notice], InboxCursor(5, 5), address_key=b"k" * 32)
+    assert await query(database, "SELECT history_id FROM mailboxes") == [(None,)]
+    await write(database, Outcome(letter, SENT))
+    assert (await writer.write(lease, [notice], InboxCursor(5, 5), address_key=b"k" * 32)).undone != []
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("waiting", None)]
 
 
 @PROOFS

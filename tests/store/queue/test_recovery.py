@@ -9,6 +9,7 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ExpiredClaim, Handover, Outcome, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import State, Transition
 from mailerd.store.audit import audit
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
@@ -356,3 +357,19 @@ async def test_a_search_of_the_sent_mail_begins_when_the_letter_was_first_handed
     (again,) = (await claims(database).claim(1)).letters
     later = await doubt_after_a_lapse(database, handover(again))
     assert later.since == doubt.since - timedelta(days=1), "what an earlier try may have sent late is found as well"
+
+
+@pytest.mark.parametrize("held", ["jobs WHERE id = %s", "senders WHERE %s IS NOT NULL"], ids=["its job", "its sender"])
+async def test_what_another_transaction_holds_is_recovered_later_and_holds_up_nothing(
+    database: Database, held: str
+) -> None:
+    """Every claim of every sender stands behind this round."""
+    letter = await one_letter(database)
+    await query(database, LAPSE)
+
+    async def with_it_held(cursor: Cursor) -> list[ExpiredClaim]:
+        await cursor.execute(f"SELECT 1 FROM {held} FOR UPDATE", (letter.job_id,))
+        return await lapses(database).recover()
+
+    assert await database.transaction(with_it_held, what="hold it") == []
+    assert [it.id for it in await lapses(database).recover()] == [letter.id]
