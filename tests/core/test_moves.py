@@ -656,6 +656,7 @@ def test_what_is_disproved_waits_with_that_draft_and_has_its_attempt_back() -> N
     assert (now.status, now.proof, now.sent_at, now.draft_id) == (State.WAITING, None, None, "d1")
     assert (now.attempts, now.checks, now.due_at) == (1, 0, NOW)
     assert made(take_back(BELIEVED._replace(attempts=0))).after.attempts == 0
+    assert made(take_back(BELIEVED._replace(fate="bounced"))).after.fate is None, "that came back of another sending"
 
 
 IN_GMAIL = row(State.SENT, **IS_SENT, draft_id="d1", fate="bounced", unanswered=1, handed_over_at=BEFORE)
