@@ -5,7 +5,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from mailerd.core.texts import Language
+from mailerd.core.i18n import Language
 
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")
 

@@ -9,8 +9,9 @@ from typing import Final, Literal
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mailerd.core.i18n import Language
 from mailerd.core.network_rules import is_own_host
-from mailerd.core.texts import Language, accepted_language
+from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError

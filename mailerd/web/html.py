@@ -13,10 +13,10 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mailerd.core.i18n import Language
 from mailerd.core.pauses import LABELS
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.core.texts import Language
 from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
+from mailerd.core.i18n import Language
 from mailerd.core.stats import QueueStats, SenderStats
-from mailerd.core.texts import Language
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found

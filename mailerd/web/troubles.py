@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 
+from mailerd.core.i18n import Language
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
-from mailerd.core.texts import Language
 from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.core.texts import Language
+from mailerd.core.i18n import Language, t
+from mailerd.locale import say
 
 CHINESE: Final[Mapping[str, str]] = {
     "-100 to 100; higher goes first": "-100 至 100，越大越先",
@@ -390,5 +391,7 @@ CHINESE: Final[Mapping[str, str]] = {
 
 def translate(language: Language, text: str, **values: object) -> str:
     """A text in a language, with its fields filled in."""
+    if text not in CHINESE:
+        return say(t(text, **values), language)
     words = CHINESE[text] if language == "zh" else text
     return words.format(**values) if values else words
