@@ -10,6 +10,7 @@ from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from mailerd.core.pauses import in_chinese
 from mailerd.core.quantities import counted, in_words
+from mailerd.locale import say
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
@@ -44,7 +45,7 @@ class Event:
         """
 
         def span(found: re.Match[str]) -> str:
-            return in_words(float(str(fields[found[1]])), chinese=chinese)
+            return say(in_words(float(str(fields[found[1]]))), "zh" if chinese else "en")
 
         def count(found: re.Match[str]) -> str:
             return counted(int(str(fields[found[1]])), found[2])
