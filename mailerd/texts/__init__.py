@@ -54,4 +54,4 @@ def heading(english: str) -> str:
 
 def label(code: str) -> str:
     """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
-    return pauses.in_chinese(code) if language() == "zh" else code
+    return say(pauses.coded(code))

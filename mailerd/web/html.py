@@ -18,6 +18,7 @@ from mailerd.core.pauses import LABELS
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.store.stats import TallyPoint
+from mailerd.locale import say
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
 
@@ -210,8 +211,7 @@ def version_of(name: str) -> str:
 
 def label(language: Language, name: str) -> str:
     """A status, an action or a cause in words."""
-    english, chinese = LABELS.get(name, (name.replace("_", " "), name))
-    return chinese if language == "zh" else english
+    return say(LABELS.get(name, name.replace("_", " ")), language)
 
 
 def moment(at: datetime | None) -> Markup:

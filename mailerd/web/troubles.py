@@ -128,7 +128,7 @@ def database_trouble(language: Language, outage: str) -> Trouble:
     text = translate(language, "The database is {how}: nothing is accepted and nothing is sent.",
                      how=_said(language, outage))  # fmt: skip
     silent = translate(language, "The database does not answer in time.")
-    return Trouble("bad", text if outage else silent, RUNBOOKS["database_away"])
+    return Trouble("bad", text if outage else silent, RUNBOOKS["database_unavailable"])
 
 
 def worst(troubles: Sequence[Trouble]) -> Level:
@@ -178,11 +178,11 @@ def _late(language: Language, stats: QueueStats) -> list[Trouble]:
         found.append(Trouble("warning", text, RUNBOOKS["job_stuck"], "/jobs?status=sending"))
     if stats.oldest_unsure > DOUBTFUL.total_seconds():
         text = translate(language, "A letter has been unsure for {minutes:.0f} min.", minutes=stats.oldest_unsure / 60)
-        found.append(Trouble("warning", text, RUNBOOKS["letter_still_unsure"], "/doubts"))
+        found.append(Trouble("warning", text, RUNBOOKS["message_still_unsure"], "/doubts"))
     elif unsure := stats.recipients.get(State.UNSURE, 0):
         one = translate(language, "1 letter is unsure.")
         text = translate(language, "{n} letters are unsure.", n=unsure) if unsure > 1 else one
-        found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
+        found.append(Trouble("note", text, RUNBOOKS["message_unsure"], "/doubts"))
     return found
 
 
@@ -251,7 +251,7 @@ def _held_up(language: Language, it: PutOff | None) -> list[Trouble]:
         return [Trouble("bad", text, RUNBOOKS["google_unreachable"], link, letter=it.example)]
     if it.reason.startswith(SILENT_GOOGLE):
         return [Trouble("bad", text, NO_ANSWER, link, letter=it.example)]
-    return [Trouble("warning", text, RUNBOOKS["letter_deferred"], link, letter=it.example)]
+    return [Trouble("warning", text, RUNBOOKS["message_deferred"], link, letter=it.example)]
 
 
 def _webhook(language: Language, it: WebhookStats) -> Trouble | None:
@@ -276,4 +276,4 @@ def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:
     if failed < MIN_FAILED or failed < FAILED_SHARE * ended:
         return []
     text = translate(language, "{failed} of the last {ended} letters failed.", failed=failed, ended=ended)
-    return [Trouble("warning", text, RUNBOOKS["letter_failed"], "/jobs?status=failures")]
+    return [Trouble("warning", text, RUNBOOKS["message_failed"], "/jobs?status=failures")]

@@ -44,7 +44,7 @@ def test_message_ids_are_128_bits_and_differ() -> None:
     ids = {event.message_id for event in KNOWN.values()}
     assert len(ids) == len(KNOWN)
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
-    assert KNOWN["letter_sent"].message_id == "12cc972976a55a8f9a4c9193506e4845", "operators filter by it"
+    assert KNOWN["message_sent"].message_id == "12cc972976a55a8f9a4c9193506e4845", "operators filter by it"
 
 
 @pytest.mark.parametrize("path", sorted(path for path in made()), ids=lambda path: path.name)

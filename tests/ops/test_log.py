@@ -51,7 +51,7 @@ def test_a_text_line_has_time_level_and_words(capsys: pytest.CaptureFixture[str]
 def test_a_cause_is_chinese_in_a_chinese_line_and_english_in_its_field(capsys: pytest.CaptureFixture[str]) -> None:
     cause = "no answer from Google: no answer within the time-out"
     for kind in ("text", "json"):
-        RunnerEvents(Log(LogSettings(format=kind, language="zh")).write).letter_released(
+        RunnerEvents(Log(LogSettings(format=kind, language="zh")).write).message_released(
             job="J", recipient=1, to="a@b.c", sender="me@example.com", cause=cause
         )
     line, written = capsys.readouterr().err.splitlines()
@@ -125,14 +125,14 @@ def test_a_field_that_would_take_the_place_of_another_is_refused(name: str) -> N
 
 
 def test_a_json_line_has_the_event_and_every_field(capsys: pytest.CaptureFixture[str]) -> None:
-    RunnerEvents(Log(LogSettings(format="json")).write).letter_released(
+    RunnerEvents(Log(LogSettings(format="json")).write).message_released(
         job="J1", recipient=7, to="zoë@example.org", sender="me@example.com", cause="throttled"
     )
     line = json.loads(capsys.readouterr().err)
     assert line.pop("at").endswith("Z")
     assert line == {
         "level": "info",
-        "event": "letter_released",
+        "event": "message_released",
         "message": "job J1: zoë@example.org (recipient 7) waits again, this attempt is not counted: throttled",
         "job": "J1",
         "recipient": 7,
@@ -153,7 +153,7 @@ def test_an_error_in_json_stays_on_one_line(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_words_with_line_breaks_cannot_feign_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Log(LogSettings(format="text")).write).database_away(where="h:1", cause="x\n2026-01-01 INFO forged")
+    StoreEvents(Log(LogSettings(format="text")).write).database_unavailable(where="h:1", cause="x\n2026-01-01 INFO forged")
     lines = capsys.readouterr().err.splitlines()
     assert [bool(re.match(STAMP, line)) for line in lines] == [True, False]
     assert lines[1].startswith("    ")
@@ -178,7 +178,7 @@ def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str])
 
 
 def test_braces_and_angle_brackets_in_a_field_are_only_text(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Log(LogSettings(format="text")).write).database_away(where="{h}", cause="<red>{0} {x}</red> %s")
+    StoreEvents(Log(LogSettings(format="text")).write).database_unavailable(where="{h}", cause="<red>{0} {x}</red> %s")
     assert "database {h} is away: <red>{0} {x}</red> %s; nothing" in capsys.readouterr().err
 
 
