@@ -104,7 +104,7 @@ LABELS: Final[Mapping[str, Text]] = {
     "warm_up": t("messages on the first day"),
     "warm_up_growth": t("daily increase"),
 }
-"""What people read in place of the codes of statuses, actions, causes and limits, by their names in tables and settings.
+"""What people read in place of the codes of statuses, actions, causes and limits, by their names in the tables.
 
 The console shows these. Commands and the log show the code itself in English, which is also what the API has.
 """

@@ -16,7 +16,6 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.pauses import coded
 from mailerd.core.quantities import in_words
 
-
 Seconds = Annotated[float, in_words]
 Code = Annotated[str, coded]
 """A code such as `hard_bounce`, which Chinese shows by its label."""

@@ -11,7 +11,8 @@ from string import Formatter
 from typing import Final, Self, override
 
 import mailerd.events
-from mailerd.core.i18n import Language, N_, t
+from mailerd.core.i18n import N_, Language, t
+from mailerd.core.pauses import coded
 from mailerd.core.quantities import in_words
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS, Runbook
@@ -75,7 +76,11 @@ def _words(event: Event, language: Language, place: str) -> str:
     for _, name, _, _ in Formatter().parse(event.template):
         if name:
             value = _Place(place.format(name.upper() if place.startswith("@") else name))
-            fields[name] = t("{n} s", n=value) if event.said.get(name) is in_words else event.said.get(name, str)(value)
+            how = event.said.get(name)
+            if how is in_words:
+                fields[name] = t("{n} s", n=value)
+            else:
+                fields[name] = value if how is None or how in {coded, repr} else how(value)
     return say(t(event.template, **fields), language)
 
 
@@ -93,7 +98,7 @@ def page(known: Sequence[Event]) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{event.name}` | {event.level} | {_cell(event, "en")} <br> {_cell(event, "zh")} | `{event.message_id}` |"
+        f"| `{event.name}` | {event.level} | {_cell(event, 'en')} <br> {_cell(event, 'zh')} | `{event.message_id}` |"
         for event in known
     ]
     lines += ["", "## What to do", ""]

@@ -331,7 +331,7 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     )),
     "token_refused": Runbook(_RESUMES_ONCE_FIXED, (
         _LOGIN,
-        LikelyCause(t("the OAuth app is in \"Testing\", where an authorization ends after 7 days: publish it, then authorize again"), "https://console.cloud.google.com/auth/audience"),
+        LikelyCause(t('the OAuth app is in "Testing", where an authorization ends after 7 days: publish it, then authorize again'), "https://console.cloud.google.com/auth/audience"),
         _DELEGATION,
     )),
     "client_refused": Runbook(_RESUMES_ONCE_FIXED, (
@@ -362,11 +362,12 @@ FULL_DAY: Final = Runbook(t("Messages of this mailbox wait, attempts are not cou
 ))
 """The runbook of a mailbox that has reached a limit of the operator's: that is no pause, and has no event."""
 
-GOOGLE_SILENT: Final = Runbook(t(XX), RUNBOOKS["google_unreachable"].causes)
+GOOGLE_SILENT: Final = Runbook(t("Requests reach Google, but no response comes. Each message is retried, and each attempt counts: after the last one (retry.max_attempts) it fails."), RUNBOOKS["google_unreachable"].causes)
 """The runbook of requests that get no response; a message whose send had begun is unconfirmed."""
 # fmt: on
 INBOX_RUNBOOKS: Final = RUNBOOKS
 WEBHOOK_RUNBOOKS: Final = RUNBOOKS
+"""Names by which the console knows the same table."""
 
 
 def pause_runbook(cause: str) -> Runbook:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 from mailerd.config import Settings
-from mailerd.core.i18n import t
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
 from mailerd.core.fates import Fate, kind_of
+from mailerd.core.i18n import t
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, Written
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply

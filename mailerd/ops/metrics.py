@@ -82,9 +82,7 @@ class Metrics:
         return Histogram(name, words, labels, registry=self._registry, buckets=buckets)
 
     def _of_letters(self) -> None:
-        self._letters = self._counter(
-            "mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender"
-        ).labels
+        self._letters = self._counter("mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender").labels
         self._send = self._histogram("mailerd_send_seconds", "Seconds from claim to recorded outcome.", buckets=_FAST)
         self._waited = self._histogram(
             "mailerd_accepted_to_sent_seconds",
@@ -93,9 +91,7 @@ class Metrics:
         )
         self._jobs_accepted = self._counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.")
         self._accepted = self._counter("mailerd_recipients_accepted", "Recipients that this daemon accepted.")
-        self._jobs_finished = self._counter(
-            "mailerd_jobs_finished", "Jobs that this daemon finished.", "result"
-        ).labels
+        self._jobs_finished = self._counter("mailerd_jobs_finished", "Jobs that this daemon finished.", "result").labels
         for result in ("all_sent", "with_failures", "cancelled"):
             self._jobs_finished(result)
         self._fates = self._counter(
@@ -132,13 +128,18 @@ class Metrics:
         self._jobs = self._gauge("mailerd_jobs", "Jobs in the tables.", "status")
         self._recipients = self._gauge("mailerd_recipients", "Recipients of unfinished jobs.", "status")
         self._oldest_claimable = self._gauge(
-            "mailerd_oldest_claimable_message_seconds", "Age of the oldest message that is due, not paused and not claimed."
+            "mailerd_oldest_claimable_message_seconds",
+            "Age of the oldest message that is due, not paused and not claimed.",
         )
         self._oldest_unsure = self._gauge(
             "mailerd_oldest_unsure_message_seconds", "Age of the oldest unconfirmed message."
         )
-        self._limit = self._gauge("mailerd_sender_limit_messages", "Messages that a sender may send; 0: no limit.", "sender", "window")
-        self._used = self._gauge("mailerd_sender_used_messages", "Messages counted towards the limit.", "sender", "window")
+        self._limit = self._gauge(
+            "mailerd_sender_limit_messages", "Messages that a sender may send; 0: no limit.", "sender", "window"
+        )
+        self._used = self._gauge(
+            "mailerd_sender_used_messages", "Messages counted towards the limit.", "sender", "window"
+        )
         self._paused = self._gauge(
             "mailerd_sender_paused", "1 while paused, by cause; for `other` the number of senders.", "sender", "cause"
         )
@@ -151,9 +152,7 @@ class Metrics:
         for outcome in ("delivered", "failed", "given_up"):
             self._webhook_attempts(outcome)
         self._webhooks = self._gauge("mailerd_webhooks", "Webhook endpoints by standing.", "standing")
-        self._undelivered = self._gauge(
-            "mailerd_webhook_undelivered_events", "Events waiting for an active endpoint."
-        )
+        self._undelivered = self._gauge("mailerd_webhook_undelivered_events", "Events waiting for an active endpoint.")
         self._oldest_undelivered = self._gauge(
             "mailerd_webhook_oldest_undelivered_seconds", "Age of the oldest undelivered event."
         )
@@ -163,7 +162,9 @@ class Metrics:
         for outcome in ("ok", "refused", "unavailable", "in_doubt", "cut_off"):
             self._calls(outcome)
         self._calls_s = self._histogram(
-            "mailerd_database_call_seconds", "Seconds per transaction, including the wait for a connection.", buckets=_FAST
+            "mailerd_database_call_seconds",
+            "Seconds per transaction, including the wait for a connection.",
+            buckets=_FAST,
         )
         self._retries = self._counter("mailerd_database_retries", "Repeated attempts.")
         self._up = self._gauge("mailerd_database_up", "0 while the database is unavailable or accepts no writes.")
@@ -179,8 +180,12 @@ class Metrics:
             self._told(event.name, event.level)
         self._lost = self._counter("mailerd_log_records_lost", "Log records that journald did not accept.")
         self._in_flight = self._gauge("mailerd_messages_in_flight", "Messages in flight.")
-        self._lag = self._histogram("mailerd_event_loop_lag_seconds", "Delay of the event loop in seconds.", buckets=_FAST)
-        self._heartbeat_age = self._gauge("mailerd_loop_heartbeat_age_seconds", "Seconds since a loop last made progress.", "loop")
+        self._lag = self._histogram(
+            "mailerd_event_loop_lag_seconds", "Delay of the event loop in seconds.", buckets=_FAST
+        )
+        self._heartbeat_age = self._gauge(
+            "mailerd_loop_heartbeat_age_seconds", "Seconds since a loop last made progress.", "loop"
+        )
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count an event."""

@@ -17,8 +17,8 @@ from mailerd.core.i18n import Language
 from mailerd.core.pauses import LABELS
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.store.stats import TallyPoint
 from mailerd.locale import say
+from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
 from mailerd.web.words import translate
 

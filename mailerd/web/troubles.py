@@ -1,7 +1,7 @@
 """What is wrong now, with its cause and its remedy in the runbook's words; pure: it reads nothing itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -10,7 +10,15 @@ from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
-from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
+from mailerd.events.runbook import (
+    FULL_DAY,
+    GOOGLE_SILENT,
+    INBOX_RUNBOOKS,
+    RUNBOOKS,
+    WEBHOOK_RUNBOOKS,
+    Runbook,
+    pause_runbook,
+)
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
@@ -31,12 +39,7 @@ UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had"
 """Reasons of core/verdicts.py that begin so mean: Google cannot be reached."""
 SILENT_GOOGLE: Final = "no answer from Google"
 """A reason of core/verdicts.py that begins so means: a request went out, and no answer came; the attempt counts."""
-NO_ANSWER: Final = replace(
-    RUNBOOKS["google_unreachable"],
-    en="Requests go out to Google, and no answer comes. Each letter is tried again, and each of these attempts counts: "
-    "after the last one (retry.max_attempts) it is failed.",
-    zh="请求已发往 Google，但没有应答。每封邮件会重试，每次尝试都计入次数；用完 retry.max_attempts 次后邮件失败。",
-)
+NO_ANSWER: Final = GOOGLE_SILENT
 """Of letters of which nothing was sent; one whose sending was begun is unsure, and waits."""
 UNREAD: Final = timedelta(minutes=15)
 """An inbox that could not be read for so long is trouble."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mailerd.clock import Clock
-from mailerd.core.i18n import t
 from mailerd.core.decisions import (
     Decision,
     Pause,
@@ -23,6 +22,7 @@ from mailerd.core.decisions import (
     no_drafts,
     should_delete_draft,
 )
+from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.pauses import with_remedy
 from mailerd.core.replies import Accepted, Call, MalformedResponse, Refused, Reply, TokenRefused, TooLate

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.clock import Clock
-from mailerd.core.i18n import t
 from mailerd.core.decisions import draft_gone, needs_person_reason
+from mailerd.core.i18n import t
 from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import SETTLED, Proof, State, Transition
@@ -594,9 +594,7 @@ class Recovery:
                 say.message_missing(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
                 self.wake()
             case _ if it.retry_in is None:
-                say.message_unresolved(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender
-                )
+                say.message_unresolved(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
             case _:
                 say.message_still_unsure(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,

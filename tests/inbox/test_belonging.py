@@ -103,7 +103,9 @@ async def test_a_message_that_google_gives_back_twice_is_sent_again_once(
     assert list((await fates(database)).values()) == [("bounced", "unknown", "5.4.5")]
     assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
     assert await query(database, "SELECT * FROM suppressions") == []
-    assert len(heard.of("sender_paused_by_notice")) == 1, "whoever holds the message can have such notices come without end"
+    assert len(heard.of("sender_paused_by_notice")) == 1, (
+        "whoever holds the message can have such notices come without end"
+    )
     assert (await audit(database))[1] == []
 
 

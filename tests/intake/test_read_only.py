@@ -47,7 +47,10 @@ async def test_a_job_is_refused_with_the_cause_and_what_can_be_read_is_answered(
         assert site.heard.of("database_back") == []
     assert (await site.post(job(), headers={"Idempotency-Key": "one"}))[0] == 200
     assert await site.stored() == (2, 2)
-    assert [name for name in site.heard.names() if name.startswith("database")] == ["database_unavailable", "database_back"]
+    assert [name for name in site.heard.names() if name.startswith("database")] == [
+        "database_unavailable",
+        "database_back",
+    ]
 
 
 async def test_it_is_not_ready_and_says_why_and_is_ready_when_writes_are_taken_again(

@@ -180,7 +180,7 @@ def drain(key: str) -> None:
     sh("systemctl stop mailerd.socket mailerd")
     show(f"stopped after {time.monotonic() - began:.1f} s", journal("-u mailerd -n 8 -o cat"))
     log = journal("-u mailerd -n 400 -o cat")
-    expect("draining: nothing more is claimed" in log and "cut off" not in log, "drained, nothing was cut off")
+    expect("draining: no new claims" in log and "cut off" not in log, "drained, nothing was cut off")
     expect("Deactivated successfully" in log, "and ended well")
 
 

@@ -85,9 +85,9 @@ async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error
     cause = "Can't connect to MySQL server on '127.0.0.1': Connection refused"
     where = f"database 127.0.0.1:{proxy.port}"
     first, second, last = said(heard)
-    assert first == f"{where}: attempt 1/3: {cause}, again in 1 s"
-    assert second == f"{where}: attempt 2/3: {cause}, again in 2 s"
-    assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now: check that the server runs")
+    assert first == f"{where}: attempt 1/3 failed: {cause}; next in 1 s"
+    assert second == f"{where}: attempt 2/3 failed: {cause}; next in 2 s"
+    assert last.startswith(f"{where}: attempt 3/3 failed: {cause}; check that the server runs")
     assert [registered_events()[name].level for name in heard.names()] == ["warning", "warning", "error"]
     assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
     assert database.unavailable
@@ -182,7 +182,7 @@ async def test_ask_tries_a_deadlock_again_and_says_so(database: Database, heard:
     heard.events.clear()
     assert await database.request(Failing(2), what="accept a job") == 3
     assert heard.names() == ["transaction_repeated"] * 2
-    assert "accept a job is tried again in 0." in said(heard)[0]
+    assert "transaction accept a job repeated in 0." in said(heard)[0]
     assert "1213" in said(heard)[0]
 
 
