@@ -1,119 +1,12 @@
-"""Pauses in words: until when, for which cause, who can end them; and the labels of states and causes."""
+"""Pauses in words: until when, for which cause, who can end them."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core.bounce_rule import BOUNCES
-from mailerd.core.i18n import Text, t, tc
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.verdicts import PauseCause
-
-LABELS: Final[Mapping[str, Text]] = {
-    "queued": t("queued"),
-    "sending": t("sending"),
-    "paused": t("paused"),
-    "completed": t("completed"),
-    "cancelled": t("cancelled"),
-    "waiting": t("waiting"),
-    "sender_paused": t("sender paused"),
-    "scheduled": t("scheduled"),
-    "deferred": t("deferred"),
-    "limit": t("limit reached"),
-    "no_daemon": t("no daemon"),
-    "unsure": t("unconfirmed"),
-    "sent": t("sent"),
-    "failed": t("failed"),
-    "pause": t("pause"),
-    "resume": t("resume"),
-    "cancel": t("cancel"),
-    "retry": t("retry"),
-    "priority": t("priority"),
-    "suppress": t("suppress"),
-    "unsuppress": t("end suppression"),
-    "settle": t("confirm"),
-    "answered": t("response from Google"),
-    "seen in SENT": t("found in Sent"),
-    "draft gone": t("draft gone"),
-    "person": t("confirmed manually"),
-    "throttled": t("throttled"),
-    "daily_limit": t("daily limit"),
-    "project_limit": t("project limit"),
-    "too_many_concurrent": t("too many at once"),
-    "token_refused": t("authorization refused"),
-    "no_credentials": t("no credentials"),
-    "client_refused": t("OAuth client refused"),
-    "wrong_mailbox": t("wrong mailbox"),
-    "scope_missing": t("scope missing"),
-    "mailbox_refused": t("Gmail is off"),
-    "manual": t("manual"),
-    "unsubscribed": t("unsubscribed"),
-    "hard_bounce": t("hard bounce"),
-    "complained": t("complaint"),
-    "imported": t("imported"),
-    "google_unreachable": t("Google unreachable"),
-    "mailto": t("unsubscribe request by mail"),
-    "notice": t("bounce notice"),
-    "import": t("import"),
-    "bounced": t("bounced"),
-    "replied": t("replied"),
-    "other_replied": t("replied from another address"),
-    "auto_replied": t("auto-replied"),
-    "hard": t("no such address"),
-    "soft": t("soft bounce"),
-    "blocked": t("blocked"),
-    "bounces": t("too many bounces"),
-    "unknown": t("unknown cause"),
-    "delayed": t("delayed"),
-    "over_limit": t("over Google's limit"),
-    "reply": t("reply"),
-    "auto_reply": t("automatic reply"),
-    "unsubscribe": t("unsubscribe"),
-    "other": t("other"),
-    "new": t("not read yet"),
-    "read": tc("an inbox", "read"),
-    "behind": t("catching up"),
-    "refused": t("refused by Google"),
-    "one_click": t("one click"),
-    "page": t("unsubscribe page"),
-    "api": t("API"),
-    "cli": t("command line"),
-    "draft": t("by draft"),
-    "direct": t("direct"),
-    "authorized_user": t("personal authorization"),
-    "service_account": t("service account"),
-    "on": t("on"),
-    "failing": t("failing"),
-    "paused_manually": t("paused manually"),
-    "gone": t("gone (responded 410)"),
-    "delivered": t("delivered"),
-    "made": tc("an action", "created"),
-    "changed": tc("an action", "changed"),
-    "rotated": tc("an action", "rotated"),
-    "revoked": tc("an action", "revoked"),
-    "resumed": tc("an action", "resumed"),
-    "removed": tc("an action", "removed"),
-    "remove": t("remove"),
-    "add": t("add"),
-    "limits": t("limits"),
-    "units_per_minute": t("units per minute"),
-    "per_minute": t("messages per minute"),
-    "per_day": t("messages in 24 h"),
-    "reserve": t("kept for the mailbox owner"),
-    "min_gap": t("seconds between messages"),
-    "warm_up": t("messages on the first day"),
-    "warm_up_growth": t("daily increase"),
-}
-"""What people read in place of the codes of statuses, actions, causes and limits, by their names in the tables.
-
-The console shows these. Commands and the log show the code itself in English, which is also what the API has.
-"""
-
-
-def coded(code: str) -> Text:
-    """A code, which an English line of the log or a command shows as it is, and another language by its label."""
-    return Text(code, label.msgid, context=label.context) if (label := LABELS.get(code)) else Text(code, code)
-
 
 MANUAL: Final = "manual"
 """The cause of a pause that a person ordered. No reply of Google means it, so it is no `PauseCause`."""

@@ -13,7 +13,7 @@ from functools import cached_property, wraps
 from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from mailerd.core.i18n import Text, t, tn
-from mailerd.core.pauses import coded
+from mailerd.core.labels import coded
 from mailerd.core.quantities import in_words
 
 Seconds = Annotated[float, in_words]

@@ -12,7 +12,7 @@ from typing import Final, Self, override
 
 import mailerd.events
 from mailerd.core.i18n import N_, Language, t
-from mailerd.core.pauses import coded
+from mailerd.core.labels import coded
 from mailerd.core.quantities import in_words
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS, Runbook

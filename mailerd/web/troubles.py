@@ -5,27 +5,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import Language, t
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
-from mailerd.events.runbook import (
-    FULL_DAY,
-    GOOGLE_SILENT,
-    INBOX_RUNBOOKS,
-    RUNBOOKS,
-    WEBHOOK_RUNBOOKS,
-    Runbook,
-    pause_runbook,
-)
+from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, Runbook, pause_runbook
+from mailerd.locale import say
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job
 from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
-from mailerd.web.words import translate
 
 Level = Literal["good", "note", "warning", "bad"]
 _RANK: Final[Mapping[Level, int]] = {"good": 0, "note": 1, "warning": 2, "bad": 3}
@@ -87,6 +79,11 @@ class PutOff:
     reason: str
     example: int | None
     """The id of one of the letters."""
+
+
+def translate(language: Language, text: str, **values: object) -> str:
+    """A text in a language, with its fields filled in."""
+    return say(t(text, **values), language)
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:
@@ -161,7 +158,7 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
 def _bad_list(language: Language, job: Job) -> Trouble:
     """A job that was paused for what came back of it, or soon will be."""
     said = _said(language, job.own_reason or job.warning or "")
-    book = INBOX_RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
+    book = RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
     if job.own_reason:
         text = translate(language, "The job {job} is paused: {reason}.", job=job.id, reason=said)
     else:
@@ -224,7 +221,7 @@ def _unread(language: Language, inboxes: Sequence[InboxState], stats: QueueStats
                      sender=it.email, reason=_said(language, it.detail or ""))  # fmt: skip
     if len(refused) > 1:
         text += " " + translate(language, "The same holds for {n} more senders.", n=len(refused) - 1)
-    return [Trouble("warning", text, INBOX_RUNBOOKS["inbox_unreadable"], "/inbox", it.email)]
+    return [Trouble("warning", text, RUNBOOKS["inbox_unreadable"], "/inbox", it.email)]
 
 
 def _silent(language: Language, daemons: Sequence[DaemonInfo]) -> list[Trouble]:
@@ -270,7 +267,7 @@ def _webhook(language: Language, it: WebhookStats) -> Trouble | None:
             book = "gone"
         case _:
             return None
-    return Trouble("warning", text, WEBHOOK_RUNBOOKS[f"webhook_{book}"], "/webhooks", webhook=it.name)
+    return Trouble("warning", text, RUNBOOKS[f"webhook_{book}"], "/webhooks", webhook=it.name)
 
 
 def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:

@@ -247,7 +247,7 @@ def test_an_event_becomes_a_record_with_its_fields(journald: Journald, events: R
         job="J1", recipient=7, to="a@example.org", sender="me@example.com", done=1, total=2, message_id="m"
     )
     record = journald.read()
-    assert record["MESSAGE"].startswith("job J1 [1/2]: a@example.org (recipient
+    assert record["MESSAGE"] == "job J1 [1/2]: a@example.org (recipient 7) sent, message_id m"
     assert record["PRIORITY"] == "5"
     assert record["MAILERD_EVENT"] == "message_sent"
     assert (record["MAILERD_JOB"], record["MAILERD_RECIPIENT"]) == ("J1", "7")

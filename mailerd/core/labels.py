@@ -1,0 +1,117 @@
+"""What people read in place of the codes of statuses, actions, causes and limits.
+
+The console shows these; commands and the log show the code itself in English, which is also what the API has.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from mailerd.core.i18n import Text, t
+
+LABELS: Final[Mapping[str, Text]] = {
+    "queued": t("Queued"),
+    "sending": t("Sending"),
+    "paused": t("Paused"),
+    "completed": t("Completed"),
+    "cancelled": t("Cancelled"),
+    "waiting": t("Waiting"),
+    "sender_paused": t("Sender paused"),
+    "scheduled": t("Scheduled"),
+    "deferred": t("Deferred"),
+    "limit": t("Limit reached"),
+    "no_daemon": t("No daemon"),
+    "unsure": t("Unconfirmed"),
+    "sent": t("Sent"),
+    "failed": t("Failed"),
+    "pause": t("Paused"),
+    "resume": t("Resumed"),
+    "cancel": t("Cancelled"),
+    "retry": t("Retried"),
+    "priority": t("Priority changed"),
+    "suppress": t("Suppressed"),
+    "unsuppress": t("Suppression ended"),
+    "settle": t("Confirmed manually"),
+    "answered": t("Response from Google"),
+    "seen in SENT": t("Found in Sent"),
+    "draft gone": t("Draft is gone"),
+    "person": t("Confirmed manually"),
+    "throttled": t("Throttled"),
+    "daily_limit": t("Daily limit reached"),
+    "project_limit": t("Project quota exhausted"),
+    "too_many_concurrent": t("Too many concurrent requests"),
+    "token_refused": t("Authorization rejected"),
+    "no_credentials": t("No credentials"),
+    "client_refused": t("OAuth client rejected"),
+    "wrong_mailbox": t("Wrong mailbox"),
+    "scope_missing": t("Scope missing"),
+    "mailbox_refused": t("Gmail is off"),
+    "manual": t("Manual"),
+    "unsubscribed": t("Unsubscribed"),
+    "hard_bounce": t("Hard bounce"),
+    "complained": t("Complaint"),
+    "imported": t("Imported"),
+    "google_unreachable": t("Google unreachable"),
+    "mailto": t("Unsubscribed by mail"),
+    "notice": t("Bounce notice"),
+    "import": t("Import"),
+    "bounced": t("Bounced"),
+    "replied": t("Replied"),
+    "other_replied": t("Replied from another address"),
+    "auto_replied": t("Auto-replied"),
+    "hard": t("Hard bounce"),
+    "soft": t("Soft bounce"),
+    "blocked": t("Blocked"),
+    "bounces": t("Too many bounces"),
+    "unknown": t("Unknown cause"),
+    "delayed": t("Delayed"),
+    "over_limit": t("Over Google's limit"),
+    "reply": t("Reply"),
+    "auto_reply": t("Automatic reply"),
+    "unsubscribe": t("Unsubscribe request"),
+    "other": t("Other"),
+    "new": t("Not read yet"),
+    "read": t("Up to date"),
+    "behind": t("Catching up"),
+    "refused": t("Rejected by Google"),
+    "one_click": t("One-click unsubscribe"),
+    "page": t("Unsubscribe page"),
+    "api": t("API"),
+    "cli": t("Command line"),
+    "draft": t("Via draft"),
+    "direct": t("Direct"),
+    "authorized_user": t("Authorized user"),
+    "service_account": t("Service account"),
+    "on": t("Active"),
+    "failing": t("Failing"),
+    "paused_manually": t("Paused manually"),
+    "gone": t("Gone (410)"),
+    "delivered": t("Delivered"),
+    "made": t("Created"),
+    "changed": t("Changed"),
+    "rotated": t("Rotated"),
+    "revoked": t("Revoked"),
+    "resumed": t("Resumed"),
+    "removed": t("Removed"),
+    "remove": t("Removed"),
+    "add": t("Added"),
+    "limits": t("Limits changed"),
+    "units_per_minute": t("Quota units per minute"),
+    "per_minute": t("Messages per minute"),
+    "per_day": t("Messages per 24 hours"),
+    "reserve": t("Kept for the mailbox owner"),
+    "min_gap": t("Seconds between messages"),
+    "warm_up": t("Messages on the first day"),
+    "warm_up_growth": t("Additional messages per day"),
+}
+"""By their names in tables and settings."""
+
+
+def label(code: str) -> str:
+    """What a code is called; one without a name is shown as words, and a text is no code."""
+    return LABELS.get(code) or (code if isinstance(code, Text) else code.replace("_", " "))
+
+
+def coded(code: str) -> Text:
+    """A code, which an English line of the log or a command shows as it is, and another language by its label."""
+    name = LABELS.get(code)
+    return Text(code, name.msgid, context=name.context) if name else Text(code, code)
