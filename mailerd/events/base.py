@@ -20,7 +20,7 @@ Seconds = Annotated[float, in_words]
 Code = Annotated[str, coded]
 """A code such as `hard_bounce`, which Chinese shows by its label."""
 Bug = Annotated[BaseException, repr]
-"""An exception that nobody foresaw: its type is half of what is known."""
+"""An unexpected exception: its type is half of what is known."""
 Addresses = Annotated[int, lambda n: tn("{n:,} address", "{n:,} addresses", n)]
 Events = Annotated[int, lambda n: tn("{n:,} event", "{n:,} events", n)]
 Jobs = Annotated[int, lambda n: tn("{n:,} job", "{n:,} jobs", n)]

@@ -47,7 +47,7 @@ class InboxEvents(EventEmitter):
 
     @event(
         "warning",
-        N_("notice {gmail_id} in {sender} not verified: claims {kind} of the message to {to}; nothing changed"),
+        N_("notice {gmail_id} in {sender} not verified ({kind}, about the message to {to}); nothing changed"),
     )
     def notice_not_verified(self, *, sender: str, gmail_id: str, kind: Code, to: str) -> None: ...
 

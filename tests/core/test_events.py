@@ -122,7 +122,7 @@ def test_a_field_is_said_by_its_type() -> None:
     ]
     assert [say(it, "zh") for it in said] == [
         "已认领 2,400 个任务的 1 封邮件",
-        "发件邮箱 a@b.c 已暂停 5 小时 20 分钟（授权被拒）：invalid_grant",
+        "发件邮箱 a@b.c 已暂停 5 小时 20 分钟（授权被拒绝）：invalid_grant",
     ]
     assert heard.of("sender_paused")[0]["seconds"] == 19_200, "JSON and the journal keep the value"
 

@@ -14,9 +14,9 @@ _NO_WORDS = re.compile(
     r"|SKIP LOCKED|_TIMESTAMP|SHOW [A-Z]|IS NULL|%s|\bIF\(|CONVERT\(|DUPLICATE|\b[rjs]\.\w|^\(?[a-z]+(?:, [a-z_]+){5}"
     r"|^(?:sandbox; )?default-src |; charset=UTF-8$"
     r"|^\w+\[.*\]$|^event: |^attachment; |^To: "
-    r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
+    r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \"|\(\?P<|\\\.$"
 )
-"""SQL, annotations, headers, markup and commands."""
+"""SQL, annotations, headers, markup, commands and patterns."""
 _CJK = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _NOT_SAID = {
     "compile",
@@ -29,6 +29,8 @@ _NOT_SAID = {
     "create_task",
 }
 """Calls whose texts nobody reads."""
+_TEXTS = {"t", "tn", "tc", "N_"}
+"""Calls whose texts are in the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def _below(node: ast.AST, path: Path, *, wanted: bool) -> Iterator[Sentence]:
                     yield from _inside(child, path)
             case _ if _is_silent(child):
                 pass
+            case ast.Call() if called(child) in _TEXTS:
+                fields = [it.value for it in child.keywords]
+                for part in [*(it for it in child.args if not isinstance(it, ast.Constant)), *fields]:
+                    yield from _below(ast.Expression(part), path, wanted=False)
             case ast.Call() if called(child) == "tr":
                 yield from _below(child, path, wanted=True)
             case _:

@@ -101,4 +101,4 @@ def test_a_command_that_a_runbook_advises_exists() -> None:
     own = {command for command in commands if command.startswith("mailerd ")}
     assert len(own) > 15
     assert [command for command in own if complaint(re.sub(r"@\w+@", "1", command).split()[1:])] == []
-    assert [command for command in commands - own if not re.match(r"https://|[a-z/]+ ", command)] == []
+    assert [command for command in commands - own if not re.match(r"https://|[a-z/]+[ ;]", command)] == []

@@ -209,7 +209,7 @@ journal.close()
         os.close(writing)
         lines = said.read().splitlines()
     assert done.returncode == 0
-    assert b"database h:0 is back" in lines[1]
+    assert b"database h:0 back" in lines[1]
 
 
 def test_a_daemon_without_a_journald_says_why_it_ends(tmp_path: Path) -> None:

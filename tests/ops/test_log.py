@@ -61,7 +61,7 @@ def test_a_cause_is_chinese_in_a_chinese_line_and_english_in_its_field(capsys: p
 
 def test_the_words_are_chinese_where_that_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
     StoreEvents(Log(LogSettings(format="text", language="zh")).write).database_back(where="h:1", seconds=2)
-    assert "数据库 h:1 已恢复，历时 2.0 秒" in capsys.readouterr().err
+    assert "数据库 h:1 已恢复，历时 2 秒" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("level, stacks", [("info", 0), ("debug", 1)])
@@ -293,4 +293,4 @@ os.kill(os.getpid(), signal.SIGKILL)
     with (log := tmp_path / "log").open("w") as file:
         done = subprocess.run([sys.executable, "-c", program], stderr=file, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert re.findall(r"database h:(\d+) is back", log.read_text("utf-8")) == [str(number) for number in range(100)]
+    assert re.findall(r"database h:(\d+) back", log.read_text("utf-8")) == [str(number) for number in range(100)]
