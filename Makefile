@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man
+.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man messages
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -49,6 +49,9 @@ bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='dr
 
 lock: setup  ## write requirements*.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock
+
+messages: setup  ## bring the catalogue of translated texts in step with the code
+	@$(BIN)/python tools/messages.py update
 
 man: setup  ## write docs/man/mailerd.1 anew from the commands' help
 	@$(BIN)/python tools/manpage.py

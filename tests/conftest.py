@@ -3,6 +3,8 @@
 import gc
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,7 +24,13 @@ if os.environ.get("CI"):  # a run that decides about a change must not differ fr
     settings.register_profile("ci", derandomize=True)
     settings.load_profile("ci")
 
-CACHE = Path(__file__).parent.parent / ".cache"
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".cache"
+
+
+def pytest_sessionstart() -> None:
+    """Make the catalogue of texts of its source, which may be newer."""
+    subprocess.run([sys.executable, ROOT / "tools" / "messages.py"], check=True)
 
 
 def pytest_collection_finish() -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from mailerd.core import rate_limit
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import hold_reason, repair
+from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
 
 _CYCLE: Final = timedelta(hours=25)
@@ -19,7 +20,6 @@ _MAX_CYCLES: Final = 180
 _A_STOP: Final = timedelta(minutes=15)
 """A wait of less is not worth a word."""
 _AT_ONCE: Final = timedelta(minutes=1)
-_WEEK: Final = timedelta(days=6)
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
             due=it.due if it.due > it.now else None,
             paused_until=it.paused_until,
             pause_reason=it.sender.pause_reason or it.sender.pause_cause,
-            say=lambda moment: _when(moment, it.now),
+            say=lambda moment: moment_in_words(moment, it.now),
             repair=it.repair,
             last_error=_plain(it.error),
             job_reason=it.job_reason,
@@ -262,16 +262,16 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
     starts_at, per_day, used = forecast.starts_at, it.per_day(it.now), sum(it.counted(it.now).values())
     if per_day and used >= per_day:
-        at = _when(starts_at, it.now) if starts_at else "later"
+        at = moment_in_words(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
     if starts_at and starts_at - it.now > _AT_ONCE:
         if forecast.letters_ahead:
             return f"{forecast.letters_ahead:,} letters of the sender's other jobs go first"
-        return f"the sender's pace allows no letter before {_when(starts_at, it.now)}"
+        return f"the sender's pace allows no letter before {moment_in_words(starts_at, it.now)}"
     if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
         return (
-            f"the sender's next turn is at {_when(it.next_claim_at, it.now)}, though its limits allow a letter now: "
-            "a daemon that runs sees that within a minute"
+            f"the sender's next turn is at {moment_in_words(it.next_claim_at, it.now)}, though its limits allow "
+            "a letter now: a daemon that runs sees that within a minute"
         )
     return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
 
@@ -282,7 +282,7 @@ def unresolved_summary(it: ForecastInputs) -> str | None:
         return None
     parts, looked_for = [], it.unresolved.letters - it.unresolved.manual
     if looked_for and it.unresolved.look_at:
-        at = _when(max(it.unresolved.look_at, it.now), it.now)
+        at = moment_in_words(max(it.unresolved.look_at, it.now), it.now)
         parts.append(f"{_are(looked_for)} unsure: looked for at Google at {at}")
     if it.unresolved.manual:
         parts.append(f"{_are(it.unresolved.manual)} unsure until `mailerd settle` says what became of it")
@@ -309,18 +309,14 @@ def summary(forecast: Forecast, *, now: datetime) -> str:
     starts_at, ends_at = forecast.starts_at, forecast.ends_at
     if not starts_at or not ends_at:
         return f"not before {forecast.until}" if forecast.until else "nothing waits"
-    parts = [f"from {_when(starts_at, now)}"] if starts_at - now > _AT_ONCE else []
+    parts = [f"from {moment_in_words(starts_at, now)}"] if starts_at - now > _AT_ONCE else []
     if forecast.goes_on_at:
         letters = f"{forecast.first_day:,}"
         parts.append(f"{letters} today" if starts_at.date() == now.date() else f"{letters} that day")
-        parts.append(f"the rest from {_when(forecast.goes_on_at, now)}")
-    parts.append(f"done about {_when(ends_at, now)}" if forecast.done_at else f"not done by {_when(ends_at, now)}")
+        parts.append(f"the rest from {moment_in_words(forecast.goes_on_at, now)}")
+    parts.append(
+        f"done about {moment_in_words(ends_at, now)}"
+        if forecast.done_at
+        else f"not done by {moment_in_words(ends_at, now)}"
+    )
     return ", ".join(parts)
-
-
-def _when(moment: datetime, now: datetime) -> str:
-    if moment.date() == now.date():
-        return f"{moment:%H:%M} UTC"
-    if now < moment <= now + _WEEK:
-        return f"{moment:%A %H:%M} UTC"
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

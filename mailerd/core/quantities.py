@@ -1,34 +1,54 @@
-"""Numbers and durations for people, in English and Chinese."""
+"""Numbers, durations and moments for people."""
 
 import re
+from datetime import datetime, timedelta
 from typing import Final
+
+from mailerd.core.i18n import N_, Text, joined, t
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
+_WEEK: Final = timedelta(days=6)
+_WEEKDAYS: Final = (
+    N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"), N_("Sunday"),
+)  # fmt: skip
+_UNITS: Final = {"d": N_("{n} d"), "h": N_("{n} h"), "min": N_("{n} min"), "s": N_("{n} s"), "ms": N_("{n} ms")}
 _IN_CHINESE: Final = {"d": "天", "h": "小时", "min": "分钟", "ms": "毫秒", "s": "秒"}
 _UNIT: Final = re.compile(r"(?<=\d )(d|h|min|ms|s)\b")
 
 
-def in_words(seconds: float, *, chinese: bool = False) -> str:
+def in_words(seconds: float) -> Text:
     """Seconds up to two minutes, then minutes, from two hours on hours, from two days on days: "90 s", "5 h 20 min"."""
     whole = max(0, round(seconds))
-    day, hour, minute, second = (" 天", " 小时", " 分钟", " 秒") if chinese else (" d", " h", " min", " s")
     if whole < 2 * _MINUTE:
-        return f"{whole}{second}"
+        return _span(whole, "s")
     if whole < 2 * _HOUR:
-        return f"{whole // _MINUTE}{minute}"
-    large, small, size, rest = (hour, minute, _HOUR, _MINUTE) if whole < 2 * _DAY else (day, hour, _DAY, _HOUR)
+        return _span(whole // _MINUTE, "min")
+    large, small, size, rest = ("h", "min", _HOUR, _MINUTE) if whole < 2 * _DAY else ("d", "h", _DAY, _HOUR)
     left = whole % size // rest
-    return f"{whole // size}{large}" + (f" {left}{small}" if left else "")
+    return joined([_span(whole // size, large), _span(left, small)], " ") if left else _span(whole // size, large)
+
+
+def _span(number: int, unit: str) -> Text:
+    return t(_UNITS[unit], n=number)
+
+
+def moment_in_words(at: datetime, now: datetime) -> Text:
+    """A moment in UTC: by its time if it is today, by its weekday within a week from now, else by its date."""
+    if at.date() == now.date():
+        return t("{time} UTC", time=f"{at:%H:%M}")
+    if now < at <= now + _WEEK:
+        return t("{weekday} {time} UTC", weekday=t(_WEEKDAYS[at.weekday()]), time=f"{at:%H:%M}")
+    return t("{time} UTC", time=f"{at:%Y-%m-%d %H:%M}")
 
 
 def to_chinese(words: str) -> str:
-    """What `in_words` has said in English, in Chinese."""
+    """What `in_words` has said in English, in Chinese; for sentences that are read back by the tables of `texts`."""
     return _UNIT.sub(lambda unit: _IN_CHINESE[unit[1]], words)
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and its noun, given in the singular; the plural of a noun in -s ends in -es."""
+    """A number and its noun, given in the singular; what is new says `tn("{n:,} message", "{n:,} messages", n)`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"

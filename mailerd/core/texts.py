@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import Final, Literal
+from typing import Final
 
+from mailerd.core.i18n import Language
 from mailerd.core.quantities import to_chinese
-
-type Language = Literal["en", "zh"]
 
 _SEPARATORS: Final = {"\n": "\n", "; ": "；", ". ": "。", ", ": "，"}
 """What joins sentences that are made one by one, and what joins them in Chinese."""
@@ -43,7 +42,7 @@ _NO_SPACE: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Text:
+class TextPair:
     """One sentence in both languages, as templates over the same fields."""
 
     en: str
@@ -112,9 +111,9 @@ class Catalogue:
     """
 
     def __init__(self, *tables: Mapping[str, str]) -> None:
-        self.texts: Final = [Text(en, zh) for table in tables for en, zh in table.items()]
+        self.texts: Final = [TextPair(en, zh) for table in tables for en, zh in table.items()]
         self._fixed = {text.en: text.zh for text in self.texts if text.literal == text.en}
-        self._by_first_word: dict[str, list[tuple[str, Text]]] = {}
+        self._by_first_word: dict[str, list[tuple[str, TextPair]]] = {}
         for text in sorted(self.texts, key=lambda text: len(text.literal), reverse=True):
             self._by_first_word.setdefault(text.first_word, []).append((text.longest_literal, text))
 
@@ -123,7 +122,7 @@ class Catalogue:
         found = self._find(english)
         return self._ended(english, found) or self._say(found) or self._joined(english) or english
 
-    def _ended(self, text: str, found: tuple[Text, Mapping[str, str]] | None) -> str | None:
+    def _ended(self, text: str, found: tuple[TextPair, Mapping[str, str]] | None) -> str | None:
         """The Chinese of a known sentence that a fixed one follows: "; nothing was stored"."""
         before, separator, last = text.rpartition("; ")
         ending = self._fixed.get(last) if separator else None
@@ -132,7 +131,7 @@ class Catalogue:
         said = self.chinese(before)
         return f"{said}；{ending}" if said != before else None
 
-    def _find(self, sentence: str) -> tuple[Text, Mapping[str, str]] | None:
+    def _find(self, sentence: str) -> tuple[TextPair, Mapping[str, str]] | None:
         """The text that a sentence was made from, and its fields."""
         word = sentence.partition(" ")[0]
         for literal, text in (*self._by_first_word.get(word, ()), *self._by_first_word.get("", ())):
@@ -140,7 +139,7 @@ class Catalogue:
                 return text, fields
         return None
 
-    def _say(self, found: tuple[Text, Mapping[str, str]] | None) -> str | None:
+    def _say(self, found: tuple[TextPair, Mapping[str, str]] | None) -> str | None:
         return _spaced("".join(self._filled(found[0].zh, found[1]))) if found else None
 
     def _filled(self, template: str, fields: Mapping[str, str]) -> list[str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
-from mailerd.core.pauses import in_chinese
+from mailerd.core.labels import label
 from mailerd.core.quantities import counted, in_words
+from mailerd.locale import say
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
@@ -44,7 +45,7 @@ class Event:
         """
 
         def span(found: re.Match[str]) -> str:
-            return in_words(float(str(fields[found[1]])), chinese=chinese)
+            return say(in_words(float(str(fields[found[1]]))), "zh" if chinese else "en")
 
         def count(found: re.Match[str]) -> str:
             return counted(int(str(fields[found[1]])), found[2])
@@ -55,7 +56,7 @@ class Event:
         if ":n " in template:
             template = _COUNT.sub(count, template)
         if ":label}" in template:
-            template = _LABEL.sub(lambda found: in_chinese(str(fields[found[1]])), template)
+            template = _LABEL.sub(lambda found: say(label(str(fields[found[1]])), "zh"), template)
         return template.format_map(fields)
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import mailerd.events
-from mailerd.core.texts import Language
+from mailerd.core.i18n import Language
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import INBOX_RUNBOOKS, INTAKE_RUNBOOKS, PAUSE_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook
 from mailerd.events.runbook_worker import WORKER_RUNBOOKS

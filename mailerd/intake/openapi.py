@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.texts import Language
+from mailerd.core.i18n import Language
 from mailerd.http.auth import HEADER
 from mailerd.http.errors import ApiError, cut
 from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from mailerd.config import AlertSettings
+from mailerd.core.i18n import Language
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.pauses import MANUAL, until, with_remedy
 from mailerd.core.stats import QueueStats, SenderStats
-from mailerd.core.texts import Language
 from mailerd.core.verdicts import PauseCause
 from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
+from mailerd.core.i18n import Language
 from mailerd.core.quantities import counted
 from mailerd.core.stats import QueueStats, words
-from mailerd.core.texts import Language
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics

@@ -81,6 +81,13 @@ OF_EVENTS: Final = (
         _SENT + "test_nothing_is_written_unless_somebody_asks",
     ),
     Mutation(
+        "nobody is taken to ask for what is sent",
+        "mailerd/store/letters.py",
+        "utc(at), bool(asked)",
+        "utc(at), False",
+        _SENT + "test_what_is_sent_from_then_on_is_told_in_an_event_for_each_job_and_commit",
+    ),
+    Mutation(
         "a sent letter is told again by whatever is learnt of it",
         "mailerd/store/letters.py",
         "if row.status == State.SENT != first[id_].status])",

@@ -156,8 +156,8 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt does not say what is to be looked for",
         "mailerd/core/moves.py",
-        "mode, draft = mode or mode_of(letter.draft_id), draft or letter.draft_id",
-        "pass",
+        "if lost or change is Transition.SENT:",
+        "if change is Transition.SENT:",
         _DOUBTED + "test_a_doubt_says_itself_what_is_to_be_looked_for",
     ),
     Mutation(

@@ -13,6 +13,7 @@ _IN_LETTERS: Final = "mailerd/store/letters.py"
 _IN_STATES: Final = "mailerd/core/states.py"
 _IN_RECORD: Final = "mailerd/store/queue/record.py"
 _MOVES: Final = "tests/core/test_moves.py::"
+_LOG: Final = "tests/core/test_attempt_log.py::"
 _LETTERS: Final = "tests/store/test_letters.py::"
 _STATES: Final = "tests/core/test_states.py::"
 _RECORD: Final = "tests/store/queue/test_record.py::"
@@ -493,6 +494,26 @@ OF_FENCES: Final = (
          "reason=GIVEN_BACK"),
     ),
     *noticed_by(
+        _MOVES + "test_the_draft_that_was_sent_stays_on_a_row_that_has_forgotten_its_hand_over", _IN_MOVES,
+        ("what was sent forgets the draft that was sent", "if lost or change is Transition.SENT:", "if lost:"),
+        ("the draft of a claim is taken for that of its row", "draft = draft or letter.draft_id",
+         "draft = letter.draft_id"),
+    ),
+    *noticed_by(
+        _MOVES + "test_what_came_back_of_a_letter_is_no_fate_of_its_next_sending", _IN_MOVES,
+        ("what waits again keeps its fate", "**NO_FATE if waits else {},", "**{},"),
+        ("what has lapsed keeps its fate", "**NO_FATE if released else {},", "**{},"),
+        ("what is missing keeps its fate", "**NO_FATE if missing else {},", "**{},"),
+        ("what is taken back keeps its fate", "due_at=now, updated_at=now, **NO_FATE,", "due_at=now, updated_at=now,"),
+        ("what is given back keeps its fate", '"came_back": 1, **NO_FATE,', '"came_back": 1,'),
+    ),
+    *noticed_by(
+        _MOVES + "test_what_is_lost_or_sent_keeps_its_fate", _IN_MOVES,
+        ("what bounced before its outcome was recorded has no fate", "**NO_FATE if waits else {},", "**NO_FATE,"),
+        ("what bounced before it lapsed has no fate", "**NO_FATE if released else {},", "**NO_FATE,"),
+        ("what bounced before it was found has no fate", "**NO_FATE if missing else {},", "**NO_FATE,"),
+    ),
+    *noticed_by(
         _MOVES + "test_only_what_was_sent_or_may_be_has_a_fate", _IN_MOVES,
         ("what waits has a fate", "if row.status not in {State.SENT, State.SENDING, State.UNSURE}:",
          "if row.status not in {State.SENT, State.SENDING, State.UNSURE, State.WAITING}:"),
@@ -504,7 +525,7 @@ OF_FENCES: Final = (
 # What the log of attempts says.
 OF_THE_LOG: Final = (
     *noticed_by(
-        _MOVES + "test_a_claim_ended_in_doubt_by_its_own_lines", _IN_MOVES,
+        _LOG + "test_a_claim_ended_in_doubt_by_its_own_lines", _IN_MOVES,
         ("another claim's line is this one's",
          "return any(it.claim_token == token and it.event in events for it in self.lines)",
          "return any(it.event in events for it in self.lines)"),
@@ -515,12 +536,12 @@ OF_THE_LOG: Final = (
          '_ENDS: Final = ("lost", "unanswered")'),
     ),
     *noticed_by(
-        _MOVES + "test_lines_that_are_written_in_the_same_transaction_stand_behind_all_others", _IN_MOVES,
+        _LOG + "test_lines_that_are_written_in_the_same_transaction_stand_behind_all_others", _IN_MOVES,
         ("what is being written stands before what is there", "_BEING_WRITTEN: Final = 1 << 63",
          "_BEING_WRITTEN: Final = 0"),
     ),
     *noticed_by(
-        _MOVES + "test_the_answer_is_the_first_message_that_google_has_accepted_whatever_a_check_found", _IN_MOVES,
+        _LOG + "test_the_answer_is_the_first_message_that_google_has_accepted_whatever_a_check_found", _IN_MOVES,
         ("a draft that a check found gone is Google's answer", '_ANSWERS: Final = frozenset({"sent", "answered"})',
          '_ANSWERS: Final = frozenset({"sent", "answered", "found"})'),
         ("what came back is Google's answer", "if it.event in _ANSWERS and it.message_id)",
@@ -532,7 +553,7 @@ OF_THE_LOG: Final = (
          '_ANSWERS: Final = frozenset({"sent"})'),
     ),
     *noticed_by(
-        _MOVES + "test_what_came_back_is_what_was_retried_or_given_back_not_a_draft_that_was_found_again", _IN_MOVES,
+        _LOG + "test_what_came_back_is_what_was_retried_or_given_back_not_a_draft_that_was_found_again", _IN_MOVES,
         ("what came back as a bounce did not come back",
          'it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)',
          'it.event == "undone" and it.error == GIVEN_BACK'),
@@ -542,12 +563,12 @@ OF_THE_LOG: Final = (
          'if it.event in {"undone", "retried"} and it.message_id}', 'if it.event == "retried" and it.message_id}'),
     ),
     *noticed_by(
-        _MOVES + "test_the_last_doubt_is_the_last_one_that_had_no_answer", _IN_MOVES,
+        _LOG + "test_the_last_doubt_is_the_last_one_that_had_no_answer", _IN_MOVES,
         ("the first doubt is the last", "for it in reversed(self.lines) if it.event in _NO_ANSWERS), None)",
          "for it in self.lines if it.event in _NO_ANSWERS), None)"),
     ),
     *noticed_by(
-        _MOVES + "test_a_send_without_an_answer_is_unresolved_until_somebody_has_looked", _IN_MOVES,
+        _LOG + "test_a_send_without_an_answer_is_unresolved_until_somebody_has_looked", _IN_MOVES,
         ("a late doubt is none", '_NO_ANSWERS: Final = frozenset({"lost", "unanswered"})',
          '_NO_ANSWERS: Final = frozenset({"lost"})'),
         ("a doubt is resolved by a look before it", "for line in reversed(self.lines):", "for line in self.lines:"),
@@ -555,7 +576,7 @@ OF_THE_LOG: Final = (
          'if line.event == "missing":'),
     ),
     *noticed_by(
-        _MOVES + "test_an_answer_is_about_what_came_back_by_its_message_or_its_draft", _IN_MOVES,
+        _LOG + "test_an_answer_is_about_what_came_back_by_its_message_or_its_draft", _IN_MOVES,
         ("an answer did not come back by its message", "(b.message_id is not None and b.message_id == message) or ",
          ""),
         ("an answer without a message is about whatever came back",
@@ -564,7 +585,7 @@ OF_THE_LOG: Final = (
          "b.draft_id == draft"),
     ),
     *noticed_by(
-        _MOVES + "test_a_send_came_back_by_its_draft_or_directly_by_a_claim_that_had_ended_before", _IN_MOVES,
+        _LOG + "test_a_send_came_back_by_its_draft_or_directly_by_a_claim_that_had_ended_before", _IN_MOVES,
         ("a direct doubt is of what came back whenever its claim ended", " and ended is not None and ended < b.id))",
          "))"),
         ("a direct doubt is of a claim that goes on", "and ended is not None and ended < b.id",
@@ -578,7 +599,7 @@ OF_THE_LOG: Final = (
         ("a claim ends with its last line", "ended = min((it.id", "ended = max((it.id"),
     ),
     *noticed_by(
-        _MOVES + "test_a_draft_was_refused_where_the_log_says_so_of_that_draft", _IN_MOVES,
+        _LOG + "test_a_draft_was_refused_where_the_log_says_so_of_that_draft", _IN_MOVES,
         ("a letter without a draft was refused by any other", "return draft is not None and any(", "return any("),
         ("a draft was refused where another was",
          "any(it.draft_id == draft and it.event in _REFUSALS for it in self.lines)",

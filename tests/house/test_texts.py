@@ -13,7 +13,7 @@ import pytest
 from mailerd import texts
 from mailerd.cli import lazy_group
 from mailerd.core.pauses import CAUSES
-from mailerd.core.texts import Catalogue, Text
+from mailerd.core.texts import Catalogue, TextPair
 from mailerd.texts.headings import HEADINGS
 from tests.house.sentences import Sentence, is_chinese, key, sentences
 from tests.house.source import ROOT, modules
@@ -126,7 +126,7 @@ NO_WORDS: Final = frozenset(
 )
 """What looks like a sentence and is none: SQL, fragments, and words that are looked for in what others say."""
 TABLES: Final = {name: import_module(f"mailerd.texts.{name}").TEXTS for name in texts.TABLES}
-PAIRS: Final = [Text(en, zh) for table in TABLES.values() for en, zh in table.items()]
+PAIRS: Final = [TextPair(en, zh) for table in TABLES.values() for en, zh in table.items()]
 KEYS: Final = {key(text.en) for text in PAIRS}
 
 

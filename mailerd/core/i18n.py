@@ -1,0 +1,73 @@
+"""Sentences that can be said in another language: the English of each, and what it was made of.
+
+The code is written in English. `t` makes a sentence of a template and its fields; it is a `str`, in English, and
+`mailerd.locale.say` fills the fields into the template of another language. What is made
+of it by `+` or an f-string is an ordinary string, and stays English: so sentences are put together by `t` and `joined`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, override
+
+type Language = Literal["en", "zh"]
+
+
+class Text(str):
+    """An English sentence that knows its template and its fields."""
+
+    __slots__ = ("context", "fields", "msgid", "parts", "plural")
+
+    msgid: str
+    """The template in English, which is the key of the catalogue; "" where the text is `parts`."""
+    fields: Mapping[str, Any]
+    """A field that is a Text itself is said in the language of the whole."""
+    plural: str
+    """The template for another number of things than one (the field `n`); "" where it has no plural."""
+    context: str
+    """What tells two templates of the same English apart; "" for most."""
+    parts: tuple[str, ...]
+    """Of several texts: each of them, and what joins them, in turn."""
+
+    def __new__(  # noqa: PLR0917 - `t`, `tn`, `tc` and `joined` call it, and a copy
+        cls, english: str, msgid: str = "", fields: Mapping[str, Any] | None = None, plural: str = "",
+        context: str = "", parts: tuple[str, ...] = (),
+    ) -> Self:  # fmt: skip
+        """`english`: what it says in English."""
+        self = super().__new__(cls, english)
+        self.msgid, self.fields, self.plural, self.context, self.parts = msgid, fields or {}, plural, context, parts
+        return self
+
+    @override
+    def __str__(self) -> str:
+        """Itself: the text of an exception that was raised with a Text is that Text."""
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What a copy is made of."""
+        return (str.__str__(self), self.msgid, dict(self.fields), self.plural, self.context, self.parts)
+
+
+def t(msgid: str, /, **fields: Any) -> Text:
+    """A sentence of a template and its fields: `t("sender {sender} resumed", sender=email)`."""
+    return Text(msgid.format_map(fields), msgid, fields)
+
+
+def tn(one: str, many: str, n: int, /, **fields: Any) -> Text:
+    """A sentence of which the template depends on a number, which is its field `n`."""
+    fields["n"] = n
+    return Text((one if n == 1 else many).format_map(fields), one, fields, plural=many)
+
+
+def tc(context: str, msgid: str, /, **fields: Any) -> Text:
+    """A sentence of a template that means something else elsewhere: `tc("a time", "since")`."""
+    return Text(msgid.format_map(fields), msgid, fields, context=context)
+
+
+def N_(msgid: str) -> str:  # noqa: N802 - the name by which gettext's tools know it
+    """Mark a template that is said later: `t(msgid, …)`."""
+    return msgid
+
+
+def joined(texts: Sequence[str], by: str = "; ") -> Text:
+    """Several texts, one after the other."""
+    parts = [part for text in texts for part in (by, text)][1:]
+    return Text(by.join(texts), parts=tuple(parts))

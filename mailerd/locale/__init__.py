@@ -1,0 +1,76 @@
+"""Says texts in the language of their reader: English as the code has it, or Chinese by the catalogue here."""
+
+import gettext
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from mailerd.core.i18n import Language, Text
+
+_FOLDER: Final = Path(__file__).parent
+_LANGUAGE: Final = ContextVar[Language]("language", default="en")
+_JOINTS: Final = {"; ": "；", ". ": "。", ", ": "，", ": ": "："}
+"""What joins sentences, in Chinese; anything else joins them as it is."""
+
+
+def speak(language: Language) -> None:
+    """Choose the language of what this context says: a command for its process, a request for its answer."""
+    _LANGUAGE.set(language)
+
+
+def language() -> Language:
+    """The language of this context."""
+    return _LANGUAGE.get()
+
+
+def say(text: str, language: Language | None = None) -> str:
+    """A text in a language, that of this context unless another is named; what is no `Text` stays as it is."""
+    if not isinstance(text, Text):
+        return text
+    if (language or _LANGUAGE.get()) == "en":
+        return str.__str__(text)
+    if text.parts:
+        return "".join(_JOINTS.get(part, part) if number % 2 else say(part, language) for number, part in _places(text))
+    return template(text, language).format_map({name: _said(value, language) for name, value in text.fields.items()})
+
+
+def template(text: Text, language: Language | None = None) -> str:
+    """The template of a text that is not made of parts, for who fills its fields in himself."""
+    if (language or _LANGUAGE.get()) == "en":
+        return text.plural if text.plural and text.fields["n"] != 1 else text.msgid
+    if text.plural:
+        return _catalogue().ngettext(text.msgid, text.plural, text.fields["n"])
+    if text.context:
+        return _catalogue().pgettext(text.context, text.msgid)
+    return _catalogue().gettext(text.msgid)
+
+
+def translator(language: Language) -> Callable[[str], str]:
+    """What says a text in one language."""
+    return lambda text: say(text, language)
+
+
+def _places(text: Text) -> enumerate[str]:
+    return enumerate(text.parts)
+
+
+def _said(value: Any, language: Language | None) -> Any:
+    return say(value, language) if isinstance(value, Text) else value
+
+
+@cache
+def _catalogue() -> gettext.NullTranslations:
+    # Made of the .po beside it by the wheel, or by tools/setup in a checkout.
+    return gettext.translation("mailerd", _FOLDER, languages=["zh_CN"])
+
+
+def from_environment(environment: Mapping[str, str]) -> Language:
+    """The language of a command before it has read a configuration: `log.language`, then what POSIX's variables say."""
+    if (own := environment.get("MAILERD_LOG__LANGUAGE", "").strip().lower()) in {"en", "zh"}:
+        return "zh" if own == "zh" else "en"
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := environment.get(name, ""):
+            return "zh" if value.lower().startswith("zh") else "en"
+    return "en"

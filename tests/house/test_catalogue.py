@@ -1,0 +1,42 @@
+"""The catalogues of translated texts: what they must hold."""
+
+from string import Formatter
+
+from babel.messages.catalog import Message
+
+from mailerd.core.i18n import joined, t, tn
+from mailerd.locale import say
+from tools import messages
+
+CHINESE = messages.read(next(messages.catalogues()))
+TRANSLATED = [message for message in CHINESE if message.id]
+
+
+def fields(template: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(template) if name}
+
+
+def test_a_text_is_said_in_the_language_of_its_reader() -> None:
+    text = t("this check met an unforeseen error: {name}: {error}", name=t("public site"), error="x")
+    assert say(text, "en") == text
+    assert say(text, "zh") == "此项检查遇到意外错误：公开站点：x"
+    assert say(joined([t("public site"), "x"]), "zh") == "公开站点；x"
+    assert say("public site", "zh") == "public site", "what nobody made a text of stays as it is"
+
+
+def test_what_is_not_translated_is_said_in_english() -> None:
+    assert say(t("no such template {x}", x=1), "zh") == "no such template 1"
+    assert say(tn("{n} such", "{n} suches", 2), "zh") == "2 suches"
+
+
+def each(templates: object) -> list[str]:
+    return [templates] if isinstance(templates, str) else list(templates)  # type: ignore[call-overload]
+
+
+def fits(message: Message) -> bool:
+    known = {name for template in each(message.id) for name in fields(template)}
+    return all(fields(template) <= known for template in each(message.string))
+
+
+def test_a_translation_has_no_field_that_its_english_has_not() -> None:
+    assert [message.id for message in TRANSLATED if not fits(message)] == []
