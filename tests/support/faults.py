@@ -125,8 +125,8 @@ class Faults:
         url, gmail = self.server.url_of("mailerd_senders"), {"credentials_dir": str(folder)}
         async with self._daemon("senders", database={"url": url}, gmail=gmail) as child:
             for heading in (
-                "An authorization was revoked", "Google's daily limit is reached", "A credential file is missing or readable by others",
-                "A template fails",
+                "An authorization was revoked", "Google's daily limit is reached",
+                "A credential file is missing or readable by others", "A template fails",
             ):  # fmt: skip
                 await self._hear(heading, child)
 
