@@ -139,7 +139,7 @@ def pause(
 
 @app.command("resume")
 def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
-    """Resume a paused sender, whatever paused it."""
+    """Resume a paused sender, paused manually or automatically."""
     known = settings(config)
     address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))

@@ -14,9 +14,9 @@ _NO_WORDS = re.compile(
     r"|SKIP LOCKED|_TIMESTAMP|SHOW [A-Z]|IS NULL|%s|\bIF\(|CONVERT\(|DUPLICATE|\b[rjs]\.\w|^\(?[a-z]+(?:, [a-z_]+){5}"
     r"|^(?:sandbox; )?default-src |; charset=UTF-8$"
     r"|^\w+\[.*\]$|^event: |^attachment; |^To: "
-    r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \"|\(\?P<|\\\.$"
+    r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
 )
-"""SQL, annotations, headers, markup, commands and patterns."""
+"""SQL, annotations, headers, markup and commands."""
 _CJK = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _NOT_SAID = {
     "compile",
@@ -27,10 +27,12 @@ _NOT_SAID = {
     "deprecated",
     "getLogger",
     "create_task",
+    "t",
+    "tn",
+    "tc",
+    "N_",
 }
-"""Calls whose texts nobody reads."""
-_TEXTS = {"t", "tn", "tc", "N_"}
-"""Calls whose texts are in the catalogue."""
+"""Calls whose texts nobody reads, and those of which `tools/messages.py` reads the templates itself."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Sentence:
 
 def key(template: str) -> str:
     """A template without the names of its fields, so that the code and the tables can be compared."""
-    return re.sub(r"\{{1,2}\w+(?::\w+)?\}{1,2}", "{}", template)
+    return re.sub(r"\{{1,2}\w+(?::[^{}]*)?\}{1,2}", "{}", template)
 
 
 def sentences(path: Path) -> Iterator[Sentence]:
@@ -67,10 +69,6 @@ def _below(node: ast.AST, path: Path, *, wanted: bool) -> Iterator[Sentence]:
                     yield from _inside(child, path)
             case _ if _is_silent(child):
                 pass
-            case ast.Call() if called(child) in _TEXTS:
-                fields = [it.value for it in child.keywords]
-                for part in [*(it for it in child.args if not isinstance(it, ast.Constant)), *fields]:
-                    yield from _below(ast.Expression(part), path, wanted=False)
             case ast.Call() if called(child) == "tr":
                 yield from _below(child, path, wanted=True)
             case _:
@@ -86,6 +84,8 @@ def _is_silent(node: ast.AST) -> bool:
             return called(node) in _NOT_SAID
         case ast.keyword(arg="description"):
             return True  # of a setting or of a field: config.example.toml and openapi.json are English
+        case ast.keyword(arg="help"):
+            return True  # of an option: `lazy_group.helps` reads them all
         case _:
             return False
 
@@ -139,3 +139,11 @@ def _name(value: ast.expr) -> str:
 def is_chinese(text: str) -> bool:
     """Whether there is any Chinese in a text."""
     return _CJK.search(text) is not None
+
+
+_CODE = re.compile(r"`[^`]*`|https?:\S+|\{[^}]*\}|\([a-z0-9_, ]+\)|[\w./$@<>=-]*[._/@<>=][\w./$@<>=-]*")
+
+
+def english_left(text: str) -> list[str]:
+    """The English in a Chinese text: three words in a row that are no code and no name."""
+    return re.findall(r"[A-Za-z][a-z']*,?(?: [a-z']+,?){2,}", _CODE.sub("·", text))

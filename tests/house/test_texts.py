@@ -1,21 +1,23 @@
 """Every sentence that people read has its Chinese, and each is read back as what it is."""
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from string import Formatter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from mailerd import texts
+from mailerd.cli import lazy_group
 from mailerd.core.pauses import CAUSES
 from mailerd.core.texts import Catalogue, TextPair
 from mailerd.texts.headings import HEADINGS
 from tests.house.sentences import Sentence, is_chinese, key, sentences
 from tests.house.source import ROOT, modules
-from tests.house.test_catalogue import CODE, each_of
+from tools import messages
 
 SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
     "causes in the log": ("core", "store", "gmail", "worker", "inbox", "ops", "app.py"),
@@ -35,6 +37,8 @@ SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The folders and modules that speak to people, by where their words are read."""
 SILENT: Final = (
+    "cli/failure.py",
+    "cli/lazy_group.py",
     "core/pauses.py",
     "gmail/oauth_login.py",
     "intake/openapi.py",
@@ -49,7 +53,8 @@ SILENT: Final = (
     "ops/watchdog.py",
     "ops/metrics.py",
 )
-"""What is for developers and for Prometheus, which is English; and pages that have their own languages."""
+"""What is for developers and for Prometheus, which is English; what click says and we say again; the help, which is
+checked below; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(
     {
         "{unit} is {active}",
@@ -63,10 +68,9 @@ NO_WORDS: Final = frozenset(
         "FORCE INDEX (thread)",
         "NULL, NULL, error",
         "an unknown user",
-        "unknown user",
-        "env var: ",
         "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
         "Gmail is used outside `async with`",
+        "unknown user",
         "X-API-Key: {key}",
         "bold green",
         "bold red",
@@ -125,17 +129,15 @@ NO_WORDS: Final = frozenset(
     }
 )
 """What looks like a sentence and is none: SQL, fragments, and words that are looked for in what others say."""
-
-
-def unescaped(template: str) -> str:
-    """A template in which a field of a later `format` stands like any other."""
-    return re.sub(r"\{\{(\w+)\}\}", r"{\1}", template)
-
-
 TABLES: Final = {name: import_module(f"mailerd.texts.{name}").TEXTS for name in texts.TABLES}
 PAIRS: Final = [TextPair(en, zh) for table in TABLES.values() for en, zh in table.items()]
-TEMPLATES: Final = {each for message in CODE if message.id for each in each_of(message.id)}
-KEYS: Final = {key(text.en) for text in PAIRS} | {key(unescaped(each)) for each in TEMPLATES}
+CATALOGUED: Final = [
+    template
+    for message in messages.read(next(messages.catalogues()))
+    if message.id
+    for template in ([message.id] if isinstance(message.id, str) else message.id)
+]
+KEYS: Final = {key(text.en) for text in PAIRS}
 
 
 def spoken(places: tuple[str, ...]) -> list[Sentence]:
@@ -152,6 +154,11 @@ def spoken(places: tuple[str, ...]) -> list[Sentence]:
         for each in sentences(path)
         if unescaped(each.template) not in NO_WORDS
     ]
+
+
+def unescaped(template: str) -> str:
+    """A template in which a field of a later `format` stands like any other."""
+    return re.sub(r"\{\{(\w+)\}\}", r"{\1}", template)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
@@ -173,6 +180,17 @@ def test_every_word_of_the_pages_of_the_sandbox_has_its_chinese() -> None:
         "List-Unsubscribe",
         "List-Unsubscribe-Post",
     }
+
+
+def test_every_command_and_option_has_its_help_in_chinese() -> None:
+    def helps(command: Any) -> Iterator[str]:  # typer has a click of its own, with types of its own
+        yield from inspect.cleandoc(command.help or "").split("\n\n")
+        yield from (each.help for each in command.params if getattr(each, "help", None))
+        for each in getattr(command, "commands", {}).values():
+            yield from helps(each)
+
+    said = {text for name in lazy_group.COMMANDS for text in helps(lazy_group.load(name)) if text}
+    assert sorted(said - set(CATALOGUED)) == []
 
 
 def test_every_text_is_chinese_over_the_same_fields() -> None:
