@@ -27,10 +27,10 @@ class SuppressionEvents(EventEmitter):
     @event("info", N_("suppression removed for {mailing_list} by {actor}"))
     def suppression_removed_by_command(self, *, mailing_list: str, actor: str) -> None: ...
 
-    @event("warning", N_("public site: {method} answered 503: {cause}"))
+    @event("warning", N_("public site: {method} returned 503: {cause}"))
     def unsubscribe_unserved(self, *, method: str, cause: str) -> None: ...
 
-    @event("error", N_("public site: internal error, answered 500; please report the traceback"))
+    @event("error", N_("public site: internal error, returned 500; please report the traceback"))
     def unsubscribe_failed(self, *, error: BaseException) -> None: ...
 
 
@@ -59,7 +59,7 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("API listening on {where}"))
     def intake_listening(self, *, where: str) -> None: ...
 
-    @event("info", N_("API stopped; open requests were answered"))
+    @event("info", N_("API stopped; open requests were finished"))
     def intake_stopped(self) -> None: ...
 
     @event("info", N_("job {job} accepted: {accepted} of {total} from {sender}, due {due}, in {ms:.0f} ms"))
@@ -73,14 +73,14 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("request {request} refused with {status} {code}: {reason}"))
     def request_refused(self, *, request: str, status: int, code: str, reason: str) -> None: ...
 
-    @event("warning", N_("request {request} answered 503: {cause}"))
+    @event("warning", N_("request {request} returned 503: {cause}"))
     def request_unserved(self, *, request: str, cause: str) -> None: ...
 
     @event("error", N_("job {job}: unknown whether it is stored: COMMIT got no response and the check failed: {cause}"))
     def job_in_doubt(self, *, job: str, cause: str) -> None: ...
 
     @event(
-        "error", N_("request {request} ({method} {path}): internal error, answered 500; please report the traceback")
+        "error", N_("request {request} ({method} {path}): internal error, returned 500; please report the traceback")
     )
     def request_failed(self, *, request: str, method: str, path: str, error: BaseException) -> None: ...
 
@@ -117,7 +117,7 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("{key} reused an Idempotency-Key; returned job {job}"))
     def job_repeated(self, *, job: str, key: str, request: str) -> None: ...
 
-    @event("info", N_("malformed HTTP from {address}, answered 400: {reason}"))
+    @event("info", N_("malformed HTTP from {address}, returned 400: {reason}"))
     def request_malformed(self, *, address: str, reason: str) -> None: ...
 
     @event("error", N_("connection closed: internal error: {what}; please report the traceback"))

@@ -47,7 +47,7 @@ class Runbook(NamedTuple):
 
 # fmt: off
 _SERVER_DOWN: Final = LikelyCause(t("the database server is down: start it"), "systemctl start mariadb || systemctl start mysql")
-_FIREWALL: Final = LikelyCause(t("a firewall drops packets, or host or port in database.url is wrong (no answer, timed out): test the port"), "timeout 5 bash -c '</dev/tcp/HOST/3306' && echo open")
+_FIREWALL: Final = LikelyCause(t("a firewall drops packets, or host or port in database.url is wrong (no response, timed out): test the port"), "timeout 5 bash -c '</dev/tcp/HOST/3306' && echo open")
 _PASSWORD: Final = LikelyCause(t("user, password or database in database.url is wrong (Access denied, Unknown database): try to connect"), "mariadb --host HOST --user USER --password mailerd")
 _NOT_PROVEN: Final = LikelyCause(t("the server requests the password without proving its identity (TLS or Unix socket): see what is missing"), "mailerd check")
 _CONNECTIONS: Final = LikelyCause(t("the server has no free connections (Too many connections): lower database.pool_size or raise max_connections"), "mariadb -e \"SHOW GLOBAL STATUS LIKE 'Threads_connected'\"")
@@ -112,7 +112,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _SERVER_DOWN,
         _FIREWALL,
     )),
-    "request_failed": Runbook(t("An internal error occurred in a request, which was answered 500."), (_BUG,)),
+    "request_failed": Runbook(t("An internal error occurred in a request, which returned 500."), (_BUG,)),
     "connection_failed": Runbook(t("An internal error occurred on a connection, which was closed."), (_BUG,)),
     "forecast_failed": Runbook(t("The response to a job has no forecast of when it will be sent. Sending is not affected."), (_SLOW, _SERVER_DOWN)),
     "forecast_crashed": Runbook(t("An internal error occurred in a forecast. Sending is not affected."), (_BUG,)),
@@ -122,7 +122,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("a client guesses keys: see from where"), "journalctl -u mailerd MAILERD_EVENT=key_refused"),
         LikelyCause(t("the address is a proxy: add it to intake.trusted_proxies, then reload"), "systemctl reload mailerd"),
     )),
-    "requests_not_logged": Runbook(t("More requests without a valid API key arrived than are logged one by one. All were answered, and the metrics count them."), (
+    "requests_not_logged": Runbook(t("More requests without a valid API key arrived than are logged one by one. All got a response, and the metrics count them."), (
         LikelyCause(t("a client guesses keys or scans for weaknesses: see from where"), "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),
     )),
     "connection_too_slow": Runbook(t("A client did not send its request or read its response in time, or was idle while more than 1,000 connections were open. Its connection was closed."), (
@@ -130,7 +130,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("a client opens connections to exhaust mailerd: find its address"), "ss -tn | grep :5000"),
     )),
     "unsubscribe_unserved": Runbook(t("The database did not respond to a request of the public site. Mail programs retry automatically; a person sees a page that says to try again."), (_DATABASE_DOWN, _READ_ONLY)),
-    "unsubscribe_failed": Runbook(t("An internal error occurred on the public site, which answered 500. The request changed nothing."), (_BUG,)),
+    "unsubscribe_failed": Runbook(t("An internal error occurred on the public site, which returned 500. The request changed nothing."), (_BUG,)),
     "google_call_crashed": Runbook(t("A call to Google ended in an internal error. The message is safe."), (_BUG,)),
     "google_unreachable": Runbook(t("Google is unreachable from this machine. Messages wait, attempts are not counted, and mailerd retries automatically."), (
         _NETWORK,
@@ -170,12 +170,12 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _GOOGLE,
     )),
     "message_still_unsure": Runbook(t("Google gave no clear response about an unconfirmed message. It is checked again later."), (_NETWORK, _LOGIN, _EXPLAIN)),
-    "message_unresolved": Runbook(t("Only a look into the mailbox can show whether this message was sent: it was sent directly without a response, or its draft is gone after Google rejected it. Without gmail.metadata mailerd cannot look itself. Check Sent, then confirm."), (
+    "message_unresolved": Runbook(t("Only a check of the mailbox can show whether this message was sent: it was sent directly without a response, or its draft is gone after Google rejected it. Without gmail.metadata mailerd cannot look itself. Check Sent, then confirm."), (
         LikelyCause(t("it is in Sent: confirm it as sent"), "mailerd settle @MAILERD_RECIPIENT@ --sent"),
         LikelyCause(t("it is not in Sent: confirm it as not sent"), "mailerd settle @MAILERD_RECIPIENT@ --not-sent"),
     )),
     "message_undone": Runbook(t("The response to a send was lost and Google reported the draft as gone, but it still exists: the message was not sent. The row is corrected and the message is sent with that draft."), (
-        LikelyCause(t("Google answered from a copy of the mailbox that lagged: grant gmail.metadata, so that Sent is checked instead"), "mailerd auth login --sender @MAILERD_SENDER@ --metadata"),
+        LikelyCause(t("Google responded from a copy of the mailbox that lagged: grant gmail.metadata, so that Sent is checked instead"), "mailerd auth login --sender @MAILERD_SENDER@ --metadata"),
     )),
     "message_returned": Runbook(t("Google had accepted this message and reported later that it was not sent: the mailbox had reached its limit. The message is requeued, attempts are not counted, and it is sent when the limit allows."), (
         LikelyCause(t("the mailbox may send less than pace.per_day (a trial or new account): lower its limit"), "mailerd senders set @MAILERD_SENDER@ --per-day 500"),

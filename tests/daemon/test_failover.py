@@ -61,7 +61,7 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
                 proxy.lead_to(pair.replica.port)
                 await proxy.reset_all()
                 told = await heard.wait_for("outcomes_rewritten")
-                assert told["forgotten"] > 0
+                assert told["lost"] > 0
                 await heard.wait_for("job_finished")
             database = Database(known.database.model_copy(update={"url": pair.replica.url}), events=daemon.store_events)
             assert await states(database, job) == {"sent": LETTERS}
@@ -99,7 +99,7 @@ async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_
                 proxy.lead_to(pair.replica.port)
                 await proxy.reset_all()
                 told = await heard.wait_for("outcomes_rewritten")
-                assert told["forgotten"] == DOUBTS
+                assert told["lost"] == DOUBTS
                 await heard.wait_for("job_finished")
                 waking.cancel()
                 database = daemon.database

@@ -207,6 +207,6 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
     looks = [entry.method for entry in google.log if entry.method not in {"token", "drafts.create", "drafts.send"}]
     assert {"drafts.get", "drafts.list", "drafts.delete"} <= set(looks)
     assert sorted(paid) == sorted(UNITS[Call(method)] for method in looks)
-    letters = sum(told["letters"] for told in heard.of("claimed"))
+    letters = sum(told["messages"] for told in heard.of("claimed"))
     sends = sum(entry.units for entry in google.log if entry.method in {"drafts.create", "drafts.send"})
     assert sends <= letters * DRAFT_PAIR_UNITS

@@ -177,8 +177,8 @@ def texts() -> dict[str, str]:
     for each in in_code():
         one = each.id[0] if each.pluralizable else each.id
         found = known.get(one, each.context)
-        string = found.string if found else ""
-        pairs["\n".join(each.id) if each.pluralizable else one] = string if isinstance(string, str) else string[0]
+        string = (found.string if found else "") or ""
+        pairs["\n".join(each.id) if each.pluralizable else str(one)] = string if isinstance(string, str) else string[0]
     return pairs
 
 

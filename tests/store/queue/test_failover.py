@@ -97,7 +97,7 @@ async def test_what_was_sent_and_forgotten_is_told_again_before_anything_is_clai
     assert await states(database, job) == {"sent": 3, "sending": 1}
     assert await query(database, "SELECT event, COUNT(*) FROM attempts GROUP BY event") == [("sent", 3)]
     (told,) = heard.of("outcomes_rewritten")
-    assert (told["letters"], told["forgotten"]) == (3, 3)
+    assert (told["messages"], told["lost"]) == (3, 3)
 
 
 async def test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_read(
