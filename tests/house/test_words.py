@@ -184,7 +184,7 @@ def texts() -> dict[str, str]:
 
 def said(text: str) -> str:
     """What a template says itself: without fields, options and settings."""
-    return prose(re.sub(r"\{\{.*?\}\}|\{[^}]*\}|--[\w-]+|\b[a-z_]+[._][\w.]+|\S*/\S+", "·", text))
+    return re.sub(r"\{\{.*?\}\}|\{[^}]*\}|--[\w-]+|\b[a-z_]+[._-][\w.-]+|\S*/\S+", "·", prose(text))
 
 
 def test_no_text_of_the_catalogue_has_a_refused_word() -> None:
