@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.i18n import N_, Language, Text, t, verbatim
+from mailerd.core.i18n import N_, Language, Text, joined, t, verbatim
 from mailerd.http.auth import HEADER
 from mailerd.http.errors import ApiError, cut
 from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
@@ -187,7 +187,8 @@ def _property(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in schema.items() if key not in {"default", "title"}}
     said = made.get("description") or DESCRIPTIONS.get(name, "")
     if schema.get("default"):  # what is absent, empty or false needs no word
-        said = t("{what}; default: {value}", what=verbatim(said), value=schema["default"])
+        default = t("default: {value}", value=schema["default"])
+        said = joined([verbatim(said), default]) if said else default
     return {**made, "description": said} if said else made
 
 
@@ -498,9 +499,11 @@ def _templates(node: Any) -> Iterator[str]:
                 if not isinstance(each, str):
                     yield from _templates(each)
         case Text():
-            yield from (each.msgid for each in node.fields.values() if isinstance(each, Text))
-        case str() if node:
-            yield verbatim(node).msgid
+            yield from (each.msgid for each in (*node.parts, *node.fields.values()) if getattr(each, "msgid", ""))
+        case str():
+            yield from filter(None, [verbatim(node).msgid])
+        case _:
+            pass
 
 
 def curl(method: str, path: str, body: object) -> str:

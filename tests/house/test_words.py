@@ -175,10 +175,10 @@ def texts() -> dict[str, str]:
     known = read(po)
     pairs = {}
     for each in in_code():
-        one = each.id[0] if each.pluralizable else each.id
+        one, *many = [each.id] if isinstance(each.id, str) else each.id or [""]
         found = known.get(one, each.context)
-        string = found.string if found else ""
-        pairs["\n".join(each.id) if each.pluralizable else one] = string if isinstance(string, str) else string[0]
+        chinese = found.string if found else ""
+        pairs["\n".join([one, *many])] = chinese if isinstance(chinese, str) else chinese[0]
     return pairs
 
 
