@@ -114,11 +114,8 @@ IN_DOCSTRINGS: Final = 2223
 IN_TEXTS: Final = 8
 IN_CHINESE_TEXTS: Final = 3
 """How many texts of the catalogue do."""
-FOR_DEVELOPERS: Final = {
-    "docs/internals/crash.md": 374, "docs/internals/database.md": 5, "docs/internals/performance.md": 129,
-    "docs/internals/proof.md": 37, "docs/internals/release.md": 1, "docs/internals/scale.md": 34,
-}  # fmt: skip
-"""The same for the pages of who develops mailerd."""
+FOR_DEVELOPERS: Final = {"docs/internals/proof.md": 37}
+"""The same for what the storms write themselves."""
 
 
 def prose(text: str) -> str:
@@ -175,10 +172,10 @@ def texts() -> dict[str, str]:
     known = read(po)
     pairs = {}
     for each in in_code():
-        one, *many = [each.id] if isinstance(each.id, str) else each.id or [""]
+        one, *many = [each.id] if isinstance(each.id, str) else [*(each.id or [""])]
         found = known.get(one, each.context)
-        chinese = found.string if found else ""
-        pairs["\n".join([one, *many])] = chinese if isinstance(chinese, str) else chinese[0]
+        chinese = (found.string if found else "") or ""
+        pairs["\n".join([one, *many])] = chinese if isinstance(chinese, str) else "".join(chinese)
     return pairs
 
 
