@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from mailerd.clock import Clock, new_id
 from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
+from mailerd.core.i18n import t
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
@@ -212,7 +213,7 @@ class Daemon:
             except DatabaseError as error:
                 if not error.retry:
                     raise
-                self.events.step_failed(what="preparing the database", again_in=_DATABASE_RETRY_DELAY, error=error)
+                self.events.step_failed(what=t("preparing the database"), again_in=_DATABASE_RETRY_DELAY, error=error)
                 await asyncio.sleep(_DATABASE_RETRY_DELAY)
 
     def reload(
@@ -229,8 +230,10 @@ class Daemon:
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _RELOADABLE)
-            what = f"pace, log and alerts; a restart is needed for {later}" if later else "pace, log and alerts"
-            events.settings_reloaded(file=file or "the environment", what=what)
+            what = t("sending limits, log and alerts")
+            if later:
+                what = t("{what}; restart needed for {later}", what=what, later=later)
+            events.settings_reloaded(file=file or t("the environment"), what=what)
             trouble = ""
         except ConfigurationError as error:
             events.settings_refused(cause=str(error))

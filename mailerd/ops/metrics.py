@@ -19,6 +19,7 @@ from prometheus_client.samples import Sample
 from mailerd import __version__
 from mailerd.clock import Clock
 from mailerd.core.fates import Fate
+from mailerd.core.i18n import t
 from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES, MANUAL, until
 from mailerd.core.replies import Call
@@ -523,7 +524,7 @@ class StatsPoller:
             self.latest = None
         except (DatabaseError, TimeoutError) as error:
             self.latest = None
-            self.events.stats_failed(cause=str(error) or "no answer within the time-out")
+            self.events.stats_failed(cause=str(error) or t("no response within the time-out"))
         except Exception as error:  # noqa: BLE001 - a row that a person wrote by hand, say, and that stays as it is
             self.latest = None
             self.events.stats_crashed(error=error)
@@ -538,4 +539,4 @@ class StatsPoller:
         now = time.monotonic()
         if abs(off) > _CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
             self._clock_warned_at = now
-            self.events.clock_off(seconds=abs(off), direction="ahead of" if off > 0 else "behind")
+            self.events.clock_off(seconds=abs(off), direction=t("ahead of") if off > 0 else t("behind"))

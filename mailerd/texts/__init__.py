@@ -16,7 +16,6 @@ TABLES: Final = (
     "channels",
     "checks",
     "commands",
-    "demo",
     "figures",
     "letters",
     "options",

@@ -139,7 +139,7 @@ async def test_a_send_whose_answer_the_proxy_loses_is_looked_for_and_not_sent_ag
     async with office.sending():
         await office.until_sent()
     assert len(office.google.sent) == 1
-    assert "was unsure and was found" in office.said
+    assert "confirmed as sent (" in office.said
 
 
 async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_can_have_come(office: Office) -> None:
@@ -152,7 +152,7 @@ async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_ca
         await post(office.database, recipients=1)
 
         async def looked_for_in_vain() -> bool:
-            return "is still unsure" in office.said
+            return "still unconfirmed after check" in office.said
 
         await eventually(looked_for_in_vain)
         await asyncio.sleep(6)

@@ -103,7 +103,6 @@ NO_WORDS: Final = frozenset(
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
         "`mailerd auth login --sender {sender}`",
-        ", by {actor}",
         "BASE TABLE",
         "\\bADD COLUMN (\\w+)",
         "auto reply",

@@ -64,7 +64,7 @@ async def test_every_section_that_needs_a_restart_is_named(database_url: str, tm
         daemon.reload(lambda: new, lambda _: None, file="/etc/mailerd/two.toml")
     assert heard.of("settings_reloaded")[0]["file"] == "/etc/mailerd/two.toml"
     assert heard.of("settings_reloaded")[0]["what"] == (
-        "pace, log and alerts; a restart is needed for intake, templates"
+        "sending limits, log and alerts; restart needed for intake, templates"
     )
 
 
@@ -101,7 +101,7 @@ async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(dat
     try:
         await eventually(lambda: logged(tmp_path / "log", "API listening on"))
         process.send_signal(signal.SIGHUP)
-        await eventually(lambda: logged(tmp_path / "log", f"read again from {config}: pace, log and alerts"))
+        await eventually(lambda: logged(tmp_path / "log", f"reloaded from {config}: sending limits, log and alerts"))
     finally:
         process.terminate()
         await process.wait()
