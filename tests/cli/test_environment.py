@@ -20,8 +20,8 @@ def test_a_user_without_a_name_is_named_as_that_by_each_command(
         raise error("uid not found: 54321")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert common.asked_by() == "command, without a name"
-    assert common.user_name() == "without a name"
+    assert common.asked_by() == "command, unknown user"
+    assert common.user_name() == "unknown user"
     source = Path(common.__file__).parent
     assert [each.name for each in source.rglob("*.py") if "getuser" in each.read_text()] == ["common.py"]
 
@@ -41,7 +41,7 @@ print(asked_by(), user_cache(), sep="|")
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env={}, timeout=60, check=False, capture_output=True, text=True
     )
-    assert ended.stdout == f"command, without a name|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
+    assert ended.stdout == f"command, unknown user|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
 
 
 @pytest.mark.parametrize("soft, hard, raised", [(256, 512, 512), (256, 20_000, 16_384), (20_000, 20_000, 20_000)])
