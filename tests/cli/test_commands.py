@@ -370,7 +370,9 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
     heading, *rows = [line for line in shown if line and not line.startswith("*: ")]
     assert all(len(line) <= 80 for line in (heading, *rows))
     assert len(rows) == {"senders": 2, "keys": 1, "jobs": 2}[words[0]], "a line each"
-    assert ("*: own limit. To use the configured limits again: `mailerd senders set" in screen.text) is (words[0] == "senders")
+    assert ("*: own limit. To use the configured limits again: `mailerd senders set" in screen.text) is (
+        words[0] == "senders"
+    )
 
 
 @pytest.mark.parametrize("hidden, why, remedy", [

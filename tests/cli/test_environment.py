@@ -73,4 +73,4 @@ def test_a_port_that_is_taken_beside_a_sandbox_claims_no_daemon_that_may_not_be_
         )  # fmt: skip
     assert ended.returncode == 1
     assert "another program listens there" in ended.stderr
-    assert "a sandbox that was started with --demo has a daemon of its own" in ended.stderr
+    assert "`mailerd sandbox --demo` runs a daemon of its own, which Ctrl-C in its terminal stops too" in ended.stderr

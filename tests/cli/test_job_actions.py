@@ -24,9 +24,7 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert reason.startswith("the job was cancelled by command, ")
     assert "Now: cancelled at " in (told := await shop.say("explain", "r0@example.org"))
     assert f": {reason}. Nothing more happens." in told
-    assert f"job {job} is cancelled: resume is not possible" in await shop.say(
-        "jobs", "resume", job, code=1
-    )
+    assert f"job {job} is cancelled: resume is not possible" in await shop.say("jobs", "resume", job, code=1)
     noted = await query(shop.database, "SELECT action, actor FROM job_actions ORDER BY id")
     assert [action for action, _ in noted] == ["pause", "pause", "resume", "priority", "cancel"]
     assert all(actor.startswith("command, ") for _, actor in noted)

@@ -25,5 +25,7 @@ async def test_a_persons_letters_and_what_keeps_letters_from_that_person(shop: S
 
 
 async def test_a_person_of_whom_nothing_is_known_and_an_address_that_is_none(shop: Shop) -> None:
-    assert "no messages to bob@example.com, and no suppressions of it" in await shop.say("recipients", "bob@example.com", code=1)
+    assert "no messages to bob@example.com, and no suppressions of it" in await shop.say(
+        "recipients", "bob@example.com", code=1
+    )
     assert "bob: " in await shop.say("recipients", "bob", code=1)

@@ -14,7 +14,9 @@ async def test_a_fault_is_ordered_seen_and_lifted(shop: Shop) -> None:
     await shop.say("sandbox", "fault", "hang_after", "--sender", ME, "--count", "-1", "--seconds", "3")
     (first, second) = shop.google.faults.armed
     assert (first.fault.kind, first.fault.count, second.fault.seconds) == ("user_rate_limit", 2, 3.0)
-    assert f"2: hang_after, all calls, sender {ME}, until cleared, occurred 0 times" in await shop.say("sandbox", "faults")
+    assert f"2: hang_after, all calls, sender {ME}, until cleared, occurred 0 times" in await shop.say(
+        "sandbox", "faults"
+    )
     assert len(json.loads(await shop.say("sandbox", "faults", "--json"))["faults"]) == 2
     assert await shop.say("sandbox", "faults", "--clear") == "no faults set\n"
     assert not shop.google.faults.armed

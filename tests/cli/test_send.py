@@ -227,7 +227,9 @@ async def test_a_file_that_cannot_be_read_is_named(shop: Shop, table: str) -> No
     words = ("--template", "welcome", "--sender", ME)
     assert "could not read nobody.csv: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
     (shop.folder / table).write_bytes(b"email\n\xff\xfe\n")
-    assert "could not read people.csv: not UTF-8 (byte 6). Save it as CSV UTF-8" in await shop.say("send", table, *words, code=1)
+    assert "could not read people.csv: not UTF-8 (byte 6). Save it as CSV UTF-8" in await shop.say(
+        "send", table, *words, code=1
+    )
 
 
 async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop, table: str) -> None:

@@ -86,14 +86,18 @@ async def test_what_a_terminal_cannot_show_is_escaped(shop: Shop, encoding: str)
 async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop) -> None:
     code, said = await _typed(shop, "M keys create 'my shop' >/dev/full")
     assert code == 1
-    assert "API key 'my shop' was created but could not be shown: run `mailerd keys revoke 'my shop'` and create" in said
+    assert (
+        "API key 'my shop' was created but could not be shown: run `mailerd keys revoke 'my shop'` and create" in said
+    )
     assert "No space left on device" in said
     assert await query(shop.database, "SELECT name FROM api_keys") == [("my shop",)]
     assert (await _typed(shop, "M keys create other >&-"))[0] == 1
     assert (await _typed(shop, "(sleep 2; M keys create third) | true; exit ${PIPESTATUS[0]}"))[0] == 1
     code, said = await _typed(shop, "M keys rotate 'my shop' >/dev/full")
     assert code == 1
-    assert "could not be shown. The old one remains valid for 24 h. Rotate it again: that ends the old one at once" in said
+    assert (
+        "could not be shown. The old one remains valid for 24 h. Rotate it again: that ends the old one at once" in said
+    )
 
 
 async def test_what_was_ordered_is_done_though_nobody_hears_of_it(shop: Shop) -> None:

@@ -25,7 +25,9 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     assert "b@gmail.com suppressed (all messages)" in await shop.say("suppress", "add", "b@gmail.com")
     person = user_name()  # docs/privacy.md: it says who asked for that
     told = await shop.say("suppress", "why", "b@gmail.com")
-    assert re.search(rf"b@gmail.com suppressed \(all messages\) at 20\S+: manual, source: cli, {re.escape(person)}\n", told)
+    assert re.search(
+        rf"b@gmail.com suppressed \(all messages\) at 20\S+: manual, source: cli, {re.escape(person)}\n", told
+    )
     assert "ada@gmail.com was already suppressed (news)" in await shop.say(
         "suppress", "add", "ada@gmail.com", "--list", "news"
     )
@@ -167,7 +169,9 @@ async def test_what_was_exported_is_imported_with_its_lists_and_reasons(shop: Sh
     for words in (("left@example.com", "--list", "news"), ("gone@example.com",)):
         await shop.say("suppress", "remove", *words)
     events = await query(shop.database, "SELECT COUNT(*) FROM events")
-    assert "2 addresses read, 2 newly suppressed (all messages, news)" in await shop.say("suppress", "import", "out.csv")
+    assert "2 addresses read, 2 newly suppressed (all messages, news)" in await shop.say(
+        "suppress", "import", "out.csv"
+    )
     read = "SELECT s.address, l.name, s.reason, s.source FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
     assert sorted(await query(shop.database, read)) == [
         ("gone@example.com", None, "hard_bounce", "import"),

@@ -214,7 +214,7 @@ async def test_the_way_back_lifts_no_bounce(public: Public) -> None:
     for list_id in (public.news.id, EVERYTHING):
         await public.suppressions.add([NewSuppression(digest, list_id, Reason.HARD_BOUNCE, Channel.NOTICE)])
         async with public.client.post(url, data=b"undo=1") as response:
-            assert (response.status, "You still get no letters" in await response.text()) == (200, True)
+            assert (response.status, "You still receive no messages" in await response.text()) == (200, True)
         async with public.client.post(url, data=b"undo=1", headers={"Accept-Language": "zh"}) as response:
             assert "仍未恢复订阅" in await response.text()
         assert await public.opted_out()

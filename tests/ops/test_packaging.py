@@ -84,7 +84,7 @@ def test_an_installed_mailerd_lays_out_what_comes_with_it_and_overwrites_nothing
     say(site, tmp_path, "install-files", "out")
     laid = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
     assert laid == tracked(*FILES)
-    assert "is there already and is left as it is" in say(site, tmp_path, "install-files", "out", code=1)
+    assert "already exists and was not changed" in say(site, tmp_path, "install-files", "out", code=1)
 
 
 def test_the_shell_completes_commands_and_their_options(site: Path, tmp_path: Path) -> None:
