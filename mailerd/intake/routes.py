@@ -154,7 +154,7 @@ _JOBS: Final = (
     ),
     Operation(
         "findRecipients", "GET", "/api/recipients", "One person's letters over all jobs, the newest first",
-        "The address in any spelling: the case of its letters and, at gmail.com and googlemail.com, its dots do "
+        "The address in any spelling: upper or lower case and, at gmail.com and googlemail.com, its dots do "
         "not count. A key for certain senders gets their letters only.",
         Permission.READ,
         params=(
