@@ -126,7 +126,7 @@ def _columns() -> str:
   late.
 
 A breach is each of these, and also: a job whose counts do not add up to its total, a job that is not completed though
-nothing is open, a row that names another letter's message id, a record that took although its
+nothing is open, a row that names the message ID of another one, a record that took although its
 claim had lapsed before, a finding of `mailerd audit`, a deadlock, an exception that
 was not foreseen, an exit code that is not 0 after SIGTERM."""
 
