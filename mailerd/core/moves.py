@@ -409,7 +409,7 @@ def too_late(row: Row, it: Outcome) -> Move:
 def given_back_to_claim(
     row: Row, log: AttemptLog, it: Handover, *, daemon: str, lease: timedelta, now: datetime
 ) -> Move | None:
-    """The row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
+    """A row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
     letter = it.letter
     if row.message_id is not None or log.answer is not None or not (row.status == State.WAITING or row.is_held(letter)):
         return None

@@ -304,7 +304,7 @@ class Examiner:
         return (meant[0] if len(meant) == 1 else None), False
 
     async def _by_key(self, report: DeliveryReport | None) -> tuple[SentLetter | None, bool]:
-        """The letter whose key came back, and whether its proof did too: any recipient of its job can guess the key."""
+        """The letter whose key came back, and whether its proof did: any recipient of its job can guess the key."""
         parts = _KEY.fullmatch(report.key) if report else None
         if report is None or parts is None:
             return None, False

@@ -109,7 +109,8 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     ]
     async with browser.post("/letters/1", data={"action": "sent"}) as answer:
         assert answer.status == 409
-    assert await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id") == [
+    noted = await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id")
+    assert noted == [
         (job, "settle", ACTOR, "sent, recipient 1", 1), (job, "settle", ACTOR, "waiting, recipient 2", 1),
     ]  # fmt: skip
     async with browser.get("/keys?lang=zh") as answer:
