@@ -77,7 +77,8 @@ def write_proof(results: Sequence[Result], *, took: float) -> None:
     text = f"""# What the storms showed
 
 {letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**,
-{sum(bool(r.breaches) for r in results)} storms with a breach. Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
+{sum(bool(r.breaches) for r in results)} storms with a breach.
+Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
 {commit}); the table was not edited by hand.
 
 {table(results)}
