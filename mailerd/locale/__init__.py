@@ -31,7 +31,7 @@ def say(text: str, language: Language | None = None) -> str:
         return text
     if (language or _LANGUAGE.get()) == "en":
         return str.__str__(text)
-    if text.parts:
+    if not text.msgid:
         return "".join(_JOINTS.get(part, part) if number % 2 else say(part, language) for number, part in _places(text))
     return template(text, language).format_map({name: _said(value, language) for name, value in text.fields.items()})
 

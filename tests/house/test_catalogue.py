@@ -5,6 +5,7 @@ from string import Formatter
 from babel.messages.catalog import Message
 
 from mailerd.core.i18n import joined, t, tn
+from mailerd.core.labels import coded
 from mailerd.locale import say
 from tools import messages
 
@@ -46,3 +47,9 @@ def test_a_translation_has_no_field_that_its_english_has_not() -> None:
 def test_every_template_of_the_code_is_translated() -> None:
     known = {(each_of(message.id)[0], message.context): message.string for message in TRANSLATED}
     assert [it.id for it in CODE if not known.get((each_of(it.id)[0], it.context))] == []
+
+
+def test_an_empty_text_is_empty_in_every_language() -> None:
+    assert [say(t(""), "zh"), say(joined([]), "zh"), say(coded(""), "zh")] == ["", "", ""], (
+        "gettext keeps its header there"
+    )

@@ -33,7 +33,7 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
     assert looks.default.per_minute == 7
     assert [sender.per_minute for sender in stats.senders] == [7]
     assert configured == [new.log]
-    assert "a restart is needed for runner" in heard.of("settings_reloaded")[0]["what"]
+    assert "restart needed for runner" in heard.of("settings_reloaded")[0]["what"]
 
 
 async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_url: str, tmp_path: Path) -> None:
