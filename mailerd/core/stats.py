@@ -1,12 +1,73 @@
-"""What the tables showed at one moment: what metrics, the status line, alerts and `mailerd top` speak of."""
+"""What the tables showed at one moment: all that `situation` judges by, and what metrics and `mailerd top` count."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from mailerd.core.pauses import until
 from mailerd.core.states import JobStatus, State
+
+NEWEST: Final = 20
+"""The newest attempts of a sender that tell how it goes."""
+MOSTLY: Final = 3
+"""So many of them, and more than half, have to fail where the one before the last did not."""
+SILENT: Final = 30
+"""Seconds without a heartbeat after which a daemon counts as silent."""
+RECENT: Final = timedelta(minutes=10)
+"""How far back attempts tell how it goes now."""
+GOOGLE_SILENT: Final = "no answer from Google"
+"""A reason of core/verdicts.py that begins so means: a request went out, and no response came; the attempt counts."""
+GOOGLE_UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
+"""Reasons that begin so: nothing was sent, and the attempt does not count."""
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """What came of an attempt."""
+
+    at: datetime
+    reason: str | None
+    """Why nothing was sent; None: it was."""
+    recipient: int
+    open: bool = True
+    """The message is not finished."""
+
+
+@dataclass(frozen=True)
+class Failing:
+    """The newest attempts of a sender, most of which failed."""
+
+    failed: int
+    tried: int
+    reason: str
+    """The newest one: an older one may be fixed."""
+    since: datetime
+    example: int
+    """The recipient of the newest one."""
+
+    @property
+    def nothing_sent(self) -> bool:
+        """Whether all of them failed."""
+        return self.failed == self.tried
+
+
+def failing(newest: Sequence[Attempted]) -> Failing | None:
+    """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
+
+    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
+    """
+    newest = newest[:NEWEST]
+    run = next((number for number, it in enumerate(newest) if it.reason is None), len(newest))
+    if not run or not newest[0].open:
+        return None
+    reason = newest[0].reason or ""
+    failed = list(newest[:run])
+    tried = run
+    if run == 1 and not reason.startswith((GOOGLE_SILENT, *GOOGLE_UNREACHABLE)):
+        failed, tried = [it for it in newest if it.reason is not None], len(newest)
+        if len(failed) < MOSTLY or 2 * len(failed) <= tried:
+            return None
+    return Failing(len(failed), tried, reason, failed[-1].at, newest[0].recipient)
 
 
 @dataclass(frozen=True)
@@ -28,6 +89,53 @@ class SenderStats:
     pause_reason: str
     repair: str | None = None
     """What a person has to do before a letter can go."""
+    sent: int = 0
+    failed: int = 0
+    """Messages that were sent, and that failed for good, in the last ten minutes."""
+    failing: Failing | None = None
+    """Whether its attempts fail."""
+
+
+@dataclass(frozen=True)
+class DaemonInfo:
+    """A daemon with a recent heartbeat that has not stopped in order."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    silent: int
+    """The seconds since its last heartbeat; it writes one every 10 s."""
+    age: int = 0
+    """The seconds since it started."""
+    is_gone: bool = False
+    """It ran on this machine, its last heartbeat is overdue, and its process is not there."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, as far as can be known."""
+        return self.silent <= SILENT and not self.is_gone
+
+
+@dataclass(frozen=True)
+class UnreadInbox:
+    """An inbox that Google refuses to show."""
+
+    email: str
+    detail: str
+    since: datetime | None
+    """When it was last read; None: never."""
+
+
+@dataclass(frozen=True)
+class JobTrouble:
+    """An open job of which too much comes back."""
+
+    id: str
+    sender: str
+    reason: str
+    paused: bool
+    """It was paused for that; else it soon will be."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +191,12 @@ class QueueStats:
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()
     """The newest requests that changed a job or suppressions, the newest first."""
+    daemons: tuple[DaemonInfo, ...] = ()
+    """Those that were heard of within the last hour and have not stopped, the one that was heard of last first."""
+    last_beat: int | None = None
+    """Seconds since the last heartbeat of any daemon, stopped ones included; None: there never was one."""
+    inboxes: tuple[UnreadInbox, ...] = ()
+    jobs_in_trouble: tuple[JobTrouble, ...] = ()
 
     @property
     def paused(self) -> tuple[SenderStats, ...]:
@@ -103,23 +217,4 @@ def counts(stats: QueueStats) -> str:
         for state in (State.SENDING, State.UNSURE)
         if stats.recipients.get(state)
     )
-    return ", ".join(said)
-
-
-def _end(sender: SenderStats) -> str:
-    if sender.repair:
-        return "until a person mends it"
-    return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
-
-
-def words(stats: QueueStats) -> str:
-    """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
-    said = [counts(stats)]
-    said.extend(
-        f"{sender.email} paused {_end(sender)}: {sender.pause_cause.replace('_', ' ')}"
-        for sender in stats.paused[:3]
-        if sender.paused_until
-    )
-    if len(stats.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
-        said.append(f"{len(stats.paused) - 3} more senders paused")
     return ", ".join(said)

@@ -15,7 +15,8 @@ from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted, in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, DaemonInfo, RecipientHistory
+from mailerd.core.stats import SILENT, DaemonInfo
+from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.texts import label, tr
@@ -75,8 +76,6 @@ def _held(job: Job) -> Waits | None:
 _WHOLE_FROM: Final = 100
 """From so many letters a minute on, no fraction is shown."""
 _A_MINUTE: Final = timedelta(minutes=1)
-SILENT: Final = 30
-"""Seconds without a heartbeat after which a daemon counts as silent; it writes one every 10 s."""
 
 _EVENT_WORDS: Final = {
     "sent": "Google took it as message {message}",

@@ -1,11 +1,13 @@
 """The Chinese of everything that mailerd says beside its events: tables of English and Chinese, one for each surface."""
 
+import re
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Final
 
 from mailerd.core import pauses
 from mailerd.core.i18n import Text
+from mailerd.core.quantities import to_chinese
 from mailerd.core.texts import Catalogue
 from mailerd.locale import from_environment, language, say, speak
 from mailerd.texts.headings import HEADINGS
@@ -23,6 +25,8 @@ TABLES: Final = (
     "rows",
 )
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
+_SPAN: Final = re.compile(r"\d+ (?:d|h|min|s)(?: \d+ (?:h|min))?")
+"""A duration as `in_words` says it."""
 __all__ = ["from_environment", "language", "speak"]
 
 
@@ -39,7 +43,18 @@ def tr(english: str) -> str:
 
 def in_chinese(english: str) -> str:
     """An English sentence in Chinese; one that is in no table stays as it is."""
-    return say(english, "zh") if isinstance(english, Text) else _read(english)
+    return say(_readable(english), "zh") if isinstance(english, Text) else _read(english)
+
+
+def _readable(text: Text) -> Text:
+    """A text whose fields are sentences of rows, which keep English: read one by one."""
+    if text.parts:
+        return Text(text, parts=tuple(_readable(it) if isinstance(it, Text) else it for it in text.parts))
+    fields = {
+        name: (to_chinese if _SPAN.fullmatch(it) else _read)(it) if type(it) is str else it
+        for name, it in text.fields.items()
+    }
+    return Text(text, text.msgid, fields, text.plural, text.context)
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language
+from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
@@ -53,8 +54,8 @@ class Services:
     queries: ConsoleQueries
     library: TemplateLibrary
     limits: Live[DefaultLimits]
-    stats: Callable[[], QueueStats | None]
-    """What the tables showed last; None while they cannot be read."""
+    facts: Callable[[], Facts]
+    """What is known of how it goes."""
     outage: Callable[[], str]
     """How the database is away, in a word; empty: it is there."""
     wake: Callable[[], None]
@@ -68,6 +69,10 @@ class Services:
     renderer: Renderer
     post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
+
+    def stats(self) -> QueueStats | None:
+        """What the tables showed last; None while they cannot be read."""
+        return self.facts().stats
 
 
 @dataclass(frozen=True)

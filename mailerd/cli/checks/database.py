@@ -11,7 +11,7 @@ from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.quantities import counted, in_words
-from mailerd.core.stats import WebhookStats
+from mailerd.core.stats import SILENT, WebhookStats
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.ops.outbound_http import OutboundHttp
@@ -19,7 +19,7 @@ from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import HOST_TIMEOUT
-from mailerd.store.describe import SILENT, span
+from mailerd.store.describe import span
 from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
