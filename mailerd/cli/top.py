@@ -149,8 +149,8 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
     idle = bool(trouble) or any(it.code == "no_daemon" for it in findings)
-    head = textwrap.wrap(trouble, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
-    head += [tr(it.told) for it in findings if it.severity is Severity.RED][:1]
+    first = trouble or next((tr(it.told) for it in findings if it.severity is Severity.RED), "")
+    head = textwrap.wrap(first, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
@@ -160,7 +160,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
         *(_line(line, style="bold red") for line in head),
         _rule("health"), *health,
         _rule("senders", len(senders), for_senders),
-        _senders(senders[:for_senders], snapshot.findings if not trouble else [], bars=bars),
+        _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
         _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
         _rule(tr("went wrong lately"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
@@ -261,12 +261,14 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> str:
     return said
 
 
-def _senders(senders: Sequence[SenderStats], findings: Sequence[Finding], *, bars: int) -> Table:
+def _senders(
+    senders: Sequence[SenderStats], findings: Sequence[Finding], now: datetime, *, bars: int
+) -> Table:  # fmt: skip
     worst = {it.subject: it for it in reversed(findings) if it.about.startswith("sender ")}
     rows: list[list[str | Text]] = [
         [
             it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
-            _standing(it, worst.get(it.email)),
+            _standing(it, worst.get(it.email), now),
         ]
         for it in senders
     ]  # fmt: skip
@@ -281,11 +283,11 @@ def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
-def _standing(it: SenderStats, found: Finding | None) -> Text:
+def _standing(it: SenderStats, found: Finding | None, now: datetime) -> Text:
     """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
     if found is None:
         return Text(heading("sends"), "green") if it.used_minute else Text("-", "dim")
-    end = f" {say(until(found.until))}" if found.until and found.severity is not Severity.RED else ""
+    end = f" {say(until(found.until, now))}" if found.until and found.severity is not Severity.RED else ""
     return Text(f"{label(found.code).replace('_', ' ')}{end}", _STYLES[found.severity])
 
 

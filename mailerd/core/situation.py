@@ -12,7 +12,7 @@ from typing import Final
 
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.pauses import MANUAL, repair_command
-from mailerd.core.quantities import in_words
+from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
 from mailerd.core.stats import (
@@ -114,7 +114,8 @@ def situation(facts: Facts) -> list[Finding]:
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
-            (_paused(sender) for sender in stats.paused), _late(stats), _daemons(stats, just_back=facts.just_back),
+            (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
+            _daemons(stats, just_back=facts.just_back),
             (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats)),
             _inboxes(stats, silent), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
@@ -165,15 +166,15 @@ def database(outage: str) -> Finding:
     return Finding(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
 
 
-def until(end: datetime) -> Text:
+def until(end: datetime, now: datetime) -> Text:
     """When a pause ends."""
-    return t("until it is resumed") if end == FOREVER else t("until {at} UTC", at=end.strftime("%H:%M"))
+    return t("until it is resumed") if end == FOREVER else t("until {at}", at=moment_in_words(end, now))
 
 
-def _paused(it: SenderStats) -> Finding:
+def _paused(it: SenderStats, now: datetime) -> Finding:
     about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {it.email}"
     reason = it.pause_reason or it.pause_cause.replace("_", " ")
-    fields = {"sender": it.email, "until": until(end), "reason": reason}
+    fields = {"sender": it.email, "until": until(end, now), "reason": reason}
     if it.pause_cause == MANUAL:
         text = t("{sender} is paused manually {until}: {reason}", **fields)
         return Finding(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
@@ -207,8 +208,8 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Finding]:
         yield Finding(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
                       lasts=(stats.at - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
-        text = t("{sender} has reached its limit of 24 hours, {used} of {limit} messages: further ones wait.",
-                 sender=it.email, used=format(it.used_day, ","), limit=format(it.per_day, ","))  # fmt: skip
+        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
+                 sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
         yield Finding(Severity.BLUE, "day_full", text, about, (f"mailerd senders set {it.email} --per-day …",))
 
 

@@ -18,7 +18,7 @@ from mailerd.core.i18n import Language, joined, t
 from mailerd.core.quantities import counted
 from mailerd.core.situation import Facts, line, situation
 from mailerd.events.process import ProcessEvents
-from mailerd.heartbeat import Heartbeats
+from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.texts import in_chinese
 
@@ -306,5 +306,6 @@ class Watchdog:
     def _status(self) -> str:
         facts = self.facts()
         found = situation(facts)
-        said = line(facts.stats, found) if facts.stats is not None or facts.outage else t("running")
+        is_new = facts.stats is None and not facts.outage and facts.unknown_for < STALL_TIMEOUT
+        said = t("running") if is_new else line(facts.stats, found)
         return joined([self._note, said]) if self._note else said

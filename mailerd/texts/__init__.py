@@ -1,13 +1,11 @@
 """The Chinese of everything that mailerd says beside its events: tables of English and Chinese, one for each surface."""
 
-import re
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Final
 
 from mailerd.core import pauses
 from mailerd.core.i18n import Text
-from mailerd.core.quantities import to_chinese
 from mailerd.core.texts import Catalogue
 from mailerd.locale import from_environment, language, say, speak
 from mailerd.texts.headings import HEADINGS
@@ -25,8 +23,6 @@ TABLES: Final = (
     "rows",
 )
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
-_SPAN: Final = re.compile(r"\d+ (?:d|h|min|s)(?: \d+ (?:h|min))?")
-"""A duration as `in_words` says it."""
 __all__ = ["from_environment", "language", "speak"]
 
 
@@ -50,10 +46,7 @@ def _readable(text: Text) -> Text:
     """A text whose fields are sentences of rows, which keep English: read one by one."""
     if text.parts:
         return Text(text, parts=tuple(_readable(it) if isinstance(it, Text) else it for it in text.parts))
-    fields = {
-        name: (to_chinese if _SPAN.fullmatch(it) else _read)(it) if type(it) is str else it
-        for name, it in text.fields.items()
-    }
+    fields = {name: _read(it) if type(it) is str else it for name, it in text.fields.items()}
     return Text(text, text.msgid, fields, text.plural, text.context)
 
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from mailerd.config import AlertSettings
+from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
@@ -117,7 +118,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
     alerter = Alerter(
-        AlertState(known), _nothing, lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats()
+        AlertState(known), lambda: Facts(None, away[0]), events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
     running_alarms = asyncio.create_task(alerter.run())
     try:
