@@ -8,14 +8,15 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
+from mailerd.core.i18n import Language, t
 from mailerd.core.situation import shortened, situation, worst
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.console_queries import UnsureLetter
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.web.html import SHOWN, Chart, bars_of
+from mailerd.web.html import SHOWN, Chart, bars_of, said
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.troubles import Trouble
 
@@ -30,6 +31,7 @@ SPANS: Final = {
 }
 """The spans of the chart by name: how far back it goes, how wide a bar is, how many bars there are, and for how many
 seconds a reading is shared."""
+_SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
 DOUBTS_SHARED: Final = 10.0
 """Seconds for which the doubts of a limited key are shared."""
 MAX_DOUBTS: Final = 1000
@@ -38,6 +40,11 @@ MAX_SENDERS: Final = 20
 """Senders that are listed."""
 OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
+
+
+def spans_in(language: Language) -> dict[str, str]:
+    """What the spans are called."""
+    return {name: said(words, language) for name, words in zip(SPANS, _SPANS, strict=True)}
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -54,10 +61,17 @@ async def show(it: ConsoleRequest) -> web.Response:
     found, stats = situation(facts), facts.stats
     return it.page(
         "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
-        stats=stats, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, jobs=jobs,
+        stats=stats, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
         alive=sum(one.runs for one in stats.daemons) if stats else 0,
     )  # fmt: skip
+
+
+_KINDS: Final = {
+    Tally.SENT: t("Sent"), Tally.PUT_OFF: t("Deferred"), Tally.UNSURE: t("Unconfirmed"), Tally.BOUNCED: t("Bounced"),
+    Tally.FAILED: t("Failed"),
+}  # fmt: skip
+"""What the kinds of the chart are called."""
 
 
 async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:
@@ -72,10 +86,13 @@ async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None 
         )  # fmt: skip
     except DatabaseError:
         points = []
-    words = (it.t("sent"), it.t("put off"), it.t("unsure"), it.t("bounced"), it.t("failed"))
-    names = dict(zip(SHOWN, words, strict=True))
-    title = it.t("Letters by time: {span}", span=span)
-    return Chart(title, bars_of(points, now=it.services.clock.now(), step=step, many=many), step, names)
+    names = {kind: said(words, it.language) for kind, words in _KINDS.items()}
+    return Chart(
+        said(t("Messages by time"), it.language),
+        bars_of(points, now=it.services.clock.now(), step=step, many=many),
+        step,
+        names,
+    )
 
 
 async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:

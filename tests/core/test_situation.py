@@ -120,7 +120,7 @@ def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -
 
 
 def test_what_waits_and_what_failed_is_told() -> None:
-    rest = {
+    rest: dict[str, dict[str, Any]] = {
         "late": {"oldest_claimable": 61.0},
         "unsure": {"recipients": {State.UNSURE: 2}, "oldest_unsure": 30.0},
         "long_unsure": {"recipients": {State.UNSURE: 1}, "oldest_unsure": 1000.0},

@@ -9,8 +9,8 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
-from mailerd.store import console_queries, forecast_inputs, senders
-from mailerd.store.console_queries import put_off_statement, undone_statement
+from mailerd.store import console_queries, forecast_inputs, senders, stats
+from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest_statement
@@ -50,8 +50,8 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
     # MySQL gives the derived table a key of its own.
     ("jobs with failures", (console_queries.FAILED_JOBS, (20_000, 500)), {"PRIMARY", "<auto_key0>"}),
-    ("why letters wait", put_off_statement(None), {"at", "PRIMARY"}),
-    ("why mine wait", put_off_statement({ME}), {"at", "PRIMARY"}),
+    ("how attempts go", (stats.READ_ATTEMPTS.format(where=""), ()), {"at", "PRIMARY"}),
+    ("how mine go", (stats.READ_ATTEMPTS.format(where="WHERE j.sender_email IN %s"), ((ME,),)), {"at", "PRIMARY"}),
     ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
     ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
