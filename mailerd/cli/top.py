@@ -29,7 +29,7 @@ from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.i18n import t
 from mailerd.core.quantities import counted
-from mailerd.core.situation import Facts, Finding, Severity, shortened, situation, until
+from mailerd.core.situation import Facts, Condition, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -91,7 +91,7 @@ class Snapshot:
     """Letters sent in each of the last 60 minutes, the newest last."""
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[Condition]:
         """What is not as it should be."""
         return situation(Facts(self.stats))
 
@@ -216,7 +216,7 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
 
 
 def _health(
-    snapshot: Snapshot, findings: Sequence[Finding], *, width: int, height: int, age: float, stale: bool
+    snapshot: Snapshot, findings: Sequence[Condition], *, width: int, height: int, age: float, stale: bool
 ) -> list[Text]:  # fmt: skip
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = f"{snapshot.answered_in * 1000:.0f} ms"
@@ -262,7 +262,7 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> str:
 
 
 def _senders(
-    senders: Sequence[SenderStats], findings: Sequence[Finding], now: datetime, *, bars: int
+    senders: Sequence[SenderStats], findings: Sequence[Condition], now: datetime, *, bars: int
 ) -> Table:  # fmt: skip
     worst = {it.subject: it for it in reversed(findings) if it.about.startswith("sender ")}
     rows: list[list[str | Text]] = [
@@ -283,7 +283,7 @@ def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
-def _standing(it: SenderStats, found: Finding | None, now: datetime) -> Text:
+def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
     """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
     if found is None:
         return Text(heading("sends"), "green") if it.used_minute else Text("-", "dim")

@@ -33,11 +33,11 @@ UNREAD: Final = timedelta(minutes=15)
 LOST_LATELY: Final = 600
 """Seconds for which a daemon that does not respond is trouble while another one runs."""
 FAILED_SHARE: Final = 0.2
-"""This share of the messages of the last ten minutes may fail before it is trouble."""
+"""This share of the messages of the last ten minutes, or of a job, may fail before it is trouble."""
 MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
-START: Final = "systemctl start mailerd, or mailerd run"
+START: Final = t("systemctl start mailerd, or mailerd run")
 SEE: Final = "mailerd explain {}"
 
 
@@ -59,7 +59,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Condition:
     """One thing that is not as it should be, or that a person should know."""
 
     severity: Severity
@@ -103,14 +103,14 @@ class Facts:
     """The database has only just come back: no daemon may have had the time to report itself."""
 
 
-def situation(facts: Facts) -> list[Finding]:
+def situation(facts: Facts) -> list[Condition]:
     """Everything that is not as it should be, the worst first; an empty list: all is well, and that is known."""
     if facts.outage:
         return [database(facts.outage)]
-    stats, found = facts.stats, list[Finding]()
+    stats, found = facts.stats, list[Condition]()
     if stats is None or facts.unknown_for:
         text = t("Not known for {span}: the tables cannot be read.", span=in_words(facts.unknown_for))
-        found.append(Finding(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
+        found.append(Condition(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
@@ -123,14 +123,14 @@ def situation(facts: Facts) -> list[Finding]:
     return sorted(found, key=lambda it: -it.severity.rank)
 
 
-def worst(findings: Iterable[Finding]) -> Severity:
+def worst(findings: Iterable[Condition]) -> Severity:
     """The colour of the light."""
     return max((it.severity for it in findings), key=lambda it: it.rank, default=Severity.GREEN)
 
 
-def shortened(findings: Sequence[Finding]) -> list[Finding]:
+def shortened(findings: Sequence[Condition]) -> list[Condition]:
     """A few of each kind, with how many more there are: what a hundred senders have in common is not said each time."""
-    found, seen = list[Finding](), dict[str, int]()
+    found, seen = list[Condition](), dict[str, int]()
     for it in findings:
         seen[it.code] = seen.get(it.code, 0) + 1
         if seen[it.code] <= MAX_OF_A_KIND:
@@ -138,17 +138,17 @@ def shortened(findings: Sequence[Finding]) -> list[Finding]:
     for place, it in reversed(list(enumerate(found))):
         if (more := seen.pop(it.code, 0) - MAX_OF_A_KIND) > 0:
             text = tn("The same holds for {n} more.", "The same holds for {n} more.", more)
-            found.insert(place + 1, Finding(it.severity, it.code, text, it.about.partition(" ")[0], it.remedies))
+            found.insert(place + 1, Condition(it.severity, it.code, text, it.about.partition(" ")[0], it.remedies))
     return found
 
 
-def line(stats: QueueStats | None, findings: Sequence[Finding]) -> Text:
+def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     """The line of `systemctl status`: what is under way, and the worst of what is wrong."""
     is_known = stats is not None and not any(it.severity is Severity.RED and it.about == "database" for it in findings)
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
-def database(outage: str) -> Finding:
+def database(outage: str) -> Condition:
     """The database cannot be used."""
     match outage:
         case "full":
@@ -159,11 +159,11 @@ def database(outage: str) -> Finding:
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
             text = t("The database refuses to store anything for its user: nothing is accepted, and nothing is sent.")
-            remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
+            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
         case _:
             text = t("The database is unavailable: nothing is accepted, and nothing is sent.")
             remedy = "systemctl status mariadb mysql"
-    return Finding(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
+    return Condition(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
 
 
 def until(end: datetime, now: datetime) -> Text:
@@ -171,16 +171,16 @@ def until(end: datetime, now: datetime) -> Text:
     return t("until it is resumed") if end == FOREVER else t("until {at}", at=moment_in_words(end, now))
 
 
-def _paused(it: SenderStats, now: datetime) -> Finding:
+def _paused(it: SenderStats, now: datetime) -> Condition:
     about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {it.email}"
     reason = it.pause_reason or it.pause_cause.replace("_", " ")
     fields = {"sender": it.email, "until": until(end, now), "reason": reason}
     if it.pause_cause == MANUAL:
         text = t("{sender} is paused manually {until}: {reason}", **fields)
-        return Finding(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
+        return Condition(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
     if it.repair:
         text = t("{sender} cannot send. Action needed: {reason}", **fields)
-        return Finding(
+        return Condition(
             Severity.RED,
             it.pause_cause,
             text,
@@ -189,10 +189,10 @@ def _paused(it: SenderStats, now: datetime) -> Finding:
             until=end,
         )
     text = t("{sender} is paused {until}: {reason}", **fields)
-    return Finding(Severity.AMBER, it.pause_cause or "paused", text, about, (resume,), until=end)
+    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (resume,), until=end)
 
 
-def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Finding]:
+def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
@@ -205,62 +205,66 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Finding]:
                      failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
         severity = Severity.AMBER if code == "deferred" else Severity.RED
         remedy = SEE.format(found.example) if code == "deferred" else "curl -sI https://gmail.googleapis.com/"
-        yield Finding(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
+        yield Condition(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
                       lasts=(stats.at - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
-        yield Finding(Severity.BLUE, "day_full", text, about, (f"mailerd senders set {it.email} --per-day …",))
+        yield Condition(Severity.BLUE, "day_full", text, about, (f"mailerd senders set {it.email} --per-day …",))
 
 
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
 
 
-def _late(stats: QueueStats) -> Iterator[Finding]:
+def _late(stats: QueueStats) -> Iterator[Condition]:
     if stats.oldest_claimable > LATE:
         text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
-        yield Finding(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
+        yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
     if number := stats.recipients.get(State.UNSURE, 0):
         lasts = stats.oldest_unsure
         text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
                   number, span=in_words(lasts))  # fmt: skip
         severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
-        remedies = ("mailerd jobs retry JOB --unsure", "mailerd settle RECIPIENT --sent or --not-sent")
-        yield Finding(severity, code, text, "unsure", remedies, lasts=lasts, since=stats.at - timedelta(seconds=lasts))
+        remedies = ("mailerd jobs retry JOB --unsure", t("mailerd settle RECIPIENT --sent or --not-sent"))
+        yield Condition(
+            severity, code, text, "unsure", remedies, lasts=lasts, since=stats.at - timedelta(seconds=lasts)
+        )
 
 
-def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Finding]:
+def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
     """Daemons that do not respond, and have neither stopped in order nor been replaced on their machine."""
     if not any(one.runs for one in stats.daemons):
         if just_back:
             return
-        waits = tn("{n} message waits", "{n} messages wait", stats.recipients.get(State.WAITING, 0))
+        waiting = stats.recipients.get(State.WAITING, 0)
+        waits = tn("{n:,} message waits", "{n:,} messages wait", waiting) if waiting else t("nothing waits")
         if stats.last_beat is None:
             text = t("No daemon runs; {waits}.", waits=waits)
         else:
             text = t("No daemon responds, the last one was seen {span} ago; {waits}.",
                      span=in_words(stats.last_beat), waits=waits)  # fmt: skip
-        yield Finding(Severity.RED, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
+        severity = Severity.RED if waiting else Severity.AMBER
+        yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
         return
     for one in stats.daemons:
         if not one.runs and not any(it.host == one.host and it.runs and it.age < one.silent for it in stats.daemons):
             text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
             severity = Severity.AMBER if one.silent < LOST_LATELY else Severity.BLUE
-            yield Finding(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
+            yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
 
 
-def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Finding]:
+def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Condition]:
     """Inboxes that Google refuses to show; a sender that cannot sign in says so itself."""
     for it in stats.inboxes:
         if it.email not in silent and (it.since is None or stats.at - it.since > UNREAD):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=it.email, reason=it.detail)  # fmt: skip
-            yield Finding(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
+            yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
                           (f"mailerd auth login --sender {it.email} --readonly",), since=it.since)  # fmt: skip
 
 
-def _webhook(it: WebhookStats) -> Iterator[Finding]:
+def _webhook(it: WebhookStats) -> Iterator[Condition]:
     """An endpoint that takes no events; one that a person has paused is no trouble."""
     test, remedies = f"mailerd webhooks test {it.name}", tuple[str, ...]()
     match it.standing:
@@ -276,10 +280,10 @@ def _webhook(it: WebhookStats) -> Iterator[Finding]:
         case _:
             return
     remedies = (test, *remedies) if test else remedies
-    yield Finding(Severity.AMBER, f"webhook_{it.standing}", text, f"webhook {it.name}", remedies, lasts=it.failing)
+    yield Condition(Severity.AMBER, f"webhook_{it.standing}", text, f"webhook {it.name}", remedies, lasts=it.failing)
 
 
-def _jobs(stats: QueueStats) -> Iterator[Finding]:
+def _jobs(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.jobs_in_trouble:
         text = t("Job {job} is paused: {reason}.", job=it.id, reason=it.reason) if it.paused else (
             t("Job {job}: {reason}.", job=it.id, reason=it.reason)
@@ -287,15 +291,20 @@ def _jobs(stats: QueueStats) -> Iterator[Finding]:
         code, remedy = (
             ("job_paused_for_bounces", "mailerd jobs resume") if it.paused else ("job_bounces", "mailerd jobs show")
         )
-        yield Finding(
+        yield Condition(
             Severity.AMBER, code, text, f"job {it.id}", (f"mailerd bounces --job {it.id}", f"{remedy} {it.id}")
         )
 
 
-def _failed(stats: QueueStats) -> Iterator[Finding]:
+def _failed(stats: QueueStats) -> Iterator[Condition]:
+    for it in stats.failed_jobs:
+        if it.failed >= FAILED_SHARE * it.total:
+            text = t("Job {job}: {failed:,} of {total:,} messages failed.", job=it.id, failed=it.failed, total=it.total)
+            remedies = (SEE.format(it.id), f"mailerd jobs retry {it.id}")
+            yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
     failed, sent = (
         sum(numbers) for numbers in ([it.failed for it in stats.senders], [it.sent for it in stats.senders])
     )
     if failed and failed >= FAILED_SHARE * (failed + sent):
         text = t("{failed} of the last {ended} messages failed.", failed=failed, ended=failed + sent)
-        yield Finding(Severity.AMBER, "failed", text, "failures", ("mailerd jobs list", "mailerd explain JOB"))
+        yield Condition(Severity.AMBER, "failed", text, "failures", ("mailerd jobs list", "mailerd explain JOB"))

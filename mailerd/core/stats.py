@@ -34,7 +34,7 @@ class Attempted:
 
 
 @dataclass(frozen=True)
-class Failing:
+class FailingAttempts:
     """The newest attempts of a sender, most of which failed."""
 
     failed: int
@@ -51,7 +51,7 @@ class Failing:
         return self.failed == self.tried
 
 
-def failing(newest: Sequence[Attempted]) -> Failing | None:
+def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
 
     The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
@@ -67,7 +67,7 @@ def failing(newest: Sequence[Attempted]) -> Failing | None:
         failed, tried = [it for it in newest if it.reason is not None], len(newest)
         if len(failed) < MOSTLY or 2 * len(failed) <= tried:
             return None
-    return Failing(len(failed), tried, reason, failed[-1].at, newest[0].recipient)
+    return FailingAttempts(len(failed), tried, reason, failed[-1].at, newest[0].recipient)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class SenderStats:
     sent: int = 0
     failed: int = 0
     """Messages that were sent, and that failed for good, in the last ten minutes."""
-    failing: Failing | None = None
+    failing: FailingAttempts | None = None
     """Whether its attempts fail."""
 
 
@@ -136,6 +136,17 @@ class JobTrouble:
     reason: str
     paused: bool
     """It was paused for that; else it soon will be."""
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that has ended within the last day, some messages of which failed."""
+
+    id: str
+    sender: str
+    failed: int
+    """Counted up to a bound."""
+    total: int
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,7 @@ class QueueStats:
     """Seconds since the last heartbeat of any daemon, stopped ones included; None: there never was one."""
     inboxes: tuple[UnreadInbox, ...] = ()
     jobs_in_trouble: tuple[JobTrouble, ...] = ()
+    failed_jobs: tuple[FailedJob, ...] = ()
 
     @property
     def paused(self) -> tuple[SenderStats, ...]:

@@ -17,7 +17,7 @@ from mailerd.config import AlertSettings
 from mailerd.core.i18n import Language
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.pauses import MANUAL
-from mailerd.core.situation import Facts, Finding, Severity, situation
+from mailerd.core.situation import Facts, Condition, Severity, situation
 from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
@@ -133,7 +133,7 @@ class AlertState:
         self._rate(now)
         self._settle(now)
 
-    def _patience(self, it: Finding, facts: Facts) -> float:
+    def _patience(self, it: Condition, facts: Facts) -> float:
         """For how many seconds it has to stand before it is told; infinite: it is not."""
         kind = it.about.partition(" ")[0]
         if it.code == MANUAL:

@@ -358,12 +358,12 @@ def of_job(
     `inputs` and `daemons` say what is next.
     """
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
+    word = standing(job, daemon=inputs is None or heard_of(daemons))
     heard = [(job.bounced, "bounced"), (job.replied, "answered")]
     fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
     since = tr(f" Of the sent ones, {fates}.") if fates else ""
     lines = [
-        tr(f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}.")
-        + since,
+        tr(f"Job {job.id} from {job.sender_email}: {word}, {counted(job.total, 'recipient')}: {counts}.") + since,
         tr(f"Accepted {moment(job.created_at)}")
         + (tr(f", to be sent from {moment(job.send_at)} on") if job.send_at > job.created_at else "")
         + (tr(f", begun {moment(job.started_at)}") if job.started_at else tr(", not begun"))
@@ -439,7 +439,7 @@ def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
 
 def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
     """Whether one of them runs."""
-    return any(one.silent <= SILENT for one in daemons)
+    return any(one.runs for one in daemons)
 
 
 def _next(what: str, daemons: Sequence[DaemonInfo]) -> list[str]:

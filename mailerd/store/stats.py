@@ -14,6 +14,7 @@ from mailerd.core.stats import (
     RECENT,
     Attempted,
     DaemonInfo,
+    FailedJob,
     JobTrouble,
     QueueStats,
     RecentAction,
@@ -122,7 +123,7 @@ SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.e
        r.status IN ('waiting', 'sending', 'unsure')
   FROM (SELECT id, recipient_id, event, error, at FROM attempts FORCE INDEX (at)
          WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
-           AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 500) a
+           AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
   STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}} ORDER BY a.at DESC, a.id DESC"""
 _READ_ENDED: Final = f"""
@@ -140,6 +141,17 @@ SELECT id, sender_email, COALESCE(pause_reason, bounce_warning), pause_reason IS
   FROM jobs FORCE INDEX (finished)
  WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))
  ORDER BY id DESC LIMIT 50"""
+MAX_FAILED: Final = 1000
+"""The most failed messages of a job that are counted."""
+READ_FAILED_JOBS: Final = """
+SELECT id, sender_email, total FROM (
+  SELECT id, sender_email, total, finished_at FROM jobs FORCE INDEX (finished)
+   WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY ORDER BY finished_at DESC LIMIT 200) j
+ WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
+ ORDER BY finished_at DESC LIMIT 10"""
+_COUNT_FAILED: Final = """
+SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+                       WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
 
@@ -178,6 +190,17 @@ def _is_there(pid: int) -> bool:
     return True
 
 
+async def _failed_jobs(cursor: Cursor) -> tuple[FailedJob, ...]:
+    await cursor.execute(READ_FAILED_JOBS)
+    if not (rows := await cursor.fetchall()):
+        return ()
+    counts = await cursor.fetch_batch([(_COUNT_FAILED, (row[0], MAX_FAILED)) for row in rows])
+    return tuple(
+        FailedJob(id_, sender, int(failed), total)
+        for (id_, sender, total), ((failed,),) in zip(rows, counts, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class StatsReader:
     """Reads the tables. `defaults`: the limits of a sender that has none of its own."""
@@ -206,7 +229,7 @@ class StatsReader:
         webhooks = await read_webhooks(cursor)
         await cursor.execute(_READ_ACTIONS)
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
-        attempts, daemons = await read_attempts(cursor), await read_daemons(cursor)
+        attempts, daemons, failed = await read_attempts(cursor), await read_daemons(cursor), await _failed_jobs(cursor)
         ended, ((last_beat,),), refused, bad = await cursor.fetch_batch(
             [(each, ()) for each in (_READ_ENDED, _LAST_HEARTBEAT, _READ_REFUSED, _READ_BAD_JOBS)]
         )
@@ -228,6 +251,7 @@ class StatsReader:
             last_beat=last_beat,
             inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused),
             jobs_in_trouble=tuple(JobTrouble(*row) for row in bad),
+            failed_jobs=failed,
         )
 
     def _sender(

@@ -20,10 +20,11 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
+from mailerd.store.describe import heard_of, waits_for
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
 from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Jobs
+from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import Tallies
 from mailerd.web.guards import cookie_name
@@ -96,6 +97,11 @@ class ConsoleRequest:
         """The secret of its session."""
         return self.http.cookies.get(cookie_name(self.http), "")
 
+    def word(self, job: Job) -> str:
+        """The one word for how a job stands, the same in each list and command: what it waits for, or its status."""
+        stats = self.services.stats()
+        return waits_for(job, daemon=stats is None or heard_of(stats.daemons)) or job.status
+
     @property
     def actor(self) -> str:
         """Who asks, as actions and the log name it."""
@@ -136,7 +142,7 @@ class ConsoleRequest:
         shared = {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
             "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
-            "now": self.services.clock.now(),
+            "now": self.services.clock.now(), "word": self.word,
         }  # fmt: skip
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")

@@ -137,4 +137,5 @@ def stats_for(key: ApiKey, stats: QueueStats | None, doubts: Sequence[UnsureLett
         daemons=stats.daemons, last_beat=stats.last_beat,
         inboxes=tuple(each for each in stats.inboxes if key.may_send(each.email)),
         jobs_in_trouble=tuple(each for each in stats.jobs_in_trouble if key.may_send(each.sender)),
+        failed_jobs=tuple(each for each in stats.failed_jobs if key.may_send(each.sender)),
     )  # fmt: skip

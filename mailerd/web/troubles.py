@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from mailerd.core.i18n import Language
 from mailerd.core.pauses import CAUSES, MANUAL
-from mailerd.core.situation import Finding
+from mailerd.core.situation import Condition
 from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
 
 _SILENT_GOOGLE: Final = replace(
@@ -23,6 +23,7 @@ _BOOKS: Final[Mapping[str, Runbook]] = {
     "long_unsure": RUNBOOKS["letter_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
     "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": _SILENT_GOOGLE, "deferred": RUNBOOKS["letter_deferred"],
     "failed": RUNBOOKS["letter_failed"],
+    "job_failed": RUNBOOKS["letter_failed"],
 }  # fmt: skip
 """What to do about a finding, by its code."""
 _PAGES: Final[Mapping[str, str]] = {
@@ -35,7 +36,7 @@ _PAGES: Final[Mapping[str, str]] = {
 class Trouble:
     """A finding with its runbook."""
 
-    it: Finding
+    it: Condition
 
     @property
     def level(self) -> str:

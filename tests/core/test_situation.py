@@ -9,9 +9,18 @@ import pytest
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import Facts, Finding, Severity, shortened, situation, worst
+from mailerd.core.situation import Facts, Condition, Severity, shortened, situation, worst
 from mailerd.core.states import State
-from mailerd.core.stats import Attempted, DaemonInfo, JobTrouble, QueueStats, SenderStats, UnreadInbox, failing
+from mailerd.core.stats import (
+    Attempted,
+    DaemonInfo,
+    FailedJob,
+    JobTrouble,
+    QueueStats,
+    SenderStats,
+    UnreadInbox,
+    failing,
+)
 from mailerd.core.verdicts import judge
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -20,7 +29,7 @@ SILENT = judge(Call.DRAFTS_CREATE, NoResponse("no answer within 5 s")).reason
 UNREACHABLE = [judge(Call.DRAFTS_CREATE, it).reason for it in (NotSent("refused"), TokenUnavailable("reset"))]
 
 
-def found(**values: Any) -> list[Finding]:
+def found(**values: Any) -> list[Condition]:
     return situation(Facts(QueueStats(at=NOW, **{"daemons": (ALIVE,), **values})))
 
 
@@ -114,7 +123,7 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
 
 
 def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -> None:
-    stats = QueueStats(at=NOW, daemons=(replace(ALIVE, silent=70),), last_beat=70)
+    stats = QueueStats(at=NOW, recipients={State.WAITING: 1}, daemons=(replace(ALIVE, silent=70),), last_beat=70)
     assert situation(Facts(stats, just_back=True)) == []
     assert worst(situation(Facts(stats))) is Severity.RED
 
@@ -128,6 +137,7 @@ def test_what_waits_and_what_failed_is_told() -> None:
         "failed": {"senders": (sender(sent=4, failed=1),)},
         "inbox_unreadable": {"inboxes": (UnreadInbox("a@x", "403", None),)},
         "job_paused_for_bounces": {"jobs_in_trouble": (JobTrouble("J", "a@x", "3 of 4", paused=True),)},
+        "job_failed": {"failed_jobs": (FailedJob("J", "a@x", 2, 4),)},
         "job_bounces": {"jobs_in_trouble": (JobTrouble("J", "a@x", "2 of 4", paused=False),)},
     }
     assert {code: [it.code for it in found(**facts)] for code, facts in rest.items()} == {it: [it] for it in rest}

@@ -15,6 +15,7 @@ from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
 from mailerd.clock import Clock
 from mailerd.config import Settings
+from mailerd.core.stats import QueueStats
 from mailerd.events.process import StoreEvents
 from mailerd.events.worker import GmailEvents
 from mailerd.ops.daemon_thread import in_thread
@@ -72,14 +73,14 @@ class CheckRunner:
 
     async def _all(self, examined: threading.Event) -> None:
         known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        sends: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        stats: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
         parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
-            "database": self._database(known, sends),
+            "database": self._database(known, stats),
             "mailboxes": google.examine(
                 self.settings.gmail, clock=self.clock, events=GmailEvents(no_log), known=known, named=self.sender
             ),
-            "intake": self._port(sends),
+            "intake": self._port(stats),
             "public site": machine.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
@@ -100,12 +101,11 @@ class CheckRunner:
             self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(
-        self, known: "asyncio.Future[list[str]]", sends: "asyncio.Future[bool | None]"
+        self, known: "asyncio.Future[list[str]]", stats: "asyncio.Future[QueueStats | None]"
     ) -> list[CheckResult]:
-        senders: list[str] = []
-        found: list[CheckResult] = []
+        senders, shown = list[str](), None
         try:
-            found, senders = await database.examine(
+            found, shown, senders = await database.examine(
                 self.settings.database,
                 clock=self.clock,
                 events=StoreEvents(no_log),
@@ -114,11 +114,11 @@ class CheckRunner:
             )
         finally:
             known.set_result(senders)
-            sends.set_result(database.sends(found))
+            stats.set_result(shown)
         return found
 
-    async def _port(self, sends: "asyncio.Future[bool | None]") -> list[CheckResult]:
-        return [await machine.port(self.settings.intake, sends, self.paths)]
+    async def _port(self, stats: "asyncio.Future[QueueStats | None]") -> list[CheckResult]:
+        return [await machine.port(self.settings.intake, stats, self.paths)]
 
     def _files(self) -> list[CheckResult]:
         return [

@@ -47,7 +47,7 @@ def urls(servers: Sequence[Server]) -> str:
 async def found_at(url: str) -> list[CheckResult]:
     """What `check` says of servers and failover."""
     settings = DatabaseSettings(url=url, connect_timeout=2)
-    results, _ = await examine(
+    results, *_ = await examine(
         settings,
         clock=Clock(),
         events=StoreEvents(Heard()),

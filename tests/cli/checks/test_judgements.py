@@ -23,6 +23,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
 )
+from mailerd.core.stats import QueueStats
 from mailerd.gmail import Mailbox
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.store.server_info import ServerInfo, _covers, _privileges
@@ -257,8 +258,8 @@ def test_what_systemd_listens_on_for_a_daemon_that_does_not_run_is_known(shown: 
 async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-    ours.set_result(False)
+    ours: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+    ours.set_result(None)
     with socket.create_server(("127.0.0.1", 0)) as kept:
         number = kept.getsockname()[1]
         systemctl = tmp_path / "systemctl"

@@ -177,7 +177,7 @@ async def test_check_names_what_was_asked_for_and_what_to_do(way: str, rogue: Ro
     began = time.monotonic()
     with rogue:
         settings = DatabaseSettings(url=rogue.url(PASSWORD, way))
-        (found,), _ = await examine(
+        (found,), *_ = await examine(
             settings,
             clock=Clock(),
             events=StoreEvents(Heard()),
