@@ -29,7 +29,7 @@ from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.i18n import t
 from mailerd.core.quantities import counted
-from mailerd.core.situation import Facts, Condition, Severity, shortened, situation, until
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError

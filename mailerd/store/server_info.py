@@ -194,12 +194,13 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
     return applied, migrations()[-1].number
 
 
-async def senders(database: Database, *, bound: float, most: int) -> list[str]:
-    """The mailboxes that jobs were posted for."""
+async def senders(database: Database, *, bound: float, most: int) -> dict[str, bool]:
+    """The mailboxes that jobs were posted for, and whether messages of theirs wait."""
     rows = await database.read_rows(
-        "SELECT email FROM senders ORDER BY email LIMIT %s", (most,), what="read the senders", bound=bound
-    )
-    return [row[0] for row in rows]
+        "SELECT email, next_claim_at IS NOT NULL FROM senders ORDER BY next_claim_at IS NULL, email LIMIT %s", (most,),
+        what="read the senders", bound=bound,
+    )  # fmt: skip
+    return {email: bool(waits) for email, waits in rows}
 
 
 async def senders_above(

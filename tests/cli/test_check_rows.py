@@ -117,6 +117,16 @@ async def test_the_only_daemon_is_dead_and_that_is_a_fail_before_its_heartbeat_i
     assert line(await shop.say("check"), "daemons  ").startswith("PASS")
 
 
+async def test_a_sender_with_messages_to_send_and_no_credential_fails_the_check(shop: Shop) -> None:
+    await daemon(shop)
+    await post(shop.database, sender="new@example.org")
+    said = line(await shop.say("check", code=1), "new@example.org")
+    assert said.startswith("FAIL")
+    assert "mailerd auth login --sender new@example.org" in said
+    await query(shop.database, "UPDATE senders SET next_claim_at = NULL")
+    assert line(await shop.say("check"), "new@example.org") == "", "it has nothing to send"
+
+
 async def test_nothing_is_said_of_what_goes_well(shop: Shop) -> None:
     await daemon(shop)
     job = await post(shop.database)

@@ -227,7 +227,7 @@ def test_every_wait_has_its_cause() -> None:
         "sees that within a minute",
         "out of reach": "the last attempt said: Google cannot be reached; it is tried again at its turn",
         "all fail": "all attempts fail: Google answered 503",
-        "put off, and all fail": "put off until 08:01 UTC, since the last attempt said: 503",
+        "put off, and all fail": "put off until 08:03 UTC, since the last attempt said: 503",
         "most fail": None,
         "paused, and all fail": "the sender is paused until 09:02 UTC: 429",
         "doubts": "2 letters are unsure: looked for at Google at 08:03 UTC; 1 letter is unsure until `mailerd settle` "

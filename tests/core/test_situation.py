@@ -9,7 +9,7 @@ import pytest
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import Facts, Condition, Severity, shortened, situation, worst
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, worst
 from mailerd.core.states import State
 from mailerd.core.stats import (
     Attempted,

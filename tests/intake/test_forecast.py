@@ -182,12 +182,12 @@ async def test_a_page_is_foreseen_for_the_price_of_a_few_statements(
     assert len(counted) <= 7, counted
 
 
-async def test_a_post_is_foreseen_in_four_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_is_foreseen_in_five_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await posted(site)
     counted = counting(site, monkeypatch)
     status, answer = await site.post(job(*PEOPLE))
     assert (status, answer["forecast"]["letters_ahead"]) == (200, 3)
-    assert len(counted) == 4, counted
+    assert len(counted) == 5, counted
 
 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -51,9 +51,10 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     # MySQL gives the derived table a key of its own.
     ("jobs with failures", (console_queries.FAILED_JOBS, (20_000, 500)), {"PRIMARY", "<auto_key0>"}),
     ("how attempts go", (stats.READ_ATTEMPTS.format(where=""), ()), {"at", "PRIMARY"}),
+    ("which jobs failed", (stats.READ_FAILED_JOBS, ()), {"finished", "claim"}),
     ("how mine go", (stats.READ_ATTEMPTS.format(where="WHERE j.sender_email IN %s"), ((ME,),)), {"at", "PRIMARY"}),
     ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
-    ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
+    ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
     ("bounces by domain", counts_statement(SPAN, None, 20_000, by_sender=False), {"PRIMARY"}),

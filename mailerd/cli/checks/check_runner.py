@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from mailerd.cli.checks import database, google, machine, pace
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
@@ -58,8 +59,9 @@ class CheckRunner:
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
         """
-        for name in ("configuration", "database", "mailboxes", "intake", "public site", "disk", "systemd"):
+        for name in ("configuration", "database", "mailboxes", "clocks", "intake", "public site", "disk", "systemd"):
             self._parts[name] = None
+        self._parts["clocks"] = []
         started = time.monotonic()
         examined = threading.Event()
         worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
@@ -72,13 +74,19 @@ class CheckRunner:
         return found, not worker.is_alive()
 
     async def _all(self, examined: threading.Event) -> None:
-        known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        known: asyncio.Future[Mapping[str, bool]] = asyncio.get_running_loop().create_future()
         stats: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+        clocks = Clocks()
         parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
-            "database": self._database(known, stats),
+            "database": self._database(known, stats, clocks),
             "mailboxes": google.examine(
-                self.settings.gmail, clock=self.clock, events=GmailEvents(no_log), known=known, named=self.sender
+                self.settings.gmail,
+                clock=self.clock,
+                clocks=clocks,
+                events=GmailEvents(no_log),
+                known=known,
+                named=self.sender,
             ),
             "intake": self._port(stats),
             "public site": machine.examine(self.settings.public),
@@ -88,6 +96,7 @@ class CheckRunner:
         async with asyncio.TaskGroup() as tasks:
             for name, work in parts.items():
                 tasks.create_task(self._part(name, work), name=name)
+        self._parts["clocks"] = clocks.results()
         examined.set()
 
     async def _part(self, name: str, work: Awaitable[list[CheckResult]]) -> None:
@@ -101,13 +110,14 @@ class CheckRunner:
             self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(
-        self, known: "asyncio.Future[list[str]]", stats: "asyncio.Future[QueueStats | None]"
+        self, known: "asyncio.Future[Mapping[str, bool]]", stats: "asyncio.Future[QueueStats | None]", clocks: Clocks
     ) -> list[CheckResult]:
-        senders, shown = list[str](), None
+        senders, shown = dict[str, bool](), None
         try:
             found, shown, senders = await database.examine(
                 self.settings.database,
                 clock=self.clock,
+                clocks=clocks,
                 events=StoreEvents(no_log),
                 hooks=self.settings.webhooks,
                 limits=default_limits(self.settings),

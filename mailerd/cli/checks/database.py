@@ -5,13 +5,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from mailerd.cli.checks import pace
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import joined, t, tn
 from mailerd.core.quantities import in_words
-from mailerd.core.situation import Facts, Condition, Severity, shortened, situation
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
@@ -232,12 +233,6 @@ TRY_BOUND: Final = 0.5
 _TRY_SLACK: Final = 1.0
 _MAX_SENDERS: Final = 200
 
-CLOCK_WARN: Final = 2.0
-"""Seconds that two clocks may differ without a WARN; NTP keeps a clock within some milliseconds."""
-CLOCK_FAIL: Final = 60.0
-"""Seconds that two clocks may differ without a FAIL. At five minutes Google refuses a service account's signature, and
-log and rows no longer fit together."""
-
 PACKET_WARN: Final = 16 << 20
 """Bytes: MariaDB's default, and what the largest template that is accepted (4,000,000 characters) may need."""
 PACKET_FAIL: Final = 1 << 20
@@ -254,9 +249,10 @@ async def examine(
     *,
     clock: Clock,
     events: StoreEvents,
+    clocks: Clocks,
     hooks: WebhookSettings,
     limits: DefaultLimits,
-) -> tuple[list[CheckResult], QueueStats | None, list[str]]:
+) -> tuple[list[CheckResult], QueueStats | None, dict[str, bool]]:
     """The findings, what the tables show (None: they cannot be read), and the senders that the database knows."""
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_TIMEOUT, settings.connect_timeout), "pool_size": 3}
@@ -265,11 +261,12 @@ async def examine(
         database = Database(bounded, events=events)
     except ConfigurationError as error:
         what, _, remedy = str(error).partition("; ")
-        return [fail("database", what, remedy=remedy)], None, []
+        return [fail("database", what, remedy=remedy)], None, {}
     found, stats = list[CheckResult](), None
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        clocks.database = known.ahead
         several = not database.pool.writer.alone
         found += failover(known.variables, several=several)
         if several:
@@ -288,12 +285,12 @@ async def examine(
             failing = {it.subject for it in its if it.about.startswith("webhook ")}
             found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
-        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
+        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else {}
     except DatabaseError as error:
-        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, []
+        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, {}
     except SchemaError as error:
         what, _, remedy = str(error).partition("; ")
-        return [*found, fail("database: schema", what, remedy=remedy)], None, []
+        return [*found, fail("database: schema", what, remedy=remedy)], None, {}
     finally:
         await database.close()
     return found, stats, senders
@@ -355,7 +352,6 @@ def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckRes
     yield from _limits(known.variables, settings)
     yield from _writes(known.variables)
     yield _privileges(known)
-    yield clock_difference("database: clock", known.ahead, whose="the database's")
 
 
 def _version(variables: Mapping[str, str]) -> CheckResult:
@@ -450,17 +446,6 @@ def _privileges(known: ServerInfo) -> CheckResult:
     return warn(
         check, f"{words} missing: a new version's migrations would fail", remedy=f"{remedy}, or migrate as another user"
     )
-
-
-def clock_difference(check: str, ahead: float, *, whose: str) -> CheckResult:
-    """What it means that a clock differs from this machine's by so many seconds."""
-    words = f"{whose} clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    remedy = "see which of the two is wrong (`timedatectl`), and set both by NTP"
-    if abs(ahead) >= CLOCK_FAIL:
-        return fail(check, words, remedy=remedy)
-    if abs(ahead) >= CLOCK_WARN:
-        return warn(check, words, remedy=remedy)
-    return ok(check, f"{whose} clock and this machine's differ by {abs(ahead):.2f} s")
 
 
 async def _time_out(database: Database) -> list[CheckResult]:

@@ -6,6 +6,7 @@ import pytest
 
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import CheckResult, Level
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
@@ -50,6 +51,7 @@ async def found_at(url: str) -> list[CheckResult]:
     results, *_ = await examine(
         settings,
         clock=Clock(),
+        clocks=Clocks(),
         events=StoreEvents(Heard()),
         hooks=WebhookSettings.model_validate({}),
         limits=DefaultLimits(SenderLimits(0, 0, 0)),

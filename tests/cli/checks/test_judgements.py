@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.cli.checks import CheckResult, Level, database, machine
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.google import mode_of, refused
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.config import DatabaseSettings, IntakeSettings, LogSettings
@@ -107,13 +108,33 @@ def test_missing_privileges_are_named(privileges: frozenset[str], by_role: bool,
 
 
 @pytest.mark.parametrize(
-    "ahead, level", [(0.4, Level.PASS), (-3.0, Level.WARN), (-300.0, Level.FAIL), (300.0, Level.FAIL)]
-)
-def test_a_clock_that_is_off_is_told_with_its_direction(ahead: float, level: Level) -> None:
-    found = judged(ahead=ahead)["clock"]
+    "ahead, google, level, said, remedy",
+    [
+        (0.4, -0.5, Level.PASS, "the database's clock agrees with this machine's and Google's", ""),
+        (-3.0, 0.2, Level.WARN, "the database's clock is 3 s behind this machine's and Google's", "database's server"),
+        (300.0, 0.2, Level.FAIL, "the database's clock is 5 min ahead of this machine's and Google's", "by NTP"),
+        (-300.0, -301.0, Level.FAIL, "this machine's clock is 5 min ahead of the database's and Google's", "timedatectl"),
+        (0.1, 90.0, Level.FAIL, "the clock of this machine and of the database is 90 s behind Google's", "timedatectl"),
+        (0.1, 9e8, Level.FAIL, "Google's clock is ", "gmail.api_root"),
+        (3.0, None, Level.WARN, "the database's clock is 3 s ahead of this machine's", "which of the two"),
+        (None, -3.0, Level.WARN, "Google's clock is 3 s behind this machine's", "which of the two"),
+    ],
+)  # fmt: skip
+def test_of_three_clocks_the_one_that_is_wrong_is_named(
+    ahead: float | None, google: float | None, level: Level, said: str, remedy: str
+) -> None:
+    (found,) = Clocks(ahead, google).results()
     assert found.level is level
-    if level is not Level.PASS:
-        assert ("ahead of" if ahead > 0 else "behind") in found.what
+    assert found.what.startswith(said)
+    assert remedy in found.remedy
+
+
+def test_three_clocks_that_all_differ_are_two_findings_by_googles() -> None:
+    here, database = Clocks(100.0, 300.0).results()
+    assert here.what == "this machine's clock is 5 min behind Google's"
+    assert database.what.startswith("the database's clock is ")
+    assert database.what.endswith(" behind Google's")
+    assert Clocks().results() == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from yarl import URL
 
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import Level
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
@@ -180,6 +181,7 @@ async def test_check_names_what_was_asked_for_and_what_to_do(way: str, rogue: Ro
         (found,), *_ = await examine(
             settings,
             clock=Clock(),
+            clocks=Clocks(),
             events=StoreEvents(Heard()),
             hooks=WebhookSettings(),
             limits=DefaultLimits(SenderLimits(0, 0, 0)),
