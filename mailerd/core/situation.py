@@ -160,6 +160,12 @@ def database(outage: str) -> Condition:
         case "denied":
             text = t("The database refuses to store anything for its user: nothing is accepted, and nothing is sent.")
             remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+        case "incomplete":
+            text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
+            remedy = "mailerd migrate"
+        case "stuck":
+            text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
+            remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"
         case _:
             text = t("The database is unavailable: nothing is accepted, and nothing is sent.")
             remedy = "systemctl status mariadb mysql"

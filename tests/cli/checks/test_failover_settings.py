@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import CheckResult, Level
-from mailerd.cli.checks.clocks import Clocks
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings

@@ -11,9 +11,9 @@ from pymysql.constants import CLIENT
 from pymysql.err import MySQLError
 from yarl import URL
 
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import Level
-from mailerd.cli.checks.clocks import Clocks
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
