@@ -139,3 +139,11 @@ def _name(value: ast.expr) -> str:
 def is_chinese(text: str) -> bool:
     """Whether there is any Chinese in a text."""
     return _CJK.search(text) is not None
+
+
+_CODE = re.compile(r"`[^`]*`|https?:\S+|\{[^}]*\}|\([a-z0-9_, ]+\)|[\w./$@<>=-]*[._/@<>=][\w./$@<>=-]*")
+
+
+def english_left(text: str) -> list[str]:
+    """The English in a Chinese text: three words in a row that are no code and no name."""
+    return re.findall(r"[A-Za-z][a-z']*,?(?: [a-z']+,?){2,}", _CODE.sub("·", text))
