@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.models import SenderState
+from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
-from mailerd.core.stats import FailingAttempts
 
 _CYCLE: Final = timedelta(hours=25)
 """When a letter no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""

@@ -11,18 +11,12 @@ from itertools import chain
 from typing import Final
 
 from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import MANUAL, repair_command
 from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
-from mailerd.core.stats import (
-    GOOGLE_SILENT,
-    GOOGLE_UNREACHABLE,
-    QueueStats,
-    SenderStats,
-    WebhookStats,
-    counts,
-)
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""

@@ -134,7 +134,7 @@ class AlertState:
         self._settle(now)
 
     def _patience(self, it: Condition, facts: Facts) -> float:
-        """For how many seconds it has to stand before it is told; infinite: it is not."""
+        """For how many seconds it has to remain before an alert reports it; infinite: none does."""
         kind = it.about.partition(" ")[0]
         if it.code == MANUAL:
             return math.inf  # the person who ordered it knows it

@@ -12,14 +12,12 @@ from typing import Any, Final
 from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
-from mailerd.core.models import SenderState
+from mailerd.core.models import SenderState, failing
 from mailerd.core.states import JobStatus
-from mailerd.core.stats import failing
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
-from mailerd.store.stats import read_attempts
 
 MAX_COUNTED_LETTERS: Final = 100_000
 """The most letters of one job that are counted."""
@@ -111,7 +109,7 @@ class ForecastReader:
         senders = tuple(sorted({job[1] for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
-        measured, tried = await _measured(cursor, states), await read_attempts(cursor, senders)
+        measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for id_, sender, _, send_at, status, reason, braked, letters, due, last_due, unsure, manual, look_at in jobs:
             found[id_] = ForecastInputs(

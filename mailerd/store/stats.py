@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.core.models import RECENT, Attempted, failing
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import (
-    RECENT,
-    Attempted,
     DaemonInfo,
     FailedJob,
     JobTrouble,
@@ -21,14 +20,13 @@ from mailerd.core.stats import (
     SenderStats,
     UnreadInbox,
     WebhookStats,
-    failing,
 )
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
+from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
 from mailerd.store.suppressions import MAX_LISTS
 from mailerd.store.webhooks import standing
@@ -117,15 +115,6 @@ _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
  GROUP BY j.sender_email"""
-# The newest lines of the log, whatever their number: of each sender its own newest ones tell how it goes.
-READ_ATTEMPTS: Final = f"""
-SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.recipient_id,
-       r.status IN ('waiting', 'sending', 'unsure')
-  FROM (SELECT id, recipient_id, event, error, at FROM attempts FORCE INDEX (at)
-         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
-           AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
-  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
-  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}} ORDER BY a.at DESC, a.id DESC"""
 _READ_ENDED: Final = f"""
 SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
@@ -154,16 +143,6 @@ SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
-
-
-async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) -> dict[str, list[Attempted]]:
-    """The newest attempts of each sender, the newest first; of all senders, or of these."""
-    where = "WHERE j.sender_email IN %s" if senders is not None else ""
-    await cursor.execute(READ_ATTEMPTS.format(where=where), (tuple(senders),) if senders is not None else None)
-    found = dict[str, list[Attempted]]()
-    for sender, at, reason, recipient, open_ in await cursor.fetchall():
-        found.setdefault(sender, []).append(Attempted(utc(at), reason, recipient, bool(open_)))
-    return found
 
 
 async def read_daemons(cursor: Cursor) -> tuple[DaemonInfo, ...]:

@@ -21,10 +21,9 @@ from mailerd.core.forecast import (
     summary,
     waiting_reason,
 )
-from mailerd.core.models import SenderState
+from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import FOREVER, SenderLimits
-from mailerd.core.stats import FailingAttempts
 from mailerd.core.verdicts import PauseCause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday

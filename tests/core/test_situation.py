@@ -6,21 +6,13 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.models import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, worst
 from mailerd.core.states import State
-from mailerd.core.stats import (
-    Attempted,
-    DaemonInfo,
-    FailedJob,
-    JobTrouble,
-    QueueStats,
-    SenderStats,
-    UnreadInbox,
-    failing,
-)
+from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox
 from mailerd.core.verdicts import judge
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)

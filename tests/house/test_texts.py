@@ -58,6 +58,15 @@ checked below; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(
     {
         "{unit} is {active}",
+        "no answer from Google",
+        "no response from Google",
+        "Google cannot be reached",
+        "no access token could be had",
+        "Google unreachable",
+        "no access token",
+        "curl -sI https://gmail.googleapis.com/",
+        "daemon {host}:{pid}",
+        "inbox {email}",
         "{unit} is {load}",
         ": run `mailerd",
         "ALL PRIVILEGES",

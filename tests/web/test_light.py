@@ -201,7 +201,9 @@ async def test_a_daemon_that_fell_silent_is_named_while_another_goes_on(site: Co
     await query(site.database, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE pid = 77")
     assert "Everything is working" in await look(site, browser)
     await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
-    assert says(await look(site, browser, alive=False), "No daemon responds", 'class="light bad"')
+    assert says(await look(site, browser, alive=False), "No daemon responds", 'class="light warning"')
+    await post(site.database)
+    assert says(await look(site, browser, alive=False), "No daemon responds", 'class="light bad"'), "messages wait"
 
 
 async def test_a_daemon_that_was_replaced_on_its_machine_is_no_trouble(site: ConsoleSite) -> None:

@@ -110,7 +110,7 @@ class CheckRunner:
             self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(
-        self, known: "asyncio.Future[Mapping[str, bool]]", stats: "asyncio.Future[QueueStats | None]", clocks: Clocks
+        self, known: asyncio.Future[Mapping[str, bool]], stats: asyncio.Future[QueueStats | None], clocks: Clocks
     ) -> list[CheckResult]:
         senders, shown = dict[str, bool](), None
         try:
@@ -127,7 +127,7 @@ class CheckRunner:
             stats.set_result(shown)
         return found
 
-    async def _port(self, stats: "asyncio.Future[QueueStats | None]") -> list[CheckResult]:
+    async def _port(self, stats: asyncio.Future[QueueStats | None]) -> list[CheckResult]:
         return [await machine.port(self.settings.intake, stats, self.paths)]
 
     def _files(self) -> list[CheckResult]:

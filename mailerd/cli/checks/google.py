@@ -38,7 +38,7 @@ _PASSING: Final = {
 
 async def examine(
     settings: GmailSettings, *, clock: Clock, clocks: Clocks, events: GmailEvents,
-    known: "asyncio.Future[Mapping[str, bool]]", named: str = "",
+    known: asyncio.Future[Mapping[str, bool]], named: str = "",
 ) -> list[CheckResult]:  # fmt: skip
     """The findings; `known` gives the senders that the database knows, and which have messages to send.
 
@@ -98,7 +98,7 @@ class _Examiner:
         self._named = {named} - {""}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def entry(self, entry: Entry, *, known: "asyncio.Future[Mapping[str, bool]]") -> list[CheckResult]:
+    async def entry(self, entry: Entry, *, known: asyncio.Future[Mapping[str, bool]]) -> list[CheckResult]:
         """One credential file."""
         if not entry.used:
             return [
