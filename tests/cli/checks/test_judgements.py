@@ -5,6 +5,7 @@ import dataclasses
 import os
 import socket
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
 )
-from mailerd.core.stats import QueueStats
+from mailerd.core.stats import DaemonInfo, QueueStats
 from mailerd.gmail import Mailbox
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.store.server_info import ServerInfo, _covers, _privileges
@@ -293,6 +294,32 @@ async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start
             kept.accept()
     assert found.level is Level.PASS
     assert "starts mailerd at the first request" in found.what
+
+
+@pytest.mark.parametrize(
+    "host, pid_runs, level", [("", True, Level.PASS), ("elsewhere", True, Level.FAIL), ("", False, Level.FAIL)]
+)
+async def test_a_port_is_held_by_this_installation_only_if_a_daemon_of_its_database_runs_here(
+    tmp_path: Path,
+    host: str,
+    pid_runs: bool,
+    level: Level,  # noqa: FBT001 - a row of the table
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nServer: mailerd\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    known: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+    daemon = DaemonInfo("d", host or socket.gethostname(), 1, "0", silent=1, is_gone=not pid_runs)
+    known.set_result(QueueStats(at=datetime.now(UTC), daemons=(daemon,)))
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        number = server.sockets[0].getsockname()[1]
+        found = await machine.port(IntakeSettings(port=number), known, SystemPaths(booted=tmp_path / "none"))
+    assert found.level is level
+    assert level is Level.PASS or "the mailerd of another database" in found.what
 
 
 async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:
