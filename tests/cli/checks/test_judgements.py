@@ -302,8 +302,9 @@ async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start
 async def test_a_port_is_held_by_this_installation_only_if_a_daemon_of_its_database_runs_here(
     tmp_path: Path,
     host: str,
+    *,
     pid_runs: bool,
-    level: Level,  # noqa: FBT001 - a row of the table
+    level: Level,
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
