@@ -1,29 +1,22 @@
 """A finding as the console shows it: what it means and what to do by the runbook, and where to look."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from mailerd.core.i18n import Language
 from mailerd.core.pauses import CAUSES, MANUAL
 from mailerd.core.situation import Condition
-from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
+from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, Runbook, pause_runbook
 
-_SILENT_GOOGLE: Final = replace(
-    RUNBOOKS["google_unreachable"],
-    en="Requests go out to Google, and no response comes. Each message is tried again, and each of these attempts "
-    "counts: after the last one (retry.max_attempts) it is failed.",
-    zh="请求已发往 Google，但没有响应。每封邮件会重试，每次尝试都计入次数；用完 retry.max_attempts 次后邮件失败。",
-)
-"""Of messages of which nothing was sent; one whose sending was begun is unconfirmed, and waits."""
 _BOOKS: Final[Mapping[str, Runbook]] = {
-    **RUNBOOKS, **INBOX_RUNBOOKS, **WEBHOOK_RUNBOOKS,
-    "not_known": RUNBOOKS["stats_failed"], "late": RUNBOOKS["job_stuck"], "unsure": RUNBOOKS["letter_unsure"],
-    "long_unsure": RUNBOOKS["letter_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
-    "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": _SILENT_GOOGLE, "deferred": RUNBOOKS["letter_deferred"],
-    "failed": RUNBOOKS["letter_failed"],
-    "job_failed": RUNBOOKS["letter_failed"],
+    **RUNBOOKS,
+    "not_known": RUNBOOKS["stats_failed"], "late": RUNBOOKS["job_stuck"], "unsure": RUNBOOKS["message_unsure"],
+    "long_unsure": RUNBOOKS["message_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
+    "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": GOOGLE_SILENT, "deferred": RUNBOOKS["message_deferred"],
+    "failed": RUNBOOKS["message_failed"],
+    "job_failed": RUNBOOKS["message_failed"],
 }  # fmt: skip
 """What to do about a finding, by its code."""
 _PAGES: Final[Mapping[str, str]] = {
@@ -50,13 +43,13 @@ class Trouble:
             return None
         if self.it.code in CAUSES and self.it.code != "google_unreachable":
             return pause_runbook(self.it.code)
-        return _BOOKS.get(self.it.code, RUNBOOKS["database_away"])
+        return _BOOKS.get(self.it.code, RUNBOOKS["database_unavailable"])
 
     @property
     def link(self) -> str:
         """The page that shows more."""
         if self.it.example:
-            return f"/letters/{self.it.example}"
+            return f"/messages/{self.it.example}"
         return _PAGES.get(self.it.about.partition(" ")[0], "").format(quote(self.it.subject, safe="@"))
 
     def meaning(self, language: Language) -> str:
