@@ -254,7 +254,7 @@ async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
         async with asyncio.timeout(60):
             assert b"No daemon has been heard of" in await watching.stdout.readline()
             mariadb.kill()
-            assert await watching.stdout.readline() == b"It waits: the database is away.\n"
+            assert await watching.stdout.readline() == b"Waiting: the database is unavailable.\n"
             mariadb.start()
             assert b"No daemon has been heard of" in await watching.stdout.readline()
     finally:
@@ -274,7 +274,7 @@ async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_u
     for unknown in ("01M87G7H3X8…", "nothing"):
         told = await mailerd(config, "jobs", "show", unknown)
         assert told.returncode == 1
-        assert f"there is no job {unknown}" in told.stderr
+        assert f"job {unknown} not found" in told.stderr
 
 
 async def test_q_leaves_the_page_and_the_terminal_is_as_it_was(config: Path, tables: Database, tmp_path: Path) -> None:
