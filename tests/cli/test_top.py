@@ -232,7 +232,7 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
     async with terminal(command, columns=100, rows=24, folder=tmp_path) as screen:
         await screen.shows("0/3")
         mariadb.kill()
-        await screen.shows("the database is away")
+        await screen.shows("the database is unavailable")
         mariadb.start()
         google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
         sign_in(google, where)
