@@ -11,6 +11,7 @@ from mailerd.clock import Clock, new_id
 from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.i18n import t
+from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
@@ -295,7 +296,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
-    services = _services(settings, sink, intake, claims=claims, stats=service.stats.current, wake=runner.wake)
+    services = _services(settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake)
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
@@ -343,12 +344,14 @@ def _service(
     def database_status() -> str:
         return database.outage
 
-    stats = StatsPoller(read_stats, changes=changes, metrics=metrics, events=events, heartbeats=heartbeats)
-    alerter = Alerter(alert_state, stats.current, database_status, events=events, heartbeats=heartbeats)
+    stats = StatsPoller(
+        read_stats, changes=changes, metrics=metrics, events=events, heartbeats=heartbeats, outage=database_status
+    )
+    alerter = Alerter(alert_state, stats.facts, events=events, heartbeats=heartbeats)
     monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)
     watchdog = Watchdog(
-        systemd=systemd, heartbeats=heartbeats, monitor=monitor, events=events, metrics=metrics, stats=stats.current,
-        database_status=database_status, flush=flush,
+        systemd=systemd, heartbeats=heartbeats, monitor=monitor, events=events, metrics=metrics, facts=stats.facts,
+        flush=flush,
     )  # fmt: skip
     return Service(systemd=systemd, watchdog=watchdog, stats=stats, alerter=alerter, metrics=metrics, events=events)
 
@@ -401,7 +404,7 @@ def _services(
     intake: Intake,
     *,
     claims: Claims,
-    stats: Callable[[], QueueStats | None],
+    facts: Callable[[], Facts],
     wake: Callable[[], None],
 ) -> Services:
     """What the pages of the console use."""
@@ -414,7 +417,7 @@ def _services(
         forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=intake.library, limits=claims.defaults,
-        stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
+        facts=facts, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post,
     )  # fmt: skip

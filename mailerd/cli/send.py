@@ -15,11 +15,11 @@ import typer
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.output import echo, in_utc
-from mailerd.cli.send_http import faults, posted, print_message, send_over_http, unsent
+from mailerd.cli.send_http import faults, posted, print_message, print_refusal, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
-from mailerd.core.i18n import joined, t, tn
+from mailerd.core.i18n import joined, t
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents, RendererEvents
 from mailerd.gmail import Gmail
@@ -235,17 +235,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> bool:
     for sample in found.samples[:1]:
         print_message(sample.email, sample.subject, sample.text)
     if order.refusal:
-        echo(
-            tn(
-                "The job would be rejected: {n:,} of {total:,} rows is not valid. Nothing was stored.",
-                "The job would be rejected: {n:,} of {total:,} rows are not valid. Nothing was stored.",
-                len(order.rejected), total=order.total,
-            )
-        )  # fmt: skip
-        if len(order.rejected) < order.total:
-            echo(t("Fix these rows, or skip them with --skip-invalid."))
-        else:
-            echo(t("Fix these rows."))
+        print_refusal(len(order.rejected), order.total)
         return False
     left = order.accepted - len(found.rejected)
     echo(

@@ -230,6 +230,20 @@ async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     _print_unsent(found, line, refused=found["post_refused"])
     for sample in found["samples"][:1]:
         print_message(sample["email"], sample["subject"], sample["text"])
-    good = 0 if found["post_refused"] else found["accepted"]
-    echo(t("{n:,} of {total:,} messages can be sent. Nothing was stored.", n=good, total=found["total"]))
-    return good > 0
+    if found["post_refused"]:
+        print_refusal(found["rejected_total"], found["total"])
+        return False
+    echo(t("{n:,} of {total:,} messages can be sent. Nothing was stored.", n=found["accepted"], total=found["total"]))
+    return found["accepted"] > 0
+
+
+def print_refusal(rejected: int, total: int) -> None:
+    """Print that a post of the table would be refused, and what to do."""
+    echo(
+        tn(
+            "The job would be rejected: {n:,} of {total:,} rows is not valid. Nothing was stored.",
+            "The job would be rejected: {n:,} of {total:,} rows are not valid. Nothing was stored.",
+            rejected, total=total,
+        )
+    )  # fmt: skip
+    echo(t("Fix these rows, or skip them with --skip-invalid.") if rejected < total else t("Fix these rows."))

@@ -27,24 +27,26 @@ from mailerd.cli.output import console, table
 from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
-from mailerd.core.pauses import MANUAL, until
+from mailerd.core.i18n import t
 from mailerd.core.quantities import counted
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
+from mailerd.locale import say
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import Writer
-from mailerd.store.describe import SILENT, heard_of, span, standing
+from mailerd.store.describe import heard_of, span, standing
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
+from mailerd.store.history import HistoryReader, LetterFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, label, tr
 
 # The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first.
 
@@ -62,10 +64,9 @@ _SMALL: Final = 20
 """Lines of a window in which nothing takes a second line."""
 _LABEL: Final = 10
 """Columns of what stands before a line."""
-_RECENT: Final = 60
-"""Seconds for which a complaint of Google's counts as now."""
-_QUIET: Final = 900
-"""Seconds after which it counts as over."""
+_SHOWN_FOR: Final = 120
+"""Seconds for which a daemon that does not respond has a line of its own."""
+_STYLES: Final = {Severity.RED: "bold red", Severity.AMBER: "yellow", Severity.BLUE: "cyan", Severity.GREEN: "green"}
 _HOUR: Final = 60
 """Minutes that the sparkline shows."""
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
@@ -80,25 +81,25 @@ class Snapshot:
     jobs: list[Job]
     """The jobs of the page, the open ones first."""
     troubles: list[LetterFailure]
-    daemons: list[DaemonInfo]
     answered_in: float
     """Seconds that the database took for all of it."""
     writer: str = ""
     """It says which of several servers takes the writes, and since when; empty where there is only one."""
-    last_beat: int | None = None
-    """Seconds since the last beat of any daemon; None: there never was one."""
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     """When the open jobs are done, by job."""
     hour: tuple[int, ...] = ()
     """Letters sent in each of the last 60 minutes, the newest last."""
-    complaint: LetterFailure | None = None
-    """What Google said last that was no success, of the last failures."""
+
+    @property
+    def findings(self) -> list[Condition]:
+        """What is not as it should be."""
+        return situation(Facts(self.stats))
 
 
 async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot:
     """Look once."""
     began = time.monotonic()
-    stories, jobs = HistoryReader(database), Jobs(database, timeout=10.0)
+    jobs = Jobs(database, timeout=10.0)
     stats = await StatsReader(
         database, defaults
     ).read()  # first: only a transaction finds out that the database is back
@@ -112,14 +113,11 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
     inputs = await ForecastReader(database, LiveSetting(defaults), timeout=10.0).read_all(open_)
-    failures = await stories.last_failures(limit=_TROUBLES)
+    failures = await HistoryReader(database).last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=_grouped(failures),
-        complaint=next((it for it in failures if _is_googles(it)), None),
-        daemons=await stories.daemons(),
-        last_beat=await stories.last_heartbeat(),
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
@@ -144,14 +142,15 @@ async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
 def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
     senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, snapshot.troubles
-    health = _health(snapshot, width=width, age=age, stale=bool(trouble))
+    findings = [] if trouble else shortened(snapshot.findings)
+    health = _health(snapshot, findings, width=width, height=height, age=age, stale=bool(trouble))
     if trouble:  # nothing of it may look as if it were known now
         health = [Text(line.plain, "dim") for line in health]
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
-    trouble = trouble or _no_daemon(snapshot)
-    idle = bool(trouble)
-    head = textwrap.wrap(trouble or _remedy(snapshot), width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
+    idle = bool(trouble) or any(it.code == "no_daemon" for it in findings)
+    first = trouble or next((tr(it.told) for it in findings if it.severity is Severity.RED), "")
+    head = textwrap.wrap(first, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
@@ -161,7 +160,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
         *(_line(line, style="bold red") for line in head),
         _rule("health"), *health,
         _rule("senders", len(senders), for_senders),
-        _senders(senders[:for_senders], bars=bars, idle=idle),
+        _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
         _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
         _rule(tr("went wrong lately"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
@@ -181,27 +180,6 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
 
 def _clock(moment: datetime, now: datetime) -> str:
     return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%m-%d %H:%M}"
-
-
-def _remedy(snapshot: Snapshot) -> str:
-    """What a person has to do, of the senders that wait for that the first one; "" while none does."""
-    broken = [it for it in snapshot.stats.senders if it.repair]
-    if not broken:
-        return ""
-    more = tr(f" (and {counted(len(broken) - 1, 'more sender')})") if len(broken) > 1 else ""
-    return tr(f"{broken[0].email} sends nothing until {broken[0].repair}{more}")
-
-
-def _no_daemon(snapshot: Snapshot) -> str:
-    """That no daemon sends, in a line; "" while one does."""
-    if heard_of(snapshot.daemons):
-        return ""
-    since = tr("no daemon was ever heard of")
-    if snapshot.last_beat is not None:
-        since = tr(f"no daemon has been heard of for {snapshot.last_beat} s")
-    number = snapshot.stats.recipients.get(State.WAITING, 0)
-    waiting = f"{counted(number, 'letter')} {'waits' if number == 1 else 'wait'}"
-    return tr(f"{since}: {waiting}; start one: mailerd run")
 
 
 def empty_page(trouble: str) -> Group:
@@ -237,27 +215,32 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
     return Rule(f"{heading(title)}{cut}", align="left", style="dim", characters="─")
 
 
-def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[Text]:
+def _health(
+    snapshot: Snapshot, findings: Sequence[Condition], *, width: int, height: int, age: float, stale: bool
+) -> list[Text]:  # fmt: skip
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = f"{snapshot.answered_in * 1000:.0f} ms"
     database = Text(
         tr(f"answered in {took}, {age:.0f} s ago") if stale else tr(f"answers, {took}{snapshot.writer}"), "green"
     )
-    lines = [_label("database") + database, _label("Google") + _google(snapshot, age=age)]
+    lines, daemons = [_label("database") + database], snapshot.stats.daemons
     if sum(snapshot.hour):
         said = tr(f" {sum(snapshot.hour):,} in 1 h")
         lines.append(_label("sent") + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
-    for daemon in snapshot.daemons[:_DAEMONS]:
-        heard = Text(
-            tr(f"heard of {daemon.silent + age:.0f} s ago"), "green" if daemon.silent <= SILENT else "bold red"
-        )
+    for daemon in [it for it in daemons if it.silent < _SHOWN_FOR][:_DAEMONS]:
+        heard = Text(say(t("seen {n} s ago", n=f"{daemon.silent + age:.0f}")), "green" if daemon.runs else "bold red")
         lines.append(_label("daemon") + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
-    if (more := len(snapshot.daemons) - _DAEMONS) > 0:
+    if (more := sum(it.runs for it in daemons) - _DAEMONS) > 0:
         lines.append(Text(tr(f"          and {more} more daemons")))
     if snapshot.stats.webhooks:
-        lines.append(_label("webhooks") + _webhooks(snapshot.stats.webhooks))
-    if not snapshot.daemons:
-        lines.append(_label("daemon") + Text(tr("none runs"), "bold red"))
+        lines.append(_label("webhooks") + Text(_webhooks(snapshot.stats.webhooks), "green"))
+    if not findings and not stale:
+        lines.append(_label("now") + Text(say(t("Everything is working.")), "green"))
+    room = max(1, height // 6)
+    rest = findings[1:] if findings and findings[0].severity is Severity.RED else findings  # it is the first line
+    lines += [Text(tr(it.told), _STYLES[it.severity]) for it in rest[:room]]
+    if len(rest) > room:
+        lines.append(Text(say(t("and {n} more: `mailerd check`", n=len(rest) - room))))
     return lines
 
 
@@ -267,39 +250,25 @@ def sparkline(values: Sequence[int]) -> str:
     return "".join(_STEPS[-(-value * (len(_STEPS) - 1) // most) if most else 0] for value in values)
 
 
-def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
-    """How the endpoints stand: those that are not well by name, and how far behind the others are."""
-    bad = [f"{it.name} {it.standing.replace('_', ' ')}" for it in webhooks if it.standing != "on"]
+def _webhooks(webhooks: Sequence[WebhookStats]) -> str:
+    """How many endpoints there are, and how far behind the last one is."""
     behind = max(webhooks, key=lambda it: it.oldest)
-    said = tr(counted(len(webhooks), "endpoint")) + (f", {', '.join(bad)}" if bad else "")
+    said = tr(counted(len(webhooks), "endpoint"))
     if behind.undelivered:
         oldest = span(timedelta(seconds=behind.oldest))
         waiting = counted(sum(it.undelivered for it in webhooks), "event")
         said += tr(f"; {waiting} waiting, the oldest for {oldest} ({behind.name})")
-    return Text(said, "yellow" if bad else "green")
+    return said
 
 
-def _is_googles(it: LetterFailure) -> bool:
-    """Not what a person has settled, nor an address that is suppressed, nor a letter that cannot be made."""
-    ours = "cannot be made: " in it.error or "be rendered now: " in it.error
-    return it.what in {"deferred", "released", "failed", "lost", "undone"} and not ours
-
-
-def _google(snapshot: Snapshot, *, age: float) -> Text:
-    """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
-    if (last := snapshot.complaint) is None:
-        return Text(tr("no complaint within a day"), "green")
-    age += max(0.0, (snapshot.stats.at - last.at).total_seconds())
-    style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
-    return Text(tr(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}"), style)
-
-
-def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
-    """`idle`: no daemon sends now, or it is not known."""
+def _senders(
+    senders: Sequence[SenderStats], findings: Sequence[Condition], now: datetime, *, bars: int
+) -> Table:  # fmt: skip
+    worst = {it.subject: it for it in reversed(findings) if it.about.startswith("sender ")}
     rows: list[list[str | Text]] = [
         [
             it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
-            _standing(it, idle=idle),
+            _standing(it, worst.get(it.email), now),
         ]
         for it in senders
     ]  # fmt: skip
@@ -314,25 +283,17 @@ def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
-def _standing(sender: SenderStats, *, idle: bool) -> Text:
-    if sender.paused_until is None:
-        used_up = sender.per_day and sender.used_day >= sender.per_day
-        return (
-            Text(tr("the day is used up"), "yellow")
-            if used_up
-            else Text("-", "dim")
-            if idle
-            else Text(heading("goes"), "green")
-        )
-    if sender.repair:
-        return Text(tr(f"paused until {sender.repair}"), "bold red")
-    cause = sender.pause_reason if sender.pause_cause == MANUAL else sender.pause_cause.replace("_", " ")
-    return Text(tr(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}"), "bold red")
+def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
+    """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
+    if found is None:
+        return Text(heading("sends"), "green") if it.used_minute else Text("-", "dim")
+    end = f" {say(until(found.until, now))}" if found.until and found.severity is not Severity.RED else ""
+    return Text(f"{label(found.code).replace('_', ' ')}{end}", _STYLES[found.severity])
 
 
 def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
     """`idle`: no daemon sends now, or it is not known."""
-    forecasts, daemon = {} if idle else snapshot.forecasts, heard_of(snapshot.daemons)
+    forecasts, daemon = {} if idle else snapshot.forecasts, heard_of(snapshot.stats.daemons)
     rows: list[list[str | Text]] = []
     for job in jobs:
         sent, failed = job.counts.get(State.SENT, 0), job.counts.get(State.FAILED, 0)

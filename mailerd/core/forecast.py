@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.models import SenderState
+from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
@@ -69,6 +69,8 @@ class ForecastInputs:
     measured: float = 0.0
     """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
     queue: tuple[Queued, ...] = ()
+    failing: FailingAttempts | None = None
+    """Whether the sender's newest attempts fail."""
     queue_cut_off: bool = False
     """There may be more jobs before or beside it than those in `queue`."""
 
@@ -131,6 +133,8 @@ class Forecast:
     """When the others begin to go."""
     until: str = ""
     """What has to happen before any letter goes and any time can be named."""
+    fails: bool = False
+    """All of the sender's newest attempts failed: no time can be named."""
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
@@ -142,6 +146,8 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if until := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast(until=until)
+    if it.letters and not it.paused_until and it.failing and it.failing.nothing_sent:
+        return Forecast(fails=True)
     sender, interval = it.sender, it.interval(it.now)
     per_minute = timedelta(minutes=1) / interval if interval else None
     if not it.letters:
@@ -251,7 +257,7 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
             pause_reason=it.sender.pause_reason or it.sender.pause_cause,
             say=lambda moment: moment_in_words(moment, it.now),
             repair=it.repair,
-            last_error=_plain(it.error),
+            last_error=_plain(it.failing.reason if forecast.fails and it.failing else it.error),
             job_reason=it.job_reason,
             braked_until=it.braked_until,
         ) or _slowed(it, forecast)
@@ -261,6 +267,8 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
 def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
     starts_at, per_day, used = forecast.starts_at, it.per_day(it.now), sum(it.counted(it.now).values())
+    if forecast.fails and it.failing:
+        return f"all attempts fail: {_plain(it.failing.reason)}"
     if per_day and used >= per_day:
         at = moment_in_words(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
@@ -307,6 +315,8 @@ def describe(it: ForecastInputs, forecast: Forecast) -> str:
 def summary(forecast: Forecast, *, now: datetime) -> str:
     """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
     starts_at, ends_at = forecast.starts_at, forecast.ends_at
+    if forecast.fails:
+        return "all attempts fail, so no time is known"
     if not starts_at or not ends_at:
         return f"not before {forecast.until}" if forecast.until else "nothing waits"
     parts = [f"from {moment_in_words(starts_at, now)}"] if starts_at - now > _AT_ONCE else []

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -446,3 +447,68 @@ class Resolution:
     """Whether the sent mail was read, and the letter is not there."""
     retry_in: timedelta | None = None
     """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""
+
+
+# How the newest attempts of a sender went.
+
+NEWEST: Final = 20
+"""The newest attempts of a sender that tell how it goes."""
+MOSTLY: Final = 3
+"""So many of them, and more than half, have to fail where the one before the last did not."""
+RECENT: Final = timedelta(minutes=10)
+"""How far back attempts tell how it goes now."""
+GOOGLE_SILENT: Final = ("no answer from Google", "no response from Google")
+"""Reasons that begin so mean: a request went out, and no response came; the attempt counts."""
+GOOGLE_UNREACHABLE: Final = (
+    "Google cannot be reached", "no access token could be had", "Google unreachable", "no access token"
+)  # fmt: skip
+"""Reasons that begin so: nothing was sent, and the attempt does not count."""
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """What came of an attempt."""
+
+    at: datetime
+    reason: str | None
+    """Why nothing was sent; None: it was."""
+    recipient: int
+    open: bool = True
+    """The message is not finished."""
+
+
+@dataclass(frozen=True)
+class FailingAttempts:
+    """The newest attempts of a sender, most of which failed."""
+
+    failed: int
+    tried: int
+    reason: str
+    """The newest one: an older one may be fixed."""
+    since: datetime
+    example: int
+    """The recipient of the newest one."""
+
+    @property
+    def nothing_sent(self) -> bool:
+        """Whether all of them failed."""
+        return self.failed == self.tried
+
+
+def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
+    """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
+
+    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
+    """
+    newest = newest[:NEWEST]
+    run = next((number for number, it in enumerate(newest) if it.reason is None), len(newest))
+    if not run or not newest[0].open:
+        return None
+    reason = newest[0].reason or ""
+    failed = list(newest[:run])
+    tried = run
+    if run == 1 and not reason.startswith(GOOGLE_SILENT + GOOGLE_UNREACHABLE):
+        failed, tried = [it for it in newest if it.reason is not None], len(newest)
+        if len(failed) < MOSTLY or 2 * len(failed) <= tried:
+            return None
+    return FailingAttempts(len(failed), tried, reason, failed[-1].at, newest[0].recipient)

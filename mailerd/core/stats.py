@@ -1,12 +1,15 @@
-"""What the tables showed at one moment: what metrics, the status line, alerts and `mailerd top` speak of."""
+"""What the tables showed at one moment: all that `situation` judges by, and what metrics and `mailerd top` count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from mailerd.core.pauses import until
+from mailerd.core.models import FailingAttempts
 from mailerd.core.states import JobStatus, State
+
+SILENT: Final = 30
+"""Seconds without a heartbeat after which a daemon counts as silent."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,64 @@ class SenderStats:
     pause_reason: str
     repair: str | None = None
     """What a person has to do before a letter can go."""
+    sent: int = 0
+    failed: int = 0
+    """Messages that were sent, and that failed for good, in the last ten minutes."""
+    failing: FailingAttempts | None = None
+    """Whether its attempts fail."""
+
+
+@dataclass(frozen=True)
+class DaemonInfo:
+    """A daemon with a recent heartbeat that has not stopped in order."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    silent: int
+    """The seconds since its last heartbeat; it writes one every 10 s."""
+    age: int = 0
+    """The seconds since it started."""
+    is_gone: bool = False
+    """It ran on this machine, its last heartbeat is overdue, and its process is not there."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, as far as can be known."""
+        return self.silent <= SILENT and not self.is_gone
+
+
+@dataclass(frozen=True)
+class UnreadInbox:
+    """An inbox that Google refuses to show."""
+
+    email: str
+    detail: str
+    since: datetime | None
+    """When it was last read; None: never."""
+
+
+@dataclass(frozen=True)
+class JobTrouble:
+    """An open job of which too much comes back."""
+
+    id: str
+    sender: str
+    reason: str
+    paused: bool
+    """It was paused for that; else it soon will be."""
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that has ended within the last day, some messages of which failed."""
+
+    id: str
+    sender: str
+    failed: int
+    """Counted up to a bound."""
+    total: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +144,13 @@ class QueueStats:
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()
     """The newest requests that changed a job or suppressions, the newest first."""
+    daemons: tuple[DaemonInfo, ...] = ()
+    """Those that were heard of within the last hour and have not stopped, the one that was heard of last first."""
+    last_beat: int | None = None
+    """Seconds since the last heartbeat of any daemon, stopped ones included; None: there never was one."""
+    inboxes: tuple[UnreadInbox, ...] = ()
+    jobs_in_trouble: tuple[JobTrouble, ...] = ()
+    failed_jobs: tuple[FailedJob, ...] = ()
 
     @property
     def paused(self) -> tuple[SenderStats, ...]:
@@ -103,23 +171,4 @@ def counts(stats: QueueStats) -> str:
         for state in (State.SENDING, State.UNSURE)
         if stats.recipients.get(state)
     )
-    return ", ".join(said)
-
-
-def _end(sender: SenderStats) -> str:
-    if sender.repair:
-        return "until a person mends it"
-    return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
-
-
-def words(stats: QueueStats) -> str:
-    """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
-    said = [counts(stats)]
-    said.extend(
-        f"{sender.email} paused {_end(sender)}: {sender.pause_cause.replace('_', ' ')}"
-        for sender in stats.paused[:3]
-        if sender.paused_until
-    )
-    if len(stats.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
-        said.append(f"{len(stats.paused) - 3} more senders paused")
     return ", ".join(said)

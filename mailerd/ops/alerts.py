@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -15,9 +16,8 @@ from typing import Any, Final, Protocol
 from mailerd.config import AlertSettings
 from mailerd.core.i18n import Language
 from mailerd.core.network_rules import NetworkRules
-from mailerd.core.pauses import MANUAL, until, with_remedy
-from mailerd.core.stats import QueueStats, SenderStats
-from mailerd.core.verdicts import PauseCause
+from mailerd.core.pauses import MANUAL
+from mailerd.core.situation import Condition, Facts, Severity, situation
 from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
@@ -32,13 +32,8 @@ _SETTLED_AFTER: Final = 75.0
 """Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
 _MIN_PAUSE: Final = 300.0
 """Seconds of a pause below which there is no alert: Google's ordinary throttling is shorter."""
-_SIGN_IN: Final = frozenset({
-    PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
-    PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
-    PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
-})  # fmt: skip
-_OF_TABLES: Final = ("sender ", "webhook ", "unsure")
-"""How the names of troubles begin that only the tables show."""
+_OWN: Final = ("database", "stalled", "renderer", "failure rate")
+"""How the names of troubles begin that this process knows by itself; the others only the tables show."""
 _OUTCOMES_KEPT: Final = 20_000
 _MAX_LINES: Final = 20
 _MAX_KEPT: Final = 1000
@@ -68,6 +63,7 @@ class ActiveAlert:
     seen: float
     """When it was wrong last; it is called resolved later."""
     line: str
+    cause: str = ""
     told: float | None = None
 
 
@@ -89,6 +85,8 @@ class AlertState:
     language: Language = "en"
     """The language of the messages: that of the log."""
     _firing: dict[str, ActiveAlert] = field(default_factory=dict)
+    _stands: dict[str, float] = field(default_factory=dict)
+    """Since when each finding has stood, by what it is about."""
     _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _told: LastMessage = LastMessage()
@@ -118,26 +116,40 @@ class AlertState:
         elif event.name in {"loop_stalled", "loop_blocked"}:
             self._stalled(str(fields.get("loop", "the event loop")), float(str(fields["seconds"])), now)
 
-    def update(
-        self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float,
-        stalled: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:  # fmt: skip
-        """Compare with how things stand.
-
-        `database_away` is for how many seconds it has been, and `how` in a word; `stalled`: for how many seconds a loop
-        has made no progress. Without `stats` it is not known whether what the tables showed is over.
-        """
-        if database_away >= self.settings.database_away:
-            line = f"the database has been {how} for {database_away:.0f} s: nothing is sent"
-            self._see("database", line, now, lasted=database_away)
-        if stats is not None:
-            self._update_from(stats, now)
-        else:
-            self._keep_of_tables(now)
+    def update(self, facts: Facts, *, now: float, stalled: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Compare with how it goes. `stalled`: for how many seconds a loop has made no progress."""
+        found = situation(facts)
+        self._stands = {it.about: self._stands.get(it.about, now) for it in found}
+        for it in found:
+            lasts = max(it.lasts, now - self._stands[it.about])
+            if lasts >= self._patience(it, facts):
+                self._see(it.about, it.told, now, lasted=it.lasts or lasts, cause=it.code)
+        if facts.stats is None or facts.outage or facts.unknown_for:  # it is not known whether what they showed is over
+            for name, trouble in self._firing.items():
+                if not name.startswith(_OWN):
+                    trouble.seen = now
         for loop, seconds in stalled.items():
             self._stalled(loop, seconds, now)
         self._rate(now)
         self._settle(now)
+
+    def _patience(self, it: Condition, facts: Facts) -> float:
+        """For how many seconds it has to remain before an alert reports it; infinite: none does."""
+        kind = it.about.partition(" ")[0]
+        if it.code == MANUAL:
+            return math.inf  # the person who ordered it knows it
+        if it.code in {"database_full", "database_denied", "webhook_paused", "daemon_gone"}:
+            return 0.0 if it.severity is not Severity.BLUE else math.inf
+        if kind in {"database", "tables"}:
+            return self.settings.database_away
+        if kind == "unsure":
+            return self.settings.unsure
+        if kind == "sender" and it.until is not None and it.severity is Severity.AMBER and facts.stats:
+            is_long = (it.until - facts.stats.at).total_seconds() >= _MIN_PAUSE
+            return 0.0 if is_long or it.about in self._firing else math.inf  # its last minutes are a pause too
+        if kind == "sender" and it.severity is Severity.RED:
+            return 0.0 if it.until is not None else self.settings.database_away
+        return _MIN_PAUSE if it.code in {"late", "deferred"} else math.inf
 
     def _settle(self, now: float) -> None:
         for name, trouble in list(self._firing.items()):
@@ -149,38 +161,8 @@ class AlertState:
                 else:  # no message could be sent meanwhile, or none was taken
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {lasted:.0f} s")
 
-    def _keep_of_tables(self, now: float) -> None:
-        for name, trouble in self._firing.items():
-            if name.startswith(_OF_TABLES):
-                trouble.seen = now
-
-    def _update_from(self, stats: QueueStats, now: float) -> None:
-        for sender in stats.paused:
-            if sender.paused_until and self._matters(sender, stats):
-                end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
-                why = with_remedy(sender.pause_reason, sender.pause_cause, sender=sender.email)
-                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {why}"
-                self._see(f"sender {sender.email}", line, now)
-        for it in stats.webhooks:
-            if it.standing == "paused":
-                days = it.failing / 86_400
-                line = f"webhook {it.name} is paused, it failed for {days:.0f} days: `mailerd webhooks test {it.name}`"
-                self._see(f"webhook {it.name}", line, now)
-        if stats.oldest_unsure >= self.settings.unsure:
-            minutes = stats.oldest_unsure / 60
-            line = f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due"
-            self._see("unsure", line, now, lasted=stats.oldest_unsure)
-
     def _stalled(self, loop: str, seconds: float, now: float) -> None:
         self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now, lasted=seconds)
-
-    def _matters(self, sender: SenderStats, stats: QueueStats) -> bool:
-        if sender.pause_cause == MANUAL:
-            return False  # the person who ordered it knows it
-        left = (sender.paused_until - stats.at).total_seconds() if sender.paused_until else 0.0
-        if f"sender {sender.email}" in self._firing:
-            return left > 0  # the last minutes of a long pause are a pause too
-        return sender.pause_cause in _SIGN_IN or left >= _MIN_PAUSE
 
     def _rate(self, now: float) -> None:
         while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
@@ -191,9 +173,11 @@ class AlertState:
         ):
             self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
 
-    def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0) -> None:
-        trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line))
-        trouble.seen, trouble.line = now, line
+    def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = "") -> None:
+        trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line, cause=cause))
+        if trouble.cause != cause:  # who has fixed the one learns that there is another
+            trouble.told = None
+        trouble.seen, trouble.line, trouble.cause = now, line, cause
 
     def message(self, *, now: float) -> Message | None:
         """What to send now, all of it in one; None while there is nothing, or too soon after the last one."""
@@ -369,14 +353,11 @@ class Alerter:
 
     state: AlertState
     """It hears of the events; the rest is read here."""
-    stats: Callable[[], QueueStats | None]
-    """What the tables showed last; None while they cannot be read."""
-    database_status: Callable[[], str]
-    """How the database is away, in a word; empty: it is there."""
+    facts: Callable[[], Facts]
+    """What is known of how it goes."""
     events: ProcessEvents
     heartbeats: Heartbeats
     _notifiers: Sequence[Notifier] = ()
-    _away_since: float | None = None
 
     def __post_init__(self) -> None:
         self.configure(self.state.settings, language=self.state.language)
@@ -401,11 +382,8 @@ class Alerter:
 
     async def _check(self) -> None:
         now = time.monotonic()
-        how = self.database_status()
-        self._away_since = (self._away_since or now) if how else None
-        away = now - self._away_since if self._away_since else 0.0
         stalled = {heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.stalled()}
-        self.state.update(self.stats(), database_away=away, how=how, now=now, stalled=stalled)
+        self.state.update(self.facts(), now=now, stalled=stalled)
         await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:

@@ -5,6 +5,7 @@ a metric always agree. Names and units follow https://prometheus.io/docs/practic
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from mailerd.core.i18n import t
 from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES, MANUAL, until
 from mailerd.core.replies import Call
+from mailerd.core.situation import Facts
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import WEBHOOK_STANDINGS, QueueStats, RecentAction
+from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event, registered_events
@@ -446,12 +448,14 @@ MIN_STATS_INTERVAL: Final = 1.0
 _STATS_SHARE: Final = 20
 """Reading may take one twentieth of the time, by the faster one of two reads in a row."""
 _STATS_TIMEOUT: Final = 10.0
+_GRACE: Final = 2.0
+"""Seconds by which a read may be late before what it showed last counts as not known any more."""
 _CLOCKS_DIFFER: Final = 5.0
 """Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset({
     "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_paused", "project_paused",
-    "sender_resumed",
+    "sender_resumed", "message_deferred", "message_released", "message_unsure", "message_failed",
 })  # fmt: skip
 """Events after which the counts are read soon, and not only at the next interval."""
 
@@ -488,6 +492,14 @@ class StatsPoller:
     clock: Clock = field(default_factory=Clock)
     latest: QueueStats | None = None
     """What was read last; None while the tables cannot be read."""
+    outage: Callable[[], str] = lambda: ""
+    """How the database cannot be used, in a word; empty: it can."""
+    _read_at: float = field(default_factory=time.monotonic)
+    """When the tables were read last, or when it was first tried."""
+    _due: float = math.inf
+    """When they should have been read again, at the latest."""
+    _back_at: float = -math.inf
+    """When they could be read again after they could not."""
     _manual_changes: ManualChanges = field(init=False)
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
 
@@ -498,6 +510,14 @@ class StatsPoller:
     def current(self) -> QueueStats | None:
         """What was read last; None while the tables cannot be read."""
         return self.latest
+
+    def facts(self) -> Facts:
+        """What is known now of how it goes."""
+        now = time.monotonic()
+        is_known = self.latest is not None and now < self._due
+        return Facts(
+            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=now - self._back_at < SILENT
+        )
 
     async def run(self) -> None:
         """Read, until cancelled."""
@@ -511,15 +531,19 @@ class StatsPoller:
             before, took = took, time.monotonic() - started if was_read else 0.0
             least = max(MIN_STATS_INTERVAL, _STATS_SHARE * min(before, took))
             rest = max(STATS_INTERVAL, least)
+            self._due = time.monotonic() + rest + max(_GRACE, 3 * took)
             heartbeat.waiting("the next read of the tables", at_most=rest)
             await asyncio.sleep(least)
             await self.changes.wait(timeout=rest - least)
 
     async def _read(self) -> bool:
         """Whether the tables could be read."""
+        failed_before = self.latest is None
         try:
             async with asyncio.timeout(_STATS_TIMEOUT + 1):
                 self.take(await self.read())
+            if failed_before:
+                self._back_at = time.monotonic()
         except DatabaseAwayError:
             self.latest = None
         except (DatabaseError, TimeoutError) as error:
@@ -533,7 +557,7 @@ class StatsPoller:
     def take(self, stats: QueueStats) -> None:
         """Take what was read: into the metrics, into the log what people have changed, and a clock that is off."""
         self._manual_changes.compare(stats)
-        self.latest = stats
+        self.latest, self._read_at = stats, time.monotonic()
         self.metrics.set_queue(stats)
         off = (self.clock.now() - stats.at).total_seconds()
         now = time.monotonic()

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import Language, joined, t
 from mailerd.core.quantities import counted
-from mailerd.core.stats import QueueStats, words
+from mailerd.core.situation import Facts, line, situation
 from mailerd.events.process import ProcessEvents
-from mailerd.heartbeat import Heartbeats
+from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.texts import in_chinese
 
@@ -211,10 +211,8 @@ class Watchdog:
     monitor: EventLoopMonitor
     events: ProcessEvents
     metrics: Metrics
-    stats: Callable[[], QueueStats | None]
-    """What the tables showed last; None while they cannot be read."""
-    database_status: Callable[[], str]
-    """How the database is away, in a word; empty: it is there."""
+    facts: Callable[[], Facts]
+    """What is known of how it goes."""
     flush: Callable[[], bool]
     """Push on what the log could not get rid of; whether more is left."""
     _listening: bool = False
@@ -301,15 +299,13 @@ class Watchdog:
 
     def _say_ready(self) -> None:
         # With the database away the daemon is up all the same: it answers 503, says why, and goes on trying.
-        if not self._ready and self._listening and (self._prepared or self.database_status()):
+        if not self._ready and self._listening and (self._prepared or self.facts().outage):
             self._ready = True
             self.systemd.ready(self._status())
 
     def _status(self) -> str:
-        if away := self.database_status():
-            said = f"the database is {away}: nothing is claimed, new jobs are answered 503"
-        elif (stats := self.stats()) is None:
-            said = "running"
-        else:
-            said = words(stats)
-        return f"{self._note}; {said}" if self._note else said
+        facts = self.facts()
+        found = situation(facts)
+        is_new = facts.stats is None and not facts.outage and facts.unknown_for < STALL_TIMEOUT
+        said = t("running") if is_new else line(facts.stats, found)
+        return joined([self._note, said]) if self._note else said

@@ -17,8 +17,6 @@ MAX_FAILURES: Final = 2_000
 """Failed letters of a job that are read to group them: each may have a reason of its own."""
 MAX_CAUSES: Final = 20
 """The most causes that are shown."""
-MAX_PUT_OFF: Final = 200
-"""The most attempts whose reasons are grouped."""
 MAX_EVENTS: Final = 20_000
 """The newest events, in which failures are looked for."""
 MAX_FAILED_JOBS: Final = 500
@@ -46,14 +44,6 @@ SELECT e.id, e.data, e.at FROM (
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
 _READ_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
-# The newest lines of the log that name a reason: read only where most letters are put off, so they are soon found.
-PUT_OFF: Final = """
-SELECT a.error, a.recipient_id FROM (
-  SELECT recipient_id, error FROM attempts FORCE INDEX (at)
-   WHERE at > UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE AND event IN ('deferred', 'released') AND error IS NOT NULL
-   ORDER BY at DESC LIMIT %s) a
-  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
-  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {senders}"""
 # The newest events, whatever their type: however many there are, no more are read.
 FAILED_JOBS: Final = f"""
 SELECT DISTINCT job_id FROM (
@@ -148,11 +138,6 @@ class ConsoleQueries:
         """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES letters."""
         return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
 
-    async def put_off(self, senders: Collection[str] | None) -> FailureCause | None:
-        """Why letters of the last minutes wait again: the most frequent cause of the newest attempts."""
-        rows = await self._rows(put_off_statement(senders), what="read why letters wait")
-        return next(iter(group_failures(rows)), None)
-
     async def failed_jobs(self) -> list[str]:
         """Jobs of which letters failed lately: of the last MAX_EVENTS events."""
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="find failures")
@@ -222,13 +207,6 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     if senders is None:
         return DOUBTS.format(senders=""), (limit,)
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
-
-
-def put_off_statement(senders: Collection[str] | None) -> Statement:
-    """What `put_off` asks; a test has it explained."""
-    if senders is None:
-        return PUT_OFF.format(senders=""), (MAX_PUT_OFF,)
-    return PUT_OFF.format(senders="WHERE j.from_address IN %s"), (MAX_PUT_OFF, tuple(senders) or ("",))
 
 
 def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -> UndoneLetter:

@@ -15,7 +15,8 @@ from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted, in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, DaemonInfo, RecipientHistory
+from mailerd.core.stats import SILENT, DaemonInfo
+from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.texts import label, tr
@@ -75,8 +76,6 @@ def _held(job: Job) -> Waits | None:
 _WHOLE_FROM: Final = 100
 """From so many letters a minute on, no fraction is shown."""
 _A_MINUTE: Final = timedelta(minutes=1)
-SILENT: Final = 30
-"""Seconds without a heartbeat after which a daemon counts as silent; it writes one every 10 s."""
 
 _EVENT_WORDS: Final = {
     "sent": "Google took it as message {message}",
@@ -359,12 +358,12 @@ def of_job(
     `inputs` and `daemons` say what is next.
     """
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
+    word = standing(job, daemon=inputs is None or heard_of(daemons))
     heard = [(job.bounced, "bounced"), (job.replied, "answered")]
     fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
     since = tr(f" Of the sent ones, {fates}.") if fates else ""
     lines = [
-        tr(f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}.")
-        + since,
+        tr(f"Job {job.id} from {job.sender_email}: {word}, {counted(job.total, 'recipient')}: {counts}.") + since,
         tr(f"Accepted {moment(job.created_at)}")
         + (tr(f", to be sent from {moment(job.send_at)} on") if job.send_at > job.created_at else "")
         + (tr(f", begun {moment(job.started_at)}") if job.started_at else tr(", not begun"))
@@ -440,7 +439,7 @@ def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
 
 def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
     """Whether one of them runs."""
-    return any(one.silent <= SILENT for one in daemons)
+    return any(one.runs for one in daemons)
 
 
 def _next(what: str, daemons: Sequence[DaemonInfo]) -> list[str]:

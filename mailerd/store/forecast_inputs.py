@@ -12,7 +12,7 @@ from typing import Any, Final
 from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
-from mailerd.core.models import SenderState
+from mailerd.core.models import SenderState, failing
 from mailerd.core.states import JobStatus
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
@@ -39,16 +39,9 @@ SELECT id, sender_email, precedence, send_at, status, pause_reason,
                FROM job_recipients FORCE INDEX (claim)
               WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id) u ON u.job_id = j.id
  WHERE id IN %s AND finished_at IS NULL"""
-# A letter that came back undone waits behind those that were not tried yet. Its reason holds the others too while
-# nothing of the sender goes: Google may be out of reach, and one letter is tried each minute.
 _READ_ERROR: Final = """
-(SELECT %s, COALESCE(f.error, IF(l.updated_at > UTC_TIMESTAMP(6) - INTERVAL 3 MINUTE AND NOT EXISTS (
-         SELECT 1 FROM tallies FORCE INDEX (PRIMARY)
-          WHERE minute > UTC_TIMESTAMP() - INTERVAL 2 MINUTE AND sender_email = %s AND sent > 0), l.error, NULL))
-   FROM (SELECT error FROM job_recipients FORCE INDEX (claim)
-          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1) f,
-        (SELECT error, updated_at FROM job_recipients FORCE INDEX (claim)
-          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT 1) l)"""
+(SELECT %s, error FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _READ_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
 # A longer silence between two letters is a time in which there was nothing to send: it says nothing of the pace.
@@ -111,12 +104,12 @@ class ForecastReader:
     async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
         """`jobs`: rows of `_READ_JOBS`."""
         # A job that has not begun has no attempt behind it.
-        begun = [(job[0], job[1], job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[7]]
+        begun = [(job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[7]]
         errors = dict(await _union(cursor, _READ_ERROR, begun))
         senders = tuple(sorted({job[1] for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
-        measured = await _measured(cursor, states)
+        measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for id_, sender, _, send_at, status, reason, braked, letters, due, last_due, unsure, manual, look_at in jobs:
             found[id_] = ForecastInputs(
@@ -132,6 +125,7 @@ class ForecastReader:
                 next_claim_at=turns.get(sender),
                 hours=hours[sender],
                 measured=measured.get(sender, 0.0),
+                failing=failing(tried.get(sender, [])),
             )
         return await _with_queues(cursor, found, {job[0]: job[2] for job in jobs})
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import Secrets
+from mailerd.store.stats import read_daemons
 
 MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
@@ -54,12 +56,6 @@ _COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id 
 _READ_LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
-_READ_DAEMONS: Final = """
-SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()) FROM daemons
- WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL %s SECOND ORDER BY heartbeat_at DESC LIMIT %s"""
-_MAX_SILENCE: Final = timedelta(minutes=2)
-_LAST_HEARTBEAT: Final = """
-SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"""
 
 
 @dataclass(frozen=True)
@@ -134,18 +130,6 @@ class LetterFailure:
 
 
 @dataclass(frozen=True)
-class DaemonInfo:
-    """A daemon with a recent heartbeat that has not stopped in order."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    silent: int
-    """The seconds since its last heartbeat."""
-
-
-@dataclass(frozen=True)
 class HistoryReader:
     """Reads; writes nothing. `timeout`: seconds for an answer; None: the limit of any statement."""
 
@@ -209,17 +193,9 @@ class HistoryReader:
         )
         return [LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows]
 
-    async def last_heartbeat(self) -> int | None:
-        """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
-        ((silent,),) = await self.database.read_rows(_LAST_HEARTBEAT, what="read the last beat", bound=self.timeout)
-        return None if silent is None else int(silent)
-
-    async def daemons(self, *, within: timedelta = _MAX_SILENCE) -> list[DaemonInfo]:
-        """The daemons that were heard of within that time and have not stopped in order."""
-        rows = await self.database.read_rows(
-            _READ_DAEMONS, (within.total_seconds(), _MAX_SHOWN), what="read the daemons", bound=self.timeout
-        )
-        return [DaemonInfo(*row) for row in rows]
+    async def daemons(self) -> tuple[DaemonInfo, ...]:
+        """The daemons that were heard of lately and have not stopped in order."""
+        return await self.database.read(read_daemons, what="read the daemons", bound=self.timeout)
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:

@@ -19,7 +19,6 @@ from mailerd.store.db.connection import Cursor, connect, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations, own_migration
 from mailerd.store.db.writer import place, read_only
-from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, sender_state
 
 _VARIABLES: Final = (
@@ -195,31 +194,13 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
     return applied, migrations()[-1].number
 
 
-async def daemons(database: Database, *, bound: float) -> tuple[float | None, int]:
-    """Seconds since any daemon that has not stopped was heard of (None: there is none), and letters that wait."""
-
-    async def work(cursor: Cursor) -> tuple[float | None, int]:
-        await cursor.execute(
-            "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(heartbeat_at), UTC_TIMESTAMP(6)) / 1e6 FROM daemons "
-            "WHERE stopped_at IS NULL"
-        )
-        ((silent,),) = await cursor.fetchall()
-        await cursor.execute(
-            f"SELECT COUNT(*) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'waiting' "
-            f"WHERE {UNFINISHED} AND j.status <> 'paused'"
-        )
-        ((waiting,),) = await cursor.fetchall()
-        return None if silent is None else float(silent), int(waiting)
-
-    return await database.read(work, what="look for daemons", bound=bound)
-
-
-async def senders(database: Database, *, bound: float, most: int) -> list[str]:
-    """The mailboxes that jobs were posted for."""
+async def senders(database: Database, *, bound: float, most: int) -> dict[str, bool]:
+    """The mailboxes that jobs were posted for, and whether messages of theirs wait."""
     rows = await database.read_rows(
-        "SELECT email FROM senders ORDER BY email LIMIT %s", (most,), what="read the senders", bound=bound
-    )
-    return [row[0] for row in rows]
+        "SELECT email, next_claim_at IS NOT NULL FROM senders ORDER BY next_claim_at IS NULL, email LIMIT %s", (most,),
+        what="read the senders", bound=bound,
+    )  # fmt: skip
+    return {email: bool(waits) for email, waits in rows}
 
 
 async def senders_above(

@@ -1,20 +1,32 @@
-"""Reads the counts for metrics, the status line, alerts and `mailerd top`; keeps the tallies of charts."""
+"""Reads all that tells how it goes, by the one set of queries that `situation` is fed by; and the tallies of charts."""
 
+import os
+import socket
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.core.models import RECENT, Attempted, failing
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.core.stats import QueueStats, RecentAction, SenderStats, WebhookStats
+from mailerd.core.stats import (
+    DaemonInfo,
+    FailedJob,
+    JobTrouble,
+    QueueStats,
+    RecentAction,
+    SenderStats,
+    UnreadInbox,
+    WebhookStats,
+)
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits
+from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
 from mailerd.store.suppressions import MAX_LISTS
 from mailerd.store.webhooks import standing
@@ -103,6 +115,69 @@ _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
  GROUP BY j.sender_email"""
+_READ_ENDED: Final = f"""
+SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
+_READ_DAEMONS: Final = """
+SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
+       TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
+  FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
+ ORDER BY heartbeat_at DESC LIMIT 20"""
+_LAST_HEARTBEAT: Final = "SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"
+_READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
+_READ_BAD_JOBS: Final = """
+SELECT id, sender_email, COALESCE(pause_reason, bounce_warning), pause_reason IS NOT NULL
+  FROM jobs FORCE INDEX (finished)
+ WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))
+ ORDER BY id DESC LIMIT 50"""
+MAX_FAILED: Final = 1000
+"""The most failed messages of a job that are counted."""
+READ_FAILED_JOBS: Final = """
+SELECT id, sender_email, total FROM (
+  SELECT id, sender_email, total, finished_at FROM jobs FORCE INDEX (finished)
+   WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY ORDER BY finished_at DESC LIMIT 200) j
+ WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
+ ORDER BY finished_at DESC LIMIT 10"""
+_COUNT_FAILED: Final = """
+SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+                       WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
+OVERDUE: Final = 12
+"""Seconds without a heartbeat after which the next one is overdue."""
+
+
+async def read_daemons(cursor: Cursor) -> tuple[DaemonInfo, ...]:
+    """The daemons that were heard of lately and have not stopped in order.
+
+    Of this machine's it is seen which are gone. A process id may be that of another container, which shares the
+    machine's name: so a heartbeat has to be overdue too.
+    """
+    await cursor.execute(_READ_DAEMONS)
+    rows, here = await cursor.fetchall(), socket.gethostname()
+    return tuple(
+        DaemonInfo(id_, host, pid, version, silent, age, host == here and silent > OVERDUE and not _is_there(pid))
+        for id_, host, pid, version, silent, age in rows
+    )
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+async def _failed_jobs(cursor: Cursor) -> tuple[FailedJob, ...]:
+    await cursor.execute(READ_FAILED_JOBS)
+    if not (rows := await cursor.fetchall()):
+        return ()
+    counts = await cursor.fetch_batch([(_COUNT_FAILED, (row[0], MAX_FAILED)) for row in rows])
+    return tuple(
+        FailedJob(id_, sender, int(failed), total)
+        for (id_, sender, total), ((failed,),) in zip(rows, counts, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +208,11 @@ class StatsReader:
         webhooks = await read_webhooks(cursor)
         await cursor.execute(_READ_ACTIONS)
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
+        attempts, daemons, failed = await read_attempts(cursor), await read_daemons(cursor), await _failed_jobs(cursor)
+        ended, ((last_beat,),), refused, bad = await cursor.fetch_batch(
+            [(each, ()) for each in (_READ_ENDED, _LAST_HEARTBEAT, _READ_REFUSED, _READ_BAD_JOBS)]
+        )
+        sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
         await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
         return QueueStats(
             at=utc(now),
@@ -140,12 +220,22 @@ class StatsReader:
             recipients={State(status): number for status, number, _ in rows},
             oldest_claimable=max(0.0, (now - since).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
-            senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
+            senders=tuple(
+                self._sender(row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), attempts.get(row[0], []))
+                for row in await cursor.fetchall()
+            ),
             webhooks=webhooks,
             asked=asked,
+            daemons=daemons,
+            last_beat=last_beat,
+            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused),
+            jobs_in_trouble=tuple(JobTrouble(*row) for row in bad),
+            failed_jobs=failed,
         )
 
-    def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderStats:
+    def _sender(
+        self, row: tuple[Any, ...], minute: int, ended: tuple[int, int], attempts: Sequence[Attempted]
+    ) -> SenderStats:
         *columns, used = row
         it = rate_limits.sender_state(columns, self.defaults)
         allowed = it.allowance  # after reserve and warm-up: what the claims go by
@@ -154,12 +244,15 @@ class StatsReader:
             email=it.email,
             per_minute=min(caps, default=0),
             per_day=allowed.per_day,
-            used_minute=minute.get(it.email, 0),
+            used_minute=minute,
             used_day=int(used),
             paused_until=it.paused_until if it.paused else None,
             pause_cause=it.pause_cause or "",
             pause_reason=it.pause_reason or "",
             repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+            sent=ended[0],
+            failed=ended[1],
+            failing=failing(attempts),
         )
 
 

@@ -38,7 +38,15 @@ def tr(english: str) -> str:
 
 def in_chinese(english: str) -> str:
     """An English sentence in Chinese; one that is in no table stays as it is."""
-    return say(english, "zh") if isinstance(english, Text) else _read(english)
+    return say(_readable(english), "zh") if isinstance(english, Text) else _read(english)
+
+
+def _readable(text: Text) -> Text:
+    """A text whose fields are sentences of rows, which keep English: read one by one."""
+    if text.parts:
+        return Text(text, parts=tuple(_readable(it) if isinstance(it, Text) else it for it in text.parts))
+    fields = {name: _read(it) if type(it) is str else it for name, it in text.fields.items()}
+    return Text(text, text.msgid, fields, text.plural, text.context)
 
 
 @lru_cache(maxsize=4096)

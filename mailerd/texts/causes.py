@@ -38,6 +38,8 @@ TEXTS: Final = {
     "{letters_ahead} letters of the sender's other jobs go first": "同一发件邮箱其他任务的 {letters_ahead} 封邮件先发送",
     "the sender's pace allows no letter before {starts_at}": "按发件邮箱的速率限制，{starts_at:time} 之前不能发送",
     "the sender's next turn is at {next_claim_at}, though its limits allow a letter now: a daemon that runs sees that within a minute": "发件邮箱下一次轮到的时间是 {next_claim_at:time}，而现在的限额已允许发送：运行中的守护进程会在一分钟内发现",
+    "all attempts fail: {error}": "所有尝试均失败：{error:text}",
+    "all attempts fail, so no time is known": "所有尝试均失败，无法预计时间",
     "the last attempt said: {error}; it is tried again at its turn": "上次尝试的结果：{error:text}；轮到时重试",
     "{looked_for} unsure: looked for at Google at {at}": "{looked_for:text}结果未定：将于 {at:time} 向 Google 查询",
     "{manual} unsure until `mailerd settle` says what became of it": "{manual:text}结果未定，需用 `mailerd settle` 裁定",

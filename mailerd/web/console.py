@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.core.i18n import Language, t
 from mailerd.core.network_rules import is_own_host
+from mailerd.core.situation import database
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
@@ -37,7 +38,7 @@ from mailerd.web.forms import read_login
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, Services
-from mailerd.web.troubles import Trouble, database_trouble
+from mailerd.web.troubles import Trouble
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
@@ -220,8 +221,8 @@ class Console:
         return response
 
     def _away(self, request: web.Request, language: Language) -> web.Response:
-        trouble = database_trouble(language, self.services.outage())
-        return self._error(request, language, _UNAVAILABLE, trouble.text, [trouble])
+        trouble = Trouble(database(self.services.outage()))
+        return self._error(request, language, _UNAVAILABLE, trouble.it.text, [trouble])
 
     def _error(
         self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()

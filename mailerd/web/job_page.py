@@ -94,7 +94,7 @@ async def _story(it: ConsoleRequest, job: Job) -> list[str]:
         inputs = (await it.services.forecasts.read_all([job.id])).get(job.id)
         daemons = await it.services.history.daemons()
     except DatabaseError:
-        inputs, daemons = None, []
+        inputs, daemons = None, ()
     return describe.of_job(job, inputs, daemons=daemons)[2:]
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
+from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
@@ -19,10 +20,11 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
+from mailerd.store.describe import heard_of, waits_for
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
 from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Jobs
+from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import Tallies
 from mailerd.web.guards import cookie_name
@@ -51,8 +53,8 @@ class Services:
     queries: ConsoleQueries
     library: TemplateLibrary
     limits: Live[DefaultLimits]
-    stats: Callable[[], QueueStats | None]
-    """What the tables showed last; None while they cannot be read."""
+    facts: Callable[[], Facts]
+    """What is known of how it goes."""
     outage: Callable[[], str]
     """How the database is away, in a word; empty: it is there."""
     wake: Callable[[], None]
@@ -66,6 +68,10 @@ class Services:
     renderer: Renderer
     post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
+
+    def stats(self) -> QueueStats | None:
+        """What the tables showed last; None while they cannot be read."""
+        return self.facts().stats
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,11 @@ class ConsoleRequest:
     def session(self) -> str:
         """The secret of its session."""
         return self.http.cookies.get(cookie_name(self.http), "")
+
+    def word(self, job: Job) -> str:
+        """The one word for how a job stands, the same in each list and command: what it waits for, or its status."""
+        stats = self.services.stats()
+        return waits_for(job, daemon=stats is None or heard_of(stats.daemons)) or job.status
 
     @property
     def actor(self) -> str:
@@ -131,7 +142,7 @@ class ConsoleRequest:
         shared = {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
             "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
-            "now": self.services.clock.now(),
+            "now": self.services.clock.now(), "word": self.word,
         }  # fmt: skip
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")

@@ -1,6 +1,7 @@
-"""The first page: is it well? A light with its cause, the letters of the last while, and what comes next."""
+"""The first page: a light with its cause, the letters of the last while, and what comes next."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -8,34 +9,21 @@ from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.i18n import Language, t
+from mailerd.core.situation import shortened, situation, worst
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.console_queries import UnsureLetter
-from mailerd.store.describe import SILENT
-from mailerd.store.history import DaemonInfo
-from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.store.stats import TallyPoint
 from mailerd.web.html import SHOWN, Chart, bars_of, said
-from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest
-from mailerd.web.troubles import PutOff, find_troubles, worst
+from mailerd.web.troubles import Trouble
 
 MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
 MAX_COUNTED: Final = 100_000
 """Letters that may be counted for the list."""
-_RECENT: Final = timedelta(minutes=10)
-_KNOWN: Final = timedelta(hours=1)
-"""For how long the page names a daemon that fell silent."""
-MIN_PUT_OFF: Final = 3
-"""So many letters, and more than came to an end, have to be put off before it is trouble: in the last minute in which
-any was tried, or in the last two."""
-_TRIED: Final = timedelta(minutes=5)
-"""How far back tries are looked at."""
-PUT_OFF_SHARED: Final = 5.0
-"""Seconds for which the reason is shared."""
 SPANS: Final = {
     "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
     "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
@@ -43,8 +31,6 @@ SPANS: Final = {
 }
 """The spans of the chart by name: how far back it goes, how wide a bar is, how many bars there are, and for how many
 seconds a reading is shared."""
-INBOXES_SHARED: Final = 10.0
-"""Seconds for which the states of the inboxes are shared."""
 _SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
 DOUBTS_SHARED: Final = 10.0
 """Seconds for which the doubts of a limited key are shared."""
@@ -63,61 +49,22 @@ def spans_in(language: Language) -> dict[str, str]:
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page; while the database is away it says so, and little else."""
-    services = it.services
-    stats, outage = services.stats(), services.outage()
-    daemons: list[DaemonInfo] = []
-    recent: list[TallyPoint] = []
-    put_off: PutOff | None = None
-    inboxes: list[InboxState] = []
-    jobs: list[tuple[Job, str, str]] = []
-    doubts: list[UnsureLetter] = []
+    facts, jobs, doubts = it.services.facts(), list[tuple[Job, str, str]](), list[UnsureLetter]()
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
-        daemons = await services.history.daemons(within=_KNOWN)
-        recent = await services.tallies.minutes(_RECENT, senders=it.key.senders)
-        put_off = await _put_off(it, stats) if stats else None
-        known = await services.shared.get("inboxes", INBOXES_SHARED, lambda: read_inboxes(it))
-        inboxes = [each for each in known if it.key.may_send(each.email)]
-        jobs = await services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
+        jobs = await it.services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
         doubts = await _own_doubts(it)
-    except DatabaseError as error:
-        outage = outage or str(error)
-    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats, doubts), daemons=daemons,
-                             recent=recent, put_off=put_off, inboxes=inboxes,
-                             jobs=[job for job, *_ in jobs])  # fmt: skip
+    except DatabaseError:
+        facts = replace(facts, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
+    facts = replace(facts, stats=stats_for(it.key, facts.stats, doubts))
+    found, stats = situation(facts), facts.stats
     return it.page(
-        "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
-        kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen, daemons=daemons, jobs=jobs,
-        senders=it.senders(stats)[:MAX_SENDERS], silent_after=SILENT, live=True,
-        alive=sum(one.silent <= SILENT for one in daemons),
+        "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
+        stats=stats, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
+        daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
+        alive=sum(one.runs for one in stats.daemons) if stats else 0,
     )  # fmt: skip
-
-
-async def _put_off(it: ConsoleRequest, stats: QueueStats) -> PutOff | None:
-    """What holds the letters up of senders that are not paused; a pause says so itself."""
-    if not stats.recipients.get(State.WAITING):
-        return None
-    paused = {each.email for each in stats.paused}
-    going = frozenset(each.email for each in it.senders(stats) if each.email not in paused)
-    senders = going if paused else it.key.senders
-    points = sorted(await it.services.tallies.minutes(_TRIED, senders=senders), key=lambda point: point.at)
-    found = next((tried for many in (1, 2) if (tried := _mostly_put_off(points[-many:]))), None)
-    if found is None:
-        return None
-    cause = await it.services.shared.get(
-        ("put off", senders and frozenset(senders)), PUT_OFF_SHARED, lambda: it.services.queries.put_off(senders)
-    )
-    return PutOff(*found, cause.text, cause.example) if cause else None
-
-
-def _mostly_put_off(points: Sequence[TallyPoint]) -> tuple[int, int] | None:
-    """How many letters were put off, of how many that were tried; None: it is no trouble."""
-    put_off, ended = (
-        sum(point.counts.get(kind, 0) for point in points for kind in kinds)
-        for kinds in ((Tally.PUT_OFF,), (Tally.SENT, Tally.FAILED))
-    )
-    return (put_off, put_off + ended) if put_off >= MIN_PUT_OFF and put_off > ended else None
 
 
 _KINDS: Final = {
@@ -179,12 +126,16 @@ async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
     )
 
 
-def _for_key(it: ConsoleRequest, stats: QueueStats | None, doubts: Sequence[UnsureLetter]) -> QueueStats | None:
-    """What the key may see of it."""
-    if stats is None or it.key.senders is None:
+def stats_for(key: ApiKey, stats: QueueStats | None, doubts: Sequence[UnsureLetter]) -> QueueStats | None:
+    """What a key may see of it; `doubts`: those of its senders, where it is limited to some."""
+    if stats is None or key.senders is None:
         return stats
     since = min((one.since for one in doubts), default=stats.at)
     return QueueStats(
-        at=stats.at, senders=tuple(it.senders(stats)), recipients={State.UNSURE: len(doubts)},
-        oldest_unsure=max(0.0, (stats.at - since).total_seconds()),
+        at=stats.at, senders=tuple(each for each in stats.senders if key.may_send(each.email)),
+        recipients={State.UNSURE: len(doubts)}, oldest_unsure=max(0.0, (stats.at - since).total_seconds()),
+        daemons=stats.daemons, last_beat=stats.last_beat,
+        inboxes=tuple(each for each in stats.inboxes if key.may_send(each.email)),
+        jobs_in_trouble=tuple(each for each in stats.jobs_in_trouble if key.may_send(each.sender)),
+        failed_jobs=tuple(each for each in stats.failed_jobs if key.may_send(each.sender)),
     )  # fmt: skip

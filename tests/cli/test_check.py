@@ -54,13 +54,22 @@ def test_a_password_that_everybody_can_read_is_a_warning(
     assert "chmod 640" not in run(monkeypatch, capsys, "--config", str(nothing_there))[1]
 
 
-async def test_no_daemon_and_letters_that_wait_are_a_fail_and_a_warning_fails_when_it_is_asked_for(shop: Shop) -> None:
-    first = await shop.say("check")
-    assert "WARN  daemons               no daemon runs; nothing waits -> start one: " in first
+async def test_a_warning_fails_when_it_is_asked_for(shop: Shop) -> None:
+    await query(
+        shop.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "SELECT 'd', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)",
+    )
+    (shop.folder / "credentials").chmod(0o777)
+    assert "WARN  credentials folder" in await shop.say("check")
     await shop.say("check", "--strict", code=1)
     assert json.loads(await shop.say("check", "--json", "--strict", code=1))["ok"] is False
+
+
+async def test_no_daemon_is_a_warning_and_a_fail_while_messages_wait(shop: Shop) -> None:
+    assert "WARN  daemons               No daemon runs; nothing waits. -> systemctl" in await shop.say("check")
     await post(shop.database, recipients=3)
-    assert "FAIL  daemons               no daemon runs, 3 letters wait -> start one: " in await shop.say(
+    assert "FAIL  daemons               No daemon runs; 3 messages wait. -> systemctl start mailerd" in await shop.say(
         "check", code=1
     )
     await query(
@@ -70,11 +79,11 @@ async def test_no_daemon_and_letters_that_wait_are_a_fail_and_a_warning_fails_wh
     )
     said = await shop.say("check", code=1)
     assert re.search(
-        r"^FAIL  daemons  .* no daemon has been heard of for 10\d s, 3 letters wait -> ", said, re.MULTILINE
+        r"^FAIL  daemons  .* No daemon responds, the last one was seen .* ago; 3 messages wait. -> ", said, re.MULTILINE
     )
     await query(shop.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6)")
     assert re.search(
-        r"^PASS  daemons  .* one was heard of \d s ago; 3 letters wait$", await shop.say("check"), re.MULTILINE
+        r"^PASS  daemons  .* running \(last seen .* ago\); 3 messages waiting$", await shop.say("check"), re.MULTILINE
     )
 
 

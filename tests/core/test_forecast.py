@@ -21,7 +21,7 @@ from mailerd.core.forecast import (
     summary,
     waiting_reason,
 )
-from mailerd.core.models import SenderState
+from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.core.verdicts import PauseCause
@@ -198,6 +198,14 @@ def test_every_wait_has_its_cause() -> None:
         "gap": outlook(100, gap_until=NOW + HOUR),
         "sleeps": replace(it, next_claim_at=NOW + 5 * HOUR),
         "out of reach": replace(it, error="Google cannot be reached"),
+        "all fail": replace(it, failing=FailingAttempts(7, 7, "Google answered 503:", NOW, 5)),
+        "put off, and all fail": replace(
+            it, due=NOW + MINUTE, error="429", failing=FailingAttempts(2, 2, "503", NOW, 5)
+        ),
+        "most fail": replace(it, failing=FailingAttempts(7, 9, "Google answered 503:", NOW, 5)),
+        "paused, and all fail": replace(
+            outlook(100, paused_until=NOW + HOUR, pause_reason="429"), failing=FailingAttempts(7, 7, "503", NOW, 5)
+        ),
         "doubts": replace(it, unresolved=UnresolvedSends(3, manual=1, look_at=NOW + MINUTE)),
         "nothing but a doubt": replace(it, letters=0, unresolved=UnresolvedSends(1, manual=1, look_at=None)),
         "nothing": replace(it, letters=0),
@@ -217,6 +225,10 @@ def test_every_wait_has_its_cause() -> None:
         "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a letter now: a daemon that runs "
         "sees that within a minute",
         "out of reach": "the last attempt said: Google cannot be reached; it is tried again at its turn",
+        "all fail": "all attempts fail: Google answered 503",
+        "put off, and all fail": "put off until 08:03 UTC, since the last attempt said: 503",
+        "most fail": None,
+        "paused, and all fail": "the sender is paused until 09:02 UTC: 429",
         "doubts": "2 letters are unsure: looked for at Google at 08:03 UTC; 1 letter is unsure until `mailerd settle` "
         "says what became of it",
         "nothing but a doubt": "1 letter is unsure until `mailerd settle` says what became of it",
@@ -224,6 +236,9 @@ def test_every_wait_has_its_cause() -> None:
     }
     assert summary(compute_forecast(causes["held"]), now=NOW) == "not before the sender is resumed"
     assert summary(compute_forecast(causes["job"]), now=NOW) == "not before the job is resumed"
+    assert summary(compute_forecast(causes["all fail"]), now=NOW) == "all attempts fail, so no time is known"
+    assert compute_forecast(causes["all fail"]).done_at is compute_forecast(causes["all fail"]).starts_at is None
+    assert compute_forecast(causes["most fail"]).done_at is not None
     assert describe(causes["nothing"], compute_forecast(causes["nothing"])) == "nothing waits"
     assert (
         describe(causes["nothing but a doubt"], compute_forecast(causes["nothing but a doubt"]))

@@ -86,6 +86,24 @@ async def test_while_google_is_out_of_reach_the_last_attempt_is_the_cause(site: 
     )
 
 
+async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows(BEGUN)
+    await site.rows(
+        "INSERT INTO attempts (recipient_id, attempt, event, error, at, claim_token, daemon_id) SELECT id, 1, "
+        "IF(seq, 'deferred', 'sent'), IF(seq, CONCAT('answer ', seq), NULL), UTC_TIMESTAMP(6) + INTERVAL seq SECOND, "
+        "id, 'd' FROM job_recipients"
+    )
+    shown = await seen(site, job_id)
+    assert shown["cause_of_wait"] == "all attempts fail: answer 2", "the newest one: an older one may be fixed"
+    assert shown["forecast"]["done_at"] is shown["forecast"]["starts_at"] is None
+    assert shown["forecast"]["text"] == "all attempts fail, so no time is known"
+    other = await posted(site)
+    assert (await seen(site, other))["cause_of_wait"] == "all attempts fail: answer 2", "of its sender, so its as well"
+    await site.rows("UPDATE attempts SET at = at - INTERVAL 11 MINUTE")
+    assert (await seen(site, job_id))["forecast"]["done_at"]
+
+
 async def test_unsure_letters_are_what_a_job_waits_for(site: Site) -> None:
     job_id = await posted(site)
     await site.rows(UNSURE)
@@ -164,12 +182,12 @@ async def test_a_page_is_foreseen_for_the_price_of_a_few_statements(
     assert len(counted) <= 7, counted
 
 
-async def test_a_post_is_foreseen_in_four_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_is_foreseen_in_five_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await posted(site)
     counted = counting(site, monkeypatch)
     status, answer = await site.post(job(*PEOPLE))
     assert (status, answer["forecast"]["letters_ahead"]) == (200, 3)
-    assert len(counted) == 4, counted
+    assert len(counted) == 5, counted
 
 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:

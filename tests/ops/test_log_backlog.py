@@ -14,6 +14,7 @@ import pytest
 
 from mailerd.cli.run import run_until_signalled
 from mailerd.config import LogSettings
+from mailerd.core.situation import Facts
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.log import JournaldTransport, Log
@@ -71,7 +72,7 @@ async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(
     events = ProcessEvents(Heard())
     watchdog = Watchdog(
         systemd=Systemd({}), heartbeats=Heartbeats(), monitor=EventLoopMonitor(events=events, bound=60),
-        events=events, metrics=Metrics(), stats=lambda: None, database_status=lambda: "", flush=kept.flush,
+        events=events, metrics=Metrics(), facts=lambda: Facts(None), flush=kept.flush,
     )  # fmt: skip
     reader = Reader(tmp_path / "socket")
     watching = asyncio.create_task(watchdog.loop())

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import QueueStats
+from mailerd.core.situation import Facts
+from mailerd.core.stats import DaemonInfo, QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats
@@ -111,13 +113,19 @@ def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> Non
         build_notifiers(webhook="", urls=["json://127.0.0.1/", "nonsense"])
 
 
+WELL = Facts(QueueStats(at=datetime.now(UTC), daemons=(DaemonInfo("d", "h", 1, "0", silent=1),)))
+
+
 async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.ops.alerts._CHECK_INTERVAL", 0.05)
     monkeypatch.setattr("mailerd.ops.alerts._SETTLED_AFTER", 0.2)
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
     alerter = Alerter(
-        AlertState(known), _nothing, lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats()
+        AlertState(known),
+        lambda: Facts(None, "away") if away[0] else WELL,
+        events=ProcessEvents(heard),
+        heartbeats=Heartbeats(),
     )
     running_alarms = asyncio.create_task(alerter.run())
     try:

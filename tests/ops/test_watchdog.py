@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mailerd.core.situation import Facts, line, situation
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import QueueStats, SenderStats, words
+from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats
 from mailerd.errors import DatabaseError
 from mailerd.events.process import ProcessEvents, StoreEvents
 from mailerd.heartbeat import Heartbeats
@@ -43,7 +44,7 @@ class Scene:
         self.monitor = EventLoopMonitor(events=events, bound=10, now=lambda: self.at)
         self.watchdog = Watchdog(
             systemd=self.systemd, heartbeats=self.heartbeats, monitor=self.monitor, events=events, metrics=Metrics(),
-            stats=lambda: None, database_status=lambda: self.trouble, flush=lambda: False,
+            facts=lambda: Facts(None, self.trouble), flush=lambda: False,
         )  # fmt: skip
 
 
@@ -61,10 +62,11 @@ async def test_with_the_database_away_it_is_ready_all_the_same_and_says_so() -> 
     scene.watchdog.listening()
     scene.trouble = "away"
     scene.watchdog.tick()
-    assert "READY=1\nSTATUS=the database is away: nothing is claimed, new jobs are answered 503" in scene.systemd.said
+    said = "READY=1\nSTATUS=The database is unavailable: nothing is accepted, and nothing is sent."
+    assert said in scene.systemd.said
     scene.trouble = "read-only"
     scene.watchdog.tick()
-    assert scene.systemd.said[-1] == ("STATUS=the database is read-only: nothing is claimed, new jobs are answered 503")
+    assert scene.systemd.said[-1] == "STATUS=The database is read-only: nothing is accepted, and nothing is sent."
 
 
 async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hungry() -> None:
@@ -185,5 +187,7 @@ def test_the_status_line_reads_like_a_sentence() -> None:
         paused_until=AT + timedelta(minutes=65), pause_cause="daily_limit", pause_reason="r",
     )  # fmt: skip
     jobs = {JobStatus.SENDING: 2, JobStatus.QUEUED: 1, JobStatus.COMPLETED: 9}
-    stats = QueueStats(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
-    assert words(stats) == "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"
+    alive = DaemonInfo("d", "h", 1, "v", silent=3)
+    stats = QueueStats(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,), daemons=(alive,))
+    said = line(stats, situation(Facts(stats)))
+    assert said == "3 jobs, 1,204 waiting; a@x is paused until 14:05 UTC: r"

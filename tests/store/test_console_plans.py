@@ -9,12 +9,13 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
-from mailerd.store import console_queries, forecast_inputs, senders
-from mailerd.store.console_queries import put_off_statement, undone_statement
+from mailerd.store import console_queries, forecast_inputs, senders, stats
+from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest_statement
 from mailerd.store.jobs import Jobs, letters_statement, recipients_statement
+from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import Senders, some_statement
 from mailerd.store.suppressions import LISTS, page_statement
@@ -26,6 +27,7 @@ JOB = "0" * 26
 HOOK = "1" * 26
 LETTERS = 3_000
 ME = "me@example.com"
+MINE = "WHERE j.sender_email IN %s"
 SPAN = timedelta(days=14)
 
 
@@ -50,10 +52,11 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
     # MySQL gives the derived table a key of its own.
     ("jobs with failures", (console_queries.FAILED_JOBS, (20_000, 500)), {"PRIMARY", "<auto_key0>"}),
-    ("why letters wait", put_off_statement(None), {"at", "PRIMARY"}),
-    ("why mine wait", put_off_statement({ME}), {"at", "PRIMARY"}),
+    ("how attempts go", (rate_limits.READ_ATTEMPTS.format(where=""), ()), {"at", "PRIMARY"}),
+    ("which jobs failed", (stats.READ_FAILED_JOBS, ()), {"finished", "claim"}),
+    ("how mine go", (rate_limits.READ_ATTEMPTS.format(where=MINE), ((ME,),)), {"at", "PRIMARY"}),
     ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
-    ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
+    ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
     ("bounces by domain", counts_statement(SPAN, None, 20_000, by_sender=False), {"PRIMARY"}),

@@ -279,8 +279,9 @@ async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: Cons
     browser, form = await site.signed_in(), {**FORM, "pasted": f"{TABLE}nobody,Bob,Tea\n", "action": "try"}
     for skip, said in (({}, True), ({"skip": "1"}, False)):
         tried = await ask(browser, "/send", **form, **skip)
-        assert "2 of 3 messages can be sent. Nothing was sent." in tried
-        assert ("Fix these rows, or skip them." in tried, "on_invalid" in tried) == (said, False)
+        rejected = "The job would be rejected: 1 of 3 rows is not valid" in tried
+        assert (rejected, "2 of 3 messages can be sent" in tried) == (said, not said), "as `mailerd send` says it"
+        assert ("or skip them" in tried, "Send to 2 people" in tried, "on_invalid" in tried) == (said, not said, False)
 
 
 async def test_a_try_names_those_who_opted_out(site: ConsoleSite) -> None:

@@ -9,19 +9,18 @@ import pytest
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 
-PUT_OFF = (
+TRIED = (
     "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
-    "SELECT id, 1, LPAD(id, 26, '0'), '', 'released', %s, UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s"
-)
-TALLY = (
-    "INSERT INTO tallies (minute, sender_email, daemon, sent, put_off) "
-    "VALUES (UTC_TIMESTAMP() - INTERVAL 1 MINUTE, %s, 'D', %s, %s)"
+    "SELECT id, 1, UUID_SHORT(), '', %s, %s, UTC_TIMESTAMP(6) - INTERVAL %s SECOND "
+    "FROM job_recipients WHERE job_id = %s ORDER BY id LIMIT %s"
 )
 
 
-async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en") -> str:
+async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en", *, alive: bool = True) -> str:
     """The first page as it is now."""
     site.daemon.console.services.shared._kept.clear()
+    if alive:
+        await site.daemon.daemons.heartbeat()
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
     async with browser.get(f"/?lang={language}") as answer:
         assert answer.status == 200
@@ -29,19 +28,19 @@ async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str 
 
 
 def says(text: str, *parts: str) -> bool:
-    return all(part in text for part in parts) and "All is well" not in text
+    return all(part in text for part in parts) and "Everything is working" not in text
 
 
 async def test_a_sign_in_that_is_refused_is_named_with_the_command_that_renews_it(site: ConsoleSite) -> None:
     await post(site.database)
     browser = await site.signed_in()
-    assert "All is well" in await look(site, browser)
+    assert "Everything is working" in await look(site, browser)
     await query(
         site.database,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
-    for language, said in (("en", "cannot send until a person mends it: invalid_grant"), ("zh", "需人工处理")):
+    for language, said in (("en", "cannot send. Action needed: invalid_grant"), ("zh", "无法发送")):
         assert says(await look(site, browser, language), said, "mailerd auth login --sender me@example.com")
     await query(site.database, "UPDATE senders SET pause_cause = 'throttled', pause_reason = 'slower'")
     assert re.search("me@example.com 已暂停（至 [0-9:]{5} UTC）：slower", await look(site, browser, "zh"))
@@ -55,7 +54,7 @@ async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: Co
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 DAY, pause_cause = 'bounces', "
         "pause_reason = '20 of the last 80 messages'",
     )
-    for language, said in (("en", "do not exist; it is paused for a day"), ("zh", "地址中不存在的过多")):
+    for language, said in (("en", "it is paused for a day"), ("zh", "地址中不存在的过多")):
         pages = [await look(site, browser, language)]
         async with browser.get(f"/senders/me@example.com?lang={language}") as answer:
             pages.append(await answer.text())
@@ -75,18 +74,18 @@ async def test_while_google_does_not_answer_the_light_is_not_green(
     site: ConsoleSite, reason: str, level: str, remedy: str
 ) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, PUT_OFF, reason, job)
-    await query(site.database, TALLY, "me@example.com", 2, 8)
+    await query(site.database, TRIED, "released", "429 of an hour ago", 300, job, 8)
+    await query(site.database, TRIED, "released", reason, 20, job, 2)
     text = await look(site, browser)
-    assert says(text, f"8 of the last 10 tries were put off: {reason}", f'class="light {level}"', remedy)
+    assert says(text, f"the last 10 attempts failed: {reason}", f'class="light {level}"', remedy)
+    assert "429 of an hour ago" not in text, "the newest cause wins over the most frequent"
     assert "@MAILERD_" not in text
-    await query(site.database, "UPDATE tallies SET sent = 9")
-    assert "All is well" in await look(site, browser)
-    await query(site.database, "UPDATE tallies SET sent = 900, minute = minute - INTERVAL 1 MINUTE")
-    await query(site.database, TALLY, "me@example.com", 0, 3)  # it went well until a minute ago
-    assert says(await look(site, browser), f"3 of the last 3 tries were put off: {reason}")
-    await query(site.database, "UPDATE tallies SET minute = minute - INTERVAL 9 MINUTE")
-    assert "All is well" in await look(site, browser)
+    await query(site.database, TRIED, "sent", None, 10, job, 1)
+    assert "Everything is working" in await look(site, browser)
+    await query(site.database, TRIED, "deferred", reason, 5, job, 2)
+    assert says(await look(site, browser), f"the last 2 attempts failed: {reason}")
+    await query(site.database, "UPDATE job_recipients SET status = 'failed'")
+    assert "attempts failed" not in await look(site, browser), "nothing waits for another attempt"
 
 
 @pytest.mark.parametrize(
@@ -98,18 +97,16 @@ async def test_while_google_does_not_answer_the_light_is_not_green(
 )
 async def test_the_light_says_whether_attempts_are_used_up(site: ConsoleSite, reason: str, en: str, zh: str) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, PUT_OFF, reason, job)
-    await query(site.database, TALLY, "me@example.com", 2, 8)
+    await query(site.database, TRIED, "released", reason, 0, job, 1)  # a single one, and it took long
     for language, meaning in (("en", en), ("zh", zh)):
         assert says(await look(site, browser, language), meaning)
 
 
 async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> None:
     job = await post(site.database, recipients=8, sender="other@example.com")
-    await query(site.database, PUT_OFF, "Google cannot be reached: secret.example", job)
-    await query(site.database, TALLY, "other@example.com", 0, 8)
+    await query(site.database, TRIED, "released", "Google cannot be reached: secret.example", 0, job, 8)
     browser = await site.signed_in("mine", senders=["me@example.com"])
-    assert "All is well" in await look(site, browser)
+    assert "Everything is working" in await look(site, browser)
 
 
 async def test_a_key_for_certain_senders_is_told_of_all_its_senders_and_of_its_doubts(site: ConsoleSite) -> None:
@@ -122,20 +119,19 @@ async def test_a_key_for_certain_senders_is_told_of_all_its_senders_and_of_its_d
         site.database, "UPDATE senders SET next_claim_at = NULL, paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, "
         "pause_cause = 'token_refused', pause_reason = 'invalid_grant' WHERE email = %s", mine[24],
     )  # fmt: skip
-    assert says(await look(site, browser), f"{mine[24]} cannot send until a person mends it")
+    assert says(await look(site, browser), f"{mine[24]} cannot send. Action needed")
     await query(site.database, "UPDATE senders SET paused_until = NULL")
     await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE job_id = %s", other)
-    assert "All is well" in await look(site, browser)
+    assert "Everything is working" in await look(site, browser)
     await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE job_id <> %s LIMIT 1", other)
-    assert says(await look(site, browser), "1 letter is unsure.")
+    assert says(await look(site, browser), "1 message is unconfirmed, for")
     await query(site.database, "UPDATE job_recipients SET updated_at = UTC_TIMESTAMP(6) - INTERVAL 1 HOUR")
-    assert says(await look(site, browser), "A letter has been unsure for 60 min.")
+    assert says(await look(site, browser), "1 message is unconfirmed, for 60 min.")
 
 
 async def test_what_a_pause_says_is_not_said_twice(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, PUT_OFF, "429 rateLimitExceeded", job)
-    await query(site.database, TALLY, "me@example.com", 0, 8)
+    await query(site.database, TRIED, "released", "429 rateLimitExceeded", 0, job, 8)
     await query(
         site.database,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'throttled', "
@@ -143,7 +139,7 @@ async def test_what_a_pause_says_is_not_said_twice(site: ConsoleSite) -> None:
     )
     text = await look(site, browser)
     assert says(text, "is paused until")
-    assert "were put off" not in text
+    assert "attempts failed" not in text
 
 
 async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: ConsoleSite) -> None:
@@ -157,8 +153,8 @@ async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: Console
     )
     browser = await site.signed_in()
     command = "mailerd senders set me@example.com --per-day 2000"
-    assert says(await look(site, browser), "has used up its 24 hours, 30 of 30 letters", command)
-    assert says(await look(site, browser, "zh"), "24 小时额度已用完（30 / 30 封）", command)
+    assert says(await look(site, browser), "has reached its limit of 24 hours, 30 of 30 messages", command)
+    assert says(await look(site, browser, "zh"), "已达 24 小时上限（30 / 30 封）", command)
 
 
 async def test_an_inbox_that_is_refused_is_named_unless_its_sender_is_paused(site: ConsoleSite) -> None:
@@ -171,7 +167,7 @@ async def test_an_inbox_that_is_refused_is_named_unless_its_sender_is_paused(sit
     browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
     text = await look(site, browser)
     assert says(text, "The inbox of me@example.com cannot be read", "403 insufficientPermissions")
-    assert "All is well" in await look(site, other)
+    assert "Everything is working" in await look(site, other)
     await query(site.database, "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'token_refused'")
     assert "The inbox of" not in await look(site, browser)
 
@@ -186,8 +182,8 @@ async def test_what_many_senders_have_in_common_is_said_a_few_times_and_then_cou
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE WHERE email = 's8@example.com'",
     )
     text = await look(site, await site.signed_in())
-    assert says(text, "s8@example.com cannot send", "The same holds for 4 more senders.")
-    assert text.count("is paused by a person") == 4
+    assert says(text, "s8@example.com cannot send", "The same holds for 3 more.")
+    assert text.count("is paused manually") == 5
 
 
 async def test_a_daemon_that_fell_silent_is_named_while_another_goes_on(site: ConsoleSite) -> None:
@@ -195,15 +191,51 @@ async def test_a_daemon_that_fell_silent_is_named_while_another_goes_on(site: Co
     await query(
         site.database,
         "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) SELECT REPEAT('1', 26), 'far', 77, 'v',"
-        " now, now - INTERVAL 5 MINUTE FROM (SELECT UTC_TIMESTAMP(6) now) n",
+        " now, now - INTERVAL 330 SECOND FROM (SELECT UTC_TIMESTAMP(6) now) n",
     )
-    assert says(await look(site, browser), "The daemon 77 on far fell silent 5 min ago", 'class="light warning"')
-    await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 20 MINUTE WHERE pid = 77")
-    assert says(await look(site, browser), "fell silent 20 min ago", 'class="light note"')
+    assert says(await look(site, browser), "The daemon 77 on far has not responded for 5 min", 'class="light warning"')
+    await query(
+        site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1230 SECOND WHERE pid = 77"
+    )
+    assert says(await look(site, browser), "has not responded for 20 min", 'class="light note"')
     await query(site.database, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE pid = 77")
-    assert "All is well" in await look(site, browser)
+    assert "Everything is working" in await look(site, browser)
     await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
-    assert says(await look(site, browser), "No daemon was heard of", 'class="light bad"')
+    assert says(await look(site, browser, alive=False), "No daemon responds", 'class="light warning"')
+    await post(site.database)
+    assert says(await look(site, browser, alive=False), "No daemon responds", 'class="light bad"'), "messages wait"
+
+
+async def test_a_daemon_that_was_replaced_on_its_machine_is_no_trouble(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await query(
+        site.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) SELECT REPEAT('1', 26), host, 77, 'v', "
+        "UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE FROM daemons",
+    )
+    assert "Everything is working" in await look(site, browser)
+    await query(site.database, "UPDATE daemons SET started_at = UTC_TIMESTAMP(6) - INTERVAL 2 HOUR WHERE pid <> 77")
+    assert says(await look(site, browser), "The daemon 77 on"), "the other one ran beside it"
+
+
+async def test_what_is_not_known_is_not_green(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    site.daemon.service.stats.latest = None
+    site.daemon.service.stats._read_at = time.monotonic() - 12
+    async with browser.get("/") as answer:
+        text = await answer.text()
+        assert says(text, "tables cannot be read", 'class="light warning"')
+        assert re.search(r"Not known for 1\d s", text)
+
+
+@pytest.mark.parametrize("outage, said, remedy", [("full", "The database is full", "df -h /var/lib/mysql")])
+async def test_a_database_that_is_full_is_red_with_its_name(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, outage: str, said: str, remedy: str
+) -> None:
+    browser = await site.signed_in()
+    monkeypatch.setattr(type(site.database), "outage", property(lambda _: outage))
+    async with browser.get("/") as answer:
+        assert says(await answer.text(), said, remedy, 'class="light bad"')
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs", "/live", "/webhooks"])
@@ -215,7 +247,7 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
     await site.database.close()
     site.database._unreachable, site.database._away_since = True, time.monotonic()
     try:
-        for language, said in (("en", "The database is away: nothing is accepted"), ("zh", "数据库不可用")):
+        for language, said in (("en", "The database is unavailable: nothing is accepted"), ("zh", "数据库不可用")):
             async with browser.get(f"{path}?lang={language}") as answer:
                 text = await answer.text()
                 assert (answer.status, says(text, said, "systemctl start mariadb", 'class="light bad"')) == (503, True)
@@ -223,7 +255,7 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
                 assert answer.headers["Retry-After"] == "5"
         async with site.visitor().get("/") as answer:  # led to the login
             text = await answer.text()
-            assert (answer.status, says(text, "The database is away", 'class="light bad"')) == (503, True)
+            assert (answer.status, says(text, "The database is unavailable", 'class="light bad"')) == (503, True)
             assert where not in text
         async with site.visitor().post("/login", data={"key": "sk_live_x"}) as answer:
             assert (answer.status, where in await answer.text()) == (503, False)

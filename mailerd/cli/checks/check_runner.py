@@ -3,18 +3,20 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from mailerd.cli.checks import database, google, machine, pace
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
 from mailerd.clock import Clock
 from mailerd.config import Settings
+from mailerd.core.stats import QueueStats
 from mailerd.events.process import StoreEvents
 from mailerd.events.worker import GmailEvents
 from mailerd.ops.daemon_thread import in_thread
@@ -57,8 +59,9 @@ class CheckRunner:
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
         """
-        for name in ("configuration", "database", "mailboxes", "intake", "public site", "disk", "systemd"):
+        for name in ("configuration", "database", "mailboxes", "clocks", "intake", "public site", "disk", "systemd"):
             self._parts[name] = None
+        self._parts["clocks"] = []
         started = time.monotonic()
         examined = threading.Event()
         worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
@@ -71,15 +74,21 @@ class CheckRunner:
         return found, not worker.is_alive()
 
     async def _all(self, examined: threading.Event) -> None:
-        known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        sends: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        known: asyncio.Future[Mapping[str, bool]] = asyncio.get_running_loop().create_future()
+        stats: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+        clocks = Clocks()
         parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
-            "database": self._database(known, sends),
+            "database": self._database(known, stats, clocks),
             "mailboxes": google.examine(
-                self.settings.gmail, clock=self.clock, events=GmailEvents(no_log), known=known, named=self.sender
+                self.settings.gmail,
+                clock=self.clock,
+                clocks=clocks,
+                events=GmailEvents(no_log),
+                known=known,
+                named=self.sender,
             ),
-            "intake": self._port(sends),
+            "intake": self._port(stats),
             "public site": machine.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
@@ -87,6 +96,7 @@ class CheckRunner:
         async with asyncio.TaskGroup() as tasks:
             for name, work in parts.items():
                 tasks.create_task(self._part(name, work), name=name)
+        self._parts["clocks"] = clocks.results()
         examined.set()
 
     async def _part(self, name: str, work: Awaitable[list[CheckResult]]) -> None:
@@ -100,25 +110,25 @@ class CheckRunner:
             self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(
-        self, known: "asyncio.Future[list[str]]", sends: "asyncio.Future[bool | None]"
+        self, known: asyncio.Future[Mapping[str, bool]], stats: asyncio.Future[QueueStats | None], clocks: Clocks
     ) -> list[CheckResult]:
-        senders: list[str] = []
-        found: list[CheckResult] = []
+        senders, shown = dict[str, bool](), None
         try:
-            found, senders = await database.examine(
+            found, shown, senders = await database.examine(
                 self.settings.database,
                 clock=self.clock,
+                clocks=clocks,
                 events=StoreEvents(no_log),
                 hooks=self.settings.webhooks,
                 limits=default_limits(self.settings),
             )
         finally:
             known.set_result(senders)
-            sends.set_result(database.sends(found))
+            stats.set_result(shown)
         return found
 
-    async def _port(self, sends: "asyncio.Future[bool | None]") -> list[CheckResult]:
-        return [await machine.port(self.settings.intake, sends, self.paths)]
+    async def _port(self, stats: asyncio.Future[QueueStats | None]) -> list[CheckResult]:
+        return [await machine.port(self.settings.intake, stats, self.paths)]
 
     def _files(self) -> list[CheckResult]:
         return [

@@ -1,17 +1,20 @@
 """Examines the database: reachable, its limits, its clock; replication, inboxes and webhooks as it knows them."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from mailerd.cli.checks import pace
-from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
+from mailerd.cli.checks.clocks import Clocks
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.quantities import counted, in_words
-from mailerd.core.stats import WebhookStats
+from mailerd.core.i18n import joined, t, tn
+from mailerd.core.quantities import in_words
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
+from mailerd.core.states import State
+from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.ops.outbound_http import OutboundHttp
@@ -19,12 +22,11 @@ from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import HOST_TIMEOUT
-from mailerd.store.describe import SILENT, span
 from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import Host, ServerInfo
-from mailerd.store.stats import read_webhooks
+from mailerd.store.stats import StatsReader
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
 # Which inboxes are read, by which scope, and how far behind.
@@ -190,43 +192,36 @@ MAX_SHOWN: Final = 20
 """Endpoints with a finding of their own."""
 
 
-async def examine_webhooks(database: Database, settings: WebhookSettings, *, bound: float) -> list[CheckResult]:
-    """The findings; none where there is no endpoint. Nothing is posted."""
-    stats = await database.read(read_webhooks, what="look at webhooks", bound=bound)
-    known = {it.name: it for it in await Webhooks(database, timeout=bound).all()}
-    return evaluate_webhooks(
-        [(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules)
-    )
+async def examine_webhooks(
+    database: Database, settings: WebhookSettings, failing: Collection[str], *, bound: float
+) -> list[CheckResult]:
+    """See `evaluate_webhooks`; nothing is posted."""
+    known = await Webhooks(database, timeout=bound).all()
+    return evaluate_webhooks(known, failing, OutboundHttp(settings.network_rules))
 
 
-def evaluate_webhooks(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
-    """A finding for each endpoint that gets no events, and one for all the others."""
-    bad = [result for stats, endpoint in found if (result := _trouble(stats, http.refusal(endpoint.url)))]
-    well = len(found) - len(bad)
-    words = f"{well} of {len(found)} endpoints are on, and no last attempt of theirs failed; none was tried now"
-    good = [ok("webhooks", words)] if well else []
-    return [*good, *bad[:MAX_SHOWN]]
+def evaluate_webhooks(
+    known: Sequence[WebhookEndpoint], failing: Collection[str], http: OutboundHttp
+) -> list[CheckResult]:
+    """A finding for each endpoint whose URL is refused or that a person has paused, and one for all the others.
 
-
-def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
-    check, failing = f"webhook: {it.name}", span(timedelta(seconds=it.failing))
-    show = f"mailerd webhooks test {it.name}"
-    if refusal:
-        return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
-    match it.standing:
-        case "on":
-            return None
-        case "paused_manually":  # who ordered it knows it
-            return ok(check, "a person has paused it: it gets no events before it is resumed")
-        case "failing":
-            what = f"it has failed for {failing}; {it.undelivered:,} events wait"
-            return warn(check, what, remedy=show)
-        case "paused":
-            remedy = f"{show}, then mailerd webhooks resume {it.name}"
-            what = f"it is paused, since it failed; {it.undelivered:,} events of before wait, and all that came since"
-            return fail(check, what, remedy=remedy)
-        case _:
-            return warn(check, "it answered 410 and gets nothing more", remedy=f"mailerd webhooks remove {it.name}")
+    `failing`: the endpoints of which `situation` tells.
+    """
+    bad = [(it, refusal) for it in known if (refusal := http.refusal(it.url))]
+    well = [it for it in known if it.name not in {*failing, *(one.name for one, _ in bad)}]
+    found = [
+        fail(f"webhook {it.name}", t("the URL may not be requested: {reason}", reason=refusal),
+             remedy=t("change the URL, or `[webhooks]`"))
+        for it, refusal in bad[:MAX_SHOWN]
+    ]  # fmt: skip
+    paused = [it for it in well if it.standing == "paused_manually"]
+    if number := len(well) - len(paused):
+        text = tn("{n} of {total} endpoints is on (not tested)", "{n} of {total} endpoints are on (not tested)",
+                  number, total=len(known))  # fmt: skip
+        found.append(ok("webhooks", text))
+    return [
+        *found, *(ok(f"webhook {it.name}", t("paused manually; it receives no events")) for it in paused[:MAX_SHOWN])
+    ]  # fmt: skip
 
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -237,13 +232,6 @@ TRY_BOUND: Final = 0.5
 """Seconds after which the statement that tries the time-out is to be cut off."""
 _TRY_SLACK: Final = 1.0
 _MAX_SENDERS: Final = 200
-_DAEMONS: Final = "daemons"
-
-CLOCK_WARN: Final = 2.0
-"""Seconds that two clocks may differ without a WARN; NTP keeps a clock within some milliseconds."""
-CLOCK_FAIL: Final = 60.0
-"""Seconds that two clocks may differ without a FAIL. At five minutes Google refuses a service account's signature, and
-log and rows no longer fit together."""
 
 PACKET_WARN: Final = 16 << 20
 """Bytes: MariaDB's default, and what the largest template that is accepted (4,000,000 characters) may need."""
@@ -261,10 +249,11 @@ async def examine(
     *,
     clock: Clock,
     events: StoreEvents,
+    clocks: Clocks,
     hooks: WebhookSettings,
     limits: DefaultLimits,
-) -> tuple[list[CheckResult], list[str]]:
-    """The findings, and the senders that the database knows."""
+) -> tuple[list[CheckResult], QueueStats | None, dict[str, bool]]:
+    """The findings, what the tables show (None: they cannot be read), and the senders that the database knows."""
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_TIMEOUT, settings.connect_timeout), "pool_size": 3}
     )
@@ -272,11 +261,12 @@ async def examine(
         database = Database(bounded, events=events)
     except ConfigurationError as error:
         what, _, remedy = str(error).partition("; ")
-        return [fail("database", what, remedy=remedy)], []
-    found: list[CheckResult] = []
+        return [fail("database", what, remedy=remedy)], None, {}
+    found, stats = list[CheckResult](), None
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        clocks.database = known.ahead
         several = not database.pool.writer.alone
         found += failover(known.variables, several=several)
         if several:
@@ -286,19 +276,24 @@ async def examine(
         found.append(schema(applied, needed))
         if applied == needed:
             found += await _lost_keys(database)
-            found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
-            found += read_states(await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS))
-            found += await examine_webhooks(database, hooks, bound=ANSWER_TIMEOUT)
+            stats = await StatsReader(database, limits).read(bound=ANSWER_TIMEOUT)
+            its = situation(Facts(stats))
+            found += rows(stats, its)
+            told = {it.subject for it in its if it.about.startswith("inbox ")}
+            known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
+            found += read_states([it for it in known_ if it.email not in told])
+            failing = {it.subject for it in its if it.about.startswith("webhook ")}
+            found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
-        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
+        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else {}
     except DatabaseError as error:
-        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []
+        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, {}
     except SchemaError as error:
         what, _, remedy = str(error).partition("; ")
-        return [*found, fail("database: schema", what, remedy=remedy)], []
+        return [*found, fail("database: schema", what, remedy=remedy)], None, {}
     finally:
         await database.close()
-    return found, senders
+    return found, stats, senders
 
 
 async def _lost_keys(database: Database) -> list[CheckResult]:
@@ -310,24 +305,22 @@ async def _lost_keys(database: Database) -> list[CheckResult]:
     return []
 
 
-def running(silent: float | None, waiting: int) -> CheckResult:
-    """Whether a daemon sends; `silent`: seconds since one was heard of, None where there is none."""
-    check, remedy = _DAEMONS, "start one: systemctl start mailerd, or mailerd run"
-    if silent is not None and silent <= SILENT:
-        return ok(check, f"one was heard of {silent:.0f} s ago; {_wait(waiting)}")
-    since = "no daemon runs" if silent is None else f"no daemon has been heard of for {silent:.0f} s"
-    if waiting:
-        return fail(check, f"{since}, {_wait(waiting)}", remedy=remedy)
-    return warn(check, f"{since}; nothing waits", remedy=remedy)
+_KINDS: Final = {"claims": "messages", "unsure": "messages", "failures": "messages", "tables": "database"}
+"""What the checks are called that show a finding about these."""
 
 
-def _wait(letters: int) -> str:
-    return f"{counted(letters, 'letter')} {'waits' if letters == 1 else 'wait'}"
-
-
-def sends(found: Iterable[CheckResult]) -> bool | None:
-    """Whether a daemon of this database was heard of, by the findings; None: it is not known."""
-    return next((each.level is Level.PASS for each in found if each.check == _DAEMONS), None)
+def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
+    """What the tables show: `found` is all that is not as it should be."""
+    results = list[CheckResult]()
+    if not any(it.about == "daemons" for it in found):
+        running = [it.silent for it in stats.daemons if it.runs]
+        waiting = tn("{n:,} message waiting", "{n:,} messages waiting", stats.recipients.get(State.WAITING, 0))
+        results.append(ok("daemons", t("running (last seen {span} ago); {waiting}",
+                                       span=in_words(min(running, default=0)), waiting=waiting)))  # fmt: skip
+    for it in shortened(found):
+        say = fail if it.severity is Severity.RED else warn
+        results.append(say(_KINDS.get(it.about, it.about), it.text, remedy=joined(it.remedies)))
+    return results
 
 
 def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResult:
@@ -359,7 +352,6 @@ def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckRes
     yield from _limits(known.variables, settings)
     yield from _writes(known.variables)
     yield _privileges(known)
-    yield clock_difference("database: clock", known.ahead, whose="the database's")
 
 
 def _version(variables: Mapping[str, str]) -> CheckResult:
@@ -454,17 +446,6 @@ def _privileges(known: ServerInfo) -> CheckResult:
     return warn(
         check, f"{words} missing: a new version's migrations would fail", remedy=f"{remedy}, or migrate as another user"
     )
-
-
-def clock_difference(check: str, ahead: float, *, whose: str) -> CheckResult:
-    """What it means that a clock differs from this machine's by so many seconds."""
-    words = f"{whose} clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    remedy = "see which of the two is wrong (`timedatectl`), and set both by NTP"
-    if abs(ahead) >= CLOCK_FAIL:
-        return fail(check, words, remedy=remedy)
-    if abs(ahead) >= CLOCK_WARN:
-        return warn(check, words, remedy=remedy)
-    return ok(check, f"{whose} clock and this machine's differ by {abs(ahead):.2f} s")
 
 
 async def _time_out(database: Database) -> list[CheckResult]:

@@ -1,10 +1,11 @@
 """Examines Google and every mailbox: sign-in, scopes, whose account it is, and which delivery mode that makes."""
 
 import asyncio
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from mailerd.cli.checks.database import clock_difference
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
@@ -36,20 +37,30 @@ _PASSING: Final = {
 
 
 async def examine(
-    settings: GmailSettings, *, clock: Clock, events: GmailEvents, known: "asyncio.Future[list[str]]", named: str = ""
-) -> list[CheckResult]:
-    """The findings; `known` gives the senders that the database knows, `named` is one more: they try a domain's key."""
+    settings: GmailSettings, *, clock: Clock, clocks: Clocks, events: GmailEvents,
+    known: asyncio.Future[Mapping[str, bool]], named: str = "",
+) -> list[CheckResult]:  # fmt: skip
+    """The findings; `known` gives the senders that the database knows, and which have messages to send.
+
+    They try a domain's key, and so does `named`, which is one more.
+    """
     entries = inventory(settings)
     bounded = settings.model_copy(update={"request_timeout": min(CALL_TIMEOUT, settings.request_timeout)})
     async with Gmail(bounded, events=events, concurrency=_AT_ONCE) as google, asyncio.TaskGroup() as tasks:
         examiner = _Examiner(google, settings, named=named)
-        greeting = tasks.create_task(_greet(google, settings, clock=clock))
+        greeting = tasks.create_task(_greet(google, settings, clock=clock, clocks=clocks))
         looks = [tasks.create_task(examiner.entry(each, known=known)) for each in entries]
         missing = google.credential_file(named) if named else None
         aliases = tasks.create_task(examiner.aliases())
     found = [*greeting.result(), *(finding for look in looks for finding in look.result()), *aliases.result()]
     if isinstance(missing, NoCredentials) and named not in settings.aliases:
         found.append(_unusable(named, missing.cause))
+    waiting = [each for each, waits in sorted((await known).items()) if waits and each != named]
+    found += [
+        _unusable(each, lacks.cause)
+        for each in waiting
+        if isinstance(lacks := google.credential_file(each), NoCredentials)
+    ]
     if not entries:
         found.append(
             fail(
@@ -61,7 +72,7 @@ async def examine(
     return found
 
 
-async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[CheckResult]:
+async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock, clocks: Clocks) -> list[CheckResult]:
     answer = await google.ping()
     ours = clock.now()
     if isinstance(answer, NotSent | NoResponse):
@@ -71,7 +82,7 @@ async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> lis
     try:
         theirs = parsedate_to_datetime(answer.headers.get("Date", ""))
         # The header has whole seconds, cut off: on average half a second is missing.
-        found.append(clock_difference("google: clock", (theirs - ours).total_seconds() + 0.5, whose="Google's"))
+        clocks.google = (theirs - ours).total_seconds() + 0.5
     except (ValueError, TypeError):
         remedy = "something between here and Google answers in its place: check gmail.api_root and any proxy"
         found.append(warn("google: clock", "Google's answer bears no date", remedy=remedy))
@@ -87,7 +98,7 @@ class _Examiner:
         self._named = {named} - {""}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def entry(self, entry: Entry, *, known: "asyncio.Future[list[str]]") -> list[CheckResult]:
+    async def entry(self, entry: Entry, *, known: asyncio.Future[Mapping[str, bool]]) -> list[CheckResult]:
         """One credential file."""
         if not entry.used:
             return [

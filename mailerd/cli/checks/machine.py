@@ -17,6 +17,7 @@ import aiohttp
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
+from mailerd.core.stats import QueueStats
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
 from mailerd.http.server import Owner, port_owner, socket_owner
@@ -238,8 +239,8 @@ class SystemPaths:
     kept: Path = Path("/var/log/journal")
 
 
-async def port(settings: IntakeSettings, ours: Awaitable[bool | None], paths: SystemPaths) -> CheckResult:
-    """Whether the intake can listen, or does already; `ours`: whether our database knows a daemon that runs."""
+async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], paths: SystemPaths) -> CheckResult:
+    """Whether the intake can listen, or does already; `ours`: what our database shows."""
     where = settings.unix_socket or f"{settings.host}:{settings.port}"
     check = "intake: socket" if settings.unix_socket else "intake: port"
     if await _kept(where, paths):
@@ -289,16 +290,16 @@ def _listen(host: str, number: int) -> None:
         trial.listen(1)
 
 
-async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckResult:
+async def _taken(host: str, number: int, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
     see, where = f"see which (`ss -ltnp sport = :{number}`)", f"{host}:{number}"
     return await _owned("intake: port", where, await port_owner(host, number), ours, see=see, setting="intake.port")
 
 
 async def _owned(
-    check: str, where: str, owner: Owner, ours: Awaitable[bool | None], *, see: str, setting: str
+    check: str, where: str, owner: Owner, ours: Awaitable[QueueStats | None], *, see: str, setting: str
 ) -> CheckResult:
-    if owner == "mailerd" and await ours is not False:
+    if owner == "mailerd" and _is_ours(await ours):
         return ok(check, f"a mailerd listens on {where}")
     if owner == "silent":
         return fail(
@@ -313,7 +314,12 @@ async def _owned(
     )
 
 
-async def _socket_file(path: Path, ours: Awaitable[bool | None]) -> CheckResult:
+def _is_ours(stats: QueueStats | None) -> bool:
+    """Whether a daemon of our database runs on this machine; it may be, where that is not known."""
+    return stats is None or any(it.runs and it.host == socket.gethostname() for it in stats.daemons)
+
+
+async def _socket_file(path: Path, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """A socket file in the place of a port, which then does not matter."""
     check, where = "intake: socket", str(path)
     if owner := await socket_owner(where):

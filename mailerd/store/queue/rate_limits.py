@@ -5,14 +5,14 @@ The claim debits letters here, and `RateLimits` debits all other calls, so all d
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.models import SenderState
+from mailerd.core.models import RECENT, Attempted, SenderState
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, PROBE_INTERVAL, SenderLimits
 from mailerd.core.verdicts import PauseCause
 from mailerd.store import sender_changes
@@ -116,6 +116,27 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
     await cursor.execute(_READ_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
     for sender, hour, letters in await cursor.fetchall():
         found[sender][utc(hour)] = letters
+    return found
+
+
+# The newest lines of the log, whatever their number: of each sender its own newest ones tell how it goes.
+READ_ATTEMPTS: Final = f"""
+SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.recipient_id,
+       r.status IN ('waiting', 'sending', 'unsure')
+  FROM (SELECT id, recipient_id, event, error, at FROM attempts FORCE INDEX (at)
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
+           AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
+  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}} ORDER BY a.at DESC, a.id DESC"""
+
+
+async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) -> dict[str, list[Attempted]]:
+    """The newest attempts of each sender, the newest first; of all senders, or of these."""
+    where = "WHERE j.sender_email IN %s" if senders is not None else ""
+    await cursor.execute(READ_ATTEMPTS.format(where=where), (tuple(senders),) if senders is not None else None)
+    found = dict[str, list[Attempted]]()
+    for sender, at, reason, recipient, open_ in await cursor.fetchall():
+        found.setdefault(sender, []).append(Attempted(utc(at), reason, recipient, bool(open_)))
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import CheckResult, Level
 from mailerd.clock import Clock
@@ -47,9 +48,10 @@ def urls(servers: Sequence[Server]) -> str:
 async def found_at(url: str) -> list[CheckResult]:
     """What `check` says of servers and failover."""
     settings = DatabaseSettings(url=url, connect_timeout=2)
-    results, _ = await examine(
+    results, *_ = await examine(
         settings,
         clock=Clock(),
+        clocks=Clocks(),
         events=StoreEvents(Heard()),
         hooks=WebhookSettings.model_validate({}),
         limits=DefaultLimits(SenderLimits(0, 0, 0)),

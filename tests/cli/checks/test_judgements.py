@@ -5,11 +5,13 @@ import dataclasses
 import os
 import socket
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mailerd.cli.checks import CheckResult, Level, database, machine
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.google import mode_of, refused
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.config import DatabaseSettings, IntakeSettings, LogSettings
@@ -23,6 +25,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
 )
+from mailerd.core.stats import DaemonInfo, QueueStats
 from mailerd.gmail import Mailbox
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.store.server_info import ServerInfo, _covers, _privileges
@@ -106,13 +109,33 @@ def test_missing_privileges_are_named(privileges: frozenset[str], by_role: bool,
 
 
 @pytest.mark.parametrize(
-    "ahead, level", [(0.4, Level.PASS), (-3.0, Level.WARN), (-300.0, Level.FAIL), (300.0, Level.FAIL)]
-)
-def test_a_clock_that_is_off_is_told_with_its_direction(ahead: float, level: Level) -> None:
-    found = judged(ahead=ahead)["clock"]
+    "ahead, google, level, said, remedy",
+    [
+        (0.4, -0.5, Level.PASS, "the database's clock agrees with this machine's and Google's", ""),
+        (-3.0, 0.2, Level.WARN, "the database's clock is 3 s behind this machine's and Google's", "database's server"),
+        (300.0, 0.2, Level.FAIL, "the database's clock is 5 min ahead of this machine's and Google's", "by NTP"),
+        (-300.0, -301.0, Level.FAIL, "this machine's clock is 5 min ahead of the database's and", "timedatectl"),
+        (0.1, 90.0, Level.FAIL, "the clock of this machine and of the database is 90 s behind Google's", "timedatectl"),
+        (0.1, 9e8, Level.FAIL, "Google's clock is ", "gmail.api_root"),
+        (3.0, None, Level.WARN, "the database's clock is 3 s ahead of this machine's", "which of the two"),
+        (None, -3.0, Level.WARN, "Google's clock is 3 s behind this machine's", "which of the two"),
+    ],
+)  # fmt: skip
+def test_of_three_clocks_the_one_that_is_wrong_is_named(
+    ahead: float | None, google: float | None, level: Level, said: str, remedy: str
+) -> None:
+    (found,) = Clocks(ahead, google).results()
     assert found.level is level
-    if level is not Level.PASS:
-        assert ("ahead of" if ahead > 0 else "behind") in found.what
+    assert found.what.startswith(said)
+    assert remedy in found.remedy
+
+
+def test_three_clocks_that_all_differ_are_two_findings_by_googles() -> None:
+    here, database = Clocks(100.0, 300.0).results()
+    assert here.what == "this machine's clock is 5 min behind Google's"
+    assert database.what.startswith("the database's clock is ")
+    assert database.what.endswith(" behind Google's")
+    assert Clocks().results() == []
 
 
 @pytest.mark.parametrize(
@@ -257,8 +280,8 @@ def test_what_systemd_listens_on_for_a_daemon_that_does_not_run_is_known(shown: 
 async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-    ours.set_result(False)
+    ours: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+    ours.set_result(None)
     with socket.create_server(("127.0.0.1", 0)) as kept:
         number = kept.getsockname()[1]
         systemctl = tmp_path / "systemctl"
@@ -271,6 +294,33 @@ async def test_a_port_that_systemd_keeps_is_not_asked_for_since_that_would_start
             kept.accept()
     assert found.level is Level.PASS
     assert "starts mailerd at the first request" in found.what
+
+
+@pytest.mark.parametrize(
+    "host, pid_runs, level", [("", True, Level.PASS), ("elsewhere", True, Level.FAIL), ("", False, Level.FAIL)]
+)
+async def test_a_port_is_held_by_this_installation_only_if_a_daemon_of_its_database_runs_here(
+    tmp_path: Path,
+    host: str,
+    *,
+    pid_runs: bool,
+    level: Level,
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nServer: mailerd\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    known: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
+    daemon = DaemonInfo("d", host or socket.gethostname(), 1, "0", silent=1, is_gone=not pid_runs)
+    known.set_result(QueueStats(at=datetime.now(UTC), daemons=(daemon,)))
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        number = server.sockets[0].getsockname()[1]
+        found = await machine.port(IntakeSettings(port=number), known, SystemPaths(booted=tmp_path / "none"))
+    assert found.level is level
+    assert level is Level.PASS or "the mailerd of another database" in found.what
 
 
 async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:

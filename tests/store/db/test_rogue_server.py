@@ -11,6 +11,7 @@ from pymysql.constants import CLIENT
 from pymysql.err import MySQLError
 from yarl import URL
 
+from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.database import examine
 from mailerd.cli.checks.result import Level
 from mailerd.clock import Clock
@@ -177,9 +178,10 @@ async def test_check_names_what_was_asked_for_and_what_to_do(way: str, rogue: Ro
     began = time.monotonic()
     with rogue:
         settings = DatabaseSettings(url=rogue.url(PASSWORD, way))
-        (found,), _ = await examine(
+        (found,), *_ = await examine(
             settings,
             clock=Clock(),
+            clocks=Clocks(),
             events=StoreEvents(Heard()),
             hooks=WebhookSettings(),
             limits=DefaultLimits(SenderLimits(0, 0, 0)),

@@ -1,0 +1,310 @@
+"""How it goes, and if not well, why: the one place that judges it. Pure; every surface shows these findings.
+
+`mailerd check`, the console, `mailerd top`, alerts, the status line and `/health/ready` add nothing of their own.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import chain
+from typing import Final
+
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
+from mailerd.core.pauses import MANUAL, repair_command
+from mailerd.core.quantities import in_words, moment_in_words
+from mailerd.core.rate_limit import FOREVER
+from mailerd.core.states import State
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
+
+LATE: Final = 60.0
+"""Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""
+LONG_UNSURE: Final = 900.0
+"""Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
+UNREAD: Final = timedelta(minutes=15)
+"""For so long an inbox may go unread."""
+LOST_LATELY: Final = 600
+"""Seconds for which a daemon that does not respond is trouble while another one runs."""
+FAILED_SHARE: Final = 0.2
+"""This share of the messages of the last ten minutes, or of a job, may fail before it is trouble."""
+MAX_OF_A_KIND: Final = 5
+"""Findings of one kind that `shortened` keeps."""
+JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
+START: Final = t("systemctl start mailerd, or mailerd run")
+SEE: Final = "mailerd explain {}"
+
+
+class Severity(StrEnum):
+    """How bad it is; the names of the colours in which it is shown."""
+
+    GREEN = "green"
+    BLUE = "blue"
+    """A person decided it, or should know it."""
+    AMBER = "amber"
+    """Something is late, or will be."""
+    RED = "red"
+    """Nothing is sent: of a sender, or at all."""
+
+    @property
+    def rank(self) -> int:
+        """The worse, the higher."""
+        return tuple(Severity).index(self)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that is not as it should be, or that a person should know."""
+
+    severity: Severity
+    code: str
+    """Its cause; of a pause the pause's own."""
+    text: Text
+    """What is shown; it has the fields."""
+    about: str
+    """What has this trouble, one word and a name: it stays the same while the cause changes."""
+    remedies: tuple[str, ...] = ()
+    """Commands, or what else to do, the likeliest first."""
+    since: datetime | None = None
+    until: datetime | None = None
+    example: int | None = None
+    """The newest recipient that it befell."""
+    lasts: float = 0.0
+    """For how many seconds it has lasted, as far as that is known."""
+
+    @property
+    def subject(self) -> str:
+        """The name of what has this trouble; "" where it is the installation."""
+        return self.about.partition(" ")[2]
+
+    @property
+    def told(self) -> Text:
+        """What is wrong and what to do, in one line."""
+        return t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0]) if self.remedies else self.text
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `situation` judges by."""
+
+    stats: QueueStats | None
+    """What the tables showed last; None: they cannot be read."""
+    outage: str = ""
+    """How the database cannot be used, as `Database.outage` says it; "": it can."""
+    unknown_for: float = 0.0
+    """For how many seconds nothing newer has been read, though it should have been."""
+    just_back: bool = False
+    """The database has only just come back: no daemon may have had the time to report itself."""
+
+
+def situation(facts: Facts) -> list[Condition]:
+    """Everything that is not as it should be, the worst first; an empty list: all is well, and that is known."""
+    if facts.outage:
+        return [database(facts.outage)]
+    stats, found = facts.stats, list[Condition]()
+    if stats is None or facts.unknown_for:
+        text = t("Not known for {span}: the tables cannot be read.", span=in_words(facts.unknown_for))
+        found.append(Condition(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
+    if stats is not None:
+        silent = {sender.email for sender in stats.paused}
+        found += chain(
+            (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
+            _daemons(stats, just_back=facts.just_back),
+            (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats)),
+            _inboxes(stats, silent), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
+            _failed(stats),
+        )  # fmt: skip
+    return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def worst(findings: Iterable[Condition]) -> Severity:
+    """The colour of the light."""
+    return max((it.severity for it in findings), key=lambda it: it.rank, default=Severity.GREEN)
+
+
+def shortened(findings: Sequence[Condition]) -> list[Condition]:
+    """A few of each kind, with how many more there are: what a hundred senders have in common is not said each time."""
+    found, seen = list[Condition](), dict[str, int]()
+    for it in findings:
+        seen[it.code] = seen.get(it.code, 0) + 1
+        if seen[it.code] <= MAX_OF_A_KIND:
+            found.append(it)
+    for place, it in reversed(list(enumerate(found))):
+        if (more := seen.pop(it.code, 0) - MAX_OF_A_KIND) > 0:
+            text = tn("The same holds for {n} more.", "The same holds for {n} more.", more)
+            found.insert(place + 1, Condition(it.severity, it.code, text, it.about.partition(" ")[0], it.remedies))
+    return found
+
+
+def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
+    """The line of `systemctl status`: what is under way, and the worst of what is wrong."""
+    is_known = stats is not None and not any(it.severity is Severity.RED and it.about == "database" for it in findings)
+    return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
+
+
+def database(outage: str) -> Condition:
+    """The database cannot be used."""
+    match outage:
+        case "full":
+            text = t("The database is full: nothing can be stored, and nothing is sent. Free disk space on its server.")
+            remedy = "df -h /var/lib/mysql"
+        case "read-only":
+            text = t("The database is read-only: nothing is accepted, and nothing is sent.")
+            remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
+        case "denied":
+            text = t("The database refuses to store anything for its user: nothing is accepted, and nothing is sent.")
+            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+        case "incomplete":
+            text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
+            remedy = "mailerd migrate"
+        case "stuck":
+            text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
+            remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"
+        case _:
+            text = t("The database is unavailable: nothing is accepted, and nothing is sent.")
+            remedy = "systemctl status mariadb mysql"
+    return Condition(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
+
+
+def until(end: datetime, now: datetime) -> Text:
+    """When a pause ends."""
+    return t("until it is resumed") if end == FOREVER else t("until {at}", at=moment_in_words(end, now))
+
+
+def _paused(it: SenderStats, now: datetime) -> Condition:
+    about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {it.email}"
+    reason = it.pause_reason or it.pause_cause.replace("_", " ")
+    fields = {"sender": it.email, "until": until(end, now), "reason": reason}
+    if it.pause_cause == MANUAL:
+        text = t("{sender} is paused manually {until}: {reason}", **fields)
+        return Condition(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
+    if it.repair:
+        text = t("{sender} cannot send. Action needed: {reason}", **fields)
+        return Condition(
+            Severity.RED,
+            it.pause_cause,
+            text,
+            about,
+            (repair_command(it.pause_cause, sender=it.email), resume),
+            until=end,
+        )
+    text = t("{sender} is paused {until}: {reason}", **fields)
+    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (resume,), until=end)
+
+
+def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
+    """A sender that is not paused: its attempts fail, or its day is used up."""
+    about = f"sender {it.email}"
+    if found := it.failing:
+        code = next((code for code, begins in _SCOPES if found.reason.startswith(begins)), "deferred")
+        if found.nothing_sent:
+            text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
+                      found.failed, sender=it.email, reason=found.reason)  # fmt: skip
+        else:
+            text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.email,
+                     failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
+        severity = Severity.AMBER if code == "deferred" else Severity.RED
+        remedy = SEE.format(found.example) if code == "deferred" else "curl -sI https://gmail.googleapis.com/"
+        yield Condition(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
+                      lasts=(stats.at - found.since).total_seconds())  # fmt: skip
+    if 0 < it.per_day <= it.used_day:
+        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
+                 sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
+        yield Condition(Severity.BLUE, "day_full", text, about, (f"mailerd senders set {it.email} --per-day …",))
+
+
+_SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
+
+
+def _late(stats: QueueStats) -> Iterator[Condition]:
+    if stats.oldest_claimable > LATE:
+        text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
+        yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
+    if number := stats.recipients.get(State.UNSURE, 0):
+        lasts = stats.oldest_unsure
+        text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
+                  number, span=in_words(lasts))  # fmt: skip
+        severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
+        remedies = ("mailerd jobs retry JOB --unsure", t("mailerd settle RECIPIENT --sent or --not-sent"))
+        yield Condition(
+            severity, code, text, "unsure", remedies, lasts=lasts, since=stats.at - timedelta(seconds=lasts)
+        )
+
+
+def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
+    """Daemons that do not respond, and have neither stopped in order nor been replaced on their machine."""
+    if not any(one.runs for one in stats.daemons):
+        if just_back:
+            return
+        waiting = stats.recipients.get(State.WAITING, 0)
+        waits = tn("{n:,} message waits", "{n:,} messages wait", waiting) if waiting else t("nothing waits")
+        if stats.last_beat is None:
+            text = t("No daemon runs; {waits}.", waits=waits)
+        else:
+            text = t("No daemon responds, the last one was seen {span} ago; {waits}.",
+                     span=in_words(stats.last_beat), waits=waits)  # fmt: skip
+        severity = Severity.RED if waiting else Severity.AMBER
+        yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
+        return
+    for one in stats.daemons:
+        if not one.runs and not any(it.host == one.host and it.runs and it.age < one.silent for it in stats.daemons):
+            text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
+                     pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
+            severity = Severity.AMBER if one.silent < LOST_LATELY else Severity.BLUE
+            yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
+
+
+def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Condition]:
+    """Inboxes that Google refuses to show; a sender that cannot sign in says so itself."""
+    for it in stats.inboxes:
+        if it.email not in silent and (it.since is None or stats.at - it.since > UNREAD):
+            text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
+                     sender=it.email, reason=it.detail)  # fmt: skip
+            yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
+                          (f"mailerd auth login --sender {it.email} --readonly",), since=it.since)  # fmt: skip
+
+
+def _webhook(it: WebhookStats) -> Iterator[Condition]:
+    """An endpoint that takes no events; one that a person has paused is no trouble."""
+    test, remedies = f"mailerd webhooks test {it.name}", tuple[str, ...]()
+    match it.standing:
+        case "failing" if it.failing > LATE:
+            text = t("The webhook {name} has been failing for {span}; its events wait.", name=it.name,
+                     span=in_words(it.failing))  # fmt: skip
+        case "paused":
+            text = t("The webhook {name} is paused after failing for {span}.", name=it.name, span=in_words(it.failing))
+            remedies = (f"mailerd webhooks resume {it.name}",)
+        case "gone":
+            text, test = t("The webhook {name} responded 410 and receives nothing more.", name=it.name), ""
+            remedies = (f"mailerd webhooks remove {it.name}",)
+        case _:
+            return
+    remedies = (test, *remedies) if test else remedies
+    yield Condition(Severity.AMBER, f"webhook_{it.standing}", text, f"webhook {it.name}", remedies, lasts=it.failing)
+
+
+def _jobs(stats: QueueStats) -> Iterator[Condition]:
+    for it in stats.jobs_in_trouble:
+        text = t("Job {job} is paused: {reason}.", job=it.id, reason=it.reason) if it.paused else (
+            t("Job {job}: {reason}.", job=it.id, reason=it.reason)
+        )  # fmt: skip
+        code, remedy = (
+            ("job_paused_for_bounces", "mailerd jobs resume") if it.paused else ("job_bounces", "mailerd jobs show")
+        )
+        yield Condition(
+            Severity.AMBER, code, text, f"job {it.id}", (f"mailerd bounces --job {it.id}", f"{remedy} {it.id}")
+        )
+
+
+def _failed(stats: QueueStats) -> Iterator[Condition]:
+    for it in stats.failed_jobs:
+        if it.failed >= FAILED_SHARE * it.total:
+            text = t("Job {job}: {failed:,} of {total:,} messages failed.", job=it.id, failed=it.failed, total=it.total)
+            remedies = (SEE.format(it.id), f"mailerd jobs retry {it.id}")
+            yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
+    failed, sent = (
+        sum(numbers) for numbers in ([it.failed for it in stats.senders], [it.sent for it in stats.senders])
+    )
+    if failed and failed >= FAILED_SHARE * (failed + sent):
+        text = t("{failed} of the last {ended} messages failed.", failed=failed, ended=failed + sent)
+        yield Condition(Severity.AMBER, "failed", text, "failures", ("mailerd jobs list", "mailerd explain JOB"))

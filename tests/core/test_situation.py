@@ -1,0 +1,143 @@
+"""The one judge of how it goes: what is wrong by which facts, how bad, and what to do."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.models import Attempted, failing
+from mailerd.core.pauses import remedy
+from mailerd.core.rate_limit import FOREVER
+from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, worst
+from mailerd.core.states import State
+from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox
+from mailerd.core.verdicts import judge
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+ALIVE = DaemonInfo("d", "here", 1, "v", silent=3, age=100)
+SILENT = judge(Call.DRAFTS_CREATE, NoResponse("no answer within 5 s")).reason
+UNREACHABLE = [judge(Call.DRAFTS_CREATE, it).reason for it in (NotSent("refused"), TokenUnavailable("reset"))]
+
+
+def found(**values: Any) -> list[Condition]:
+    return situation(Facts(QueueStats(at=NOW, **{"daemons": (ALIVE,), **values})))
+
+
+def sender(**values: Any) -> SenderStats:
+    none = {"per_minute": 0, "per_day": 0, "used_minute": 0, "used_day": 0}
+    return SenderStats("a@x", **{**none, "paused_until": None, "pause_cause": "", "pause_reason": "", **values})
+
+
+def tried(*reasons: str | None, open_: bool = True) -> list[Attempted]:
+    """Attempts, the newest first, a second apart."""
+    return [Attempted(NOW - timedelta(seconds=n), it, 100 - n, open_) for n, it in enumerate(reasons)]
+
+
+def test_all_is_well_only_where_it_is_known() -> None:
+    assert found() == []
+    (unknown,) = situation(Facts(None, unknown_for=12))
+    assert (unknown.severity, unknown.text) == (Severity.AMBER, "Not known for 12 s: the tables cannot be read.")
+    assert worst(situation(Facts(QueueStats(at=NOW, daemons=(ALIVE,)), unknown_for=12))) is Severity.AMBER
+
+
+@pytest.mark.parametrize("outage", ["away", "read-only", "full", "denied"])
+def test_a_database_that_cannot_be_used_is_all_there_is_to_say(outage: str) -> None:
+    (it,) = situation(Facts(QueueStats(at=NOW, senders=(sender(paused_until=FOREVER),)), outage))
+    assert (it.severity, it.code) == (Severity.RED, f"database_{outage.replace('-', '_')}")
+    assert it.remedies
+
+
+def test_the_newest_cause_wins_over_the_most_frequent() -> None:
+    it = failing(tried("quota", *["token"] * 9))
+    assert it is not None
+    assert (it.reason, it.failed, it.tried, it.example) == ("quota", 10, 10, 100)
+
+
+@pytest.mark.parametrize(
+    "newest, tells",
+    [
+        (["503"], False), (["503", "503"], True), (["503", None, None], False), ([None, "503", "503"], False),
+        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], True), ([], False),
+        *[([each, None], True) for each in UNREACHABLE],
+    ],
+)  # fmt: skip
+def test_two_failures_in_a_row_are_trouble_and_one_that_took_long_is(newest: list[str | None], *, tells: bool) -> None:
+    assert (failing(tried(*newest)) is not None) == tells
+
+
+def test_attempts_of_messages_that_are_finished_are_no_trouble() -> None:
+    assert failing(tried("503", "503", open_=False)) is None
+
+
+@pytest.mark.parametrize("reason, code, severity", [
+    (SILENT, "google_silent", Severity.RED), (UNREACHABLE[0], "google_unreachable", Severity.RED),
+    (UNREACHABLE[1], "google_unreachable", Severity.RED), ("503", "deferred", Severity.AMBER),
+])  # fmt: skip
+def test_attempts_that_fail_are_told_by_their_cause(reason: str, code: str, severity: Severity) -> None:
+    (it,) = found(senders=(sender(failing=failing(tried(reason, reason))),))
+    assert (it.code, it.severity, it.example) == (code, severity, 100)
+    assert it.text == f"a@x: the last 2 attempts failed: {reason}"
+
+
+def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> None:
+    paused = sender(paused_until=NOW + timedelta(hours=1), pause_cause="throttled", pause_reason="429",
+                    failing=failing(tried("429", "429")))  # fmt: skip
+    (it,) = found(senders=(paused,))
+    assert (it.severity, it.code, it.remedies) == (Severity.AMBER, "throttled", ("mailerd senders resume a@x",))
+    assert it.text == "a@x is paused until 13:00 UTC: 429"
+    (it,) = found(senders=(replace(paused, pause_cause="manual"),))
+    assert (it.severity, it.remedies) == (Severity.BLUE, ("mailerd senders resume a@x",))
+    (it,) = found(senders=(replace(paused, pause_cause="token_refused", repair=remedy("token_refused", sender="a@x")),))
+    assert (it.severity, it.remedies[0]) == (Severity.RED, "mailerd auth login --sender a@x")
+
+
+@pytest.mark.parametrize(
+    "daemons, code, severity",
+    [
+        ([], "no_daemon", Severity.RED),
+        ([replace(ALIVE, silent=40)], "no_daemon", Severity.RED),
+        ([replace(ALIVE, silent=13, is_gone=True)], "no_daemon", Severity.RED),
+        ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
+        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
+        ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=601, age=900)], "daemon_gone", Severity.BLUE),
+        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, age=900)], None, None),
+    ],
+)
+def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
+    daemons: list[DaemonInfo], code: str | None, severity: Severity | None
+) -> None:
+    its = found(daemons=tuple(daemons), last_beat=40, recipients={State.WAITING: 3})
+    assert [(it.code, it.severity) for it in its] == ([(code, severity)] if code else [])
+    if code == "no_daemon":
+        assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
+
+
+def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -> None:
+    stats = QueueStats(at=NOW, recipients={State.WAITING: 1}, daemons=(replace(ALIVE, silent=70),), last_beat=70)
+    assert situation(Facts(stats, just_back=True)) == []
+    assert worst(situation(Facts(stats))) is Severity.RED
+
+
+def test_what_waits_and_what_failed_is_told() -> None:
+    rest: dict[str, dict[str, Any]] = {
+        "late": {"oldest_claimable": 61.0},
+        "unsure": {"recipients": {State.UNSURE: 2}, "oldest_unsure": 30.0},
+        "long_unsure": {"recipients": {State.UNSURE: 1}, "oldest_unsure": 1000.0},
+        "day_full": {"senders": (sender(per_day=30, used_day=30),)},
+        "failed": {"senders": (sender(sent=4, failed=1),)},
+        "inbox_unreadable": {"inboxes": (UnreadInbox("a@x", "403", None),)},
+        "job_paused_for_bounces": {"jobs_in_trouble": (JobTrouble("J", "a@x", "3 of 4", paused=True),)},
+        "job_failed": {"failed_jobs": (FailedJob("J", "a@x", 2, 4),)},
+        "job_bounces": {"jobs_in_trouble": (JobTrouble("J", "a@x", "2 of 4", paused=False),)},
+    }
+    assert {code: [it.code for it in found(**facts)] for code, facts in rest.items()} == {it: [it] for it in rest}
+    assert found(oldest_claimable=59.0, senders=(sender(sent=5, failed=1),)) == []
+
+
+def test_what_many_have_in_common_is_said_a_few_times() -> None:
+    many = tuple(replace(sender(paused_until=FOREVER, pause_cause="manual"), email=f"{n}@x") for n in range(9))
+    its = shortened(found(senders=many))
+    assert len(its) == 6
+    assert its[-1].text == "The same holds for 4 more."
