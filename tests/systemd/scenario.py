@@ -111,7 +111,8 @@ def reload(server: Server) -> None:
     configure(server, level="debug")
     show(sh("systemctl reload mailerd && echo reloaded"))
     expect(
-        until(lambda: "settings reloaded from " in journal("MAILERD_EVENT=settings_reloaded")), "a good file is taken up"
+        until(lambda: "settings reloaded from " in journal("MAILERD_EVENT=settings_reloaded")),
+        "a good file is taken up",
     )
     CONFIG.write_text(CONFIG.read_text() + "\n[pace]\nper_day = 'many'\n")
     show("systemctl reload with a bad file:", sh("systemctl reload mailerd; echo rc=$?", check=False))
