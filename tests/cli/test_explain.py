@@ -34,7 +34,7 @@ AT = r"(\w+ )?\d\d:\d\d UTC"
             rf"3 letters are unsure: looked for at Google at {AT}\.",
             "3 letters are unsure: looked for at Google at ",
         ),
-        (UNSURE.format(until="NULL"), "3 letters are unsure until `mailerd settle` says", "3 letters are unsure until"),
+        (UNSURE.format(until="NULL"), "3 letters are unsure until `mailerd settle`", "3 letters are unsure until"),
         (
             "UPDATE jobs SET status = 'paused', send_at = UTC_TIMESTAMP(6) + INTERVAL 9 DAY",
             r"the job is paused\.",

@@ -19,9 +19,9 @@ Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
 
 
-async def _send(session: aiohttp.ClientSession, message: dict[str, Any], *, seconds: float = 60) -> tuple[int, bytes]:
+async def _send(session: aiohttp.ClientSession, resource: dict[str, Any], *, seconds: float = 60) -> tuple[int, bytes]:
     patience = aiohttp.ClientTimeout(sock_read=seconds)
-    async with session.post(USER + "messages/send", json=message, timeout=patience) as answer:
+    async with session.post(USER + "messages/send", json=resource, timeout=patience) as answer:
         return answer.status, await answer.read()
 
 
