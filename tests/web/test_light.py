@@ -67,7 +67,7 @@ async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: Co
 
 @pytest.mark.parametrize("reason, level, remedy", [
     ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
-    ("no answer from Google: no answer within the time-out", "bad", "a firewall blocks the way: open it, or set gmail.proxy"),
+    ("no answer from Google: no answer within the time-out", "bad", "a firewall blocks the way: open it"),
     ("no access token could be had: connection reset", "bad", "curl -v https://oauth2.googleapis.com/"),
     ("Google answered 500 backendError: Backend Error", "warning", "https://www.google.com/appsstatus/dashboard/"),
 ])  # fmt: skip
