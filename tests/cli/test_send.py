@@ -69,7 +69,7 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     (shop.folder / "templates" / "welcome" / "subject.txt").write_text("{{ product }}" * 100)
     (shop.folder / "people.csv").write_text("email,product\na@example.org," + "x" * 90_000 + "\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run", code=1)
-    assert "0 of 1 messages can be sent" in said
+    assert "The job would be rejected: 1 of 1 rows is not valid. Nothing was stored.\nFix these rows.\n" in said
 
 
 async def test_what_a_table_says_is_not_taken_for_a_place_in_it(shop: Shop, table: str) -> None:

@@ -43,7 +43,9 @@ def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> Non
                 [sys.executable, "-m", "mailerd", "suppress", "why", job["recipients"][0]["email"]],
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip
-            assert re.search(r"suppressed \(new-readers\) at \S+: unsubscribed, source: one_click", why.stdout)
+            assert re.search(
+                r"suppressed \(new-readers\) at [-\d]+ [:\d]+Z: unsubscribed, source: one_click", why.stdout
+            )
         finally:
             sandbox.terminate()
             sandbox.wait(PATIENCE_S)
