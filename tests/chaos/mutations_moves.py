@@ -357,7 +357,8 @@ OF_FENCES: Final = (
          "known = row.message_id is not None or log.answer is not None", "known = row.message_id is not None"),
         ("a claim gets a row back from another claim", "not (row.status == State.WAITING or row.is_held(letter))",
          "row.status not in {State.WAITING, State.SENDING}"),
-        ("a claim gets a row back that has ended", "if known or not (row.status == State.WAITING or row.is_held(letter)):",
+        ("a claim gets a row back that has ended",
+         "if known or not (row.status == State.WAITING or row.is_held(letter)):",
          "if known:"),
     ),
     *noticed_by(
