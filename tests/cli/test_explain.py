@@ -95,7 +95,7 @@ async def test_the_last_doubt_of_a_cancelled_job_finishes_it_and_does_not_call_i
     await shop.say("jobs", "cancel", job)
     ((doubt,),) = await query(shop.database, "SELECT id FROM job_recipients")
     said = await shop.say("settle", str(doubt), "--sent")
-    assert f"job {job} is finished: 1 sent, 0 failed" in said
+    assert f"job {job} finished: 1 sent, 0 failed" in said
     assert await query(shop.database, "SELECT status FROM jobs") == [("cancelled",)]
 
 
@@ -105,7 +105,7 @@ async def test_a_doubt_that_a_cancelled_job_does_not_send_anew_finishes_it(shop:
     await shop.say("jobs", "cancel", job)
     ((doubt,),) = await query(shop.database, "SELECT id FROM job_recipients")
     said = await shop.say("settle", str(doubt), "--not-sent")
-    assert f"job {job} is finished: 0 sent, 0 failed" in said
+    assert f"job {job} finished: 0 sent, 0 failed" in said
 
 
 async def test_the_story_of_a_job_names_those_who_opted_out_after_what_failed(shop: Shop) -> None:

@@ -86,7 +86,7 @@ def first_start(server: Server) -> str:
     show(sh("systemctl status mailerd --no-pager -n 5"))
     show("journalctl -u mailerd:", journal("-u mailerd -n 40 -o cat"))
     show(f"journalctl MAILERD_JOB={id_}:", journal(f"MAILERD_JOB={id_} -o cat"))
-    record = journal("MAILERD_EVENT=letter_sent -n 1 -o verbose")
+    record = journal("MAILERD_EVENT=message_sent -n 1 -o verbose")
     show("fields:", record)
     for field in ("MESSAGE_ID=", "MAILERD_JOB=", "MAILERD_RECIPIENT=", "MAILERD_SENDER=me@example.com", "PRIORITY=5"):
         expect(field in record, f"the record has {field}")
@@ -111,7 +111,7 @@ def reload(server: Server) -> None:
     configure(server, level="debug")
     show(sh("systemctl reload mailerd && echo reloaded"))
     expect(
-        until(lambda: "settings read again" in journal("MAILERD_EVENT=settings_reloaded")), "a good file is taken up"
+        until(lambda: "settings reloaded from " in journal("MAILERD_EVENT=settings_reloaded")), "a good file is taken up"
     )
     CONFIG.write_text(CONFIG.read_text() + "\n[pace]\nper_day = 'many'\n")
     show("systemctl reload with a bad file:", sh("systemctl reload mailerd; echo rc=$?", check=False))
@@ -156,7 +156,7 @@ def catalogue(server: Server) -> None:
         env={"LC_ALL": "zh_CN.UTF-8", "LANG": "zh_CN.UTF-8"},
     )
     show(english, chinese)
-    expect("Likely causes" in english and "systemctl status mariadb" in english, "-x in English")
+    expect("Likely causes" in english and "systemctl start mariadb" in english, "-x in English")
     expect("可能的原因" in chinese, "-x in Chinese")
     server.start()
     expect(until(lambda: "away" not in status(), within=30), "it goes on by itself when the database is back")
@@ -180,7 +180,7 @@ def drain(key: str) -> None:
     sh("systemctl stop mailerd.socket mailerd")
     show(f"stopped after {time.monotonic() - began:.1f} s", journal("-u mailerd -n 8 -o cat"))
     log = journal("-u mailerd -n 400 -o cat")
-    expect("draining: nothing more is claimed" in log and "cut off" not in log, "drained, nothing was cut off")
+    expect("draining: no new claims" in log and "cut off" not in log, "drained, nothing was cut off")
     expect("Deactivated successfully" in log, "and ended well")
 
 

@@ -255,7 +255,7 @@ def _context(url: URL) -> ssl.SSLContext | None:
 try:
     import aiomysql
 except OSError:  # since Python 3.13 its import fails for a user without a name, as in many a container
-    os.environ["LOGNAME"] = "without a name"
+    os.environ["LOGNAME"] = "unknown user"
     import aiomysql
 
 _NO_TLS: Final = "the server offers no TLS, which database.url asks for"
