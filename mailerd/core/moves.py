@@ -411,7 +411,8 @@ def given_back_to_claim(
 ) -> Move | None:
     """A row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
     letter = it.letter
-    if row.message_id is not None or log.answer is not None or not (row.status == State.WAITING or row.is_held(letter)):
+    known = row.message_id is not None or log.answer is not None
+    if known or not (row.status == State.WAITING or row.is_held(letter)):
         return None
     after = row._replace(
         status=State.SENDING, claim_token=letter.token, daemon_id=daemon, mode=it.mode, draft_id=letter.draft_id,
