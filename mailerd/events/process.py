@@ -93,10 +93,10 @@ class StoreEvents(EventEmitter):
 
     @event(
         "critical",
-        en="database: its disk or a table is full (errno {errno}) at {what}: free some space; until then nothing is stored",
-        zh="数据库磁盘或表已满（错误号 {errno}，操作：{what}）：请释放空间；在此之前无法存储任何内容",
+        en="database {where} full at {what}: nothing can be stored; free disk space on its server: {cause}",
+        zh="数据库 {where} 已满（操作：{what}），无法存储：请在其服务器上释放磁盘空间：{cause}",
     )
-    def database_full(self, *, what: str, errno: int) -> None: ...
+    def database_full(self, *, where: str, what: str, cause: str) -> None: ...
 
     @event(
         "warning",
