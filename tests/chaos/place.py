@@ -229,8 +229,10 @@ class Place:
 async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
     """Build it; whatever is still there at the end is killed."""
     several = _several(setting)
-    server = several.primary if several else Server(
-        cache=ROOT / ".cache", durable=setting.durable, port=free_port(), extra=setting.options
+    server = (
+        several.primary
+        if several
+        else Server(cache=ROOT / ".cache", durable=setting.durable, port=free_port(), extra=setting.options)
     )
     try:
         await asyncio.to_thread(several.start if several else server.start)

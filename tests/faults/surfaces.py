@@ -115,7 +115,9 @@ async def _findings(it: Scene) -> list[dict[str, str]]:
     except ValueError:
         return [{"check": "check", "level": "FAIL", "what": said, "remedy": ""}]
     results = next(value for value in found.values() if isinstance(value, list))
-    return [{key: str(value) for key, value in each.items()} for each in results if "PASS" not in map(str, each.values())]
+    return [
+        {key: str(value) for key, value in each.items()} for each in results if "PASS" not in map(str, each.values())
+    ]
 
 
 @dataclass

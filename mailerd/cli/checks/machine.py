@@ -10,10 +10,12 @@ import stat
 import tomllib
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
@@ -227,6 +229,8 @@ DISK_WARN: Final = 1024 * _MIB
 """Bytes that are free, below which there is a WARN."""
 DISK_FAIL: Final = 100 * _MIB
 _INODES_FAIL: Final = 1000
+_READY_TIMEOUT: Final = 5.0
+"""Seconds for the answer of a daemon that may wait for its database first."""
 
 
 @dataclass(frozen=True)
@@ -245,12 +249,12 @@ async def port(settings: IntakeSettings, ours: Awaitable[bool | None], paths: Sy
     if await _kept(where, paths):
         return ok(check, f"systemd listens on {where} (mailerd.socket), and starts mailerd at the first request")
     if settings.unix_socket:
-        return await _socket_file(Path(settings.unix_socket), ours)
+        return await _socket_file(settings, ours)
     try:
         await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return await _taken(settings.host, settings.port, ours)
+            return await _taken(settings, ours)
         remedy = (
             "choose another intake.port above 1023"
             if error.errno == errno.EACCES
@@ -280,6 +284,23 @@ def kept(shown: str, where: str) -> bool:
     return found and "SubState=listening" in lines
 
 
+async def _why_not_ready(settings: IntakeSettings) -> str:
+    """Why the daemon that listens there can store no job, as it says itself; "" when it can.
+
+    It has met what nothing shows that is asked from here: a disk that is full takes a change of what is stored.
+    """
+    connector = aiohttp.UnixConnector(settings.unix_socket) if settings.unix_socket else None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
+    url = URL.build(scheme="http", host=host, port=settings.port, path="/health/ready")
+    timeout = aiohttp.ClientTimeout(total=_READY_TIMEOUT)
+    try:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as answer:
+            said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        return f"it does not say how it is ({type(error).__name__}); `systemctl restart mailerd`"
+    return str(said.get("reason", "")) if isinstance(said, dict) else ""
+
+
 def _listen(host: str, number: int) -> None:
     """Listen for a moment, as the intake would."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -289,16 +310,22 @@ def _listen(host: str, number: int) -> None:
         trial.listen(1)
 
 
-async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckResult:
+async def _taken(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
-    see, where = f"see which (`ss -ltnp sport = :{number}`)", f"{host}:{number}"
-    return await _owned("intake: port", where, await port_owner(host, number), ours, see=see, setting="intake.port")
+    see, owner = f"see which (`ss -ltnp sport = :{settings.port}`)", await port_owner(settings.host, settings.port)
+    return await _owned(settings, owner, ours, see=see)
 
 
-async def _owned(
-    check: str, where: str, owner: Owner, ours: Awaitable[bool | None], *, see: str, setting: str
-) -> CheckResult:
+async def _owned(settings: IntakeSettings, owner: Owner, ours: Awaitable[bool | None], *, see: str) -> CheckResult:
+    where, setting = settings.unix_socket or f"{settings.host}:{settings.port}", "intake.port"
+    check = "intake: port"
+    if settings.unix_socket:
+        check, setting = "intake: socket", "intake.unix_socket"
     if owner == "mailerd" and await ours is not False:
+        what, _, remedy = (await _why_not_ready(settings)).partition("; ")
+        if what:
+            remedy = remedy or "journalctl -u mailerd -p warning"
+            return fail(check, f"the mailerd that listens on {where} is not ready: {what}", remedy=remedy)
         return ok(check, f"a mailerd listens on {where}")
     if owner == "silent":
         return fail(
@@ -313,12 +340,12 @@ async def _owned(
     )
 
 
-async def _socket_file(path: Path, ours: Awaitable[bool | None]) -> CheckResult:
+async def _socket_file(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckResult:
     """A socket file in the place of a port, which then does not matter."""
-    check, where = "intake: socket", str(path)
+    check, where, path = "intake: socket", settings.unix_socket, Path(settings.unix_socket)
     if owner := await socket_owner(where):
         see = f"see which (`ss -lxp src {where}`)"
-        return await _owned(check, where, owner, ours, see=see, setting="intake.unix_socket")
+        return await _owned(settings, owner, ours, see=see)
     if number := await in_thread(lambda: _errno_of(path)):
         strerror = os.strerror(number)
         remedy = "correct intake.unix_socket, or let mailerd's user write into its folder"

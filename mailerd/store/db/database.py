@@ -17,7 +17,7 @@ from mailerd.events.process import StoreEvents
 from mailerd.heartbeat import beat
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.pool import Pool
+from mailerd.store.db.pool import Pool, lock_wait
 from mailerd.store.db.writer import NoWriterError
 
 T = TypeVar("T")
@@ -112,8 +112,8 @@ class Database:
     def outage(self) -> str:
         """Why it is unavailable, by the newest failure; empty: it is available.
 
-        "away" (no answer, or it lets nobody in), "read-only", "full", "denied" (a privilege is missing), "incomplete" (a
-        table is), or "stuck" (writes are not done in time, though it answers).
+        "away" (no answer, or it lets nobody in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
+        (a table is), or "stuck" (writes are not done in time, though it answers).
         """
         return trouble.kind if (trouble := self.trouble) else ""
 
@@ -383,7 +383,7 @@ class Database:
         Neither does a refused write that began before the one that showed that writes are taken again.
 
         Another question shows which it is: a read of large tables holds up its own caller alone. A write that is not
-        done in time, where the question is answered, is the server's fault, unless it had too little time.
+        done in time, where the question is answered, is the server's fault, unless it may have waited for a lock.
         """
         if error_codes.refusal(error.errno) == "read-only" and began < self._wrote_at:
             return
@@ -397,19 +397,20 @@ class Database:
             else:
                 if self._away_since is None and (reads or error.cut):
                     self._events.connection_cut(where=self.where, cause=str(error))
-                if reads or error.cut or error.took < min(LATE_PROBE, self._settings.statement_timeout / 2):
+                if reads or error.cut or error.took <= lock_wait(self._settings.statement_timeout):
                     return
         self._mark_down(error, stuck=late and not reads)
 
     def _mark_down(self, error: DatabaseError, *, told: bool = False, stuck: bool = True) -> None:
-        now, kind, said = time.monotonic(), error_codes.refusal(error.errno), error_codes.no_writes(error.errno)
+        now, kind, explained = time.monotonic(), error_codes.refusal(error.errno), error_codes.explained(error.errno)
         late = error_codes.is_stuck(error.__cause__, error.errno)
         if late and stuck and error.phase == "work":
-            kind, said = "stuck", error_codes.STUCK
+            kind, explained = "stuck", error_codes.STUCK
         elif late and error.phase == "commit":
-            self.commits_hang, said = True, error_codes.COMMITS_HANG
+            self.commits_hang, explained = True, error_codes.COMMITS_HANG
+        said = error_codes.sentence(explained)
         cause = f"it {said} ({error})" if said else str(error)
-        remedy = error_codes.remedy_in(said) or error_codes.remedy(error.errno, error.__cause__, self.where)
+        remedy = explained[1] or error_codes.remedy(error.errno, error.__cause__, self.where)
         before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now)
         self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"
         if kind:

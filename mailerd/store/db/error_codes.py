@@ -9,6 +9,8 @@ from typing import Final
 
 from pymysql.err import MySQLError
 
+from mailerd.core.i18n import t
+
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
 """What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
 
@@ -68,8 +70,8 @@ DOUBT: Final = frozenset({1021, 1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
 """Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
 AWAY: Final = frozenset({
-    1015, 1021, 1036, 1037, 1040, 1041, 1053, 1114, 1142, 1143, 1146, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
-    3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
+    1015, 1021, 1036, 1037, 1040, 1041, 1053, 1114, 1142, 1143, 1146, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002,
+    2003, 2006, 2013, 2055, 3032, 3100, 3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
 """Nothing can be stored at the moment."""
@@ -186,40 +188,47 @@ def is_stuck(error: BaseException | None, errno: int) -> bool:
 
 
 STUCK: Final = (
-    "does not finish writes in time, though it answers: its disk may be full or slow, or a table locked; see `df -h` on "
-    "its server, its own log, and SHOW FULL PROCESSLIST"
+    t("does not finish writes in time, though it answers"),
+    t("see `df -h` on its server, its log, and SHOW FULL PROCESSLIST: is its disk full or slow, is a table locked?"),
 )
-"""What is to be said of a database whose writes hang."""
+"""What is to be said of a database whose writes hang, after "the database", and the remedy."""
 COMMITS_HANG: Final = (
-    "answers no COMMIT; see that the primary's replicas are connected, and that the disk of its binary log has room"
+    t("answers no COMMIT"),
+    t("see that the primary's replicas are connected, and that the disk of its binary log has room"),
 )
 
 
-def no_writes(errno: int) -> str:
-    """What is to be said of a database that refused a statement in this way, remedy included; empty for other numbers.
+def explained(errno: int) -> tuple[str, str]:
+    """What is to be said of a database that refused a statement in this way, after "the database", and the remedy.
 
-    It follows "the database".
+    Both are empty for other numbers.
     """
     match refusal(errno):
         case "read-only":
             said, remedy = read_only(READ_ONLY[errno])
         case "full":
-            said, remedy = f"its disk or a table is full ({errno})", "free disk space on its server (df -h), or raise its limit"
+            said = t("its disk or a table is full ({errno})", errno=errno)
+            remedy = t("free disk space on its server (df -h), or raise its limit")
         case "denied":
-            said, remedy = (
-                f"a privilege was taken away from its user ({errno})",
-                "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
-            )
+            said = t("a privilege was taken away from its user ({errno})", errno=errno)
+            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
         case "incomplete":
-            return f"lacks a table ({errno}); run `mailerd migrate`, or restore the table (docs/backup.md)"
+            said = t("lacks a table ({errno})", errno=errno)
+            return said, t("run `mailerd migrate`, or restore the table (docs/backup.md)")
         case _:
-            return ""
-    return f"takes no writes: {said}; {remedy}"
+            return "", ""
+    return t("takes no writes: {said}", said=said), remedy
 
 
-def remedy_in(said: str) -> str:
-    """The remedy in what `no_writes` and its kin say; empty where nothing is said."""
-    return said.partition("; ")[2]
+def no_writes(errno: int) -> str:
+    """Both in one sentence; empty for other numbers."""
+    return sentence(explained(errno))
+
+
+def sentence(explanation: tuple[str, str]) -> str:
+    """What is said of the database, and the remedy."""
+    said, remedy = explanation
+    return t("{said}; {remedy}", said=said, remedy=remedy) if said else ""
 
 
 def words(error: BaseException) -> str:

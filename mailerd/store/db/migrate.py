@@ -36,8 +36,8 @@ _WRITE_NOTHING: Final = (
     "UPDATE jobs SET priority = priority WHERE id = ''",
     "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0",
 )
-"""There is no such row, and yet a server that takes no writes refuses it, or whose user may not. Its variables would not
-tell: a privilege may lift them for this user."""
+"""There is no such row, and yet it is refused where a server takes no writes, or where its user may not write. Its
+variables would not tell: a privilege may lift them for this user."""
 
 
 @dataclass(frozen=True)

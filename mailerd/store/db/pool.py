@@ -34,6 +34,11 @@ MAX_AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that a moved address is resolved again."""
 
 
+def lock_wait(statement_timeout: float) -> int:
+    """Seconds for which a statement waits for another transaction's row, before the server refuses it."""
+    return max(1, min(3, int(statement_timeout / 4)))
+
+
 class _Phase:
     """How far a transaction came; after a failure it says whether its outcome is in doubt."""
 
@@ -244,7 +249,7 @@ class Pool:
     def _session(self, version: str) -> list[str]:
         # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.
         bound = self._settings.statement_timeout
-        lock = max(1, min(3, int(bound / 4)))
+        lock = lock_wait(bound)
         settings = (
             f"SET SESSION time_zone = '+00:00', net_write_timeout = 10, "
             f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
