@@ -55,16 +55,21 @@ def hold_reason(
     return f"not due before {say(due)}" if due else None
 
 
-_LOGIN: Final = "`mailerd auth login --sender {sender}`"
-_REPAIRS: Final[Mapping[str, str]] = {
-    PauseCause.TOKEN_REFUSED: f"the sign-in is renewed: {_LOGIN}",
-    PauseCause.NO_CREDENTIALS: f"there is a credential file that can be used: {_LOGIN}",
-    PauseCause.CLIENT_REFUSED: f"the sign-in names an OAuth client that Google knows: {_LOGIN}",
-    PauseCause.WRONG_MAILBOX: f"the credential file opens {{sender}}: {_LOGIN}",
-    PauseCause.SCOPE_MISSING: f"the sign-in has the scope, or it is delegated: {_LOGIN}",
-    PauseCause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
+_LOGIN: Final = "mailerd auth login --sender {sender}"
+_REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
+    PauseCause.TOKEN_REFUSED: ("the sign-in is renewed", _LOGIN),
+    PauseCause.NO_CREDENTIALS: ("there is a credential file that can be used", _LOGIN),
+    PauseCause.CLIENT_REFUSED: ("the sign-in names an OAuth client that Google knows", _LOGIN),
+    PauseCause.WRONG_MAILBOX: ("the credential file opens {sender}", _LOGIN),
+    PauseCause.SCOPE_MISSING: ("the sign-in has the scope, or it is delegated", _LOGIN),
+    PauseCause.MAILBOX_REFUSED: ("Gmail is switched on for {sender}", "https://admin.google.com/ac/users"),
+    PauseCause.API_DISABLED: (
+        "the Gmail API is enabled in the Cloud project",
+        "https://console.cloud.google.com/apis/library/gmail.googleapis.com",
+    ),
+    PauseCause.DOMAIN_POLICY: ("the domain's administrator allows this app", "https://admin.google.com/ac/owl"),
 }
-"""What a person has to do before a letter can be sent; the pause itself ends each minute, for another try."""
+"""What a person has to do before a letter can be sent, and where; the pause ends each minute, for another try."""
 _REASON_WITHOUT_REMEDY: Final = frozenset({PauseCause.TOKEN_REFUSED, PauseCause.SCOPE_MISSING})
 """Causes whose reason is Google's answer alone; the others say themselves which file or which setting to correct."""
 _STILL: Final = timedelta(minutes=2)
@@ -81,8 +86,15 @@ def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetim
 
 def remedy(cause: str | None, *, sender: str) -> str | None:
     """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
-    words = _REPAIRS.get(cause or "")
-    return words.format(sender=sender) if words else None
+    if (known := _REPAIRS.get(cause or "")) is None:
+        return None
+    what, where = (each.format(sender=sender) for each in known)
+    return f"{what}: `{where}`" if where.startswith("mailerd ") else what
+
+
+def repair_command(cause: str, *, sender: str) -> str:
+    """The command, or the page, by which a person ends a pause of this cause."""
+    return _REPAIRS.get(cause, ("", _LOGIN))[1].format(sender=sender)
 
 
 def with_remedy(reason: str, cause: str, *, sender: str) -> str:

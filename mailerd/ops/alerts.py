@@ -36,6 +36,7 @@ _SIGN_IN: Final = frozenset({
     PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
     PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
     PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
+    PauseCause.API_DISABLED.value, PauseCause.DOMAIN_POLICY.value,
 })  # fmt: skip
 _OF_TABLES: Final = ("sender ", "webhook ", "unsure")
 """How the names of troubles begin that only the tables show."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -42,14 +41,6 @@ def _google(*, method: str = "", kind: str, **more: object) -> Callable[[Scene],
         await it.here.google.fault(kind=kind, method=method, count=-1, **more)
 
     return strike
-
-
-def _refused(status: int, reason: str, message: str, detail: str = "") -> Callable[[Scene], Awaitable[object]]:
-    error = {
-        "code": status, "message": message, "errors": [{"domain": "usageLimits", "reason": reason, "message": message}],
-        "status": "PERMISSION_DENIED", "details": [{"reason": detail}] if detail else [],
-    }  # fmt: skip
-    return _google(kind="status", status=status, body=json.dumps({"error": error}))
 
 
 def _sql(*statements: str, cut: bool = False) -> Callable[[Scene], Awaitable[object]]:
@@ -101,8 +92,7 @@ async def _revoke(it: Scene) -> None:
 
 
 async def _refuse_policy(it: Scene) -> None:
-    body = json.dumps({"error": "access_denied", "error_description": "admin_policy_enforced: Account restricted."})
-    await it.here.google.fault(kind="status", method="token", status=400, body=body, count=-1)
+    await it.here.google.fault(kind="admin_policy", method="token", count=-1)
     await it.here.google.fault(kind="auth_error", method="", count=-1)
 
 
@@ -133,8 +123,8 @@ async def _break_hook(it: Scene) -> None:
 CASES: Final = (
     Case("database stopped", r"cannot be reached|can't connect|is away|unavailable|unreachable|no answer",
          r"server runs|start|systemctl", _stop_database, SURFACES),
-    Case("database frozen", r"no answer|not answer|timed? ?-?out|unavailable|is away", r"server runs|systemctl|processlist",
-         _freeze_database, SURFACES),
+    Case("database frozen", r"no answer|not answer|timed? ?-?out|unavailable|is away",
+         r"server runs|systemctl|processlist", _freeze_database, SURFACES),
     Case("database disk full", r"\bfull\b|1114|no space", r"free (some |disk )?space|\bdf\b|room|make space", _fill,
          SURFACES, small=True),
     Case("INSERT denied", r"command denied|1142|privilege|may not (insert|write)", r"\bgrant\b",
@@ -148,37 +138,41 @@ CASES: Final = (
          _sql("SET foreign_key_checks = 0", "RENAME TABLE attempts TO attempts_gone"), SURFACES),
     Case("Google unreachable", r"google (cannot be reached|is out of reach|unreachable)|cannot be reached",
          r"dns|firewall|network|way out|internet", _refuse_google),
-    Case("Google hangs", r"no answer|no response|hang|timed? ?out|not answer", r"status|firewall|way out|proxy|dashboard",
-         _google(kind="hang_before", seconds=600)),
+    Case("Google hangs", r"no answer|no response|hang|timed? ?out|not answer",
+         r"status|firewall|way out|proxy|dashboard", _google(kind="hang_before", seconds=600)),
     Case("Google answers 5xx", r"backend ?error|\b500\b|\b5xx\b", r"status|dashboard|automatically|by itself|nothing",
          _google(kind="backend_error")),
-    Case("mailbox throttled", r"throttl|rate.?limit", r"per_minute|units_per_minute|nothing|automatically|by itself|wait",
-         _google(kind="user_rate_limit"), _QUIET),
+    Case("mailbox throttled", r"throttl|rate.?limit",
+         r"per_minute|units_per_minute|nothing|automatically|by itself|wait", _google(kind="user_rate_limit"), _QUIET),
     Case("project quota", r"project.{0,40}(quota|limit)|daily ?limit ?exceeded", r"cloud console|quotas",
          _google(kind="daily_limit")),
     Case("mailbox day full", r"mail sending|daily.limit", r"per_day|reserve|until|wait|resume",
          _google(kind="mail_sending_retry_after")),
-    Case("sign-in revoked", r"invalid_grant|revoked|no longer honours", rf"auth login --sender {SENDER} --readonly", _revoke),
+    Case("sign-in revoked", r"invalid_grant|revoked|no longer honours", rf"auth login --sender {SENDER}", _revoke),
     Case("credentials spoilt", r"not a json|cannot be used", rf"auth login --sender {SENDER}|make it (anew|again)",
          _spoil_credentials),
     Case("credentials open", r"by others|0666", r"chmod 600", _open_credentials),
-    Case("scope missing", r"scope", rf"auth login --sender {SENDER} --readonly|delegat",
+    Case("scope missing", r"scope", rf"auth login --sender {SENDER}|delegat",
          _google(kind="scope_insufficient", method="drafts.create")),
-    Case("domain policy", r"domainpolicy|policy", r"administrator|admin console", _google(kind="domain_policy")),
-    Case("app blocked by policy", r"admin_policy_enforced|policy", r"administrator|admin console", _refuse_policy),
+    Case("domain policy", r"domainpolicy|policy", r"administrator allow|admin\.google\.com/ac/owl|allow this app",
+         _google(kind="domain_policy")),
+    Case("app blocked by policy", r"admin_policy_enforced|policy",
+         r"administrator allow|admin\.google\.com/ac/owl|allow this app", _refuse_policy),
     Case("Gmail switched off", r"mail service not enabled|gmail is (off|switched off|not enabled)",
          r"(switch|turn).{0,20}on|enable", _google(kind="mail_service_not_enabled")),
     Case("Gmail API disabled", r"accessnotconfigured|service_disabled|api is (not enabled|disabled)|api disabled",
          r"enable the gmail api|gmail\.googleapis\.com|library",
-         _refused(403, "accessNotConfigured", "Gmail API has not been used in project 1 before or it is disabled.",
-                  "SERVICE_DISABLED")),
-    Case("second daemon gone", r"silent|not responding|gone|not (been )?(seen|heard)", r"systemctl|start|lease|journal",
+         _google(kind="api_disabled")),
+    Case("second daemon gone", r"silent|not responding|gone|not (been )?(seen|heard)",
+         r"systemctl|start|lease|journal",
          _kill_last, _NO_READY, daemons=2),
-    Case("only daemon killed", r"no daemon|not listening|nothing listens|not responding|silent", r"systemctl|start|mailerd run",
+    Case("only daemon killed", r"no daemon|not listening|nothing listens|not responding|silent",
+         r"systemctl|start|mailerd run",
          _kill_last, ("check", "top")),
     Case("clock wrong", r"clock", r"ntp|timedatectl|chrony|set it|synchron", _sql("SELECT 1"), _QUIET, shift=400.0),
     Case("all renders fail", r"template|render|undefined", r"template", _break_templates),
-    Case("webhook fails", r"webhook.{0,60}(fail|500)|crm.{0,60}(fail|500)", r"webhooks test|endpoint", _break_hook, _QUIET),
+    Case("webhook fails", r"webhook.{0,60}(fail|500)|crm.{0,60}(fail|500)", r"webhooks test|endpoint", _break_hook,
+         _QUIET),
     Case("inbox unreadable", r"inbox|bounces.{0,40}not", r"auth login|scope|inbox",
          _google(kind="scope_insufficient", method="history.list"), _QUIET),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where one fault is made: a database server, the stand-in for Google, real daemons, an address for alerts; work goes on."""
+"""Where one fault is made: a database, the stand-in for Google, real daemons, an address for alerts; work goes on."""
 
 from __future__ import annotations
 
