@@ -42,6 +42,8 @@ TEXTS: Final = {
     "wrong mailbox": "邮箱不符",
     "scope missing": "缺少权限范围",
     "mailbox refused": "邮箱被拒绝",
+    "api disabled": "Gmail API 未启用",
+    "domain policy": "网域策略",
     "google unreachable": "无法连接 Google",
     "manual": "人工",
     "unsubscribed": "已退订",

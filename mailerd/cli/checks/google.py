@@ -8,6 +8,7 @@ from mailerd.cli.checks.database import clock_difference
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
+from mailerd.core.i18n import t
 from mailerd.core.pauses import repair_command
 from mailerd.core.replies import (
     Accepted,
@@ -188,9 +189,11 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
 
 def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
     if cause is PauseCause.API_DISABLED:
-        return f"enable the Gmail API in the Cloud project: {repair_command(cause, sender=sender)}"
+        return t("enable the Gmail API in the Cloud project: {where}", where=repair_command(cause, sender=sender))
     if cause is PauseCause.DOMAIN_POLICY:
-        return f"ask the domain's administrator to allow this app: {repair_command(cause, sender=sender)}"
+        return t(
+            "ask the domain's administrator to allow this app: {where}", where=repair_command(cause, sender=sender)
+        )
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
         return "check this machine's way out: DNS, firewall, gmail.proxy, gmail.token_uri and gmail.api_root"
     if cause is PauseCause.MAILBOX_REFUSED:

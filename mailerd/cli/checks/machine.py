@@ -19,12 +19,14 @@ from yarl import URL
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
+from mailerd.core.i18n import t
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
 from mailerd.http.server import Owner, port_owner, socket_owner
 from mailerd.intake.unsubscribe_pages import MARK
 from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread
+from mailerd.texts import tr
 
 # Examines the files that hold secrets: who else may read them, and who may put others in their place.
 
@@ -297,7 +299,7 @@ async def _why_not_ready(settings: IntakeSettings) -> str:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as answer:
             said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        return f"it does not say how it is ({type(error).__name__}); `systemctl restart mailerd`"
+        return f"no response ({type(error).__name__}); systemctl restart mailerd"
     return str(said.get("reason", "")) if isinstance(said, dict) else ""
 
 
@@ -325,7 +327,9 @@ async def _owned(settings: IntakeSettings, owner: Owner, ours: Awaitable[bool | 
         what, _, remedy = (await _why_not_ready(settings)).partition("; ")
         if what:
             remedy = remedy or "journalctl -u mailerd -p warning"
-            return fail(check, f"the mailerd that listens on {where} is not ready: {what}", remedy=remedy)
+            return fail(
+                check, t("the mailerd on {where} is not ready: {what}", where=where, what=tr(what)), remedy=remedy
+            )
         return ok(check, f"a mailerd listens on {where}")
     if owner == "silent":
         return fail(
