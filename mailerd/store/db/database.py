@@ -98,7 +98,6 @@ class Database:
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
         """The newest failure of all, and the newest one of a server that answers."""
-        self._back = asyncio.Event()
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
         """The connections for callers that wait, however many there are at once; the others are left to the letters."""
@@ -125,15 +124,6 @@ class Database:
         answers = not self._unreachable and (self._read_only or self._refused)
         it = self._standing if answers else self._newest
         return Trouble(it.kind, it.cause, it.said, it.remedy, time.monotonic() - self._away_since)
-
-    async def rest(self, seconds: float) -> None:
-        """Sleep; while it is unavailable, only until it is back."""
-        if self._away_since is None:
-            await asyncio.sleep(seconds)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._back.wait()
 
     @property
     def probe_timeout(self) -> float:
@@ -419,7 +409,6 @@ class Database:
             self._refused[_key(error.what)] = self._newest
         if before is None:
             self._away_since = self._reminded = now
-            self._back.clear()
             if kind == "full":
                 self._events.database_full(where=self.where, what=error.what, cause=str(error))
             elif not told:
@@ -444,7 +433,6 @@ class Database:
         if not self._read_only and not self.commits_hang and not self._refused:
             self._events.database_back(where=self.where, seconds=now - self._away_since)
             self._away_since = None
-            self._back.set()
 
     async def close(self) -> None:
         """Drop every connection."""

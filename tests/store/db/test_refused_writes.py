@@ -1,6 +1,5 @@
 """A database that answers and cannot store is unavailable, with its cause, until the same can be stored again."""
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 
@@ -179,16 +178,6 @@ async def test_another_cause_in_the_midst_of_an_outage_is_told_at_once(table: Da
             await table.transaction(reading(text), what="record 1 letters")
     assert heard.names() == ["database_full", "database_still_away"]
     assert table.outage == "denied"
-
-
-async def test_who_rests_while_it_is_unavailable_is_woken_when_it_is_back(table: Database) -> None:
-    with pytest.raises(DatabaseAwayError):
-        await table.transaction(reading(AS_IF.format(1114, "full")), what="record 1 letters")
-    resting = asyncio.create_task(table.rest(60.0))
-    await asyncio.sleep(0)
-    assert not resting.done()
-    await table.transaction(_insert, what="record 1 letters")
-    await asyncio.wait_for(resting, 5)
 
 
 async def test_a_table_space_that_may_not_grow_is_a_full_disk_and_is_over_when_there_is_room(
