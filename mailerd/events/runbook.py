@@ -577,6 +577,9 @@ REST_RUNBOOKS: Final[Mapping[str, Runbook]] = {
 }  # fmt: skip
 """What to do about a pause for what came back to the mailbox, by its cause; the console shows it."""
 
+_API_OFF: Final = LikelyCause("the Gmail API is not enabled in the Cloud project, or was switched off there", "Cloud 项目中未启用 Gmail API，或已被停用", "https://console.cloud.google.com/apis/library/gmail.googleapis.com")  # fmt: skip
+_NOT_ALLOWED: Final = LikelyCause("the domain's administrator does not allow this app, or no app, to use Gmail", "网域管理员不允许此应用（或任何应用）使用 Gmail", "https://admin.google.com/ac/owl")  # fmt: skip
+
 PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "throttled": Runbook(
         _WAITS + _BY_ITSELF,
@@ -690,28 +693,8 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             _CHECK,
         ),
     ),
-    "api_disabled": Runbook(
-        _WAITS + _MENDED,
-        _WAITS_ZH + _MENDED_ZH,
-        (
-            LikelyCause(
-                "the Gmail API is not enabled in the Cloud project, or was switched off there",
-                "Cloud 项目中未启用 Gmail API，或已被停用",
-                "https://console.cloud.google.com/apis/library/gmail.googleapis.com",
-            ),
-        ),
-    ),
-    "domain_policy": Runbook(
-        _WAITS + _MENDED,
-        _WAITS_ZH + _MENDED_ZH,
-        (
-            LikelyCause(
-                "the domain's administrator does not allow this app, or no app, to use Gmail",
-                "网域管理员不允许此应用（或任何应用）使用 Gmail",
-                "https://admin.google.com/ac/owl",
-            ),
-        ),
-    ),
+    "api_disabled": Runbook(_WAITS + _MENDED, _WAITS_ZH + _MENDED_ZH, (_API_OFF,)),
+    "domain_policy": Runbook(_WAITS + _MENDED, _WAITS_ZH + _MENDED_ZH, (_NOT_ALLOWED,)),
 }
 """The runbooks of `sender_paused`, by its field `cause`."""
 

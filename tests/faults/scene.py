@@ -129,9 +129,9 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
                 for child in here.daemons:
                     child.start()
                 for child in here.daemons:
-                    await child.until(lambda log: "runner_started" in log)
+                    await child.until(lambda log: "runner_started" in log, within=120.0)
                 it.job = (await it.post("first"))["job_id"]
-                await here.daemons[0].until(lambda log: "job_finished" in log or daemons > 1)
+                await here.daemons[0].until(lambda log: "job_finished" in log or daemons > 1, within=120.0)
                 yield it
                 for connection in it.connections:
                     connection.close()

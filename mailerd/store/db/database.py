@@ -44,7 +44,7 @@ class TransactionMeter(Protocol):
 
 
 @dataclass(frozen=True)
-class Trouble:
+class DatabaseTrouble:
     """Why a database cannot be used."""
 
     kind: str
@@ -117,13 +117,13 @@ class Database:
         return trouble.kind if (trouble := self.trouble) else ""
 
     @property
-    def trouble(self) -> Trouble | None:
+    def trouble(self) -> DatabaseTrouble | None:
         """The same at length."""
         if self._away_since is None:
             return None
         answers = not self._unreachable and (self._read_only or self._refused)
         it = self._standing if answers else self._newest
-        return Trouble(it.kind, it.cause, it.said, it.remedy, time.monotonic() - self._away_since)
+        return DatabaseTrouble(it.kind, it.cause, it.said, it.remedy, time.monotonic() - self._away_since)
 
     @property
     def probe_timeout(self) -> float:
