@@ -31,7 +31,7 @@ SWITCH_POLL: Final = 0.05
 LATE_PROBE: Final = 1.0
 """Seconds in which a server whose answer was late must answer another question, or it counts as away."""
 REFUSAL_COUNTS: Final = 60.0
-"""Seconds for which a refusal counts of which nobody tries again what was refused."""
+"""Seconds for which a refusal counts where the same is not tried again."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -111,7 +111,7 @@ class Database:
     def outage(self) -> str:
         """Why it is unavailable, by the newest failure; empty: it is available.
 
-        "away" (no answer, or it lets nobody in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
+        "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
         (a table is), or "stuck" (writes are not done in time, though it answers).
         """
         return trouble.kind if (trouble := self.trouble) else ""

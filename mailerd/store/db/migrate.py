@@ -32,10 +32,8 @@ _RESTORE_WHOLE: Final = (
     "nothing was changed"
 )
 
-_WRITE_NOTHING: Final = (
-    "UPDATE jobs SET priority = priority WHERE id = ''",
-    "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0",
-)
+_CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
+_INSERT_NOTHING: Final = "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0"
 """There is no such row, and yet it is refused where a server takes no writes, or where its user may not write. Its
 variables would not tell: a privilege may lift them for this user."""
 
@@ -208,8 +206,8 @@ async def check_writable(database: Database) -> None:
     async def work(cursor: Cursor) -> int:
         applied = await applied_migration(cursor)
         if applied == migrations()[-1].number:
-            for statement in _WRITE_NOTHING:
-                await cursor.execute(statement)
+            await cursor.execute(_CHANGE_NOTHING)
+            await cursor.execute(_INSERT_NOTHING)
         return applied
 
     what = "see whether a job could be stored"

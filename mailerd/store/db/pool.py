@@ -34,9 +34,9 @@ MAX_AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that a moved address is resolved again."""
 
 
-def lock_wait(statement_timeout: float) -> int:
-    """Seconds for which a statement waits for another transaction's row, before the server refuses it."""
-    return max(1, min(3, int(statement_timeout / 4)))
+def lock_wait(bound: float) -> int:
+    """Seconds for which a statement waits for another transaction's row; `bound`: statement_timeout."""
+    return max(1, min(3, int(bound / 4)))
 
 
 class _Phase:
