@@ -265,9 +265,9 @@ class RunnerEvents(EventEmitter):
     @event(
         "critical",
         en="quota of the Cloud project is used up: {sender} and every other sender of the project are paused for "
-        "{seconds:span} ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume {sender}` to try sooner",
+        "{seconds:span} ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
         zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:span}（{cause:label}）：{reason}。"
-        "请在云控制台查看配额；`mailerd senders resume {sender}` 可提前重试",
+        "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
     )
     def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
 
