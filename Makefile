@@ -28,6 +28,7 @@ check: lint test  ## everything that must hold: format, lint, types, layers, tes
 lint: setup  ## the part of check that runs no test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
