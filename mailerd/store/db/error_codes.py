@@ -188,12 +188,12 @@ def is_stuck(error: BaseException | None, errno: int) -> bool:
 
 
 STUCK: Final = (
-    t("does not finish writes in time, though it answers"),
+    t("responds, but does not finish writes in time"),
     t("see `df -h` on its server, its log, and SHOW FULL PROCESSLIST: is its disk full or slow, is a table locked?"),
 )
 """What is to be said of a database whose writes hang, after "the database", and the remedy."""
 COMMITS_HANG: Final = (
-    t("answers no COMMIT"),
+    t("does not respond to COMMIT"),
     t("see that the primary's replicas are connected, and that the disk of its binary log has room"),
 )
 
@@ -210,14 +210,14 @@ def explained(errno: int) -> tuple[str, str]:
             said = t("its disk or a table is full ({errno})", errno=errno)
             remedy = t("free disk space on its server (df -h), or raise its limit")
         case "denied":
-            said = t("a privilege was taken away from its user ({errno})", errno=errno)
+            said = t("its user lacks a privilege ({errno})", errno=errno)
             remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
         case "incomplete":
             said = t("lacks a table ({errno})", errno=errno)
             return said, t("run `mailerd migrate`, or restore the table (docs/backup.md)")
         case _:
             return "", ""
-    return t("takes no writes: {said}", said=said), remedy
+    return t("accepts no writes: {said}", said=said), remedy
 
 
 def no_writes(errno: int) -> str:

@@ -252,7 +252,7 @@ async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         live = b"/live" in await reader.readline()
-        reason = "the database takes no writes: its disk or a table is full (1114); free disk space on its server"
+        reason = "the database accepts no writes: its disk or a table is full (1114); free disk space on its server"
         body = json.dumps({"status": "not ready", "reason": reason}).encode()
         head = b"HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{}" if live else (
             b"HTTP/1.0 503 Unavailable\r\nServer: mailerd\r\nContent-Type: application/json\r\n\r\n" + body
@@ -260,7 +260,7 @@ async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_
         writer.write(head)
         writer.close()
 
-    await daemons(patient.database, "here").heartbeat()
+    await query(patient.database, "DELETE FROM daemons")  # it cannot store its heartbeat either
     async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
         found = (await patient.with_(intake={"port": server.sockets[0].getsockname()[1]}).examined())["intake: port"]
     assert found.level is Level.FAIL
