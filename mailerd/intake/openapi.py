@@ -118,7 +118,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "error": None,
     "field": "recipients[3].email",
     "filename": "invoice.pdf",
-    "forecast": {"letters_ahead": 0, "text": "the letters go at once"},
+    "forecast": {"letters_ahead": 0, "text": "the messages are sent immediately"},
     "from": "2026-12-01T09:00:00Z",
     "html": "<p>Dear Ada</p>",
     "job_id": "01M87579BANMVD7VSZZ1762YXX",

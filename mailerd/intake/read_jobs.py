@@ -93,8 +93,8 @@ class JobActionEndpoints:
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
-        self._events.job_asked(
-            job=job.id, action=change.value, actor=actor, letters=done.letters, status=done.status.value
+        self._events.job_action(
+            job=job.id, action=change.value, actor=actor, messages=done.letters, status=done.status.value
         )
         if done.changed:
             self._wake()

@@ -75,7 +75,7 @@ async def try_forecast[T, U](
     except DatabaseError as error:
         events.forecast_failed(job=job, cause=str(error))
     except Exception as error:  # noqa: BLE001 - for a bug in it no job is hidden, and none is a 500 that is posted again
-        events.forecast_broke(job=job, error=error)
+        events.forecast_crashed(job=job, error=error)
     return None
 
 

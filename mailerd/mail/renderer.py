@@ -341,7 +341,7 @@ class Renderer:
             raise
         except Exception as error:
             # A bug here is no letter's fault.
-            self._exits.events.renderer_broke(renderer=self._exits.renderer, origin=request.origin, error=error)
+            self._exits.events.renderer_crashed(renderer=self._exits.renderer, origin=request.origin, error=error)
             raise RendererError(f"the renderer met a bug: {error!r}") from error
         finally:
             self._requests.discard(request)

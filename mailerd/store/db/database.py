@@ -209,7 +209,7 @@ class Database:
             outcome = "cut_off"  # by the caller, at a stop or a time-out: it says nothing about the database
             raise
         except DatabaseAwayError as error:
-            outcome = "in_doubt" if error.in_doubt else "away"
+            outcome = "in_doubt" if error.in_doubt else "unavailable"
             await self._learn_from(error, reads=reads, began=started)
             raise
         except DatabaseError as error:
@@ -412,10 +412,10 @@ class Database:
             if kind == "full":
                 self._events.database_full(where=self.where, what=error.what, cause=str(error))
             elif not told:
-                self._events.database_away(where=self.where, cause=cause)
+                self._events.database_unavailable(where=self.where, cause=cause)
         elif remedy != before.remedy or now - self._reminded >= REMIND_INTERVAL:
             self._reminded = now
-            self._events.database_still_away(where=self.where, seconds=before.since, cause=cause)
+            self._events.database_still_unavailable(where=self.where, seconds=before.since, cause=cause)
 
     def _mark_up(self, *, wrote: bool, changed: bool = False, done: str = "", read: str = "") -> None:
         """A call succeeded: what was `done` in a transaction, or was `read`."""

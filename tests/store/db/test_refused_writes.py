@@ -84,7 +84,7 @@ async def test_a_missing_privilege_is_told_by_its_name_and_ends_with_the_grant(m
                 await database.request(_insert, what="accept a job")
             await database.read(reading(), what="stats")
             assert database.outage == "denied"
-        assert heard.names() == ["database_away"]
+        assert heard.names() == ["database_unavailable"]
         assert "GRANT ALL PRIVILEGES" in said(heard)[0]
         as_admin(mariadb, "GRANT ALL PRIVILEGES ON denied.* TO 'mailerd'@'127.0.0.1'")
 
@@ -94,7 +94,7 @@ async def test_a_missing_privilege_is_told_by_its_name_and_ends_with_the_grant(m
             return not database.outage
 
         await eventually(is_stored)
-        assert heard.names() == ["database_away", "database_back"]
+        assert heard.names() == ["database_unavailable", "database_back"]
     finally:
         await database.close()
         as_admin(mariadb, "DROP DATABASE denied")
@@ -141,10 +141,10 @@ async def test_writes_that_hang_while_reads_are_answered_are_no_outage_that_a_re
             with pytest.raises(DatabaseAwayError) as caught:
                 await check_writable(database)
             assert "is its disk full" in caught.value.said
-        assert heard.names() == ["database_away"]
+        assert heard.names() == ["database_unavailable"]
         await query(table, "DROP TRIGGER slow")
         await database.request(_insert, what="accept a job")
-        assert heard.names() == ["database_away", "database_back"]
+        assert heard.names() == ["database_unavailable", "database_back"]
     finally:
         await database.close()
 
@@ -176,7 +176,7 @@ async def test_another_cause_in_the_midst_of_an_outage_is_told_at_once(table: Da
     for text in (AS_IF.format(1114, "full"), AS_IF.format(1142, "INSERT command denied")):
         with pytest.raises(DatabaseAwayError):
             await table.transaction(reading(text), what="record 1 letters")
-    assert heard.names() == ["database_full", "database_still_away"]
+    assert heard.names() == ["database_full", "database_still_unavailable"]
     assert table.outage == "denied"
 
 
