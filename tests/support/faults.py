@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,6 +150,8 @@ class Faults:
                 posting = tasks.create_task(_post_refused(session, path, body))
                 await self._hear("The database's disk is full", child)
                 posting.cancel()
+                await asyncio.to_thread(_query, self.full, "DROP TABLE mailerd.filler")
+                await _post_taken(session, path, body | {"recipients": [{"email": "r@example.org"}]})
             async with read_only(self.full):
                 await self._hear("The database is read-only", child)
 
@@ -261,6 +264,15 @@ async def _post_refused(session: aiohttp.ClientSession, path: str, body: Mapping
         async with session.post(path, json=body) as answer:
             assert answer.status == 503, await answer.text()
         await asyncio.sleep(1)
+
+
+async def _post_taken(session: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> None:
+    """Post until there is room again, and the daemon knows it."""
+    while True:
+        async with session.post(path, json=body) as answer:
+            if answer.status == HTTPStatus.OK:
+                return
+        await asyncio.sleep(0.5)
 
 
 def _through(url: str, proxy: Proxy) -> str:
