@@ -5,9 +5,13 @@ import asyncio
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 from tests.faults.cases import CASES
 from tests.faults.surfaces import WINDOW, Result, measure, table
+
+MOST: Final = 240.0
+"""Seconds for the scene of a fault to be built and taken down, at most."""
 
 
 async def main() -> int:
@@ -23,7 +27,8 @@ async def main() -> int:
         if asked.words and not any(word.lower() in case.name.lower() for word in asked.words):
             continue
         try:
-            results.append(await measure(case, window=asked.window))
+            async with asyncio.timeout(asked.window + MOST):
+                results.append(await measure(case, window=asked.window))
         except Exception:  # noqa: BLE001 - the others go on
             print(f"{case.name}: {traceback.format_exc()}", file=sys.stderr, flush=True)
             continue

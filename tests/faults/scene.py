@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -162,8 +163,11 @@ async def _listening(port: int) -> AsyncIterator[Scene]:
 
 
 async def command(it: Scene, *arguments: str) -> tuple[int, str]:
-    """A command's exit code and its output."""
-    done = await mailerd(it.config, *arguments)
+    """A command's exit code and its output; one that does not end is trouble too."""
+    try:
+        done = await mailerd(it.config, *arguments)
+    except subprocess.TimeoutExpired as error:
+        return 124, str(error)
     return done.returncode, done.stdout + done.stderr
 
 
