@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +136,9 @@ class Faults:
             await Secrets(database, timeout=5.0).keys()  # as in a database that was used before its disk became full
         async with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
             await child.until(lambda log: "runner started" in log)
+            async with read_only(self.full):
+                await self._hear("The database is read-only", child)
+            await child.until(lambda log: " back after " in log)  # else its full disk is no more than a further cause
             await asyncio.to_thread(_fill, self.full)
             where = re.search(r"API listening on (\S+)", child.runs[-1].log.read_text("utf-8"))
             assert where is not None
@@ -150,10 +152,6 @@ class Faults:
                 posting = tasks.create_task(_post_refused(session, path, body))
                 await self._hear("The database's disk is full", child)
                 posting.cancel()
-                await asyncio.to_thread(_query, self.full, "DROP TABLE mailerd.filler")
-                await _post_taken(session, path, body | {"recipients": [{"email": "r@example.org"}]})
-            async with read_only(self.full):
-                await self._hear("The database is read-only", child)
 
     async def clock_off(self) -> None:
         async with self._daemon("clock", shift=-300.0) as child:
@@ -264,15 +262,6 @@ async def _post_refused(session: aiohttp.ClientSession, path: str, body: Mapping
         async with session.post(path, json=body) as answer:
             assert answer.status == 503, await answer.text()
         await asyncio.sleep(1)
-
-
-async def _post_taken(session: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> None:
-    """Post until there is room again, and the daemon knows it."""
-    while True:
-        async with session.post(path, json=body) as answer:
-            if answer.status == HTTPStatus.OK:
-                return
-        await asyncio.sleep(0.5)
 
 
 def _through(url: str, proxy: Proxy) -> str:
