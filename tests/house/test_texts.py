@@ -102,7 +102,7 @@ NO_WORDS: Final = frozenset(
         "READ ONLY of the schema",
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
-        "`mailerd auth login --sender {sender}`",
+        "mailerd auth login --sender {sender}",
         ", by {actor}",
         "BASE TABLE",
         "\\bADD COLUMN (\\w+)",

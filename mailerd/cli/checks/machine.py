@@ -286,8 +286,8 @@ def kept(shown: str, where: str) -> bool:
     return found and "SubState=listening" in lines
 
 
-async def _why_not_ready(settings: IntakeSettings) -> str:
-    """Why the daemon that listens there can store no job, as it says itself; "" when it can.
+async def _why_not_ready(settings: IntakeSettings) -> tuple[str, str]:
+    """Why the daemon that listens there can store no job, as it says itself, and the remedy; both empty when it can.
 
     It has met what nothing shows that is asked from here: a disk that is full takes a change of what is stored.
     """
@@ -299,8 +299,10 @@ async def _why_not_ready(settings: IntakeSettings) -> str:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as answer:
             said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        return f"no response ({type(error).__name__}); systemctl restart mailerd"
-    return str(said.get("reason", "")) if isinstance(said, dict) else ""
+        return t("no response ({cause})", cause=type(error).__name__), "systemctl restart mailerd"
+    reason = str(said.get("reason", "")) if isinstance(said, dict) else ""
+    what, _, remedy = reason.partition("; ")
+    return what, remedy or "journalctl -u mailerd -p warning"
 
 
 def _listen(host: str, number: int) -> None:
@@ -324,9 +326,8 @@ async def _owned(settings: IntakeSettings, owner: Owner, ours: Awaitable[bool | 
     if settings.unix_socket:
         check, setting = "intake: socket", "intake.unix_socket"
     if owner == "mailerd":  # where it can store nothing, its database has not heard of it for long
-        what, _, remedy = (await _why_not_ready(settings)).partition("; ")
+        what, remedy = await _why_not_ready(settings)
         if what:
-            remedy = remedy or "journalctl -u mailerd -p warning"
             return fail(
                 check, t("the mailerd on {where} is not ready: {what}", where=where, what=tr(what)), remedy=remedy
             )

@@ -92,12 +92,12 @@ class Database:
         self.commits_hang = False
         """Whether a COMMIT got no answer in time, as when its replicas are away. Only a COMMIT of a change ends it."""
         self._refused: dict[str, _Failure] = {}
-        """What was refused, or not done in time, though the server answers: the last failure, by what was tried.
+        """What was refused, or not done in time, though the server responds: the last failure, by what was tried.
 
         The same must be done to end it: a full disk refuses a new row and takes a change of an old one.
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
-        """The newest failure of all, and the newest one of a server that answers."""
+        """The newest failure of all, and the newest one of a server that responds."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
         """The connections for callers that wait, however many there are at once; the others are left to the letters."""
@@ -112,7 +112,7 @@ class Database:
         """Why it is unavailable, by the newest failure; empty: it is available.
 
         "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
-        (a table is), or "stuck" (writes are not done in time, though it answers).
+        (a table is), or "stuck" (writes are not done in time, though it responds).
         """
         return trouble.kind if (trouble := self.trouble) else ""
 

@@ -143,7 +143,7 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
         case 1040 | 1203 | 1226:
             return "raise max_connections, or lower database.pool_size of the daemons"
         case 1037 | 1041:
-            return "free memory on the server, or lower its innodb_buffer_pool_size"
+            return t("free memory on the server, or lower its innodb_buffer_pool_size")
         case 1130:
             return "create the user for the host from which this machine connects"
         case 2012:
