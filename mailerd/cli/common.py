@@ -190,14 +190,14 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
         if not error_codes.refused(error.errno):
             why = why or t("no response within the time-out")
             raise MailerdError(
-                t("database {where} unavailable: {why}. {remedy}", where=where, why=why, remedy=remedy)
+                t("database {where} unavailable: {why}; {remedy}", where=where, why=why, remedy=remedy)
             ) from error
         if error_codes.from_server(error.errno):
             raise MailerdError(
-                t("database {where} rejects the login: {why}. {remedy}", where=where, why=why, remedy=remedy)
+                t("database {where} rejects the login: {why}; {remedy}", where=where, why=why, remedy=remedy)
             ) from error
         raise MailerdError(
-            t("database {where} cannot be used: {why}. {remedy}", where=where, why=why, remedy=remedy)
+            t("database {where} cannot be used: {why}; {remedy}", where=where, why=why, remedy=remedy)
         ) from error
     finally:
         await database.close()

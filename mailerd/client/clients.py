@@ -151,7 +151,9 @@ class _Calls(ABC):
     def __init__(self, url: str, key: str, patience: float) -> None:
         """Raise ValueError where no request could be made."""
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise ValueError(t("{url} is not a valid address of mailerd: http://127.0.0.1:5000 is one", url=repr(url)))
+            raise ValueError(
+                t("{url} is not a valid address of mailerd; it must be such as http://127.0.0.1:5000", url=repr(url))
+            )
         if not key or not key.isascii() or not key.isprintable():
             raise ValueError(t("the API key is missing or not valid: `mailerd keys create` creates one"))
         self._url, self._key, self._patience = url.rstrip("/"), key, patience

@@ -85,7 +85,7 @@ def host(name: str) -> str:
 
 
 def word(given: object) -> object:
-    """One of several words, in small letters or capitals."""
+    """One of several words, in lower case or capitals."""
     return given.strip().lower() if isinstance(given, str) else given
 
 

@@ -259,7 +259,7 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
 
 
 def needs_person_reason(*, unanswered: bool) -> str:
-    """Why only a person can tell what became of a letter whose draft is gone, of which `draft_gone` decides nothing."""
+    """Why only a person can tell what became of a letter whose draft is gone, where `draft_gone` decides nothing."""
     if unanswered:
         return (
             "its draft is gone, and may have been sent by a request that had no answer, or deleted by us after another "

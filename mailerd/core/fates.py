@@ -1,4 +1,4 @@
-"""What became of a letter after it was sent, and what follows from a message about it: one table."""
+"""What became of a letter after it was sent, and what follows from received mail about it: one table."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +13,7 @@ class Fate(StrEnum):
     BOUNCED = "bounced"
     """It came back; the class stands in `fate_kind`."""
     UNSUBSCRIBED = "unsubscribed"
-    """Its recipient left the list by a letter to the unsubscribe address."""
+    """Its recipient left the list by mail to the unsubscribe address."""
     REPLIED = "replied"
     """Its recipient answered."""
     OTHER_REPLIED = "other_replied"
@@ -30,7 +30,7 @@ _KINDS: Final = {Kind.HARD: 3, Kind.BLOCKED: 2, Kind.SOFT: 1, Kind.UNKNOWN: 0}
 
 
 class Step(StrEnum):
-    """What a message makes mailerd do beside noting it."""
+    """What received mail makes mailerd do beside noting it."""
 
     NOTHING = "nothing"
     SUPPRESS = "suppress"
@@ -48,14 +48,14 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a message beside its meaning."""
+    """What is known about received mail beside its meaning."""
 
     from_google: bool
-    """Google itself wrote the message, by Google's own authentication result."""
+    """Google itself wrote the mail, by Google's own authentication result."""
     forged: bool
-    """The domain in From did not send the message: by its policy, or because Google vouches for its own."""
+    """The domain in From did not send the mail: by its policy, or because Google vouches for its own."""
     in_thread: bool
-    """The message stands in the thread of the letter."""
+    """It stands in the thread of the letter."""
     has_key: bool
     """The letter that came back in it has the letter's own key and the proof that belongs to it."""
     is_about: bool
@@ -68,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Consequence:
-    """What follows from one message for one letter."""
+    """What follows from one received mail for one letter."""
 
     fate: Fate | None
     step: Step = Step.NOTHING
@@ -79,7 +79,7 @@ _NOT_BELIEVED: Final = Consequence(None, believed=False)
 
 
 def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Consequence:
-    """What follows from a message for the letter to `to` that it was found to belong to; total."""
+    """What follows from received mail for the letter to `to` that it was found to belong to; total."""
     kind = meaning.kind
     match kind:
         case Kind.HARD | Kind.SOFT | Kind.BLOCKED | Kind.UNKNOWN | Kind.DELAYED:

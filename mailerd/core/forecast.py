@@ -174,7 +174,7 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
 
 
 def _end(it: ForecastInputs, start: datetime, begins: datetime, *, early: int, number: int) -> datetime:
-    """When its last letter goes, the `number`-th from `begins` on, if `early` letters of other jobs go before that."""
+    """When its last letter goes, the `number`-th from `begins` on, if `early` letters of others go before that."""
     return max(_turn(it, number, begins), _turn(it, early + number, start) if early else begins, it.last_due or begins)
 
 

@@ -22,7 +22,7 @@ from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
 @dataclass(frozen=True)
 class SentLetter:
-    """A row that was handed to Google, as far as a message can be matched with it."""
+    """A row that was handed to Google, as far as received mail can be matched with it."""
 
     id: int
     job_id: str
@@ -38,12 +38,12 @@ class SentLetter:
 
 @dataclass(frozen=True)
 class Finding:
-    """A message of an inbox that concerns a letter."""
+    """Received mail that concerns a letter."""
 
     gmail_id: str
     thread_id: str
     at: datetime
-    """When the message came, by Google's clock."""
+    """When the mail came, by Google's clock."""
     letter: SentLetter | None
     """The letter that it concerns. None: its row is pruned; an unsubscribe counts all the same."""
     meaning: Classification
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SentElsewhere:
-    """A letter of the mailbox that mailerd did not send."""
+    """Sent mail of the mailbox that mailerd did not send."""
 
     gmail_id: str
     thread_id: str
@@ -63,7 +63,7 @@ class SentElsewhere:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A message that could not be read, again and again."""
+    """Received mail that could not be read, again and again."""
 
     gmail_id: str
     thread_id: str
@@ -82,7 +82,7 @@ class InboxCursor:
     internal_date: int | None
     """The moment up to which all is read, in milliseconds since 1970."""
     waiting_from: int | None = None
-    """The history id behind which messages wait to be examined that stand in no thread of ours; None: none does."""
+    """The history id behind which mail waits to be examined that stands in no thread of ours; None: none does."""
 
 
 @dataclass(frozen=True)

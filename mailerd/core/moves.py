@@ -170,9 +170,9 @@ class AttemptLog:
         The message may not be known: its draft was gone, and that was all. Then the draft tells, which is sent once at
         most.
         """
-        message, draft = it.decision.message_id, it.letter.draft_id
+        id_, draft = it.decision.message_id, it.letter.draft_id
         return any(
-            (b.message_id is not None and b.message_id == message) or (b.draft_id is not None and b.draft_id == draft)
+            (b.message_id is not None and b.message_id == id_) or (b.draft_id is not None and b.draft_id == draft)
             for b in self.came_back
         )
 
@@ -274,12 +274,12 @@ def sent_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now: dat
     answer = log.answer or ((row.draft_id, row.message_id) if row.message_id is not None else None)
     if answer is None or not row.is_held(letter):
         return None
-    draft, message = answer
+    draft, message_id = answer
     after = _ended(row, now)._replace(
-        status=State.SENT, message_id=message, draft_id=draft or row.draft_id, error=None, proof=Proof.ANSWERED,
+        status=State.SENT, message_id=message_id, draft_id=draft or row.draft_id, error=None, proof=Proof.ANSWERED,
         sent_at=now,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, letter.token, "found", draft, message)
+    line = Line(row.id, row.attempts, letter.token, "found", draft, message_id)
     return Move(row, after, Transition.FOUND, letter.sender, [line])
 
 
@@ -350,13 +350,13 @@ def late_answer(row: Row, log: AttemptLog, it: Outcome, *, now: datetime, event:
 
     `event`: what the log says where the row takes it.
     """
-    letter, message, thread = it.letter, it.decision.message_id, it.decision.thread_id
-    line = Line(row.id, letter.attempt, letter.token, "answered", letter.draft_id, message)
+    letter, message_id, thread = it.letter, it.decision.message_id, it.decision.thread_id
+    line = Line(row.id, letter.attempt, letter.token, "answered", letter.draft_id, message_id)
     if log.answer_came_back(it):  # the next hand-over would take the letter for sent
         return Move(row, row, None, letter.sender, [line._replace(message_id=None)])
     if row.status in {State.WAITING, State.UNSURE}:
         after = _ended(row, now)._replace(
-            status=State.SENT, message_id=message, thread_id=thread or row.thread_id,
+            status=State.SENT, message_id=message_id, thread_id=thread or row.thread_id,
             draft_id=letter.draft_id or row.draft_id, attempts=max(row.attempts, letter.attempt), error=None,
             proof=Proof.ANSWERED, sent_at=now,
         )  # fmt: skip
@@ -364,7 +364,7 @@ def late_answer(row: Row, log: AttemptLog, it: Outcome, *, now: datetime, event:
     after = row
     if row.message_id is None:
         proof = Proof.ANSWERED.value if row.status == State.SENT else row.proof
-        after = row._replace(message_id=message, thread_id=thread or row.thread_id, proof=proof)
+        after = row._replace(message_id=message_id, thread_id=thread or row.thread_id, proof=proof)
     return Move(row, after, None, letter.sender, [line])
 
 
@@ -409,7 +409,7 @@ def too_late(row: Row, it: Outcome) -> Move:
 def given_back_to_claim(
     row: Row, log: AttemptLog, it: Handover, *, daemon: str, lease: timedelta, now: datetime
 ) -> Move | None:
-    """The row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
+    """A row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
     letter = it.letter
     if row.message_id is not None or log.answer is not None or not (row.status == State.WAITING or row.is_held(letter)):
         return None
@@ -550,8 +550,8 @@ def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> M
 def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime) -> Move | None:
     """Google accepted it and did not send it, by a limit notice: it waits again, as if it had never been handed over.
 
-    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else. And
-    by the row: no letter is given back twice, whatever notices say. A message that was not known when the notice was
+    Fenced by the state, the thread and the message id of the notice's letter: a notice undoes once, and nothing else.
+    And by the row: no letter is given back twice, whatever notices say. An id that was not known when the notice was
     read may be known by now; then the thread alone tells. One that waits with that draft was sent by a daemon that was
     taken for dead: its next hand-over would find the draft gone, and call it sent.
     """

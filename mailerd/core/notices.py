@@ -1,7 +1,7 @@
-"""What a message in an inbox means: a bounce and its class, a limit notice, an answer; and who wrote it.
+"""What received mail means: a bounce and its class, a limit notice, an answer; and who wrote it.
 
-Pure: facts of the message in, a `Classification` out. The action is read first, codes second, Google's article numbers
-third, words last, and never in an address. What follows from it stands in `fates.py`.
+Pure: facts of the received mail in, a `Classification` out. The action is read first, codes second, Google's article
+numbers third, words last, and never in an address. What follows from it stands in `fates.py`.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Final
 from mailerd.core.suppression import canonical
 
 Headers = Sequence[tuple[str, str]]
-"""Names and unfolded values, in the order of the message."""
+"""Names and unfolded values, in the order of the mail."""
 
 MAX_REASON: Final = 500
 """Characters of a server's words that are kept."""
@@ -23,7 +23,7 @@ MAX_HEADER: Final = 4_000
 
 
 class Kind(StrEnum):
-    """What a message is: column `notices.kind`."""
+    """What received mail is: column `notices.kind`."""
 
     HARD = "hard"
     """The address does not exist, and never will for this sender."""
@@ -41,7 +41,7 @@ class Kind(StrEnum):
     AUTO_REPLY = "auto_reply"
     """A program answered, such as an out-of-office reply or a ticket system."""
     UNSUBSCRIBE = "unsubscribe"
-    """A letter to the address of List-Unsubscribe, with a token."""
+    """Mail to the address of List-Unsubscribe, with a token."""
     OTHER = "other"
     """Nothing that concerns a letter."""
 
@@ -93,8 +93,8 @@ class DeliveryReport:
 
 
 @dataclass(frozen=True)
-class InboxMessage:
-    """A message as the mailbox has it."""
+class ReceivedMail:
+    """Mail that came in, as the mailbox has it."""
 
     headers: Headers
     report: DeliveryReport | None = None
@@ -111,7 +111,7 @@ class InboxMessage:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a message is, before it is known whether it is to be believed."""
+    """What received mail is, before it is known whether it is to be believed."""
 
     kind: Kind
     code: str = ""
@@ -122,7 +122,7 @@ class Classification:
     counts: bool = True
     """Whether a soft bounce says something about the mailbox. One for size, content or too much mail does not."""
     token: str = ""
-    """The token of an unsubscribe; "" for any other message."""
+    """The token of an unsubscribe; "" for anything else."""
 
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]{1,990}>")
@@ -146,55 +146,57 @@ _NEAR: Final = 400
 _TOKEN: Final = re.compile(r"\s*u\.([A-Za-z0-9_-]{62})\s*")
 
 
-def is_notice(message: InboxMessage) -> bool:
-    """Whether a message claims, by its headers, to be a mail system's notice about a letter."""
-    content_type = message.first("content-type").lower()
+def is_notice(received: ReceivedMail) -> bool:
+    """Whether received mail claims, by its headers, to be a mail system's notice about a letter."""
+    content_type = received.first("content-type").lower()
     if "disposition-notification" in content_type or "feedback-report" in content_type:
         return False
     return (
         "delivery-status" in content_type
-        or bool(message.all("x-failed-recipients"))
-        or bool(NOTICE_FROM.search(message.first("from")) or NOTICE_SUBJECT.match(message.first("subject")))
+        or bool(received.all("x-failed-recipients"))
+        or bool(NOTICE_FROM.search(received.first("from")) or NOTICE_SUBJECT.match(received.first("subject")))
     )
 
 
-def unsubscribe_token(message: InboxMessage) -> str:
-    """The token of a letter to `…+unsub@`; "" for any other message. What is no token of ours is refused later."""
-    found = _TOKEN.fullmatch(message.first("subject"))
+def unsubscribe_token(received: ReceivedMail) -> str:
+    """The token in mail to `…+unsub@`; "" for any other mail. What is no token of ours is refused later."""
+    found = _TOKEN.fullmatch(received.first("subject"))
     return found[1] if found else ""
 
 
-def read(message: InboxMessage, *, about: str = "") -> Classification:
-    """What a message means for the letter to the address `about`; total."""
-    if is_notice(message):
-        return _notice(message, about)
-    if token := unsubscribe_token(message):
-        return Classification(Kind.UNSUBSCRIBE, token=token, addresses=tuple(addresses(message.first("from"))))
-    sender = tuple(addresses(message.first("from")))
-    if is_automatic(message):
-        return Classification(Kind.AUTO_REPLY, reason=_short(message.first("subject")), addresses=sender)
+def read(received: ReceivedMail, *, about: str = "") -> Classification:
+    """What received mail means for the letter to the address `about`; total."""
+    if is_notice(received):
+        return _notice(received, about)
+    if token := unsubscribe_token(received):
+        return Classification(Kind.UNSUBSCRIBE, token=token, addresses=tuple(addresses(received.first("from"))))
+    sender = tuple(addresses(received.first("from")))
+    if is_automatic(received):
+        return Classification(Kind.AUTO_REPLY, reason=_short(received.first("subject")), addresses=sender)
     other = () if any(same_address(it, about) for it in sender) else sender
     return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
 
 
-def message_ids(message: InboxMessage) -> list[str]:
+def message_ids(received: ReceivedMail) -> list[str]:
     """The Message-IDs of the one letter that a notice is about: of what it returns, else those that it names."""
-    if message.report and message.report.message_id:
-        return _MESSAGE_ID.findall(message.report.message_id)
-    original = message.report.original_id if message.report else ""
-    return _MESSAGE_ID.findall(f"{original} {message.first('in-reply-to')}")
+    if received.report and received.report.message_id:
+        return _MESSAGE_ID.findall(received.report.message_id)
+    original = received.report.original_id if received.report else ""
+    return _MESSAGE_ID.findall(f"{original} {received.first('in-reply-to')}")
 
 
-def is_automatic(message: InboxMessage) -> bool:
+def is_automatic(received: ReceivedMail) -> bool:
     """Whether a program wrote it (RFC 3834, and what was usual before)."""
-    submitted = message.first("auto-submitted").partition(";")[0].strip().lower()
-    precedence = message.first("precedence").strip().lower()
+    submitted = received.first("auto-submitted").partition(";")[0].strip().lower()
+    precedence = received.first("precedence").strip().lower()
     return (
         submitted not in ("", "no")
-        or bool(message.all("x-autoreply") or message.all("x-autorespond") or message.all("x-auto-response-suppress"))
+        or bool(
+            received.all("x-autoreply") or received.all("x-autorespond") or received.all("x-auto-response-suppress")
+        )
         or precedence in ("auto_reply", "auto-reply", "bulk", "junk", "list")
-        or "disposition-notification" in message.first("content-type").lower()
-        or message.first("subject").strip().lower().startswith(AUTO_SUBJECTS)
+        or "disposition-notification" in received.first("content-type").lower()
+        or received.first("subject").strip().lower().startswith(AUTO_SUBJECTS)
     )
 
 
@@ -209,31 +211,31 @@ def same_address(one: str, other: str) -> bool:
     return canonical(one) == canonical(other)
 
 
-def _notice(message: InboxMessage, about: str) -> Classification:
-    report = message.report
+def _notice(received: ReceivedMail, about: str) -> Classification:
+    report = received.report
     if report is None:
-        return _by_headers(message, about)
+        return _by_headers(received, about)
     reported = _the_one(report.recipients, about)
     if reported is not None and (kind := _NO_FAILURES.get(reported.action)):
         return Classification(kind, reported.status, _short(reported.diagnostic or report.text), reported.addresses)
     if _is_over_limit(report, reported, about):
-        return Classification(Kind.OVER_LIMIT, LIMIT_CODE, _short(report.text), _named(message, report))
+        return Classification(Kind.OVER_LIMIT, LIMIT_CODE, _short(report.text), _named(received, report))
     if reported is None:
-        return _by_text(message, report.text, about)
+        return _by_text(received, report.text, about)
     # The text repeats the diagnosis, and is all there is where a server gives none.
     said = reported.diagnostic or report.text
     kind, code, counts = classify(reported.status, without_addresses(said, about, *reported.addresses))
     return Classification(kind, code, _short(said), reported.addresses, counts)
 
 
-def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
+def _by_text(received: ReceivedMail, text: str, about: str) -> Classification:
     """What a notice without a report tells: each system has its own form, so the known address is looked for."""
-    failed = tuple(addresses(message.first("x-failed-recipients")))
+    failed = tuple(addresses(received.first("x-failed-recipients")))
     at = _spelled(about).search(text) if about else None
     if at and not failed:
         failed = (about,)
     said = without_addresses(text, about)
-    if DELAY_WORDS.search(without_addresses(message.first("subject"), about)) or DELAY_WORDS.search(said):
+    if DELAY_WORDS.search(without_addresses(received.first("subject"), about)) or DELAY_WORDS.search(said):
         return Classification(Kind.DELAYED, reason=_short(text), addresses=failed)
     near, shown = said, text
     if at:
@@ -246,11 +248,11 @@ def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
     return Classification(kind, code, _short(shown), failed, counts)
 
 
-def _by_headers(message: InboxMessage, about: str) -> Classification:
+def _by_headers(received: ReceivedMail, about: str) -> Classification:
     """What the headers alone tell: that it failed, or is late. A bounce and a limit notice look the same there."""
-    failed = tuple(addresses(message.first("x-failed-recipients")))
-    if DELAY_WORDS.search(without_addresses(message.first("subject"), about)):
-        return Classification(Kind.DELAYED, reason=_short(message.first("subject")), addresses=failed)
+    failed = tuple(addresses(received.first("x-failed-recipients")))
+    if DELAY_WORDS.search(without_addresses(received.first("subject"), about)):
+        return Classification(Kind.DELAYED, reason=_short(received.first("subject")), addresses=failed)
     return Classification(Kind.UNKNOWN, reason="only the headers of the notice could be read", addresses=failed)
 
 
@@ -307,9 +309,9 @@ def _unicode(label: str) -> str:
     return label
 
 
-def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
+def _named(received: ReceivedMail, report: DeliveryReport) -> tuple[str, ...]:
     return tuple(address for it in report.recipients for address in it.addresses) or tuple(
-        addresses(message.first("x-failed-recipients"))
+        addresses(received.first("x-failed-recipients"))
     )
 
 
@@ -363,7 +365,7 @@ def _short(text: str) -> str:
     return " ".join(shown.split())[:MAX_REASON]
 
 
-# Whether Google vouches for a message: the Authentication-Results that Google wrote on top of it (RFC 8601).
+# Whether Google vouches for received mail: the Authentication-Results that Google wrote on top of it (RFC 8601).
 #
 # Any sender can write "mailer-daemon" into From, and headers of that name further down. Google puts its own first.
 
@@ -381,7 +383,7 @@ _ENCODED: Final = "=?"
 
 
 class Dmarc(StrEnum):
-    """Google's result of DMARC for a message (RFC 7489)."""
+    """Google's result of DMARC for received mail (RFC 7489)."""
 
     PASS = "pass"  # noqa: S105 - a result, not a secret
     FAIL = "fail"
@@ -390,9 +392,9 @@ class Dmarc(StrEnum):
     """There is no policy, no result, or nothing that Google wrote."""
 
 
-def dmarc(message: InboxMessage) -> tuple[Dmarc, str]:
+def dmarc(received: ReceivedMail) -> tuple[Dmarc, str]:
     """Google's result, and the domain of From that it is about."""
-    value = message.first("authentication-results")
+    value = received.first("authentication-results")
     bare = _without_words_of_others(value)
     authority, _, rest = bare.partition(";")
     if authority.strip().lower() != _GOOGLE:
@@ -409,45 +411,45 @@ def dmarc(message: InboxMessage) -> tuple[Dmarc, str]:
     return (Dmarc(result) if result in ("pass", "fail") else Dmarc.NONE), domain
 
 
-def is_googles(message: InboxMessage) -> bool:
-    """Whether Google itself wrote the message, by Google's own word.
+def is_googles(received: ReceivedMail) -> bool:
+    """Whether Google itself wrote the mail, by Google's own word.
 
     Both headers are Google's alone: a stranger's local part in the results, however it is quoted, cannot take away the
     result that Google has for the stranger's From, so that "dmarc" stands there twice.
     """
-    result, domain = dmarc(message)
-    once = message.first("authentication-results").lower().count("dmarc") == 1
-    return once and _only_address(message, "from") in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
+    result, domain = dmarc(received)
+    once = received.first("authentication-results").lower().count("dmarc") == 1
+    return once and _only_address(received, "from") in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
 
 
-def is_addressed_to(message: InboxMessage, own: Collection[str]) -> bool:
-    """Whether the one To is one of these addresses: Google writes a notice to the sender of the message.
+def is_addressed_to(received: ReceivedMail, own: Collection[str]) -> bool:
+    """Whether the one To is one of these addresses: Google writes a notice to the sender of what was not sent.
 
-    Google's signature stays good wherever its bytes are handed on, so a stranger can hand on a notice about a message
+    Google's signature stays good wherever its bytes are handed on, so a stranger can hand on a notice about mail
     of the stranger's own that bears the Message-ID of one of ours. A second To would not be Google's.
     """
-    to = _only_address(message, "to")
+    to = _only_address(received, "to")
     return bool(to) and any(same_address(to, it) for it in own)
 
 
-def _only_address(message: InboxMessage, name: str) -> str:
+def _only_address(received: ReceivedMail, name: str) -> str:
     """The one address of the one header of that name, in lower case; "" where another stands anywhere in it."""
-    values = message.all(name)
+    values = received.all(name)
     if len(values) != 1 or values[0].count("@") != 1:
         return ""
     found = _ONE_ADDRESS.fullmatch(_without_words_of_others(values[0]))
     return (found[1] or found[2]).lower() if found else ""
 
 
-def is_forged(message: InboxMessage) -> bool:
-    """Whether the domain in From did not write the message: by its policy, or because Google vouches for its own.
+def is_forged(received: ReceivedMail) -> bool:
+    """Whether the domain in From did not write the mail: by its policy, or because Google vouches for its own.
 
-    A message of more than one From is: a result is about one.
+    Mail of more than one From is: a result is about one.
     """
-    if len(message.all("from")) > 1 or dmarc(message)[0] is Dmarc.FAIL:
+    if len(received.all("from")) > 1 or dmarc(received)[0] is Dmarc.FAIL:
         return True
-    named = _ADDRESS.findall(message.first("from").lower())
-    return not _DAEMON.isdisjoint(named) and not is_googles(message)
+    named = _ADDRESS.findall(received.first("from").lower())
+    return not _DAEMON.isdisjoint(named) and not is_googles(received)
 
 
 def _without_words_of_others(value: str) -> str:

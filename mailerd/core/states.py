@@ -60,7 +60,7 @@ class Proof(StrEnum):
     ANSWERED = "answered"
     """Google's answer to the send, with the message's id."""
     SEEN = "seen in SENT"
-    """No answer came, and a message with the letter's key stands among the sent ones."""
+    """No answer came, and the sent mail has one with the letter's key."""
     GONE = "draft gone"
     """No answer came, and the draft is not there any more. A person who deletes a draft makes it look the same."""
     PERSON = "person"

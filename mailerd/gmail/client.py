@@ -479,7 +479,7 @@ class GmailCalls(ABC):
         return await self._post(sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "")
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
-        """Send a letter directly; Accepted holds the message's id and its thread's."""
+        """Send a letter directly; Accepted holds its id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
             return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
         url = self.endpoints.upload_message
@@ -557,7 +557,7 @@ class GmailCalls(ABC):
 
 
 def message_json(raw: bytes) -> bytes:
-    """A letter as a Message resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
+    """A letter as a resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
 
     It is written by hand, since base64url needs no escaping in JSON.
     """

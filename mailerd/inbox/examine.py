@@ -1,4 +1,4 @@
-"""Examines one message of an inbox: which letter it concerns, what it means, and what follows."""
+"""Examines what came into an inbox: which letter it concerns, what it means, and what follows."""
 
 import asyncio
 import base64
@@ -13,8 +13,8 @@ from mailerd.core.fates import Evidence, Step, consequence
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentLetter, is_proof
 from mailerd.core.notices import (
     DeliveryReport,
-    InboxMessage,
     Kind,
+    ReceivedMail,
     addresses,
     is_addressed_to,
     is_forged,
@@ -37,13 +37,14 @@ from mailerd.store.secrets import SecretKeys
 _KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
 _NOT_FOUND: Final = 404
 MAX_SEEN: Final = 20_000
-"""The most messages of one mailbox that are remembered."""
+"""How much received mail of one mailbox is remembered at most."""
 MAX_WAITING: Final = 10_000
-"""The most messages outside our threads that wait. More are not examined: a flood delays none in our threads."""
+"""How much received mail outside our threads waits at most. More is not examined: a flood delays none in our
+threads."""
 MAX_FETCHED: Final = 8 * 1024 * 1024
 """Bytes of a notice that is fetched whole (`MAX_RAW` of gmail/session.py); of a larger one the headers tell."""
 MAX_HEADERS: Final = 200
-"""The most headers of one message that are read."""
+"""The most headers of one received mail that are read."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
 _TYPED_BY_PERSON: Final = frozenset({"SENT"})
 _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
@@ -55,15 +56,15 @@ class MailboxTroubleError(Exception):
     """Google does not let us read at all at the moment: the fault is the mailbox's or the network's."""
 
 
-class MessageFailedError(Exception):
-    """One message cannot be read, but others can."""
+class UnreadableMailError(Exception):
+    """One received mail cannot be read, but others can."""
 
     def __init__(self, gmail_id: str, cause: str) -> None:
         super().__init__(cause)
         self.gmail_id = gmail_id
 
 
-class LetterUndecidedError(MessageFailedError):
+class LetterUndecidedError(UnreadableMailError):
     """A notice came for a letter of which it is not known whether, or as what, it was sent; `at`: when it came."""
 
     def __init__(self, gmail_id: str, cause: str, *, at: datetime) -> None:
@@ -73,7 +74,7 @@ class LetterUndecidedError(MessageFailedError):
 
 @dataclass(frozen=True)
 class Arrived:
-    """A message as the history or a list names it."""
+    """Mail in a mailbox as the history or a list names it."""
 
     gmail_id: str
     thread_id: str
@@ -91,10 +92,10 @@ class Arrived:
 
 
 @dataclass
-class WaitingMessage:
-    """A message outside our threads that was not examined yet."""
+class WaitingArrival:
+    """Received mail outside our threads that was not examined yet."""
 
-    message: Arrived
+    arrived: Arrived
     behind: InboxCursor
     """The cursor behind which it was found."""
     met_at: datetime | None = None
@@ -117,18 +118,18 @@ class Walk:
 
 
 @dataclass
-class SeenMessages:
+class SeenMail:
     """What this daemon has seen of one mailbox: a walk that needs several rounds asks for nothing twice."""
 
     unrelated: set[str] = field(default_factory=set)
-    """The ids of messages that concern no letter."""
+    """The ids of received mail that concerns no letter."""
     dates: dict[str, datetime] = field(default_factory=dict)
     message_ids: dict[str, str] = field(default_factory=dict)
     """The Message-ID of letters of ours, by Gmail's id."""
-    half_read: tuple[str, InboxMessage, datetime] | None = None
+    half_read: tuple[str, ReceivedMail, datetime] | None = None
     """A notice of which all is read, by its Gmail id: no units were left to ask for the letter that it is about."""
-    waiting: dict[str, WaitingMessage] = field(default_factory=dict)
-    """Messages outside our threads that were not examined yet.
+    waiting: dict[str, WaitingArrival] = field(default_factory=dict)
+    """Received mail outside our threads that was not examined yet.
 
     Other servers' notices are among them; most are the person's own mail, for which no notice shall wait. And what may
     be about a letter whose thread is known only once its outcome is.
@@ -148,7 +149,7 @@ class SeenMessages:
 
 @dataclass
 class Examiner:
-    """Examines the messages of one mailbox in one round."""
+    """Examines what came into one mailbox, in one round."""
 
     lease: InboxLease
     gmail: RateLimitedGmail
@@ -156,20 +157,20 @@ class Examiner:
     budget: RoundBudget
     keys: SecretKeys
     bodies: bool
-    """Whether the sign-in allows to read whole messages."""
-    seen: SeenMessages
+    """Whether the sign-in allows to read mail whole."""
+    seen: SeenMail
     own: frozenset[str]
     """The addresses of the mailbox: its own, and those of its aliases in the settings."""
     braked: set[str] = field(default_factory=set)
     """Jobs that wait until what came back of them is read; while there are any, it is read first."""
     _large: set[str] = field(default_factory=set, init=False)
-    """Messages that are too large to be fetched whole."""
+    """Received mail that is too large to be fetched whole."""
 
     async def examine(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
-        """What a message is; `letters`: those in its thread. None: it concerns no letter.
+        """What received mail is; `letters`: those in its thread. None: it concerns no letter.
 
         Raises:
-            MessageFailedError: it cannot be read.
+            UnreadableMailError: it cannot be read.
             MailboxTroubleError: nothing can be read at the moment.
             BudgetSpentError: the round is over.
         """
@@ -179,21 +180,21 @@ class Examiner:
             return await self._sent(it, letters)
         half, self.seen.half_read = self.seen.half_read, None
         if half is not None and half[0] == it.gmail_id:
-            _, message, at = half
+            _, received, at = half
         else:
             got = await self._headers(it, units=NOTICE_UNITS if self.bodies else 0)
             if got is None:
                 return None
-            message, at = got
-        found = await self._found(it, message, at, letters)
+            received, at = got
+        found = await self._found(it, received, at, letters)
         if found is None:
             self.seen.unrelated.add(it.gmail_id)
         return found
 
     def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: InboxCursor) -> bool:
-        """Whether a message waits until the round has read what stands in our threads; `behind`: where it was found.
+        """Whether received mail waits until the round has read what stands in our threads.
 
-        While jobs wait for what came back of them, our other threads wait too.
+        `behind`: where it was found. While jobs wait for what came back of them, our other threads wait too.
         """
         if letters and self.braked.isdisjoint(it.job_id for it in letters) and len(self.seen.waiting) < MAX_WAITING:
             letters = () if self.braked else letters
@@ -203,11 +204,11 @@ class Examiner:
         if not it.is_answer and self._is_no_matter(it, letters):
             return False
         if len(self.seen.waiting) < MAX_WAITING:
-            self.seen.waiting.setdefault(it.gmail_id, WaitingMessage(it, behind))
+            self.seen.waiting.setdefault(it.gmail_id, WaitingArrival(it, behind))
         return True
 
     def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:
-        """Whether a message concerns no letter for sure.
+        """Whether received mail concerns no letter for sure.
 
         Google's categories are for what programs send to many, but for the one that says that it is none of them.
         """
@@ -225,29 +226,29 @@ class Examiner:
         return SentElsewhere(it.gmail_id, it.thread_id, got[1])
 
     async def _found(
-        self, it: Arrived, message: InboxMessage, at: datetime, letters: Sequence[SentLetter]
+        self, it: Arrived, received: ReceivedMail, at: datetime, letters: Sequence[SentLetter]
     ) -> Finding | None:
-        if token := unsubscribe_token(message):
-            return await self._unsubscribe(it, message, at, token)
-        notice = is_notice(message)
-        if not notice and any(same_address(it, self.lease.email) for it in addresses(message.first("from"))):
+        if token := unsubscribe_token(received):
+            return await self._unsubscribe(it, received, at, token)
+        notice = is_notice(received)
+        if not notice and any(same_address(it, self.lease.email) for it in addresses(received.first("from"))):
             return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the letter
-        if notice and self.bodies and message.report is None and it.gmail_id not in self._large:
-            message = InboxMessage(message.headers, await self._report(it))
-        letter, by_key = await self._letter(message, letters)
+        if notice and self.bodies and received.report is None and it.gmail_id not in self._large:
+            received = ReceivedMail(received.headers, await self._report(it))
+        letter, by_key = await self._letter(received, letters)
         if letter is None:
             return None
-        report = message.report
-        meaning = read(message, about=letter.to_email)
+        report = received.report
+        meaning = read(received, about=letter.to_email)
         in_thread = letter.id in {other.id for other in letters}  # the row may have changed since those were read
         # With a limit notice Google returns the letter that it did not send: ours has its key and its proof.
         returns_another = meaning.kind is Kind.OVER_LIMIT and not by_key and bool(report and report.has_returned)
         evidence = Evidence(
-            from_google=is_googles(message) and is_addressed_to(message, self.own), forged=is_forged(message),
+            from_google=is_googles(received) and is_addressed_to(received, self.own), forged=is_forged(received),
             in_thread=in_thread, has_key=by_key, is_about=not returns_another, body_read=report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
-        if notice and follows.believed and not await self._is_about(it, message, at, letter, proven=by_key):
+        if notice and follows.believed and not await self._is_about(it, received, at, letter, proven=by_key):
             follows = consequence(meaning, replace(evidence, is_about=False), to=letter.to_email)
         if follows.step is Step.UNDO and letter.status in _UNDECIDED:
             raise LetterUndecidedError(
@@ -256,7 +257,7 @@ class Examiner:
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
 
     async def _is_about(
-        self, it: Arrived, message: InboxMessage, at: datetime, letter: SentLetter, *, proven: bool
+        self, it: Arrived, received: ReceivedMail, at: datetime, letter: SentLetter, *, proven: bool
     ) -> bool:
         """Whether a notice is about the present sending of a letter; `proven`: its key came back, with its proof.
 
@@ -264,11 +265,11 @@ class Examiner:
         it, so Google is asked for it.
 
         Raises:
-            LetterUndecidedError: it is not known yet which message the letter is.
+            LetterUndecidedError: it is not known yet which id at Google the letter has.
         """
         if proven and not letter.came_back:
             return True
-        named = message_ids(message)
+        named = message_ids(received)
         if not named:
             return False
         if letter.message_id is None:
@@ -281,29 +282,29 @@ class Examiner:
             try:
                 self.budget.spend(Call.MESSAGES_GET)
             except BudgetSpentError:
-                self.seen.half_read = (it.gmail_id, message, at)
+                self.seen.half_read = (it.gmail_id, received, at)
                 raise
             reply = await self.gmail.get_headers(self.lease.email, message_id=letter.message_id)
-            ours = InboxMessage(shown_headers(_listed(self.body(reply, it.gmail_id) or {})))
+            ours = ReceivedMail(shown_headers(_listed(self.body(reply, it.gmail_id) or {})))
             is_its = ours.first("x-mailerd-key").strip() == f"{letter.job_id}-{letter.seq}"
             known[letter.message_id] = ours.first("message-id").strip() if is_its else ""
         return known[letter.message_id] in named
 
-    async def _letter(self, message: InboxMessage, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
-        """The letter that a message concerns, and whether its own key came back in it with its proof."""
-        keyed, proven = await self._by_key(message.report)
+    async def _letter(self, received: ReceivedMail, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
+        """The letter that received mail concerns, and whether its own key came back in it with its proof."""
+        keyed, proven = await self._by_key(received.report)
         if proven or not letters:
             return keyed, proven
         if len(letters) == 1:
             return letters[0], False
-        named = message.report.recipients if message.report else ()
-        whom = [*(r.address for r in named), *addresses(message.first("x-failed-recipients"))]
-        whom = whom or addresses(message.first("from"))
+        named = received.report.recipients if received.report else ()
+        whom = [*(r.address for r in named), *addresses(received.first("x-failed-recipients"))]
+        whom = whom or addresses(received.first("from"))
         meant = [it for it in letters if any(same_address(it.to_email, address) for address in whom)]
         return (meant[0] if len(meant) == 1 else None), False
 
     async def _by_key(self, report: DeliveryReport | None) -> tuple[SentLetter | None, bool]:
-        """The letter whose key came back, and whether its proof did too: any recipient of its job can guess the key."""
+        """The letter whose key came back, and whether its proof did: any recipient of its job can guess the key."""
         parts = _KEY.fullmatch(report.key) if report else None
         if report is None or parts is None:
             return None, False
@@ -312,7 +313,7 @@ class Examiner:
             return None, False
         return letter, is_proof(report.proof, report.key, self.keys.address)
 
-    async def _unsubscribe(self, it: Arrived, message: InboxMessage, at: datetime, text: str) -> Finding | None:
+    async def _unsubscribe(self, it: Arrived, received: ReceivedMail, at: datetime, text: str) -> Finding | None:
         token = read_token(text, self.keys.tokens)
         if token is None:
             return None
@@ -320,14 +321,14 @@ class Examiner:
         letter = await self.mailboxes.letter_by_id(token.recipient_id)
         if letter is not None and digest_of(letter.to_email, self.keys.address) != token.digest:
             letter = None  # a database that has lost commits gives their numbers anew: it is another person's
-        meaning = read(message)
+        meaning = read(received)
         nothing = Evidence(
             from_google=False, forged=False, in_thread=False, has_key=False, is_about=False, body_read=False
         )
         follows = consequence(meaning, nothing, to=letter.to_email if letter else "")
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
 
-    async def _headers(self, it: Arrived, *, units: int = 0) -> tuple[InboxMessage, datetime] | None:
+    async def _headers(self, it: Arrived, *, units: int = 0) -> tuple[ReceivedMail, datetime] | None:
         """The headers, and when it came; None: it is gone. `units`: what has to be left for it and what follows."""
         self.budget.require(units)
         self.budget.spend(Call.MESSAGES_GET)
@@ -337,7 +338,7 @@ class Examiner:
         if isinstance(size := body.get("sizeEstimate"), int) and size > MAX_FETCHED:
             self._large.add(it.gmail_id)
         at = self.seen.dates[it.gmail_id] = arrived_at(body, self.lease.now)
-        return InboxMessage(shown_headers(_listed(body))), at
+        return ReceivedMail(shown_headers(_listed(body))), at
 
     async def _report(self, it: Arrived) -> DeliveryReport | None:
         self.budget.spend(Call.MESSAGES_GET)
@@ -347,34 +348,34 @@ class Examiner:
         try:
             raw = base64.urlsafe_b64decode(coded[: MAX_NOTICE * 4 // 3 // 4 * 4].encode("ascii"))
         except (ValueError, binascii.Error) as error:
-            raise MessageFailedError(it.gmail_id, f"its raw form is no base64url: {error}") from error
+            raise UnreadableMailError(it.gmail_id, f"its raw form is no base64url: {error}") from error
         # Strangers write it, and a hostile one may take a while: never in the event loop.
         return await asyncio.to_thread(read_notice, raw)
 
     async def date_of(self, it: Arrived) -> datetime | None:
-        """When a message came; None where it is gone."""
+        """When received mail came; None where it is gone."""
         if it.gmail_id not in self.seen.dates:
             await self._headers(it)
         return self.seen.dates.get(it.gmail_id)
 
     def body(self, reply: Reply, gmail_id: str) -> Mapping[str, object] | None:
-        """The answer about one message; None where it is gone."""
+        """The answer about one id; None where it is gone."""
         if isinstance(reply, Accepted) and isinstance(reply.body, Mapping):
             return reply.body
         if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
             return None
         trouble(Call.MESSAGES_GET, reply)
-        raise MessageFailedError(gmail_id, judge(Call.MESSAGES_GET, reply).reason)
+        raise UnreadableMailError(gmail_id, judge(Call.MESSAGES_GET, reply).reason)
 
 
 def _listed(body: Mapping[str, object]) -> object:
-    """The headers in an answer about a message."""
+    """The headers in an answer about received mail."""
     payload = body.get("payload")
     return payload.get("headers") if isinstance(payload, Mapping) else None
 
 
 def shown_headers(items: object) -> tuple[tuple[str, str], ...]:
-    """The headers of a message as Google lists them; total: a stranger wrote them.
+    """The headers of received mail as Google lists them; total: a stranger wrote them.
 
     Of these only a subject is text for people, whose encoded words are decoded (RFC 2047, 5): in any other one they
     would become quotes, brackets and addresses that it does not have. Those that are read first stand first.

@@ -28,9 +28,9 @@ from mailerd.inbox.examine import (
     Examiner,
     LetterUndecidedError,
     MailboxTroubleError,
-    MessageFailedError,
-    SeenMessages,
-    WaitingMessage,
+    SeenMail,
+    UnreadableMailError,
+    WaitingArrival,
     Walk,
     trouble,
 )
@@ -134,20 +134,21 @@ class InboxLog:
 # A round that dies is read again from its last commit; what was written then is known by its Gmail id.
 
 MAX_FAILURES: Final = 3
-"""How often one message is tried; then it is passed over by name, so that it delays nothing behind it."""
+"""How often one received mail is tried; then it is passed over by name, so that it delays nothing behind it."""
 _MAX_COUNTED: Final = 200
 """The most failures that are counted: the column holds 255."""
 BATCH: Final = 25
-"""The messages of one commit: few, so that a crash costs little, and rows are locked for a moment only."""
+"""How much received mail one commit is about: little, so that a crash costs little, and rows are locked for a moment
+only."""
 _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
-"""How long to wait after the first and the second failure of a message."""
+"""How long to wait after the first and the second failure of a received mail."""
 _NOT_FOUND: Final = 404
 _NEVER_READ: Final = 1
 """`waiting_from` of what a walk has found in a mailbox whose history was never read before: the oldest id."""
 _DAY_MS: Final = 25 * 3_600_000
 """How far the rolling day can reach back: older letters that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
-"""The moment up to which all was read is set back by this much: messages do not come in the order of their dates."""
+"""The moment up to which all was read is set back by this much: mail does not come in the order of its dates."""
 
 
 @dataclass
@@ -172,7 +173,7 @@ class ReadingRound:
     _undecided: datetime | None = field(default=None, init=False)
     """When the first letter was handed over whose outcome and thread are not known, by the database's clock."""
     _now: datetime = field(init=False)
-    """The time by Google's clock, at its last answer: what dates messages says how far they are read."""
+    """The time by Google's clock, at its last answer: what dates received mail says how far it is read."""
 
     def __post_init__(self) -> None:
         self.lease, self.cursor = self.examiner.lease, self.examiner.lease.cursor
@@ -207,8 +208,8 @@ class ReadingRound:
         if isinstance(reply := await self._list_history(self.cursor.history_id, ""), Refused):
             return  # who reads it next says so
         self._listed = (self.cursor.history_id, reply)
-        listed = [message for _, part in _records(_body(Call.HISTORY_LIST, reply)) for message in part]
-        waiting = [it.message for it in self.examiner.seen.waiting.values()]
+        listed = [arrived for _, part in _records(_body(Call.HISTORY_LIST, reply)) for arrived in part]
+        waiting = [it.arrived for it in self.examiner.seen.waiting.values()]
         threads = {it.thread_id for it in (*listed, *waiting) if it.came_in}
         begun, self.examiner.braked = await brake_jobs(
             self.writer.database, self.lease.email, threads, self.writer.rules.job
@@ -266,7 +267,7 @@ class ReadingRound:
             self._now = reply.answered_at
 
     async def _history(self) -> None:
-        """Read the history from the cursor to its end, and commit every few messages with it."""
+        """Read the history from the cursor to its end, and commit it with every little of what came."""
         page, start = "", self.cursor.history_id or 0
         while True:
             reply = await self._list_history(start, page)
@@ -303,7 +304,7 @@ class ReadingRound:
         return walk if same else None
 
     async def _walk(self, history_id: int | None = None) -> None:
-        """Read the newest messages down to the moment up to which all is known, then go on from a new cursor.
+        """Read the newest mail down to the moment up to which all is known, then go on from a new cursor.
 
         The new cursor, `history_id`, is asked for first: what comes meanwhile is in the history behind it. A walk that
         costs more than one round has goes on in the next ones.
@@ -356,27 +357,27 @@ class ReadingRound:
     async def _is_older(self, last: Arrived, since: int) -> bool:
         try:
             at = await self._carefully(last, self.examiner.date_of(last))
-        except MessageFailedError:
-            return False  # it is not known: the walk goes on to a message that can be read
+        except UnreadableMailError:
+            return False  # it is not known: the walk goes on to mail that can be read
         return at is not None and at.timestamp() * 1000 < since
 
     async def _waiting(self) -> None:
         """Examine what stands in no thread of a letter: the budget's rest is for that, what is left waits."""
         waiting = list(self.examiner.seen.waiting.values())
-        if any(it.message.is_answer for it in waiting):
+        if any(it.arrived.is_answer for it in waiting):
             # Looked at before the threads are: a letter that is decided in between has its thread by then.
             now, self._undecided = await self.examiner.mailboxes.undecided(self.lease.email)
             for it in waiting:
                 it.met_at = it.met_at or now
         for first in range(0, len(waiting), BATCH):
-            part = [it.message for it in waiting[first : first + BATCH]]
+            part = [it.arrived for it in waiting[first : first + BATCH]]
             if not await self._examine([(None, part)], waited=True):
                 return
 
-    def _may_be_ours(self, it: WaitingMessage) -> bool:
-        """Whether a message may stand in the thread of a letter that was handed over before, and is not decided yet."""
+    def _may_be_ours(self, it: WaitingArrival) -> bool:
+        """Whether received mail may stand in the thread of a letter that was handed over before and is undecided."""
         met, first = it.met_at, self._undecided
-        return it.message.is_answer and met is not None and first is not None and first <= met
+        return it.arrived.is_answer and met is not None and first is not None and first <= met
 
     async def _examine(self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False) -> bool:
         """Examine some records and commit what was found; whether the round may go on behind them.
@@ -384,28 +385,28 @@ class ReadingRound:
         `waited`: these have waited for the end of a round; others do that now if they stand in no thread of ours.
         """
         found, failing, spent, waiting = list[Found](), None, False, self.examiner.seen.waiting
-        messages = [message for _, part in records for message in part]
-        known = await self.examiner.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
+        arrivals = [arrived for _, part in records for arrived in part]
+        known = await self.examiner.mailboxes.known(self.lease.email, [arrived.gmail_id for arrived in arrivals])
         letters = await self.examiner.mailboxes.letters_in(
-            self.lease.email, {message.thread_id for message in messages}
+            self.lease.email, {arrived.thread_id for arrived in arrivals}
         )
         try:
             for history_id, part in records:
                 behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
-                for message in part:
-                    mine = letters.get(message.thread_id, ())
-                    if waited and not mine and self._may_be_ours(waiting[message.gmail_id]):
+                for arrived in part:
+                    mine = letters.get(arrived.thread_id, ())
+                    if waited and not mine and self._may_be_ours(waiting[arrived.gmail_id]):
                         continue
-                    if message.gmail_id not in known and (waited or not self.examiner.postpone(message, mine, behind)):
-                        found += await self._one(message, mine)
+                    if arrived.gmail_id not in known and (waited or not self.examiner.postpone(arrived, mine, behind)):
+                        found += await self._one(arrived, mine)
                     if waited:
-                        del waiting[message.gmail_id]
+                        del waiting[arrived.gmail_id]
                     found = await self._commit_if_due(found)
                 if history_id is not None:
                     self.cursor = replace(self.cursor, history_id=history_id)
         except BudgetSpentError:
             spent = True
-        except MessageFailedError as error:
+        except UnreadableMailError as error:
             failing = self._failed(error)
         finally:
             # Also where nothing more can be read: what was found stays found. It renews the lease too.
@@ -416,7 +417,7 @@ class ReadingRound:
     async def _commit_if_due(self, found: list[Found]) -> list[Found]:
         """Commit what was found if the lease is to be renewed; what is still to be committed.
 
-        While Google is slow, the messages of one commit may take longer than the lease: another daemon would take the
+        While Google is slow, what one commit is about may take longer than the lease: another daemon would take the
         mailbox over, lose it in the same way, and neither would ever come further.
         """
         if time.monotonic() - self._committed < self.writer.lease_time.total_seconds() / 4:
@@ -425,47 +426,47 @@ class ReadingRound:
         await self._write(found, failing=failing)
         return []
 
-    def _failed(self, error: MessageFailedError) -> tuple[str, int]:
-        """The message that failed, and how often it has; it is tried again after a while."""
+    def _failed(self, error: UnreadableMailError) -> tuple[str, int]:
+        """The received mail that failed, and how often it has; it is tried again after a while."""
         again = self.lease.failures + 1 if error.gmail_id == self.lease.failing_id else 1
         failures = min(again, _MAX_COUNTED)
         self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
         return error.gmail_id, failures
 
-    async def _one(self, message: Arrived, letters: Sequence[Any]) -> list[Found]:
-        """What one message is, if it is anything; one that fails for the third time is passed over by name."""
+    async def _one(self, arrived: Arrived, letters: Sequence[Any]) -> list[Found]:
+        """What one received mail is, if it is anything; one that fails for the third time is passed over by name."""
         limited = self.examiner.budget.left is not None
         if limited and self.lease.idle and not await self.examiner.mailboxes.is_idle(self.lease.email):
             raise BudgetSpentError  # letters wait now for what this round might use
         try:
-            found = await self._carefully(message, self.examiner.examine(message, letters))
-        except MessageFailedError as error:
+            found = await self._carefully(arrived, self.examiner.examine(arrived, letters))
+        except UnreadableMailError as error:
             if isinstance(error, LetterUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
                 raise
-            if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
-                return [PassedOver(message.gmail_id, message.thread_id, str(error), self.lease.now)]
+            if arrived.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
+                return [PassedOver(arrived.gmail_id, arrived.thread_id, str(error), self.lease.now)]
             raise
         beat()
         return [] if found is None else [found]
 
-    async def _carefully[T](self, message: Arrived, work: Awaitable[T]) -> T:
-        """Await what is done with one message; a bug in it is that message's failure, and ends nothing else.
+    async def _carefully[T](self, arrived: Arrived, work: Awaitable[T]) -> T:
+        """Await what is done with one received mail; a bug in it is that mail's failure, and ends nothing else.
 
         Raises:
-            MessageFailedError: a bug was met, beside what `work` raises itself.
+            UnreadableMailError: a bug was met, beside what `work` raises itself.
         """
         try:
             return await work
-        except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
+        except (UnreadableMailError, MailboxTroubleError, BudgetSpentError, DatabaseError):
             raise
         except Exception as error:
-            self.log.events.notice_crashed(sender=self.lease.email, gmail_id=message.gmail_id, error=error)
-            raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
+            self.log.events.notice_crashed(sender=self.lease.email, gmail_id=arrived.gmail_id, error=error)
+            raise UnreadableMailError(arrived.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
 
     async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
         """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
 
-        While messages wait, or a walk goes on, the moment up to which all is read is that before the first of them.
+        While received mail waits, or a walk goes on, the moment up to which all is read is that before the first of it.
         """
         seen = self.examiner.seen
         places = [it.behind for it in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
@@ -498,16 +499,16 @@ def _body(call: Call, reply: Reply) -> Mapping[str, object]:
 
 
 def _records(body: Mapping[str, object]) -> list[tuple[int | None, Sequence[Arrived]]]:
-    """The history's records, oldest first, each with the messages that came."""
+    """The history's records, oldest first, each with the mail that came."""
     records: list[tuple[int | None, Sequence[Arrived]]] = []
     for record in _items(body, "history"):
         added = [item.get("message") for item in _items(record, "messagesAdded")]
-        messages = [
+        arrivals = [
             Arrived(str(it["id"]), str(it.get("threadId", "")), frozenset(map(str, it.get("labelIds") or ())))
             for it in added
             if isinstance(it, Mapping) and it.get("id")
         ]
-        records.append((_number(record.get("id")), messages))
+        records.append((_number(record.get("id")), arrivals))
     return records
 
 
@@ -556,7 +557,7 @@ class InboxReader:
     """Called when letters wait again."""
     aliases: Mapping[str, str]
     """The mailbox of each alias."""
-    _seen: dict[str, SeenMessages] = field(default_factory=dict)
+    _seen: dict[str, SeenMail] = field(default_factory=dict)
 
     async def loop(self) -> NoReturn:
         """Read what is due until cancelled."""
@@ -651,7 +652,7 @@ class InboxReader:
         budget = RoundBudget.of_round(
             lease.units_per_minute, idle=lease.idle, spent=lease.spent, today=lease.today, now=lease.now
         )
-        seen = self._seen.setdefault(lease.email, SeenMessages())
+        seen = self._seen.setdefault(lease.email, SeenMail())
         seen.prune()
         own = frozenset({lease.email, *(alias for alias, of in self.aliases.items() if of == lease.email)})
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen, own=own)

@@ -49,7 +49,7 @@ _MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
 _RIGHT_TO_LEFT: Final = re.compile(
     r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
 )
-"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the Arabic letter mark."""
+"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the mark U+061C."""
 
 
 def one_line(value: str) -> str:

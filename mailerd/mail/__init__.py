@@ -1,1 +1,1 @@
-"""Letters: templates, rendered in a child process, and the bytes of a message."""
+"""Letters: templates, rendered in a child process, and their bytes."""

@@ -174,7 +174,7 @@ def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
 
 
 def _each(value: Any) -> Any:
-    """The value of a loop. A loop over a text, letter by letter, is always a mistake."""
+    """The value of a loop. A loop over a text, character by character, is always a mistake."""
     if value is None:
         raise NullError
     if isinstance(value, str | int | float):

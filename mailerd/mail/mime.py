@@ -146,7 +146,7 @@ def check_content_id(content_id: str) -> str:
         ValueError: it would not survive in a header or a link.
     """
     if not _CONTENT_ID.fullmatch(content_id):
-        raise ValueError("must be letters, digits, dots, dashes and underscores, as in logo or logo@example.com")
+        raise ValueError("must consist of a-z, A-Z, 0-9, dots, dashes and underscores, as in logo or logo@example.com")
     return content_id
 
 
@@ -326,7 +326,7 @@ class ListHeaders:
 
 @dataclass(frozen=True)
 class Envelope:
-    """Who writes to whom. Addresses are ASCII (a domain of other letters as `xn--…`), names are any text.
+    """Who writes to whom. Addresses are ASCII (a domain of other characters as `xn--…`), names are any text.
 
     `key` becomes X-Mailerd-Key, by which a letter is found again: Google replaces the Message-ID, and keeps X- headers.
     `proof` becomes X-Mailerd-Proof, by which it is believed when it comes back.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from mailerd.core.i18n import Text, joined, t
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.errors import MailerdError
 
 MAX_SEEN: Final = 300
@@ -86,11 +86,11 @@ def read_rows(opened_file: TextIO, name: str) -> Iterator[tuple[int, dict[str, A
             else:
                 bad.append(
                     t(
-                        "{file} row {n}: {cells} cells, but {columns} columns",
+                        "{file} row {n}: {cells}, but {columns}",
                         file=name,
                         n=number,
-                        cells=len(row),
-                        columns=len(header),
+                        cells=tn("{n} cell", "{n} cells", len(row)),
+                        columns=tn("{n} column", "{n} columns", len(header)),
                     )
                 )
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""A job's template, what a letter sees of its job and its recipient, and what can be wrong, in words for its author."""
+"""A job's template, what a letter sees of its job and its recipient, and what can be wrong, told to its author."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence

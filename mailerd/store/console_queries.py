@@ -182,7 +182,7 @@ class ConsoleQueries:
         ]
 
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
-        """Letters that were recorded as sent and wait again, the newest first: of the last MAX_UNDONE that are kept."""
+        """Letters that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
         found = [(id_, json.loads(data), at) for id_, data, at in rows]
         letters = tuple(it["recipient_id"] for _, it, _ in found)

@@ -162,7 +162,7 @@ def _attempt(one: Attempt) -> str:
 
 
 def _event_words(one: Attempt) -> str:
-    # Of a letter that Google gave back, the log's `sent` has no message any more.
+    # Of a letter that Google gave back, the log's `sent` has no message id any more.
     return (
         "Google took it"
         if one.event in {"sent", "answered"} and not one.message_id

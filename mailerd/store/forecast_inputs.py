@@ -215,7 +215,7 @@ def _limit(it: ForecastInputs, order: int, due: datetime) -> int:
 
 
 def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
-    """Whether jobs that were not read may go before its last letter: they stand behind all that go before or beside it.
+    """Whether jobs that were not read may go before its last letter: they stand behind all that go before or with it.
 
     A single letter goes at its own turn, whatever stands behind it.
     """

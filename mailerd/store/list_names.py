@@ -23,7 +23,7 @@ def check_list(name: str) -> str:
     bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
     if not plain or len(name) > MAX_LIST_NAME or not bounds:
         raise ListNameError(
-            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
+            f"a list's name has 1 to {MAX_LIST_NAME} characters of a-z, 0-9, '-', '_' or '.', such as autumn-news"
         )
     return name
 

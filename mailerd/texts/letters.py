@@ -30,7 +30,7 @@ TEXTS: Final = {
     "is {upper}, which is a device and no file to Windows": "是 {upper}，在 Windows 中是设备而不是文件",
     "must be a type such as application/pdf, without parameters": "必须是 application/pdf 之类的类型，不带参数",
     "must be of a single file; multipart and message are not": "必须是单个文件的类型；不能是 multipart 或 message",
-    "must be letters, digits, dots, dashes and underscores, as in logo or logo@example.com": "必须由字母、数字、句点、短横线和下划线组成，如 logo 或 logo@example.com",
+    "must consist of a-z, A-Z, 0-9, dots, dashes and underscores, as in logo or logo@example.com": "必须由字母、数字、句点、短横线和下划线组成，如 logo 或 logo@example.com",
     "the letter has {size} bytes, above Google's limit of {max_letter_bytes} (35 MiB)": "邮件为 {size} 字节，超过 Google 的上限 {max_letter_bytes}（35 MiB）",
     "takes too long": "耗时过长",
     "not tried: {max_stopped} messages with this template had to be stopped, the last because {reason}": "未尝试：使用此模板的 {max_stopped} 封邮件的渲染被中止，最后一次的原因：{reason:text}",

@@ -168,7 +168,7 @@ TEXTS: Final = {
     "there are {max_lists} lists already, which is the limit": "已有 {max_lists} 个邮件列表，达到上限",
     "make a list": "创建邮件列表",
     "look up a recipient": "查找收件人",
-    "a list's name has 1 to {max_list_name} small letters, digits, '-', '_' or '.', such as autumn-news": "列表名称为 1 到 {max_list_name} 个小写字母、数字、“-”、“_”或“.”，例如 autumn-news",
+    "a list's name has 1 to {max_list_name} characters of a-z, 0-9, '-', '_' or '.', such as autumn-news": "列表名称为 1 到 {max_list_name} 个小写字母、数字、“-”、“_”或“.”，例如 autumn-news",
     "a list's title has 1 to {max_list_title} printable characters": "列表标题为 1 到 {max_list_title} 个可打印字符",
     "read a chart": "读取图表",
     "the database was restored from a backup: it may have been sent since, and is looked for first": "数据库已从备份恢复：邮件此后可能已发出，将先行查找",

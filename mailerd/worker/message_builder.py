@@ -1,4 +1,4 @@
-"""Builds a letter's RFC 5322 message: its job's template, read once and rendered, and its unsubscribe link."""
+"""Builds a letter as RFC 5322 has it: its job's template, read once and rendered, and its unsubscribe link."""
 
 import asyncio
 import json

@@ -133,12 +133,12 @@ class Reconciler:
         beat()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
             return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
-        for message in _items(reply, "messages"):
-            labels = message.get("labelIds")
-            if not isinstance(labels, list) or key_of(message) != letter.key or message.get("id") in letter.came_back:
+        for resource in _items(reply, "messages"):
+            labels = resource.get("labelIds")
+            if not isinstance(labels, list) or key_of(resource) != letter.key or resource.get("id") in letter.came_back:
                 continue
             if "SENT" in labels:
-                return Resolution(letter, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
+                return Resolution(letter, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
                 return unresolved(letter, "Google says that the draft is gone, and shows it in its thread")
         # A letter sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
@@ -187,7 +187,7 @@ class Reconciler:
         return Resolution(letter, None, error=error)
 
     async def _on_page(self, search: "_Search", page: Accepted) -> Resolution | None:
-        """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
+        """Newest first: found, or missing once the sent mail is older than the letter can be; None: read on."""
         letter = search.letter
         for item in _items(page, "messages"):
             search.passed += 1
@@ -214,8 +214,8 @@ class Reconciler:
                 return Resolution(letter, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
         return None
 
-    def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
-        known = self._read[sender, message_id] = (key_of(message), _sent_at(message))
+    def _remember(self, sender: str, message_id: str, resource: Mapping[str, object]) -> tuple[str, datetime]:
+        known = self._read[sender, message_id] = (key_of(resource), _sent_at(resource))
         if len(self._read) > _MAX_MESSAGES:
             self._read.popitem(last=False)
         return known
@@ -237,15 +237,15 @@ def _is_not_found(reply: Reply) -> bool:
     return isinstance(reply, Refused) and (reply.status, reply.reason) == (404, "notFound")
 
 
-def _sent_at(message: Mapping[str, object]) -> datetime:
+def _sent_at(resource: Mapping[str, object]) -> datetime:
     """internalDate, milliseconds since 1970; the end of time when it is not there, so that a scan reads on."""
-    millis = str(message.get("internalDate", ""))
+    millis = str(resource.get("internalDate", ""))
     return datetime.fromtimestamp(int(millis) / 1000, UTC) if millis.isdecimal() else datetime.max.replace(tzinfo=UTC)
 
 
-def key_of(message: Mapping[str, object]) -> str:
-    """X-Mailerd-Key of a message as messages.get, threads.get and drafts.get show it; "" without one."""
-    payload = message.get("payload")
+def key_of(resource: Mapping[str, object]) -> str:
+    """X-Mailerd-Key of a resource as messages.get, threads.get and drafts.get show it; "" without one."""
+    payload = resource.get("payload")
     headers = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
     for header in headers:
         if isinstance(header, Mapping) and str(header.get("name", "")).lower() == KEY_HEADER.lower():
@@ -330,8 +330,8 @@ class OrphanDrafts:
         reply = await self.gmail.get_draft_headers(sender, draft_id=draft)
         if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
             return 0
-        message = reply.body.get("message")
-        key = key_of(message) if isinstance(message, Mapping) else ""
+        resource = reply.body.get("message")
+        key = key_of(resource) if isinstance(resource, Mapping) else ""
         ours = _OURS.fullmatch(key)
         orphan = await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
         if orphan is None:

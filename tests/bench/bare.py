@@ -30,7 +30,7 @@ async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[
             for each in known.values()
         ]
         letters = [raw(sender) for sender in known]
-        drafts, messages = (
+        drafts, sends = (
             [draft_json(one) for one in letters],
             [message_json(one) for one in letters],
         )
@@ -47,7 +47,7 @@ async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[
             for at in numbers:
                 one = at % len(known)
                 if mode == "direct":
-                    await call("messages/send", messages[one], heads[one])
+                    await call("messages/send", sends[one], heads[one])
                 else:
                     draft = await call("drafts", drafts[one], heads[one])
                     await call("drafts/send", json.dumps({"id": draft["id"]}).encode(), heads[one])

@@ -171,7 +171,7 @@ def _pages(it: Place) -> list[str]:
         f"/jobs/{_BIG_JOB}?tab=sent&after=90000", f"/jobs/{_BIG_JOB}?tab=bounced",
         f"/jobs/{_BIG_JOB}?tab=bounced&after=95000", f"/jobs/{_BIG_JOB}?tab=replied",
         f"/jobs/{_BIG_JOB}?email=r70000@example.org", f"/jobs/{_OPEN_JOB}", f"/jobs/{_QUEUED_JOB}",
-        f"/letters/{failed}", f"/letters/{sent}", f"/letters/{unsure}", f"/letters/{waiting}",
+        f"/messages/{failed}", f"/messages/{sent}", f"/messages/{unsure}", f"/messages/{waiting}",
         "/doubts", "/senders", f"/senders/{_SENDER}", "/inbox", "/inbox?show=other",
         "/inbox?show=undone", "/people?email=r70000@example.org", "/suppressions",
         "/suppressions?email=r70000@example.org", "/templates", "/send", "/webhooks", f"/webhooks/{_HOOK}",

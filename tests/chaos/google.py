@@ -63,7 +63,7 @@ class Google:
         return int((await self._ask("DELETE", "drafts"))["deleted"])
 
     async def notify(self, key: str, shape: str) -> None:
-        """Let a message of some shape about a sent letter come now."""
+        """Let mail of some shape about a sent letter come now."""
         await self._ask("POST", "notices", {"key": key, "shape": shape})
 
     async def forget_history(self) -> None:

@@ -483,7 +483,7 @@ OF_FENCES: Final = (
         ("a limit notice of another thread gives a letter back", " or row.thread_id != it.thread_id\n", "\n"),
         ("a limit notice gives back the letter of a forgotten person", "or row.given_back or row.is_forgotten or",
          "or row.given_back or"),
-        ("a limit notice of another message gives a letter back",
+        ("a limit notice of another one gives a letter back",
          " or letter.message_id not in {None, row.message_id}\n", "\n"),
     ),
     *noticed_by(
@@ -577,10 +577,10 @@ OF_THE_LOG: Final = (
     ),
     *noticed_by(
         _LOG + "test_an_answer_is_about_what_came_back_by_its_message_or_its_draft", _IN_MOVES,
-        ("an answer did not come back by its message", "(b.message_id is not None and b.message_id == message) or ",
+        ("an answer did not come back by its message", "(b.message_id is not None and b.message_id == id_) or ",
          ""),
         ("an answer without a message is about whatever came back",
-         "(b.message_id is not None and b.message_id == message)", "b.message_id == message"),
+         "(b.message_id is not None and b.message_id == id_)", "b.message_id == id_"),
         ("an answer without a draft is about whatever came back", "(b.draft_id is not None and b.draft_id == draft)",
          "b.draft_id == draft"),
     ),

@@ -206,7 +206,7 @@ OF_PROOF: Final = (
         "tests/store/test_pruned.py::test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over",
     ),
     Mutation(
-        "of a letter that was given back the message alone tells",
+        "of a letter that was given back its id alone tells",
         "mailerd/core/moves.py",
         " or (b.draft_id is not None and b.draft_id == draft)",
         "",
@@ -454,8 +454,8 @@ OF_PROOF: Final = (
     Mutation(
         "Google's notice to somebody else is believed where it is handed on",
         "mailerd/inbox/examine.py",
-        "from_google=is_googles(message) and is_addressed_to(message, self.own)",
-        "from_google=is_googles(message)",
+        "from_google=is_googles(received) and is_addressed_to(received, self.own)",
+        "from_google=is_googles(received)",
         "tests/inbox/test_replay.py::test_googles_notice_to_a_stranger_is_not_believed",
     ),
     Mutation(

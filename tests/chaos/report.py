@@ -76,8 +76,9 @@ def write_proof(results: Sequence[Result], *, took: float) -> None:
     commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     text = f"""# What the storms showed
 
-{letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**, {sum(bool(r.breaches) for r in results)} storms
-with a breach. Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
+{letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**,
+{sum(bool(r.breaches) for r in results)} storms with a breach.
+Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
 {commit}); the table was not edited by hand.
 
 {table(results)}
@@ -126,7 +127,7 @@ def _columns() -> str:
   late.
 
 A breach is each of these, and also: a job whose counts do not add up to its total, a job that is not completed though
-nothing is open, a row that names another letter's message, a record that took although its
+nothing is open, a row that names the message ID of another one, a record that took although its
 claim had lapsed before, a finding of `mailerd audit`, a deadlock, an exception that
 was not foreseen, an exit code that is not 0 after SIGTERM."""
 

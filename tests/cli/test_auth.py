@@ -147,10 +147,10 @@ async def browse(url: str) -> tuple[int, str]:
 async def test_a_sign_in_ends_in_a_file_that_only_its_owner_can_read(place: Place, login: Start) -> None:
     waiting = await login()
     status, page = await browse(waiting.url)
-    assert (status, "me@example.com is signed in" in page) == (200, True)
+    assert (status, "me@example.com is authorized. You can close this window." in page) == (200, True)
     code, said = await waiting.end()
     assert code == 0, said
-    assert "me@example.com is signed in: draft mode" in said
+    assert "me@example.com is authorized (mode: draft; scopes: gmail.compose). Credential file: " in said
     assert stat.S_IMODE(place.file.stat().st_mode) == 0o600
     assert stat.S_IMODE(place.credentials.stat().st_mode) == 0o700
     saved = place.saved()
@@ -173,7 +173,7 @@ async def test_the_address_asks_for_the_least_with_state_and_pkce(login: Start) 
 async def test_metadata_and_send_only_are_asked_for_when_they_are_wanted(place: Place, login: Start) -> None:
     waiting = await login("--send-only", "--metadata")
     status, page = await browse(waiting.url)
-    assert (status, "is signed in" in page) == (200, True)
+    assert (status, "is authorized" in page) == (200, True)
     code, said = await waiting.end()
     assert code == 0, said
     assert set(place.saved()["scopes"]) == {SEND, METADATA}
@@ -187,7 +187,7 @@ async def test_a_sign_in_that_would_no_longer_read_the_mailbox_says_so_before_it
     assert "currently has" not in first.said
     warned = await login("--send-only")
     assert "me@example.com currently has gmail.readonly, which this authorization does not request" in warned.said
-    assert "add --readonly" in warned.said
+    assert "press Ctrl-C and add --readonly" in warned.said
     for kept in ("--readonly", "--metadata"):
         assert "does not request" not in (await login(kept)).said
 
@@ -213,7 +213,7 @@ async def test_with_gmail_send_alone_it_is_said_that_the_account_was_not_verifie
     await browse(waiting.url.replace("me%40example.com", "you%40example.com"))
     code, said = await waiting.end()
     assert code == 0
-    assert "Not verified: that the account is me@example.com" in said
+    assert "Not verified: whether the account is me@example.com" in said
     assert place.saved()["scopes"] == [SEND]
 
 
@@ -235,7 +235,7 @@ async def test_a_sign_in_that_is_declined_changes_nothing(place: Place, login: S
     await browse(f"{query['redirect_uri']}?error=access_denied&state={query['state']}")
     code, said = await waiting.end()
     assert code == 1
-    assert "was not signed in: it was declined in the browser" in said
+    assert "was not authorized: access was declined in the browser; nothing was changed" in said
     assert place.saved()["old"] is True
 
 
@@ -256,7 +256,7 @@ async def test_an_answer_with_a_foreign_state_is_refused_and_the_right_one_still
 async def test_nobody_coming_back_ends_the_wait(place: Place, login: Start) -> None:
     code, said = await (await login("--timeout", "1")).end()
     assert code == 1
-    assert "no answer came back from Google within 1 s" in said
+    assert "no response from Google within 1 s" in said
     assert not place.file.exists()
 
 
@@ -382,8 +382,8 @@ async def test_the_list_of_nothing_says_how_to_begin(place: Place) -> None:
 async def test_the_list_names_a_mailbox_that_google_refuses_and_the_remedy(shop: Shop) -> None:
     assert await shop.say("auth", "list")
     await query(shop.database, UNREAD, ME)
-    assert "its inbox cannot be read: invalid_grant" in await shop.say("auth", "list", code=1)
+    assert "inbox not readable: invalid_grant" in await shop.say("auth", "list", code=1)
     await post(shop.database)
     await query(shop.database, f"{REFUSED} WHERE email = %s", ME)
     (line,) = [line for line in (await shop.say("auth", "list", code=1)).splitlines() if ME in line]
-    assert line.rstrip().endswith(f"no letter goes until the sign-in is renewed: `mailerd auth login --sender {ME}`")
+    assert line.rstrip().endswith(f"cannot send until the sign-in is renewed: `mailerd auth login --sender {ME}`")

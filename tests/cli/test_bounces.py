@@ -52,13 +52,13 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     (told,) = json.loads(await shop.say("bounces", "--json"))
     assert (told["kind"], told["at"][10:11], told["at"][-6:]) == ("soft", "T", "+00:00"), "as every command has it"
     assert "example.org" in await shop.say("bounces", "--domains")
-    assert "No letter" in await shop.say("bounces", "--kind", "hard")
+    assert "No bounces." in await shop.say("bounces", "--kind", "hard")
     await query(shop.database, "UPDATE notices SET job_id = REPEAT('0', 26)")
     assert "5.2.2" in await shop.say("bounces", "--job", "0" * 26)
-    assert "No letter" in await shop.say("bounces", "--job", "1" * 26)
+    assert "No bounces." in await shop.say("bounces", "--job", "1" * 26)
     for option in ("--kind=hard", "--limit=1", "--before=9"):
         said = " ".join((await shop.say("bounces", "--domains", option, code=2)).replace("│", " ").split())
-        assert "goes without --job, --kind, --limit and --before" in said
+        assert "cannot be combined with --job, --kind, --limit or --before" in said
     assert f"jobs retry {job} --bounced soft" in await shop.say("explain", "ada@example.org")
     await query(shop.database, "UPDATE job_recipients SET fate_kind = 'hard'")
     assert "`mailerd suppress remove ada@example.org`" in " ".join(
@@ -68,4 +68,4 @@ async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
     await query(shop.database, "UPDATE job_recipients SET to_email = %s", address)
     assert f"`mailerd suppress remove '{address}'`" in " ".join((await shop.say("explain", address)).split())
     await query(shop.database, "UPDATE job_recipients SET fate_kind = 'soft'")
-    assert "1 letter" in await shop.say("jobs", "retry", job, "--bounced", "soft")
+    assert "done, 1 message" in await shop.say("jobs", "retry", job, "--bounced", "soft")

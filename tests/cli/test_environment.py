@@ -20,8 +20,8 @@ def test_a_user_without_a_name_is_named_as_that_by_each_command(
         raise error("uid not found: 54321")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert common.asked_by() == "command, without a name"
-    assert common.user_name() == "without a name"
+    assert common.asked_by() == "command, unknown user"
+    assert common.user_name() == "unknown user"
     source = Path(common.__file__).parent
     assert [each.name for each in source.rglob("*.py") if "getuser" in each.read_text()] == ["common.py"]
 
@@ -41,7 +41,7 @@ print(asked_by(), user_cache(), sep="|")
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env={}, timeout=60, check=False, capture_output=True, text=True
     )
-    assert ended.stdout == f"command, without a name|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
+    assert ended.stdout == f"command, unknown user|{tmp_path / '.cache' / 'mailerd'}\n", ended.stderr
 
 
 @pytest.mark.parametrize("soft, hard, raised", [(256, 512, 512), (256, 20_000, 16_384), (20_000, 20_000, 20_000)])
@@ -73,4 +73,4 @@ def test_a_port_that_is_taken_beside_a_sandbox_claims_no_daemon_that_may_not_be_
         )  # fmt: skip
     assert ended.returncode == 1
     assert "another program listens there" in ended.stderr
-    assert "a sandbox that was started with --demo has a daemon of its own" in ended.stderr
+    assert "`mailerd sandbox --demo` runs a daemon of its own, which Ctrl-C in its terminal stops too" in ended.stderr

@@ -34,7 +34,7 @@ AT = r"(\w+ )?\d\d:\d\d UTC"
             rf"3 letters are unsure: looked for at Google at {AT}\.",
             "3 letters are unsure: looked for at Google at ",
         ),
-        (UNSURE.format(until="NULL"), "3 letters are unsure until `mailerd settle` says", "3 letters are unsure until"),
+        (UNSURE.format(until="NULL"), "3 letters are unsure until `mailerd settle`", "3 letters are unsure until"),
         (
             "UPDATE jobs SET status = 'paused', send_at = UTC_TIMESTAMP(6) + INTERVAL 9 DAY",
             r"the job is paused\.",
@@ -95,7 +95,7 @@ async def test_the_last_doubt_of_a_cancelled_job_finishes_it_and_does_not_call_i
     await shop.say("jobs", "cancel", job)
     ((doubt,),) = await query(shop.database, "SELECT id FROM job_recipients")
     said = await shop.say("settle", str(doubt), "--sent")
-    assert f"job {job} is finished: 1 sent, 0 failed" in said
+    assert f"job {job} finished: 1 sent, 0 failed" in said
     assert await query(shop.database, "SELECT status FROM jobs") == [("cancelled",)]
 
 
@@ -105,7 +105,7 @@ async def test_a_doubt_that_a_cancelled_job_does_not_send_anew_finishes_it(shop:
     await shop.say("jobs", "cancel", job)
     ((doubt,),) = await query(shop.database, "SELECT id FROM job_recipients")
     said = await shop.say("settle", str(doubt), "--not-sent")
-    assert f"job {job} is finished: 0 sent, 0 failed" in said
+    assert f"job {job} finished: 0 sent, 0 failed" in said
 
 
 async def test_the_story_of_a_job_names_those_who_opted_out_after_what_failed(shop: Shop) -> None:

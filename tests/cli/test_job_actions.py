@@ -18,15 +18,13 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert "pause: nothing to change" in await shop.say("jobs", "pause", job)
     assert "resume: done" in await shop.say("jobs", "resume", job)
     assert "priority: done" in await shop.say("jobs", "priority", job, "7")
-    assert "cancel: done, 3 letters" in await shop.say("jobs", "cancel", job)
+    assert "cancel: done, 3 messages" in await shop.say("jobs", "cancel", job)
     assert await states(shop.database, job) == {"cancelled": 3}
     [(reason,)] = await query(shop.database, "SELECT DISTINCT error FROM job_recipients")
     assert reason.startswith("the job was cancelled by command, ")
     assert "Now: cancelled at " in (told := await shop.say("explain", "r0@example.org"))
     assert f": {reason}. Nothing more happens." in told
-    assert f"job {job} is cancelled, and then there is nothing to resume" in await shop.say(
-        "jobs", "resume", job, code=1
-    )
+    assert f"job {job} is cancelled: resume is not possible" in await shop.say("jobs", "resume", job, code=1)
     noted = await query(shop.database, "SELECT action, actor FROM job_actions ORDER BY id")
     assert [action for action, _ in noted] == ["pause", "pause", "resume", "priority", "cancel"]
     assert all(actor.startswith("command, ") for _, actor in noted)
@@ -35,10 +33,10 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
 async def test_a_sender_whose_letters_take_long_to_google_is_listed_with_that(shop: Shop) -> None:
     await post(shop.database, recipients=1)
     await query(shop.database, "UPDATE senders SET latency = 2.34, latency_at = UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
-    assert "sends more slowly: letters took up to 2.3 s to Google" in await shop.say("senders", "list")
+    assert "slowed down: Google took up to 2.3 s per message" in await shop.say("senders", "list")
     assert '"latency": 2.34' in await shop.say("senders", "list", "--json")
     await query(shop.database, "UPDATE senders SET latency_at = UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE")
-    assert "sends more slowly" not in await shop.say("senders", "list")
+    assert "slowed down" not in await shop.say("senders", "list")
 
 
 async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -> None:
@@ -47,7 +45,7 @@ async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -
         shop.google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
         job = await post(shop.database, recipients=1)
         await heard.wait_for("job_finished")
-        assert "retry: done, 1 letter\n" in await shop.say("jobs", "retry", job)
+        assert "retry: done, 1 message\n" in await shop.say("jobs", "retry", job)
         await heard.wait_for("job_finished", times=2)
     assert await states(shop.database, job) == {"sent": 1}
     assert "another try was asked for" in await shop.say("explain", "r0@example.org")
@@ -59,7 +57,7 @@ async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: S
     for unknown in ("X", "01M87GGY08RDJ1…", "01ARZ3NDEKTSV4RRFFQ69G5FAV"):
         for word in ("show", "cancel"):
             said = await shop.say("jobs", word, unknown, code=1)
-            assert f"there is no job {unknown}; `mailerd jobs list` shows the newest" in said
+            assert f"job {unknown} not found: `mailerd jobs list` shows the newest jobs" in said
 
 
 async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
@@ -82,7 +80,7 @@ async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
     said = await asyncio.wait_for(watching.stdout.readline(), 30)
     assert said.decode().startswith("It waits: me@example.com is paused until ")
     await query(shop.database, "UPDATE senders SET paused_until = NULL")
-    assert await asyncio.wait_for(watching.stdout.readline(), 30) == b"It goes on.\n"
+    assert await asyncio.wait_for(watching.stdout.readline(), 30) == b"Sending continues.\n"
     await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
     await query(shop.database, "UPDATE jobs SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
     assert await asyncio.wait_for(watching.wait(), 30) == 0
@@ -97,7 +95,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop)
         await shop.say("jobs", "cancel", job)
         rest, _ = await watching.communicate()
     assert b"1 cancelled" in rest
-    assert b"It goes on." not in rest
+    assert b"Sending continues." not in rest
 
 
 async def test_a_job_that_is_cancelled_while_a_letter_is_looked_for_does_not_go_on(shop: Shop) -> None:
@@ -119,4 +117,4 @@ async def test_a_job_that_is_cancelled_while_a_letter_is_looked_for_does_not_go_
         await query(shop.database, "UPDATE jobs SET finished_at = UTC_TIMESTAMP(6)")
         rest, _ = await watching.communicate()
     assert b"2 cancelled" in rest
-    assert b"It goes on." not in rest
+    assert b"Sending continues." not in rest

@@ -56,7 +56,7 @@ async def test_the_commands_of_the_page_bring_over_what_was_not_sent_and_nothing
     await shop.say(*tried)
     assert await query(shop.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
     await shop.say(*posted, "--no-wait")
-    assert "nothing was posted now" in await shop.say(*posted, "--no-wait", code=1)
+    assert "nothing was sent. Progress: `mailerd jobs show " in await shop.say(*posted, "--no-wait", code=1)
     found = await query(shop.database, "SELECT to_email, to_name FROM job_recipients ORDER BY id")
     assert found == [
         ("ada@example.com", 'Ada "the Countess", Lovelace'),

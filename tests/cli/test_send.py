@@ -33,7 +33,7 @@ async def _stored(shop: Shop) -> int:
 async def test_each_line_of_a_table_gets_its_letter_and_the_command_waits_for_the_last(shop: Shop, table: str) -> None:
     async with running(shop.settings, Heard()):
         said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--reference", "spring")
-    assert "2 letters from me@example.com" in said
+    assert "2 messages from me@example.com" in said
     assert "\nJob " in said
     assert "completed, 2 recipients: 2 sent." in said
     letters = [message_from_bytes(letter.raw, policy=policy.default) for letter in shop.google.sent]
@@ -48,7 +48,7 @@ async def test_the_same_command_again_posts_nothing_unless_it_is_told_to(shop: S
     words = ("send", table, "--template", "welcome", "--sender", ME, "--no-wait")
     first = (await shop.say(*words)).split()[1].rstrip(":")
     refused = await shop.say(*words, code=1)
-    assert "this very job was posted at 20" in refused
+    assert "this job was already posted at 20" in refused
     assert f"`mailerd jobs show {first}`" in refused
     assert await _stored(shop) == 1
     await shop.say(*words, "--again")
@@ -61,7 +61,7 @@ async def test_the_same_command_again_posts_nothing_unless_it_is_told_to(shop: S
 async def test_a_path_is_a_template_too_and_a_dry_run_stores_nothing(shop: Shop, table: str) -> None:
     said = await shop.say("send", table, "--template", "./templates/welcome", "--sender", ME, "--dry-run")
     assert "To: ada@example.org\nSubject: Hello Ada\n\nThank you for Tea." in said
-    assert "2 letters of 2 can be sent" in said
+    assert "2 of 2 messages can be sent" in said
     assert await _stored(shop) == 0
 
 
@@ -69,7 +69,7 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     (shop.folder / "templates" / "welcome" / "subject.txt").write_text("{{ product }}" * 100)
     (shop.folder / "people.csv").write_text("email,product\na@example.org," + "x" * 90_000 + "\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run", code=1)
-    assert "0 letters of 1 can be sent" in said
+    assert "0 of 1 messages can be sent" in said
 
 
 async def test_what_a_table_says_is_not_taken_for_a_place_in_it(shop: Shop, table: str) -> None:
@@ -78,25 +78,25 @@ async def test_what_a_table_says_is_not_taken_for_a_place_in_it(shop: Shop, tabl
     )
     words = ("send", table, "--template", "welcome", "--sender", ME)
     said = await shop.say(*words, "--dry-run", code=1)
-    assert "bad: people.csv line 2: recipients[1]: " in said
-    assert "bad: people.csv line 3: recipients[9]: " in said
-    assert "duplicate of people.csv line 4" in said
+    assert "not valid: people.csv row 2: recipients[1]: " in said
+    assert "not valid: people.csv row 3: recipients[9]: " in said
+    assert "duplicate of people.csv row 4" in said
     said = await shop.say(*words, "--variables", '{"a]b": "\\u0000"}', code=1)
-    assert "variables.a]b: contains a NUL character" in said
+    assert "  --variables.a]b: contains a NUL character" in said
 
 
 async def test_a_dry_run_names_those_who_opted_out_and_counts_them_out(shop: Shop, table: str) -> None:
     await shop.say("suppress", "add", "ada@example.org", "--list", "news", "--new-list")
     words = ("send", table, "--template", "welcome", "--sender", ME, "--list", "news", "--dry-run")
     said = await shop.say(*words)
-    assert "gets no letter: ada@example.org: the address is suppressed: manual" in said
+    assert "not sent: ada@example.org: the address is suppressed: manual" in said
     assert "To: bob@example.org" in said
-    assert "1 letter of 2 can be sent" in said
+    assert "1 of 2 messages can be sent" in said
     await shop.say("suppress", "add", "bob@example.org")
-    assert "0 letters of 2 can be sent" in await shop.say(*words, code=1)
+    assert "0 of 2 messages can be sent" in await shop.say(*words, code=1)
     assert await _stored(shop) == 0
     posting = words[:-1]
-    assert "0 letters from" in await shop.say(*posting, "--no-wait", code=1)
+    assert "0 messages from me@example.com" in await shop.say(*posting, "--no-wait", code=1)
     async with running(shop.settings, Heard()):
         assert "2 recipients: 2 cancelled" in await shop.say(*posting, "--again", code=1)
 
@@ -106,15 +106,16 @@ async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: S
     (shop.folder / table).write_text(f"email,product\na@example.org,x\n{bad}\n")
     words = ("send", table, "--template", "welcome", "--sender", ME)
     said = await shop.say(*words, "--dry-run", code=1)
-    assert f"bad: people.csv line 3: {bad.partition(',')[0].replace('E', 'e')}: " in said
-    assert "1 line is bad, and so nothing is posted" in said
-    assert "people.csv line 3" in await shop.say(*words, "--no-wait", code=1)
+    assert f"not valid: people.csv row 3: {bad.partition(',')[0].replace('E', 'e')}: " in said
+    assert "The job would be rejected: 1 of 2 rows is not valid. Nothing was stored.\n" in said
+    assert "Fix these rows, or skip them with --skip-invalid.\n" in said
+    assert "people.csv row 3" in await shop.say(*words, "--no-wait", code=1)
     said = await shop.say(*words, "--dry-run", "--skip-invalid")
-    assert "left out: people.csv line 3: " in said
-    assert "1 letter of 2 can be sent" in said
+    assert "skipped: people.csv row 3: " in said
+    assert "1 of 2 messages can be sent" in said
     (shop.folder / table).write_text("email,product\nnonsense,y\n")
     said = await shop.say(*words, "--dry-run", "--skip-invalid", code=1)
-    assert "mend what is bad; nothing was stored" in said, "what was given helps no more"
+    assert "Nothing was stored.\nFix these rows.\n" in said, "what was given helps no more"
 
 
 @pytest.mark.usefixtures("table")
@@ -122,7 +123,7 @@ async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
     said = await shop.say(
         "send", "-", "--template", "welcome", "--sender", ME, "--dry-run", given="email,product\na@example.org,x\n"
     )
-    assert "1 letter of 1 can be sent" in said
+    assert "1 of 1 messages can be sent" in said
 
 
 @pytest.mark.usefixtures("table")
@@ -131,34 +132,34 @@ async def test_a_table_from_a_pipe_is_utf_8_as_a_file_is(shop: Shop) -> None:
     excel = "\ufeffemail,product\r\na@example.org,Tür\r\n"
     assert "Thank you for Tür" in await shop.say(*words, given=excel)
     said = await shop.say(*words, given="email,product\na@example.org,Tür\n", code=1, encoding="latin-1")
-    assert said.strip().endswith("standard input is not UTF-8 (byte 29): save it as CSV UTF-8")
+    assert said.strip().endswith("could not read standard input: not UTF-8 (byte 29). Save it as CSV UTF-8")
 
 
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("", "the first line must name the columns, one of them email; it has nothing"),
-        ("mail,name\na@example.org,A\n", "one of them email; it has mail, name"),
-        ("email,name,name\na@example.org,A,B\n", "each column needs a name of its own: email, name, name"),
-        ("email,product\na@example.org\n", "people.csv line 2: its cells are 1, those of the header 2"),
+        ("", 'the first row must name the columns, one of them "email". Found: nothing'),
+        ("mail,name\na@example.org,A\n", 'one of them "email". Found: mail, name'),
+        ("email,name,name\na@example.org,A,B\n", "each column needs its own name. Found: email, name, name"),
+        ("email,product\na@example.org\n", "people.csv row 2: 1 cell, but 2 columns"),
         (
             "email,product\na@example.org\nb@example.org,x\nc@example.org,x,y\n",
-            "people.csv line 4: its cells are 3",
+            "people.csv row 4: 3 cells, but 2 columns",
         ),
-        ("email;product\na@example.org,x\n", "people.csv line 2: its cells are 1, those of the header 2"),
+        ("email;product\na@example.org,x\n", "people.csv row 2: 1 cell, but 2 columns"),
         (
             "email\n" + "a@example.org,x\n" * 23,
-            "people.csv line 21: its cells are 2, those of the header 1\n  and 3",
+            "people.csv row 21: 2 cells, but 1 column\n  and 3 more",
         ),
         (
             "email,product\na@example.org,x\na@example.org,y\n",
-            "people.csv line 3, email: duplicate of people.csv line 2",
+            "people.csv row 3, email: duplicate of people.csv row 2",
         ),
-        ('email,product\na@example.org,"x\n', "people.csv is no CSV: unexpected end of data"),
+        ('email,product\na@example.org,"x\n', "could not read people.csv: not a valid CSV (unexpected end of data)"),
         ("email,product\n", "recipients: is empty"),
-        ("email,product\na@example.org,x\n\nnonsense,y\n", "people.csv line 4, email: "),
-        ('email,product\na@example.org,"x\ny"\na@example.org,z\n', "people.csv line 4, email: "),
-        ("email\na@example.org\n", "people.csv line 2"),
+        ("email,product\na@example.org,x\n\nnonsense,y\n", "people.csv row 4, email: "),
+        ('email,product\na@example.org,"x\ny"\na@example.org,z\n', "people.csv row 3, email: "),
+        ("email\na@example.org\n", "people.csv row 2"),
     ],
 )
 async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
@@ -174,13 +175,13 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
 @pytest.mark.parametrize(
     "words, told",
     [
-        (("--template", "farewell", "--sender", ME), "template_name: there is no template 'farewell' in /"),
-        (("--template", "welcome", "--sender", "not a mailbox"), "sender_email: "),
+        (("--template", "farewell", "--sender", ME), "--template: there is no template 'farewell' in /"),
+        (("--template", "welcome", "--sender", "not a mailbox"), "--sender: "),
         (("--template", "welcome", "--sender", "you@example.com"), "is no mailbox that is signed in here"),
         (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
-        (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "send_at: "),
-        (("--template", "welcome", "--sender", ME, "--priority", "1000"), "priority: "),
-        (("--template", "welcome", "--sender", ME, "--reference", "\udcff"), "reference: contains half a surrogate"),
+        (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "--send-at: "),
+        (("--template", "welcome", "--sender", ME, "--priority", "1000"), "--priority: "),
+        (("--template", "welcome", "--sender", ME, "--reference", "\udcff"), "--reference: contains half a surrogate"),
     ],
 )
 async def test_a_wrong_option_is_told_and_nothing_is_stored(
@@ -212,7 +213,7 @@ async def test_bad_lines_are_left_out_by_their_numbers(shop: Shop, table: str) -
     (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", "--no-wait")
     assert "left out: people.csv line 3: nonsense: " in said
-    assert "1 letter from" in said
+    assert "1 message from me@example.com" in said
 
 
 async def test_letters_that_failed_make_the_exit_code_1(shop: Shop, table: str) -> None:
@@ -224,9 +225,11 @@ async def test_letters_that_failed_make_the_exit_code_1(shop: Shop, table: str) 
 
 async def test_a_file_that_cannot_be_read_is_named(shop: Shop, table: str) -> None:
     words = ("--template", "welcome", "--sender", ME)
-    assert "nobody.csv cannot be read: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
+    assert "could not read nobody.csv: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
     (shop.folder / table).write_bytes(b"email\n\xff\xfe\n")
-    assert "people.csv is not UTF-8 (byte 6)" in await shop.say("send", table, *words, code=1)
+    assert "could not read people.csv: not UTF-8 (byte 6). Save it as CSV UTF-8" in await shop.say(
+        "send", table, *words, code=1
+    )
 
 
 async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop, table: str) -> None:

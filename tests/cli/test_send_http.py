@@ -49,11 +49,11 @@ async def send_to(url: str, table: Path, *words: str, code: int = 0, **variables
 async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table: Path) -> None:
     words = ("--template", "welcome")
     said = await send(place, table, *words, MAILERD_API_KEY=place.key)
-    assert "2 letters from me@example.com" in said
+    assert "2 messages from me@example.com" in said
     assert "completed, 2 sent" in said
     assert place.key not in said
     said = await send(place, table, *words, MAILERD_API_KEY=place.key, code=1)
-    assert "this very job was posted before as" in said
+    assert "this job was already posted as" in said
     assert await place.jobs() == 1
     await send(place, table, *words, "--again", "--no-wait", "--key", place.key)
     assert await place.jobs() == 2
@@ -63,9 +63,9 @@ async def test_a_key_that_may_only_post_has_posted(place: Place, table: Path) ->
     key = await place.keys.create("poster", permissions=[Permission.SEND])
     words = ("--template", "welcome")
     said = await send(place, table, *words, MAILERD_API_KEY=key)
-    assert "2 letters from me@example.com" in said
-    assert "This key may not see what becomes of the job" in said
-    assert "this very job was posted before as" in await send(place, table, *words, MAILERD_API_KEY=key, code=1)
+    assert "2 messages from me@example.com" in said
+    assert "This API key cannot show the progress of the job: that requires the permission `read`." in said
+    assert "this job was already posted as" in await send(place, table, *words, MAILERD_API_KEY=key, code=1)
     assert await place.jobs() == 1
 
 
@@ -79,8 +79,8 @@ async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, ta
     assert process.stdout is not None
     try:
         async with asyncio.timeout(60):
-            assert b"2 letters from me@example.com" in await process.stdout.readline()
-            assert (await process.stdout.readline()).startswith(b"It waits: not due before ")
+            assert b"2 messages from me@example.com" in await process.stdout.readline()
+            assert (await process.stdout.readline()).startswith(b"Waiting: not due before ")
     finally:
         process.kill()
         await process.wait()
@@ -107,11 +107,11 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
     monkeypatch.setattr(send_http, "_POLL_INTERVAL", 0)
     await send_http._watch(client, "J")
     assert capsys.readouterr().out.splitlines() == [
-        "It waits: 1,201 letters of the sender's other jobs go first.",
-        "It waits: 1 letter is unsure: looked for at Google at 22:59 UTC.",
-        "It waits: the job is paused.",
-        "It goes on.",
-        "It waits: the job is paused.",
+        "Waiting: 1,201 letters of the sender's other jobs go first.",
+        "Waiting: 1 letter is unsure: looked for at Google at 22:59 UTC.",
+        "Waiting: the job is paused.",
+        "Sending continues.",
+        "Waiting: the job is paused.",
     ]
 
 
@@ -136,7 +136,7 @@ async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(p
     async with aiohttp.ClientSession() as session, TestServer(app) as proxy:
         said = await send_to(str(proxy.make_url("")), table, "--template", "welcome", MAILERD_API_KEY=place.key)
     assert lost == [200]
-    assert "is there: posted by this command, of which an answer was lost" in said
+    assert "already exists: posted by this command (its response was lost) or by an earlier one" in said
     assert "completed, 2 sent" in said
     assert await place.jobs() == 1
 
@@ -182,7 +182,7 @@ async def test_a_key_whose_reads_are_slow_finds_its_daemon(
         found = asyncio.create_task(place.heard.wait_for("probe_answered"))
         await asyncio.wait({sending, found}, return_when=asyncio.FIRST_COMPLETED)
         go_on.set()
-        assert "2 letters from me@example.com" in await sending
+        assert "2 messages from me@example.com" in await sending
         await found
         for each in reads:
             (await each).release()
@@ -190,14 +190,14 @@ async def test_a_key_whose_reads_are_slow_finds_its_daemon(
 
 async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) -> None:
     words = ("--template", "welcome", "--key", place.key)
-    assert "2 letters of 2 can be sent" in await send(place, table, *words, "--dry-run")
+    assert "2 of 2 messages can be sent" in await send(place, table, *words, "--dry-run")
     table = table.with_name("twice.csv")
     said = await send(place, table, *words, "--dry-run", code=1)
-    assert "bad: twice.csv line 3: ADA@example.org: duplicate of twice.csv line 2" in said
-    assert "0 letters of 2 can be sent" in said
-    assert "twice.csv line 3, email: duplicate of" in await send(place, table, *words, code=1)
+    assert "not valid: twice.csv row 3: ADA@example.org: duplicate of twice.csv row 2" in said
+    assert "0 of 2 messages can be sent" in said
+    assert "twice.csv row 3, email: duplicate of" in await send(place, table, *words, code=1)
     said = await send(place, table, *words, "--skip-invalid", code=1)
-    assert "left out: twice.csv line 3" in said
+    assert "skipped: twice.csv row 3" in said
     assert "1 sent, 1 failed" in said
 
 
@@ -209,8 +209,8 @@ async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) ->
     ):
         assert response.status == 200
     said = await send(place, table, "--template", "welcome", "--key", place.key, "--dry-run")
-    assert "gets no letter: ada@example.org: the address is suppressed: manual" in said
-    assert "1 letter of 2 can be sent" in said
+    assert "not sent: ada@example.org: the address is suppressed: manual" in said
+    assert "1 of 2 messages can be sent" in said
     async with (
         aiohttp.ClientSession(headers={"X-API-Key": place.key}) as session,
         session.post(
@@ -219,16 +219,16 @@ async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) ->
     ):
         assert response.status == 200
     said = await send(place, table, "--template", "welcome", "--key", place.key, "--no-wait", code=1)
-    assert "0 letters from" in said
+    assert "0 messages from me@example.com" in said
 
 
 @pytest.mark.parametrize(
     "words, told",
     [
-        (("--template", "welcome"), "--url needs a key: export MAILERD_API_KEY"),
-        (("--template", "./welcome", "--key", "k"), "give its name, not a path"),
+        (("--template", "welcome"), "--url requires an API key: export MAILERD_API_KEY"),
+        (("--template", "./welcome", "--key", "k"), "--template must be a name with --url, not a path"),
         (("--template", "welcome", "--key", "sk_live_x"), "unauthorized"),
-        (("--template", "welcome", "--key", "k", "--url", "nowhere"), "no address of mailerd"),
+        (("--template", "welcome", "--key", "k", "--url", "nowhere"), "not a valid address of mailerd"),
     ],
 )
 async def test_what_is_missing_is_told(place: Place, table: Path, words: tuple[str, ...], told: str) -> None:
@@ -247,6 +247,6 @@ async def test_where_no_daemon_listens_each_try_is_told_and_the_end_comes_within
         began = time.monotonic()
         said = await send_to(nowhere, table, "--template", "welcome", "--key", "sk_live_x", code=1)
     assert time.monotonic() - began < 10 + (began - loading)
-    assert said.count("no answer from http://127.0.0.1:") == 2
-    assert "the next try is in 1 s" in said
-    assert "and nothing was posted: start `mailerd run` there, or correct --url" in said
+    assert said.count("no response from http://127.0.0.1:") == 2
+    assert "; retrying in 1 s\n" in said
+    assert "; nothing was posted. Start `mailerd run` there, or correct --url" in said

@@ -36,7 +36,7 @@ async def test_a_closed_stream_ends_no_command(shop: Shop) -> None:
     assert await _typed(shop, "M jobs show nothing <&- 2>&-") == (1, "")
     for line in ("M jobs list >&-", "M jobs list <&- >&-"):
         code, said = await _typed(shop, line)
-        assert (code, said.splitlines()[0][:48]) == (1, "mailerd: standard output cannot be written to: B")
+        assert (code, said.splitlines()[0][:46]) == (1, "mailerd: could not write to standard output: B")
 
 
 async def test_the_daemon_runs_without_standard_streams(shop: Shop) -> None:
@@ -58,7 +58,7 @@ async def test_a_full_disk_is_one_line(shop: Shop, unbuffered: str) -> None:
         reads_none = words in {"version", "--help"}
         named = [each.partition(" is ")[0] for each in which]
         assert named == ([] if reads_none else ["mailerd: the configuration"]), words
-        assert line.startswith("mailerd: standard output cannot be written to: No space left on device; "), words
+        assert line.startswith("mailerd: could not write to standard output: No space left on device. "), words
 
 
 async def test_a_reader_that_has_seen_enough_is_no_trouble(shop: Shop) -> None:
@@ -86,20 +86,24 @@ async def test_what_a_terminal_cannot_show_is_escaped(shop: Shop, encoding: str)
 async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop) -> None:
     code, said = await _typed(shop, "M keys create 'my shop' >/dev/full")
     assert code == 1
-    assert "the key 'my shop' exists, but was not shown: `mailerd keys revoke 'my shop'`, make another" in said
+    assert (
+        "API key 'my shop' was created but could not be shown: run `mailerd keys revoke 'my shop'` and create" in said
+    )
     assert "No space left on device" in said
     assert await query(shop.database, "SELECT name FROM api_keys") == [("my shop",)]
     assert (await _typed(shop, "M keys create other >&-"))[0] == 1
     assert (await _typed(shop, "(sleep 2; M keys create third) | true; exit ${PIPESTATUS[0]}"))[0] == 1
     code, said = await _typed(shop, "M keys rotate 'my shop' >/dev/full")
     assert code == 1
-    assert "which was not shown; the old one is good for 86400 s more: rotate it again, which ends the old one" in said
+    assert (
+        "could not be shown. The old one remains valid for 24 h. Rotate it again: that ends the old one at once" in said
+    )
 
 
 async def test_what_was_ordered_is_done_though_nobody_hears_of_it(shop: Shop) -> None:
     await post(shop.database, recipients=1)
     code, said = await _typed(shop, "M after-restore --yes >/dev/full", PYTHONUNBUFFERED="1")
-    assert (code, "cannot be written to" in said) == (1, True)
+    assert (code, "could not write to standard output" in said) == (1, True)
     assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
 
 

@@ -260,7 +260,7 @@ async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
         async with asyncio.timeout(60):
             assert b"No daemon has been heard of" in await watching.stdout.readline()
             mariadb.kill()
-            assert await watching.stdout.readline() == b"It waits: the database is away.\n"
+            assert await watching.stdout.readline() == b"Waiting: the database is unavailable.\n"
             mariadb.start()
             assert b"No daemon has been heard of" in await watching.stdout.readline()
     finally:

@@ -180,7 +180,7 @@ async def test_what_is_wrong_is_named_by_its_field(place: Place, kind: Any) -> N
 
 async def test_without_a_daemon_the_error_says_so_and_names_the_key_to_come_again_with(kind: Any) -> None:
     client = kind(f"http://127.0.0.1:{free_port()}", key="sk_live_x", patience=0.6)
-    with pytest.raises(NoAnswerError, match="POST /api/jobs/send_template_emails got no answer") as caught:
+    with pytest.raises(NoAnswerError, match="POST /api/jobs/send_template_emails got no response") as caught:
         await ask(client, "create_job", a_job(), idempotency_key="order-17")
     assert caught.value.idempotency_key == "order-17"
     await close(client)
@@ -198,7 +198,7 @@ async def test_an_answer_that_is_not_mailerds_is_an_error_and_no_redirect_gets_t
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     client = kind(f"http://127.0.0.1:{port}", key="sk_live_x")
-    with pytest.raises(ApiError, match="302 http_302: GET /api/jobs/x was answered with 302, and not by mailerd"):
+    with pytest.raises(ApiError, match="302 http_302: GET /api/jobs/x returned 302, and not from mailerd"):
         await ask(client, "get_job", "x")
     await close(client)
     server.close()
@@ -251,7 +251,7 @@ def test_a_program_that_imports_the_client_imports_no_daemon() -> None:
     source = "import sys, mailerd.client; print(*sorted(it for it in sys.modules if it.startswith('mailerd.')))"
     found = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=60)
     strangers = [it for it in found.stdout.split() if not it.startswith("mailerd.client")]
-    assert strangers == ["mailerd.errors"]
+    assert strangers == ["mailerd.core", "mailerd.core.i18n", "mailerd.errors"]
 
 
 async def test_a_wait_for_a_job_ends_with_the_client(place: Place) -> None:
@@ -260,7 +260,8 @@ async def test_a_wait_for_a_job_ends_with_the_client(place: Place) -> None:
     waiting = asyncio.create_task(asyncio.to_thread(client.wait_until_finished, job["job_id"]))
     await place.heard.wait_for("request_answered", times=2)
     client.close()
-    with pytest.raises(RuntimeError, match=f"the client was closed; job {job['job_id']} is queued"):
+    closed = f"the client was closed before job {job['job_id']} finished: its status is queued"
+    with pytest.raises(RuntimeError, match=closed):
         await asyncio.wait_for(waiting, 60)
 
 

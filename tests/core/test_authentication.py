@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.notices import Dmarc, InboxMessage, dmarc, is_forged, is_googles
+from mailerd.core.notices import Dmarc, ReceivedMail, dmarc, is_forged, is_googles
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.read_notice import decoded_words
 
@@ -16,10 +16,10 @@ PASS: Final = "dmarc=pass header.from=googlemail.com"
 FAIL: Final = "dmarc=fail (p=QUARANTINE sp=QUARANTINE dis=QUARANTINE) header.from=googlemail.com"
 
 
-def arrived(results: str, writer: str = DAEMON) -> InboxMessage:
+def arrived(results: str, writer: str = DAEMON) -> ReceivedMail:
     """As the reader makes it of what Google's API lists."""
     given = (("Authentication-Results", results), ("From", writer))
-    return InboxMessage(shown_headers([{"name": name, "value": value} for name, value in given]))
+    return ReceivedMail(shown_headers([{"name": name, "value": value} for name, value in given]))
 
 
 def as_it_is(local: str) -> str:
@@ -64,9 +64,9 @@ def test_no_local_part_makes_a_notice_googles(
 ) -> None:  # fmt: skip
     """`decoded`: Google's API may decode what it lists; it does so for a subject."""
     value = results(in_result(one), in_comment(other), in_result(other), FAIL, own_first=own_first)
-    message = arrived(decoded_words(value) if decoded else value)
-    assert not is_googles(message)
-    assert is_forged(message)
+    received = arrived(decoded_words(value) if decoded else value)
+    assert not is_googles(received)
+    assert is_forged(received)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ NAMES: Final = st.lists(
 def test_no_name_makes_a_person_with_googles_domain_its_daemon(before: str, behind: str, *, decoded: bool) -> None:
     """Addresses at googlemail.com are people's: DMARC passes for what they send."""
     writer = f"{before} <eve@googlemail.com>{behind}"
-    message = arrived(f"mx.google.com; {PASS}", decoded_words(writer) if decoded else writer)
-    assert not is_googles(message)
+    received = arrived(f"mx.google.com; {PASS}", decoded_words(writer) if decoded else writer)
+    assert not is_googles(received)
 
 
 def test_an_answer_whose_result_cannot_be_read_is_not_believed() -> None:

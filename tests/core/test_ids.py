@@ -13,7 +13,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @given(milliseconds=st.integers(0, 2**48 - 1), chance=st.binary(min_size=10, max_size=10))
-def test_an_identifier_is_the_time_and_eighty_random_bits_in_crockfords_letters(
+def test_an_identifier_is_the_time_and_eighty_random_bits_in_crockfords_characters(
     milliseconds: int, chance: bytes
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -21,8 +21,8 @@ def test_an_identifier_is_the_time_and_eighty_random_bits_in_crockfords_letters(
         patch.setattr(os, "urandom", lambda count: chance[:count])
         made = new_id()
     number = 0
-    for letter in made:
-        number = number << 5 | CROCKFORD.index(letter)
+    for character in made:
+        number = number << 5 | CROCKFORD.index(character)
     assert len(made) == 26
     assert number == milliseconds << 80 | int.from_bytes(chance)
 

@@ -54,8 +54,8 @@ def row(status: State = State.SENDING, **others: Any) -> Row:
     )
 
 
-def line(event: str, draft: str | None = None, message: str | None = None, **others: Any) -> Line:
-    return Line(7, 1, others.pop("token", "S"), event, draft, message, **others)
+def line(event: str, draft: str | None = None, message_id: str | None = None, **others: Any) -> Line:
+    return Line(7, 1, others.pop("token", "S"), event, draft, message_id, **others)
 
 
 def log(*lines: Line) -> AttemptLog:
@@ -143,15 +143,15 @@ def any_asked(draw: st.DrawFn) -> Asked:
     if draw(st.booleans()):  # it is of this very row
         letter = replace(letter, token=row.claim_token or letter.token, draft_id=row.draft_id)
     check = replace(CHECK, token=letter.token, checks=letter.checks, draft_id=letter.draft_id)
-    word, message = (
+    word, message_id = (
         draw(st.sampled_from([row.thread_id or "1", "2"])),
         draw(st.sampled_from([row.message_id, "1", None])),
     )
     resolution = Resolution(
-        check, result, draw(WORDS), message if result is Transition.FOUND else None, draw(WORDS), proof, forgets,
+        check, result, draw(WORDS), message_id if result is Transition.FOUND else None, draw(WORDS), proof, forgets,
         nothing_found=flag, retry_in=draw(st.none() | st.just(MINUTE)),
     )  # fmt: skip
-    notice = replace(NOTICE, thread_id=word, letter=replace(IN_THREAD, message_id=message))
+    notice = replace(NOTICE, thread_id=word, letter=replace(IN_THREAD, message_id=message_id))
     past = log(*draw(st.lists(LINES, max_size=4)))
     return Asked(row, past, letter, draw(OUTCOMES), resolution, notice, flag, word)
 
@@ -163,8 +163,8 @@ LAPSE: dict[str, Any] = {"sender": "me@example.com", "by": "D1", "late_arrival":
 BOUNCE: dict[str, Any] = {"fate": "bounced", "kind": "hard", "code": None, "reason": None, "at": NOW}
 
 
-def settle(its: Row, change: Transition, message: str | None = None) -> Move | None:
-    return moves.settled(its, change, actor="ada", message_id=message, **WHO)
+def settle(its: Row, change: Transition, message_id: str | None = None) -> Move | None:
+    return moves.settled(its, change, actor="ada", message_id=message_id, **WHO)
 
 
 # Every change that there is. Of a few the caller says what they are asked of: a claim and a cancel of what waits, a
@@ -684,10 +684,12 @@ def test_a_limit_notice_gives_back_its_own_letter_once_and_no_other(its: Row, no
     assert give_back(its, notice) is None
 
 
-@pytest.mark.parametrize("message", ["m1", None], ids=["known", "known since"])
+@pytest.mark.parametrize("message_id", ["m1", None], ids=["known", "known since"])
 @pytest.mark.parametrize("its", [IN_GMAIL, row(State.WAITING, draft_id="d1", thread_id="t1", message_id="m1")])
-def test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over(its: Row, message: str | None) -> None:
-    move = made(give_back(its, replace(NOTICE, letter=replace(IN_THREAD, message_id=message))))
+def test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over(
+    its: Row, message_id: str | None
+) -> None:
+    move = made(give_back(its, replace(NOTICE, letter=replace(IN_THREAD, message_id=message_id))))
     now = move.after
     assert now._replace(updated_at=None, due_at=None) == row(
         State.WAITING, attempts=1, error=GIVEN_BACK, given_back=1, came_back=1

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from mailerd.core.notices import (
     BOUNCES,
     DeliveryReport,
-    InboxMessage,
     Kind,
+    ReceivedMail,
     Reported,
     classify,
     is_forged,
@@ -48,7 +48,7 @@ RATE = "The user you are trying to contact is receiving mail at a rate"
         ("4.4.1", "no answer", Kind.SOFT),
         ("5.7.1", "", Kind.BLOCKED),
         ("5.7.26", "unauthenticated", Kind.BLOCKED),
-        ("5.0.0", "InboxMessage rejected. See https://support.google.com/mail/answer/69585", Kind.BLOCKED),
+        ("5.0.0", "Message rejected. See https://support.google.com/mail/answer/69585", Kind.BLOCKED),
         ("5.0.0", "550 5.1.1 no such user", Kind.HARD),
         ("", "Sorry, no mailbox here by that name. (#5.1.1)", Kind.HARD),
         ("", "550 User unknown", Kind.HARD),
@@ -85,14 +85,14 @@ LIMITS = [
 
 @pytest.mark.parametrize("text", LIMITS)
 def test_a_limit_notice_is_known_in_every_language(text: str) -> None:
-    assert read(InboxMessage((DAEMON,), DeliveryReport(text=text)), about=ADA).kind is Kind.OVER_LIMIT
+    assert read(ReceivedMail((DAEMON,), DeliveryReport(text=text)), about=ADA).kind is Kind.OVER_LIMIT
 
 
 @pytest.mark.parametrize("text", LIMITS)
 def test_another_server_cannot_say_that_our_limit_was_reached(text: str) -> None:
     """It answers what it likes to a letter, and Google reports that in a notice that is Google's own."""
     said = Reported(ADA, "failed", "5.4.5", text, remote=True)
-    assert read(InboxMessage((DAEMON,), DeliveryReport((said,), text=text)), about=ADA).kind in BOUNCES
+    assert read(ReceivedMail((DAEMON,), DeliveryReport((said,), text=text)), about=ADA).kind in BOUNCES
 
 
 @pytest.mark.parametrize("text", LIMITS)
@@ -102,14 +102,14 @@ def test_another_server_cannot_say_that_our_limit_was_reached(text: str) -> None
 def test_a_report_is_believed_before_its_words(action: str, status: str, text: str) -> None:
     """What Google says of a mailbox that gets too much mail names the article on limits, for example."""
     report = DeliveryReport((Reported(ADA, action, status, text),), text=text)
-    kind = read(InboxMessage((DAEMON,), report), about=ADA).kind
+    kind = read(ReceivedMail((DAEMON,), report), about=ADA).kind
     assert kind is (Kind.DELAYED if action == "delayed" else classify(status, "")[0])
 
 
 @pytest.mark.parametrize("text", LIMITS)
 def test_a_report_without_a_telling_code_leaves_it_to_the_words(text: str) -> None:
     report = DeliveryReport((Reported(ADA, "failed", "5.0.0", "smtp; it was refused"),), text=text)
-    assert read(InboxMessage((DAEMON,), report), about=ADA).kind is Kind.OVER_LIMIT
+    assert read(ReceivedMail((DAEMON,), report), about=ADA).kind is Kind.OVER_LIMIT
 
 
 IDN = "x@xn--fhq4vr0j699ewyal1w.example"
@@ -134,7 +134,7 @@ def test_an_address_in_googles_own_words_is_no_limit(spelled: str, about: str) -
     text = f"Address not found. Your message wasn't delivered to {spelled} because the domain couldn't be found"
     for reported in ((), (Reported(about, "failed", "4.0.0", f"smtp; lookup of {spelled} failed"),)):
         report = DeliveryReport(reported, text=text)
-        assert read(InboxMessage((DAEMON,), report), about=about).kind is not Kind.OVER_LIMIT
+        assert read(ReceivedMail((DAEMON,), report), about=about).kind is not Kind.OVER_LIMIT
 
 
 @pytest.mark.parametrize("end", ["ß", "ς", "ﬁ", "\u1e9e", "🦄", ""])
@@ -143,7 +143,7 @@ def test_a_domain_is_known_by_its_letters_also_where_idna_would_write_them_other
     domain = f"xn--{label.encode('punycode').decode('ascii')}.example"
     for shown in (f"{label}.example", f"mx.{label}.example", f"x@{label}.example", domain):
         report = DeliveryReport(text=f"Address not found: the domain of {shown} couldn't be found")
-        assert read(InboxMessage((DAEMON,), report), about=f"x@{domain}").kind is not Kind.OVER_LIMIT
+        assert read(ReceivedMail((DAEMON,), report), about=f"x@{domain}").kind is not Kind.OVER_LIMIT
     for broken in ("xn--", "xn--\xff", "xn--99999999999999", "xn---"):
         assert "@" in without_addresses(f"lookup of {broken}.example failed", f"x@{broken}.example")
 
@@ -153,8 +153,8 @@ def test_an_address_makes_no_delay() -> None:
     for subject, text in ((f"failed: {late}", f"{late}: 550 no such user"), ("failed", f"{late} 550 no such user")):
         report = DeliveryReport(text=text)
         headers = (DAEMON, ("Subject", subject), ("X-Failed-Recipients", late))
-        assert read(InboxMessage(headers, report), about=late).kind is Kind.HARD
-        assert read(InboxMessage(headers), about=late).kind is Kind.UNKNOWN
+        assert read(ReceivedMail(headers, report), about=late).kind is Kind.HARD
+        assert read(ReceivedMail(headers), about=late).kind is Kind.UNKNOWN
 
 
 _LOCALS = st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9=/-]{1,20}){0,2}", fullmatch=True)
@@ -176,18 +176,18 @@ def test_no_part_of_an_address_is_left_however_its_lines_are_broken(
 
 def test_of_several_recipients_the_letters_own_counts() -> None:
     two = (Reported("eve@example.org", "failed", "5.1.1"), Reported("Ada@Example.org", "delayed", "4.4.1"))
-    assert read(InboxMessage((DAEMON,), DeliveryReport(two)), about=ADA).kind is Kind.DELAYED
-    assert read(InboxMessage((DAEMON,), DeliveryReport(two)), about="eve@example.org").kind is Kind.HARD
+    assert read(ReceivedMail((DAEMON,), DeliveryReport(two)), about=ADA).kind is Kind.DELAYED
+    assert read(ReceivedMail((DAEMON,), DeliveryReport(two)), about="eve@example.org").kind is Kind.HARD
 
 
 def test_headers_alone_never_tell_the_class() -> None:
-    failed = InboxMessage((DAEMON, ("Subject", "Delivery Status Notification (Failure)"), ("X-Failed-Recipients", ADA)))
+    failed = ReceivedMail((DAEMON, ("Subject", "Delivery Status Notification (Failure)"), ("X-Failed-Recipients", ADA)))
     assert read(failed, about=ADA).kind is Kind.UNKNOWN
-    assert read(InboxMessage((DAEMON, ("Subject", "Delivery Status Notification (Delay)")))).kind is Kind.DELAYED
+    assert read(ReceivedMail((DAEMON, ("Subject", "Delivery Status Notification (Delay)")))).kind is Kind.DELAYED
 
 
 def test_a_text_says_that_it_is_tried_on() -> None:
-    gateway = InboxMessage(
+    gateway = ReceivedMail(
         (("From", "gateway@example.org"), ("Subject", "Delivery failure notification")),
         DeliveryReport(text=f"could not be delivered to {ADA}. Delivery attempts will continue for 5 days."),
     )
@@ -211,7 +211,7 @@ def test_a_text_says_that_it_is_tried_on() -> None:
     ],
 )
 def test_answers(headers: list[tuple[str, str]], kind: Kind) -> None:
-    assert read(InboxMessage(tuple(headers))).kind is kind
+    assert read(ReceivedMail(tuple(headers))).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_answers(headers: list[tuple[str, str]], kind: Kind) -> None:
      '"Mail, Delivery" (a <b>) < mailer-daemon@googlemail.com >'],
 )  # fmt: skip
 def test_google_vouches_for_its_own_notice(writer: str) -> None:
-    assert is_googles(InboxMessage((VOUCHED, ("From", writer))))
-    assert not is_forged(InboxMessage((VOUCHED, ("From", writer))))
+    assert is_googles(ReceivedMail((VOUCHED, ("From", writer))))
+    assert not is_forged(ReceivedMail((VOUCHED, ("From", writer))))
 
 
 FORGERIES = [
@@ -247,15 +247,15 @@ FORGERIES = [
 
 @pytest.mark.parametrize("headers", FORGERIES)
 def test_a_forged_notice_is_not_googles(headers: tuple[tuple[str, str], ...]) -> None:
-    assert not is_googles(InboxMessage(headers))
-    assert is_forged(InboxMessage(headers))
+    assert not is_googles(ReceivedMail(headers))
+    assert is_forged(ReceivedMail(headers))
 
 
 def test_what_its_own_domain_disowns_is_forged() -> None:
-    assert is_forged(InboxMessage((("Authentication-Results", "mx.google.com; dmarc=fail header.from=example.org"),)))
-    assert not is_forged(InboxMessage((("Authentication-Results", "mx.google.com; spf=none"),)))
+    assert is_forged(ReceivedMail((("Authentication-Results", "mx.google.com; dmarc=fail header.from=example.org"),)))
+    assert not is_forged(ReceivedMail((("Authentication-Results", "mx.google.com; spf=none"),)))
     assert not is_forged(
-        InboxMessage((("Authentication-Results", "evil.example; dmarc=fail header.from=example.org"),))
+        ReceivedMail((("Authentication-Results", "evil.example; dmarc=fail header.from=example.org"),))
     )
 
 
@@ -277,8 +277,8 @@ REPORTS = st.none() | st.builds(DeliveryReport, RECIPIENTS, TEXT, TEXT)
 
 @given(HEADERS, REPORTS, TEXT)
 def test_every_message_has_a_meaning(headers: list[tuple[str, str]], report: DeliveryReport | None, about: str) -> None:
-    message = InboxMessage(tuple(headers), report)
-    meaning = read(message, about=about)
+    received = ReceivedMail(tuple(headers), report)
+    meaning = read(received, about=about)
     assert len(meaning.reason) <= 500
     if report is None:
         assert meaning.kind not in {Kind.HARD, Kind.SOFT, Kind.BLOCKED, Kind.OVER_LIMIT}
@@ -289,4 +289,4 @@ def test_every_message_has_a_meaning(headers: list[tuple[str, str]], report: Del
 @given(st.text(max_size=200))
 def test_what_others_put_into_comments_and_quotes_vouches_for_nobody(words: str) -> None:
     for value in (f"mx.google.com; spf=pass ({words.replace(')', '')}) x", f"mx.evil.example; {words}"):
-        assert not is_googles(InboxMessage((("Authentication-Results", value), DAEMON)))
+        assert not is_googles(ReceivedMail((("Authentication-Results", value), DAEMON)))

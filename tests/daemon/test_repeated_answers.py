@@ -23,7 +23,7 @@ SHARE = 0.3
 """Of the answers that come once more."""
 
 
-async def message(reader: asyncio.StreamReader) -> bytes:
+async def read_one(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
     return head + (await reader.readexactly(int(length[1])) if length else b"")
@@ -50,8 +50,8 @@ class Repeating:
         google, to_google = await asyncio.open_connection(self.google.hostname, self.google.port)
         try:
             while True:
-                to_google.write(await message(reader))
-                answer = await message(google)
+                to_google.write(await read_one(reader))
+                answer = await read_one(google)
                 head, _, body = answer.partition(b"\r\n\r\n")
                 writer.write(head + b"\r\n\r\n")
                 await asyncio.sleep(0.001)

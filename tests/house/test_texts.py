@@ -38,6 +38,7 @@ SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
 SILENT: Final = (
     "cli/failure.py",
     "cli/lazy_group.py",
+    "config/example.py",
     "core/pauses.py",
     "gmail/oauth_login.py",
     "intake/openapi.py",

@@ -43,7 +43,10 @@ MB: Final = 1024 * 1024
 
 @dataclass
 class Attack:
-    """One message: its bytes, and the letter in whose thread it arrives; `may`: fates that it may give that letter."""
+    """One forgery or burden: its bytes, and the letter in whose thread it arrives.
+
+    `may`: fates that it may give that letter.
+    """
 
     name: str
     raw: bytes
@@ -55,7 +58,7 @@ class Attack:
 class Outcome:
     """What the attacks have done."""
 
-    messages: int = 0
+    arrived: int = 0
     fates: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     suppressed: int = 0
@@ -81,7 +84,7 @@ class Outcome:
 def head(
     sender: str, results: str = "", *, subject: str = "Delivery Status Notification (Failure)", more: str = ""
 ) -> str:
-    """The headers of a message to ME, without the last line."""
+    """The headers of mail to ME, without the last line."""
     results = f"Authentication-Results: {results}\r\n" if results else ""
     return f"Return-Path: <>\r\n{results}From: {sender}\r\nTo: {ME}\r\nSubject: {subject}\r\n{more}"
 
@@ -269,8 +272,8 @@ async def run(folder: Path, *, choose: Callable[[list[Attack]], list[Attack]] = 
         prober.start()
         for each in attacks:
             box.receive(each.raw, thread_id=each.thread.thread_id if each.thread else "", now=google.now())
-            seen.messages += 1
-            if seen.messages % 10 == 0:
+            seen.arrived += 1
+            if seen.arrived % 10 == 0:
                 await until_read(it, google)
         await until_read(it, google)
         google.arrivals.add(letters[119], "hard", due=google.now())

@@ -13,13 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from mailerd.core.notices import BOUNCES, InboxMessage, Kind, read
+from mailerd.core.notices import BOUNCES, Kind, ReceivedMail, read
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.read_notice import read_notice
 
 REASONS: Final = {
     "aol_01.txt": "a bounce, by both; it names a screen name without a domain, which flufl completes to @aol.com",
-    "dsn_15.txt": "a bounce, by both; its report stands in an attached message, as the letter that comes back does",
+    "dsn_15.txt": "a bounce, by both; its report stands in attached mail, as the letter that comes back does",
     "dumbass_01.txt": "a bounce that names nobody: flufl says nothing, we say that the cause is unknown",
     "simple_20.txt": "no header says that a program wrote it, so it is a reply to us; flufl reads its text",
     "simple_38.txt": "a disposition notification (RFC 8098): the recipient's filter refused it, the address takes mail",
@@ -36,8 +36,8 @@ def agreement(raw: bytes, temporary: set[str], permanent: set[str]) -> tuple[boo
     named = sorted(temporary | permanent)
     about = named[0] if named else ""
     listed = [{"name": name, "value": str(value)} for name, value in mail.items()]
-    message = InboxMessage(shown_headers(listed), report)
-    meaning = read(message, about=about)
+    received = ReceivedMail(shown_headers(listed), report)
+    meaning = read(received, about=about)
     ours = {it.lower() for one in report.recipients for it in one.addresses} | {it.lower() for it in meaning.addresses}
     found = set(named) <= ours or all(it in report.text.lower() for it in named)
     if about in permanent:

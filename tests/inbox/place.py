@@ -36,7 +36,7 @@ TRUTH: Final[dict[str, tuple[str | None, str | None, str | None]]] = {
     "forged_hard_by_address": (None, None, None),
     "forged_limit_by_address": (None, None, None),
 }
-"""What becomes of a letter that gets a message of this shape, where whole messages can be read."""
+"""What becomes of a letter that gets mail of this shape, where mail can be read whole."""
 
 
 def reading(
@@ -49,7 +49,7 @@ def reading(
 
 
 def arrive(google: FakeGoogle, letter: Letter, shape: str) -> None:
-    """Let a message about a sent letter come now."""
+    """Let mail about a sent letter come now."""
     google.arrivals.add(letter, shape, due=google.now())
 
 

@@ -36,7 +36,7 @@ _HOSTILE: Final = ("5.4.5+", "p=dailylimitexceeded+", "answer/22839+", "550-5.4.
 _OF_HOSTILE: Final = ("dead_domain", "delayed", "rate", "soft")
 """What comes back for them in Google's own words."""
 _OWNERS: Final = ("limit", "limit_bare", "limit_report", "hard", "soft", "blocked", "delayed")
-"""What Google writes about messages that the owner sent by hand in the threads of letters: it changes nothing."""
+"""What Google writes about mail that the owner sent by hand in the threads of letters: it changes nothing."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
 async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
     """Every class at once on `letters` letters, `limits` limit notices and `forged` forgeries, while daemons die.
 
-    The owner writes by hand in the threads of SHARE of the letters, and each of these messages comes back.
+    The owner writes by hand in the threads of SHARE of the letters, and what they write comes back.
     """
     seen, began = Seen(letters=letters, kills=kills), time.monotonic()
     async with place(folder, setting(), seed=1) as it:
@@ -112,7 +112,7 @@ def _shapes_of(keys: list[str], *, each: int, limits: int, forged: int) -> dict[
 
 
 async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -> None:
-    """Let the messages come in a random order, kill daemons between them, and forget the history twice.
+    """Let the mail come in a random order, kill daemons between them, and forget the history twice.
 
     In the threads of SHARE of the letters the owner writes by hand, and Google writes about that.
     """
@@ -134,7 +134,7 @@ async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -
             child = it.daemons[number % len(it.daemons)]
             child.kill()
             child.start()
-    seen.notes |= {"messages": Counter(truth.values()), "about the owner's own": len(owners)}
+    seen.notes |= {"arrived": Counter(truth.values()), "about the owner's own": len(owners)}
 
 
 async def _while_reading(it: Place) -> None:

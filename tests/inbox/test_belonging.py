@@ -1,4 +1,4 @@
-"""A notice belongs to a message of ours, and to its present sending, by returned headers or Message-ID alone."""
+"""A notice belongs to a letter of ours, and to its present sending, by returned headers or Message-ID alone."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +20,11 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
 NOTICES = ("limit", "limit_fr", "limit_bare", "limit_report", "hard", "soft", "blocked", "policy", "delayed")
-"""What Google writes about a message, each in its own form."""
+"""What Google writes about a letter, each in its own form."""
 
 
 async def answered_by_hand(google: FakeGoogle, database: Database, letters: list[Letter]) -> list[Letter]:
-    """Each of these is answered, and the owner answers that by hand: the owner's messages."""
+    """Each of these is answered, and the owner answers that by hand: the owner's own mail."""
     for letter in letters:
         arrive(google, letter, "reply")
     await read_up(database, google)
@@ -41,8 +41,8 @@ async def test_a_notice_about_the_owners_own_message_says_nothing_about_ours(
         job = await post(database, recipients=len(NOTICES))
         await heard.wait_for("job_finished")
         own = await answered_by_hand(google, database, list(google.sent))
-        for message, shape in zip(own, NOTICES, strict=True):
-            arrive(google, message, shape)
+        for one, shape in zip(own, NOTICES, strict=True):
+            arrive(google, one, shape)
         await read_up(database, google)
     assert set((await fates(database)).values()) == {("replied", None, None)}
     assert await states(database, job) == {"sent": len(NOTICES)}

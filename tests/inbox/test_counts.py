@@ -43,7 +43,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 async def one_by_one(
     google: FakeGoogle, database: Database, heard: Heard, recipients: list[list[str]], shape: str
 ) -> None:
-    """Jobs to these people, each sent, and a message of that shape about each letter."""
+    """Jobs to these people, each sent, and mail of that shape about each letter."""
     for number, people in enumerate(recipients, 1):
         await post(database, recipients=people)
         await heard.wait_for("job_finished", times=number)

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from mailerd.core.notices import (
-    InboxMessage,
+    ReceivedMail,
     addresses,
     dmarc,
     is_addressed_to,
@@ -42,7 +42,7 @@ def understand(raw: bytes, items: object) -> None:
     """What the reader does with a message, from Google's two answers to its meaning."""
     headers = shown_headers(items)
     arrived_at({"internalDate": items}, NOW)
-    for it in (InboxMessage(headers, read_notice(raw)), InboxMessage(headers)):
+    for it in (ReceivedMail(headers, read_notice(raw)), ReceivedMail(headers)):
         is_notice(it)
         is_googles(it)
         is_forged(it)
@@ -102,7 +102,7 @@ def test_addresses_are_found_in_time_that_grows_with_the_length_alone(piece: str
         for _ in range(3):
             began = time.process_time()
             addresses(header)
-            is_forged(InboxMessage((("From", header),)))
+            is_forged(ReceivedMail((("From", header),)))
             best = min(best, time.process_time() - began)
         return best
 

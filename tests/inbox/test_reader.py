@@ -1,4 +1,4 @@
-"""A daemon reads its sender's inbox: every shape of message has the fate that it should have, and nothing else."""
+"""A daemon reads its sender's inbox: every shape of mail has the fate that it should have, and nothing else."""
 
 import json
 from collections.abc import Collection
@@ -29,7 +29,7 @@ Shapes = dict[str, str]
 
 
 async def sent_and_read(google: FakeGoogle, database: Database, heard: Heard, shapes: list[str]) -> Shapes:
-    """A letter for each shape, sent, and its message arrived and read; the shape by address."""
+    """A letter for each shape, sent, and the mail about it arrived and read; the shape by address."""
     await post(database, recipients=len(shapes))
     await heard.wait_for("job_finished")
     by_address = dict(zip(sorted(it.to for it in google.sent), shapes, strict=True))

@@ -44,7 +44,7 @@ async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str
 
 
 def arrive_all(google: FakeGoogle, shapes: dict[str, str]) -> None:
-    """Let the message of each letter come now."""
+    """Let the mail about each letter come now."""
     for letter in list(google.sent):
         arrive(google, letter, shapes[letter.to])
 
@@ -128,7 +128,7 @@ async def test_what_another_daemon_has_left_is_known(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The first one has a message waiting; the second has read another one to wait since, and has died."""
+    """The first one has mail waiting; the second has read another one to wait since, and has died."""
     known = reading(database_url, served, google, tmp_path / "c")
     read, reads = InboxReader.read, list[InboxReader]()
 
@@ -366,7 +366,7 @@ def test_an_inbox_that_waits_for_its_units_says_so_and_blames_no_network() -> No
 async def test_a_slow_google_does_not_let_two_daemons_take_a_mailbox_from_each_other_for_ever(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    """The messages of one commit take longer than the lease."""
+    """What one commit is about takes longer than the lease."""
     known = reading(database_url, served, google, tmp_path / "c", runner={"lease": 3.0}, gmail={"request_timeout": 1.0})
     async with running(known, heard), running(known, heard):
         await post(database, recipients=BATCH)

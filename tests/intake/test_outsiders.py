@@ -86,7 +86,7 @@ MARKS = ["\u200e", "\u200f", "\u061c"]
 
 
 @pytest.mark.parametrize("character", [*BIDI, *MARKS])
-async def test_no_name_turns_the_letters_of_a_header_round(site: Site, character: str) -> None:
+async def test_no_name_turns_the_characters_of_a_header_round(site: Site, character: str) -> None:
     name = f"Bank{character}moc.knab"
     for body in (
         job(sender_name=name),

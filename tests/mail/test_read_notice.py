@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from mailerd.core.notices import InboxMessage, Kind, is_forged, is_googles, message_ids, read, same_address
+from mailerd.core.notices import Kind, ReceivedMail, is_forged, is_googles, message_ids, read, same_address
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.mime import Addresses
 from mailerd.mail.read_notice import read_notice
@@ -25,9 +25,9 @@ RAW = (
 LETTER = Letter("17a", "17a", "", "me@example.com", ADA, KEY, "<CAx@mail.gmail.com>", ("SENT",), 7, 1e9, RAW)
 
 
-def arrived(shape: str) -> InboxMessage:
+def arrived(shape: str) -> ReceivedMail:
     raw = write(shape, LETTER).raw
-    return InboxMessage(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+    return ReceivedMail(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def arrived(shape: str) -> InboxMessage:
     ],
 )
 def test_a_notice_is_read(shape: str, kind: Kind, code: str, *, googles: bool) -> None:
-    message = arrived(shape)
-    meaning = read(message, about=ADA)
-    assert (meaning.kind, meaning.code, is_googles(message)) == (kind, code, googles)
+    received = arrived(shape)
+    meaning = read(received, about=ADA)
+    assert (meaning.kind, meaning.code, is_googles(received)) == (kind, code, googles)
 
 
 HOSTILE = st.sampled_from(
@@ -99,10 +99,10 @@ def test_a_bounce_means_the_same_whatever_its_address_reads_like(
         arrived = letter._replace(raw=write(shape, letter).raw)
         report = None if headers_only else read_notice(arrived.raw)
         listed = [{"name": name, "value": value} for name, value in arrived.headers]
-        message = InboxMessage(shown_headers(listed), report)
-        it = read(message, about=to)
+        received = ReceivedMail(shown_headers(listed), report)
+        it = read(received, about=to)
         named = any(same_address(each, to) for each in it.addresses)
-        return it.kind, it.code, it.counts, named, report and report.key, is_googles(message), is_forged(message)
+        return it.kind, it.code, it.counts, named, report and report.key, is_googles(received), is_forged(received)
 
     assert meaning(address) == meaning(ADA)
 
@@ -120,8 +120,8 @@ def test_the_key_of_the_returned_letter_is_found(shape: str) -> None:
 def test_a_notice_names_the_message_that_it_is_about(shape: str) -> None:
     sent = LETTER._replace(raw=b"Message-ID: <CAx@mail.gmail.com>\r\n" + RAW)
     raw = write(shape, sent).raw
-    message = InboxMessage(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
-    assert set(message_ids(message)) == {"<CAx@mail.gmail.com>"}
+    received = ReceivedMail(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+    assert set(message_ids(received)) == {"<CAx@mail.gmail.com>"}
 
 
 @pytest.mark.parametrize("form", ["text", "text/rfc822-headers", "message/rfc822"])
@@ -139,9 +139,9 @@ def test_headers_that_the_returned_letter_quotes_are_not_its_own(form: str) -> N
 
 
 def test_a_notice_about_a_forwarded_letter_names_both_addresses() -> None:
-    message = arrived("forwarded")
-    assert read(message, about=ADA).addresses == ("box17@inside.example.net", ADA)
-    assert read(message, about="eve@example.org").addresses == ("box17@inside.example.net", ADA)
+    received = arrived("forwarded")
+    assert read(received, about=ADA).addresses == ("box17@inside.example.net", ADA)
+    assert read(received, about="eve@example.org").addresses == ("box17@inside.example.net", ADA)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ TYPED = b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n"
 def test_hostile_bytes_are_read_quickly(raw: bytes) -> None:
     started = time.process_time()
     report = read_notice(raw)
-    read(InboxMessage((("From", "mailer-daemon@example.org"),), report), about=ADA)
+    read(ReceivedMail((("From", "mailer-daemon@example.org"),), report), about=ADA)
     assert time.process_time() - started < at_this_speed(1.0)
 
 

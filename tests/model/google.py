@@ -84,7 +84,7 @@ class Google:
         self.has.pop(key, None)
 
     def notice(self, message: Message, kind: str) -> None:
-        """A message about a message comes; with a limit notice Google has not sent it."""
+        """Mail about a message comes; with a limit notice Google has not sent it."""
         self.inbox.append(Notice(self._new("n"), message, kind))
         if kind == "over_limit":
             self.come_back(message.key)

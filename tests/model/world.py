@@ -221,10 +221,10 @@ class World:
 
     async def _settle(self, row: Row, choose: Choose) -> None:
         self._arrive(row, choose)
-        message = self.google.has.get(row.key)
-        change = Transition.FOUND if message else Transition.MISSING
+        message_id = self.google.has.get(row.key)
+        change = Transition.FOUND if message_id else Transition.MISSING
         self.story[-1] += f" {row.id} {change}"
-        await settle(self.database, row.id, change=change, actor="ada", message_id=message if choose(2) else None)
+        await settle(self.database, row.id, change=change, actor="ada", message_id=message_id if choose(2) else None)
 
     async def opt_out(self, choose: Choose) -> None:
         records = [it.record for daemon in self.daemons for it in daemon.records]
@@ -352,10 +352,10 @@ class World:
 
     async def notice(self, choose: Choose) -> None:
         """Something comes into an inbox about a letter that Google has accepted."""
-        if messages := [self.google.sent[id_] for id_ in self.google.has.values()]:
+        if accepted := [self.google.sent[id_] for id_ in self.google.has.values()]:
             jobs = {row.job_id for row in self.ledger.rows.values() if row.open}
-            young = [it for it in messages if it.key.rpartition("-")[0] in jobs]
-            self.google.notice(_pick(young if young and choose(4) else messages, choose), _pick(_NOTICES, choose).value)
+            young = [it for it in accepted if it.key.rpartition("-")[0] in jobs]
+            self.google.notice(_pick(young if young and choose(4) else accepted, choose), _pick(_NOTICES, choose).value)
 
     async def read(self, choose: Choose) -> None:
         """A daemon reads an inbox."""

@@ -101,7 +101,7 @@ async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(dat
     try:
         await eventually(lambda: logged(tmp_path / "log", "API listening on"))
         process.send_signal(signal.SIGHUP)
-        await eventually(lambda: logged(tmp_path / "log", f"read again from {config}: pace, log and alerts"))
+        await eventually(lambda: logged(tmp_path / "log", f"settings reloaded from {config}: pace, log and alerts"))
     finally:
         process.terminate()
         await process.wait()

@@ -12,5 +12,5 @@ def test_why_a_job_waits_is_said_once_and_again_when_it_changes(capsys: pytest.C
     with Screen().progress(3) as show:
         for cause in ("", "me@example.com is paused", "me@example.com is paused", "", "the job is paused"):
             show(waiting(cause))
-    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "waits" in line]
-    assert said == ["it waits: me@example.com is paused", "it waits: the job is paused"]
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "waiting" in line]
+    assert said == ["waiting: me@example.com is paused", "waiting: the job is paused"]

@@ -177,7 +177,7 @@ def test_a_data_directory_that_was_left_half_made_is_made_again(tmp_path: Path) 
 
 def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     broken = Server(data=tmp_path / "data", extra=["--no-such-option"])
-    with pytest.raises(ServerError, match=r"(?s)ended at once.*no-such-option"):
+    with pytest.raises(ServerError, match=r"(?s)stopped during its start:.*no-such-option"):
         broken.start()
     assert not broken.running
     assert broken._place is None

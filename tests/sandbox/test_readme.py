@@ -71,13 +71,13 @@ def run(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(checkout: Path, sandbox: Sandbox) -> None:
-    sandbox.until("Ctrl-C ends it all")
-    port = sandbox.said.split("daemon               http://127.0.0.1:")[1].split()[0]
+    sandbox.until("Ctrl-C stops the sandbox")
+    port = sandbox.said.split("Daemon               http://127.0.0.1:")[1].split()[0]
     ended = run(checkout, lines(checkout, port=port))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "using the sandbox's configuration" in ended.stderr
-    assert "3 letters of 3 can be sent" in ended.stdout
-    assert "0 findings" in ended.stdout
+    assert "3 of 3 messages can be sent" in ended.stdout
+    assert ", no findings" in ended.stdout
 
 
 def test_without_the_sandbox_a_command_says_that_it_found_no_configuration(checkout: Path) -> None:

@@ -28,12 +28,12 @@ def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> Non
         assert sandbox.stdout is not None
         try:
             said = ""
-            while "Ctrl-C ends it all" not in said:
+            while "Ctrl-C stops the sandbox" not in said:
                 line = sandbox.stdout.readline()
                 assert line, said
                 said += line
-            assert re.search(r"unsubscribe links +http://127\.0\.0\.1:\d+/u/, on this machine alone", said)
-            (outbox,) = re.findall(r"read the letters +(\S+)", said)
+            assert re.search(r"Unsubscribe links +http://127\.0\.0\.1:\d+/u/, on this machine only", said)
+            (outbox,) = re.findall(r"Messages +(http\S+)", said)
             (letter,) = re.findall(r'href="/(letters/[^"]+)"', asked(outbox))
             assert "<button>Unsubscribe</button>" in asked(outbox + letter)
             answered = asked(f"{outbox}{letter}/unsubscribe", post=True)
@@ -43,7 +43,7 @@ def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> Non
                 [sys.executable, "-m", "mailerd", "suppress", "why", job["recipients"][0]["email"]],
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip
-            assert "gets no letters of new-readers: unsubscribed, by one_click" in why.stdout
+            assert re.search(r"suppressed \(new-readers\) at \S+: unsubscribed, source: one_click", why.stdout)
         finally:
             sandbox.terminate()
             sandbox.wait(PATIENCE_S)

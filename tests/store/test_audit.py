@@ -27,8 +27,8 @@ from tests.support.rows import post, query
 async def three_jobs(database: Database) -> None:
     """One completed, one in the middle, one untouched."""
     done = await post(database, recipients=2)
-    for letter, message in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
-        await write(database, Outcome(letter, Decision(Transition.SENT, message_id=message)))
+    for letter, message_id in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
+        await write(database, Outcome(letter, Decision(Transition.SENT, message_id=message_id)))
     await RecordWriter(database, "D1").complete_jobs([done])
     await post(database, recipients=4, sender="b@example.com")
     first, second, third = (await claims(database).claim(3)).letters

@@ -247,10 +247,10 @@ async def test_what_comes_back_into_a_cancelled_job_has_nothing_to_wait_for(
 
 async def test_a_line_that_is_logged_stays_as_it_is(database: Database) -> None:
     (letter,) = await claimed(database)
-    for message in ("m1", "m2"):
+    for message_id in ("m1", "m2"):
 
-        async def work(cursor: Cursor, message: str = message) -> None:
-            await letters.write_lines(cursor, [Line(letter.id, 1, "T", "answered", None, message)], by="D1")
+        async def work(cursor: Cursor, message_id: str = message_id) -> None:
+            await letters.write_lines(cursor, [Line(letter.id, 1, "T", "answered", None, message_id)], by="D1")
 
         await database.transaction(work, what="log")
     assert await query(database, "SELECT message_id FROM attempts") == [("m1",)]

@@ -87,10 +87,10 @@ class History:
         if letter.draft_id:
             kinds += [Transition.SENT] * 4 + [Transition.LOST] * 2
         kind = self.random.choice(kinds)
-        message = f"m{next(self.number)}" if kind is Transition.SENT else None
+        message_id = f"m{next(self.number)}" if kind is Transition.SENT else None
         decision = Decision(
-            kind, message_id=message, thread_id=letter.thread_id if message else None,
-            error=None if message else "why", wait=timedelta(0), forgets=kind is Transition.DEFERRED,
+            kind, message_id=message_id, thread_id=letter.thread_id if message_id else None,
+            error=None if message_id else "why", wait=timedelta(0), forgets=kind is Transition.DEFERRED,
         )  # fmt: skip
         if self.random.random() < 0.1:  # a stopped daemon: its lease lapses first
             self.late.append(Outcome(letter, decision))
@@ -120,10 +120,10 @@ class History:
             if letter.known_message_id:
                 what = Transition.FOUND
             proof = self.random.choice([Proof.SEEN, Proof.GONE]) if what is Transition.FOUND else None
-            message = letter.known_message_id or (f"m{next(self.number)}" if proof is Proof.SEEN else None)
+            message_id = letter.known_message_id or (f"m{next(self.number)}" if proof is Proof.SEEN else None)
             done = Resolution(
-                letter, what, error=None if what is Transition.FOUND else "not found", message_id=message, proof=proof,
-                forgets=what is Transition.MISSING and self.random.random() < 0.5,
+                letter, what, error=None if what is Transition.FOUND else "not found", message_id=message_id,
+                proof=proof, forgets=what is Transition.MISSING and self.random.random() < 0.5,
                 retry_in=timedelta(0) if what is None and self.random.random() < 0.5 else None,
             )  # fmt: skip
             await self.rows.resolve(done)

@@ -49,7 +49,7 @@ def lost_log(key: str) -> None:
     before = float(_lost())
     sh(f"systemctl stop {_JOURNALD}", check=False)
     began = time.monotonic()
-    long = ".".join([letter * 60 for letter in "abc"] + ["example.org"])  # so that fewer letters make long records
+    long = ".".join([label * 60 for label in "abc"] + ["example.org"])  # so that fewer letters make long records
     ids = [send(key, 1500, domain=long) for _ in range(4)]
     done = until(lambda: all(finished(key, id_) for id_ in ids), within=120)
     took = time.monotonic() - began

@@ -34,8 +34,8 @@ async def test_a_job_is_paused_resumed_moved_and_cancelled_and_the_log_says_by_w
     assert await states(site.database, job) == {"cancelled": 3}
     log = await query(site.database, "SELECT action, actor FROM job_actions ORDER BY id")
     assert log == [(action, ACTOR) for action in ("pause", "resume", "priority", "cancel")]
-    assert "nothing was changed" in await ask(browser, page, action="resume")
-    assert "nothing was changed" in await ask(browser, page, action="priority", priority="high")
+    assert "Nothing was changed. Job status: Cancelled." in await ask(browser, page, action="resume")
+    assert "Enter a priority from -100 to 100." in await ask(browser, page, action="priority", priority="high")
     async with browser.get("/keys") as answer:
         assert ACTOR in await answer.text()
 
@@ -43,11 +43,11 @@ async def test_a_job_is_paused_resumed_moved_and_cancelled_and_the_log_says_by_w
 async def test_several_jobs_are_paused_at_once(site: ConsoleSite) -> None:
     jobs, browser = [await post(site.database) for _ in range(3)], await site.signed_in()
     said = await ask(browser, "/jobs", action="pause", job=jobs[0]) + await ask(browser, "/jobs", action="pause")
-    assert "1 jobs changed" in said
-    assert "Nothing was chosen" in said
+    assert "1 job changed." in said
+    assert "Nothing was changed. Select at least one job." in said
     form = aiohttp.FormData([("action", "pause"), *(("job", job) for job in jobs)])
     async with browser.post("/jobs", data=form) as answer:
-        assert "2 jobs changed" in await answer.text()
+        assert "2 jobs changed." in await answer.text()
     assert await query(site.database, "SELECT DISTINCT status FROM jobs") == [("paused",)]
 
 
@@ -60,9 +60,9 @@ async def test_failures_are_grouped_by_cause_and_one_cause_is_retried(site: Cons
     )
     async with browser.get(f"/jobs/{job}") as answer:
         text = await answer.text()
-    assert text.count("Retry these") == 2
+    assert len(re.findall(r"Retry \d messages", text)) == 2
     first = text.split('name="cause" value="')[1].split('"')[0]
-    assert "3 letters changed" in await ask(browser, f"/jobs/{job}", action="retry-cause", cause=first)
+    assert "3 messages requeued." in await ask(browser, f"/jobs/{job}", action="retry-cause", cause=first)
     assert await states(site.database, job) == {"waiting": 3, "failed": 2}
     await ask(browser, f"/jobs/{job}", action="retry")
     assert await states(site.database, job) == {"waiting": 5}
@@ -87,23 +87,30 @@ async def test_jobs_of_which_letters_failed_are_found_among_all(site: ConsoleSit
         assert failed not in await answer.text()
 
 
+async def test_the_links_of_old_alerts_lead_to_what_took_their_place(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    async with browser.get("/letters/3", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (301, "/messages/3")
+
+
 async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=2), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")
     async with browser.get("/doubts") as answer:
-        assert (await answer.text()).count("a person settles it") == 2
-    async with browser.get("/letters/1") as answer:
+        assert (await answer.text()).count("Confirm manually") == 2
+    async with browser.get("/messages/1") as answer:
         text = await answer.text()
         assert "https://mail.google.com/mail/?authuser=me%40example.com#search/in%3Asent" in text
-    await ask(browser, "/letters/1", action="sent")
-    await ask(browser, "/letters/2", action="not-sent")
+    await ask(browser, "/messages/1", action="sent")
+    await ask(browser, "/messages/2", action="not-sent")
     assert await states(site.database, job) == {"sent": 1, "waiting": 1}
     assert await query(site.database, "SELECT proof, error FROM job_recipients WHERE id = 1") == [
         ("person", f"settled by hand: sent, by {ACTOR}")
     ]
-    async with browser.post("/letters/1", data={"action": "sent"}) as answer:
+    async with browser.post("/messages/1", data={"action": "sent"}) as answer:
         assert answer.status == 409
-    assert await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id") == [
+    noted = await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id")
+    assert noted == [
         (job, "settle", ACTOR, "sent, recipient 1", 1), (job, "settle", ACTOR, "waiting, recipient 2", 1),
     ]  # fmt: skip
     async with browser.get("/keys?lang=zh") as answer:
@@ -117,8 +124,8 @@ async def test_a_job_whose_last_doubt_is_settled_is_told_as_finished(site: Conso
     await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE id IN (1, 3)")
     await query(site.database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE id IN (2, 4)")
     await query(site.database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", jobs[1])
-    await ask(browser, "/letters/1", action="sent")
-    await ask(browser, "/letters/3", action="not-sent")
+    await ask(browser, "/messages/1", action="sent")
+    await ask(browser, "/messages/3", action="not-sent")
 
     told = [(it["job"], it["sent"], it["failed"], it["cancelled"]) for it in site.heard.of("job_finished")]
     assert told == [(jobs[0], 1, 1, 0), (jobs[1], 0, 1, 1)]
@@ -129,14 +136,23 @@ async def test_a_job_whose_last_doubt_is_settled_is_told_as_finished(site: Conso
 async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=1), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', attempts = 1, error = 'no answer'")
-    async with browser.get("/letters/1") as answer:
+    async with browser.get("/messages/1") as answer:
         seen = (await answer.text()).split('name="attempt" value="')[1].split('"')[0]
     await query(site.database, "UPDATE job_recipients SET attempts = 2")  # it was sent again, and no answer came again
-    async with browser.post("/letters/1", data={"action": "not-sent", "attempt": seen}) as answer:
+    async with browser.post("/messages/1", data={"action": "not-sent", "attempt": seen}) as answer:
         assert (answer.status, "tried once more meanwhile" in await answer.text()) == (409, True)
     assert await states(site.database, job) == {"unsure": 1}
-    await ask(browser, "/letters/1", action="not-sent", attempt="2")
+    await ask(browser, "/messages/1", action="not-sent", attempt="2")
     assert await states(site.database, job) == {"waiting": 1}
+
+
+async def test_a_link_of_an_old_alert_leads_to_the_message(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in()
+    async with browser.get("/letters/1", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (301, "/messages/1")
+    async with browser.get("/letters/1") as answer:
+        assert (answer.status, "<h1>r0@example.org</h1>" in await answer.text()) == (200, True)
 
 
 async def test_a_doubt_is_settled_behind_a_question_and_the_sandbox_shows_its_outbox(
@@ -148,13 +164,13 @@ async def test_a_doubt_is_settled_behind_a_question_and_the_sandbox_shows_its_ou
     settings = services.settings
     there = settings.gmail.model_copy(update={"api_root": "http://127.0.0.1:4400/"})
     services.settings = settings.model_copy(update={"gmail": there})
-    async with browser.get("/letters/1") as answer:
+    async with browser.get("/messages/1") as answer:
         text = await answer.text()
     assert 'href="http://127.0.0.1:4400/?q=' in text
     assert "mail.google.com" not in text
     folded = [each.partition("</details>")[0] for each in text.split('<details class="act">')[1:]]
     assert [('value="sent"' in each, 'value="not-sent"' in each) for each in folded] == [(True, False), (False, True)]
-    assert "gets it twice" in folded[1]
+    assert "If Google did send it, r0@example.org receives it twice." in folded[1]
 
 
 async def test_what_came_back_is_told_by_domain_and_beside_its_letter_and_to_its_own_tenant(site: ConsoleSite) -> None:
@@ -168,11 +184,11 @@ async def test_what_came_back_is_told_by_domain_and_beside_its_letter_and_to_its
         job,
     )
     browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
-    for path in ("/inbox", "/letters/1"):
+    for path in ("/inbox", "/messages/1"):
         async with browser.get(path) as answer:
             assert "no such user" in await answer.text()
     async with browser.get("/inbox?show=other") as answer:
-        assert "Nothing has come back" in await answer.text()
+        assert "No bounces or replies" in await answer.text()
     async with other.get("/inbox") as answer:
         text = await answer.text()
         assert (answer.status, "nowhere.example" in text) == (200, False)
@@ -199,7 +215,9 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     assert await query(site.database, "SELECT per_day, reserve, per_minute FROM senders") == [(90, 5, None)]
     await ask(browser, page, action="limits")
     assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
-    assert "nothing was changed" in await ask(browser, page, action="limits", per_day="many")
+    assert "Nothing was changed: Messages per 24 hours: enter a whole number from 0 to " in await ask(
+        browser, page, action="limits", per_day="many"
+    )
     await query(site.database, "UPDATE senders SET per_day = 50")  # by somebody else, since the page was made
     await ask(browser, page, **{"action": "limits", "per_day": "", "shown-per_day": "", "per_minute": "7"})
     assert await query(site.database, "SELECT per_day, per_minute FROM senders") == [(50, 7)]
@@ -213,12 +231,12 @@ async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite
     await ask(browser, "/suppressions", action="add", email="ada@example.com", list="news")
     assert await query(site.database, "SELECT reason, actor FROM suppressions") == [("manual", ACTOR)]
     async with browser.get("/people?email=ADA@example.com") as answer:
-        assert "Gets no letters of news" in await answer.text()
+        assert "Suppressed for list news: Manual" in await answer.text()
     async with browser.get("/suppressions?list=news&reason=manual") as answer:
         assert "ada@example.com" in await answer.text()
     for more, seen in (("", True), ("&list=news", True), ("&list=other", False), ("&reason=unsubscribed", False)):
         async with browser.get(f"/suppressions?email=ada@example.com{more}") as answer:
-            assert ("End this suppression" in await answer.text()) is seen, more
+            assert ("End suppression" in await answer.text()) is seen, more
     await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
     said = {"address": "a•••@example.com", "mailing_list": "news", "source": "api"}
     assert site.heard.of("suppression_added") == [{**said, "reason": "manual"}]
@@ -236,21 +254,23 @@ FORM = {"template": "welcome", "sender": "me@example.com", "pasted": TABLE}
 async def test_a_table_becomes_a_job_once(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     tried = await ask(browser, "/send", action="try", **FORM)
-    assert "2 of 2 letters can be sent" in tried
+    assert "2 of 2 messages can be sent. Nothing was sent." in tried
     assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
-    assert "Accepted: 2 of 2 letters" in await ask(browser, "/send", action="post", **FORM)
-    assert "posted before" in await ask(browser, "/send", action="post", **FORM)
+    assert "2 of 2 messages accepted." in await ask(browser, "/send", action="post", **FORM)
+    assert "This table was already sent as this job. Nothing was sent again." in await ask(
+        browser, "/send", action="post", **FORM
+    )
     assert await query(site.database, "SELECT template_name, total FROM jobs") == [("welcome", 2)]
 
 
 async def test_a_form_that_does_not_say_what_to_do_changes_nothing(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     for action in ({}, {"action": "send"}):
-        assert "2 of 2 letters can be sent" in await ask(browser, "/send", **action, **FORM)
-        assert "nothing to change" in await ask(browser, "/suppressions", **action, email="ada@example.com")
+        assert "2 of 2 messages can be sent. Nothing was sent." in await ask(browser, "/send", **action, **FORM)
+        assert "Nothing was changed." in await ask(browser, "/suppressions", **action, email="ada@example.com")
     for blank in (" ", "\u3000"):
         form = {"action": "add", "email": "ada@example.com", "list": blank}
-        assert "There is no list of this name" in await ask(browser, "/suppressions", **form)
+        assert "Nothing was changed: this list does not exist." in await ask(browser, "/suppressions", **form)
     for table in ("jobs", "suppressions"):
         assert await query(site.database, f"SELECT COUNT(*) FROM {table}") == [(0,)]
 
@@ -259,24 +279,24 @@ async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: Cons
     browser, form = await site.signed_in(), {**FORM, "pasted": f"{TABLE}nobody,Bob,Tea\n", "action": "try"}
     for skip, said in (({}, True), ({"skip": "1"}, False)):
         tried = await ask(browser, "/send", **form, **skip)
-        assert "2 of 3 letters can be sent" in tried
-        assert ("have them left out" in tried, "on_invalid" in tried) == (said, False)
+        assert "2 of 3 messages can be sent. Nothing was sent." in tried
+        assert ("Fix these rows, or skip them." in tried, "on_invalid" in tried) == (said, False)
 
 
 async def test_a_try_names_those_who_opted_out(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     await ask(browser, "/suppressions", action="add", email="ada@example.com")
     tried = await ask(browser, "/send", action="try", **FORM)
-    assert "1 of 2 letters can be sent" in tried
+    assert "1 of 2 messages can be sent. Nothing was sent." in tried
     assert "ada@example.com: the address is suppressed: manual" in tried
 
 
 async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     for content, status, said in (
-        (TABLE.encode("utf-8-sig"), 200, "Accepted: 2 of 2"), (b"email\nnobody\n", 422, "line 2"),
-        (b"name\nAda\n", 422, "one of them email"), (b"email\n\xff\n", 422, "not UTF-8"),
-        (b"email\na,b\n", 422, "its cells are 2"),
+        (TABLE.encode("utf-8-sig"), 200, "2 of 2 messages accepted."), (b"email\nnobody\n", 422, "row 2"),
+        (b"name\nAda\n", 422, "one of them &#34;email&#34;"), (b"email\n\xff\n", 422, "not UTF-8"),
+        (b"email\na,b\n", 422, "2 cells, but 1 column"),
     ):  # fmt: skip
         form = aiohttp.FormData({"template": "welcome", "sender": "me@example.com", "action": "post"})
         form.add_field("table", content, filename="people.csv", content_type="text/csv")
@@ -307,7 +327,7 @@ async def test_a_letter_of_a_list_is_shown_with_a_link_that_does_nothing(site: C
         await post(site.database, recipients=["a@example.com"], text=text, list_id=list_id)
     browser, shown = await site.signed_in(), list[str]()
     for letter in (1, 2):
-        async with browser.get(f"/letters/{letter}/html") as answer:
+        async with browser.get(f"/messages/{letter}/html") as answer:
             shown.append(await answer.text())
     assert f"Leave: https://mail.example.com/u/{DEAD_TOKEN}" in shown[0]
     assert "no link" in shown[1]
@@ -322,7 +342,9 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
         assert secret not in await answer.text()
     assert 'class="secret"' in await ask(browser, "/keys", action="rotate", name="2")
     await Webhooks(site.database, timeout=20).create(NewEndpoint("thief", "https://example.com/", owner=2))
-    assert "it made go on: thief" in await ask(browser, "/keys", action="revoke", name="2")
+    assert "Key revoked. Its webhook endpoints stay active: thief" in await ask(
+        browser, "/keys", action="revoke", name="2"
+    )
     async with other.get("/", allow_redirects=False) as answer:
         assert answer.status == 303
 
@@ -337,7 +359,7 @@ async def test_the_sender_of_a_job_that_was_posted_for_an_alias_is_its_mailbox(
         (link,) = set(re.findall(r'href="(/senders/[^"]+)"', await answer.text()))
     async with browser.get(link) as answer:
         assert (answer.status, "<h1>me@example.com</h1>" in await answer.text()) == (200, True)
-    assert "me@example.com is paused." in await ask(browser, link, action="pause", lasts="1h")
+    assert "me@example.com paused." in await ask(browser, link, action="pause", lasts="1h")
 
 
 async def test_a_key_is_made_for_mailboxes_as_they_are_kept_and_for_nothing_else(site: ConsoleSite) -> None:
@@ -374,7 +396,7 @@ async def test_the_log_of_actions_has_suppressions_of_commands(site: ConsoleSite
         "('suppress', 'cli:root', 'everything', 1, 3, UTC_TIMESTAMP(6))",
     )
     browser = await site.signed_in()
-    for language, said in (("en", "suppress (any list)"), ("zh", "禁发 (所有列表)")):
+    for language, said in (("en", "Suppressed (all lists)"), ("zh", "禁发 (所有列表)")):
         async with browser.get(f"/keys?lang={language}") as answer:
             text = await answer.text()
         assert (said in text, "None" in text) == (True, False)

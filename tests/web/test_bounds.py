@@ -43,16 +43,18 @@ async def test_what_was_done_is_told_to_the_session_that_did_it_alone(site: Cons
         assert answer.status == 303
     for browser in (mine, other):
         async with browser.get("/jobs", headers=HX) as answer:
-            assert "Nothing was chosen" not in await answer.text()
+            assert "Select at least one job." not in await answer.text()
     for said in (True, False):
         async with mine.get("/jobs") as answer:
-            assert ("Nothing was chosen" in await answer.text()) is said
+            assert ("Select at least one job." in await answer.text()) is said
 
 
 @pytest.mark.parametrize("given", ["101", "-101", "0000005000", "--5", "0000099999", "5.5", "", "high", "9" * 5000])
 async def test_a_priority_has_the_bounds_of_the_api(site: ConsoleSite, given: str) -> None:
     job, browser = await post(site.database), await site.signed_in()
-    assert "number from -100 to 100" in await ask(browser, f"/jobs/{job}", action="priority", priority=given)
+    assert "Nothing was changed. Enter a priority from -100 to 100." in await ask(
+        browser, f"/jobs/{job}", action="priority", priority=given
+    )
     assert await query(site.database, "SELECT priority FROM jobs") == [(0,)]
 
 
@@ -65,7 +67,7 @@ async def test_a_limit_has_the_bounds_of_the_command(site: ConsoleSite, name: st
     await query(site.database, "UPDATE senders SET per_day = 7, per_minute = 8, min_gap = 2")
     browser = await site.signed_in()
     said = await ask(browser, "/senders/me@example.com", action="limits", **{"per_minute": "9", name: given})
-    assert "nothing was changed" in said
+    assert "Nothing was changed: " in said
     assert await query(site.database, "SELECT per_day, per_minute, min_gap FROM senders") == [(7, 8, 2.0)]
 
 
@@ -110,13 +112,13 @@ async def test_lists_are_shown_a_page_at_a_time_and_one_that_is_not_there_shows_
     for name, found, said in (("list-200", True, False), ("list-201", False, False), ("list-20", False, True)):
         async with browser.get(f"/suppressions?list={name}") as answer:
             text = await answer.text()
-        assert ("ada@example.com" in text, "There is no list of this name" in text) == (found, said), name
+        assert ("ada@example.com" in text, "No list of this name" in text) == (found, said), name
 
 
 async def test_a_key_that_may_not_read_gets_no_session_that_shows_nothing(site: ConsoleSite) -> None:
     secret = await site.keys.create("posts", permissions=[Permission.SEND])
     async with site.visitor().post("/login?lang=zh", data={"key": secret}) as answer:
-        assert (answer.status, "此密钥无权查看任务" in await answer.text()) == (403, True)
+        assert (answer.status, "此密钥无法打开控制台：缺少 read 权限。" in await answer.text()) == (403, True)
     assert await query(site.database, "SELECT COUNT(*) FROM sessions") == [(0,)]
 
 
@@ -131,7 +133,7 @@ async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_
     ) as answer:
         assert answer.status == 200, await answer.text()
     browser = await site.sign_in(secret)
-    async with browser.get("/letters/1/html") as answer:
+    async with browser.get("/messages/1/html") as answer:
         text = await answer.text()
     assert text.count("<img ") == 30
     assert text.count("data:image/png;base64,AAAA") == MAX_LETTER_BYTES // size

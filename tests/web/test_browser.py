@@ -95,7 +95,7 @@ async def fill(site: ConsoleSite) -> str:
 
 def places(job: str) -> list[str]:
     return [
-        "/", "/jobs", f"/jobs/{job}?tab=failed", "/letters/3", "/letters/4",
+        "/", "/jobs", f"/jobs/{job}?tab=failed", "/messages/3", "/messages/4",
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
         "/templates",
         "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
@@ -197,17 +197,17 @@ async def test_the_keyboard_is_enough_and_the_focus_is_always_seen(site: Console
             text, outline, shown = await page.evaluate(FOCUS)
             assert (text, outline != "none", shown) == (text, True, True)
             seen.append(text)
-            if text == "Pause":
+            if text == "Pause job":
                 break
-        assert seen[0] == "Skip to the content"
-        assert seen.index("Is it well?") < seen.index("Keys") < seen.index("Sign out") < seen.index("Pause")
+        assert seen[0] == "Skip to content"
+        assert seen.index("Overview") < seen.index("API keys") < seen.index("Sign out") < seen.index("Pause job")
         await page.keyboard.press("Enter")
-        await expect(page.locator(".said")).to_have_text("Done.")
+        await expect(page.locator(".said")).to_have_text("Job paused.")
         await page.goto(f"{site.url}/jobs/{job}")
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")  # skips the menu
         await page.keyboard.press("Tab")
-        assert (await page.evaluate(FOCUS))[0] == "Resume"
+        assert (await page.evaluate(FOCUS))[0] == "Resume job"
     await context.close()
     assert await query(site.database, "SELECT status FROM jobs") == [("paused",)]
 

@@ -60,7 +60,9 @@ async def test_only_who_comes_over_plain_http_is_told_that_no_session_is_kept(
 ) -> None:
     given = {"Host": host} | headers
     async with aiohttp.ClientSession() as browser, browser.get(f"{site.url}/login", headers=given) as answer:
-        assert ("Over plain http a browser keeps no session" in await answer.text()) is warned
+        assert (
+            "keep a session over plain HTTP. Use https, or http://127.0.0.1 on this machine." in await answer.text()
+        ) is warned
 
 
 async def test_a_session_that_a_stranger_has_set_is_not_taken_over(site: ConsoleSite) -> None:
@@ -162,16 +164,16 @@ async def test_the_ids_of_another_tenant_are_as_good_as_none(site: ConsoleSite) 
     await query(site.database, "UPDATE job_recipients SET status = 'unsure'")
     ((letter,),) = await query(site.database, "SELECT MIN(id) FROM job_recipients")
     browser = await site.signed_in("mine", senders=["me@example.com"])
-    for path in (f"/jobs/{job}", f"/jobs/{job}/results.csv", f"/letters/{letter}", f"/letters/{letter}/html",
+    for path in (f"/jobs/{job}", f"/jobs/{job}/results.csv", f"/messages/{letter}", f"/messages/{letter}/html",
                  "/senders/other@example.com"):  # fmt: skip
         async with browser.get(path) as answer:
             assert (path, answer.status) == (path, 404)
-    for path, action in ((f"/jobs/{job}", "cancel"), (f"/letters/{letter}", "not-sent"),
+    for path, action in ((f"/jobs/{job}", "cancel"), (f"/messages/{letter}", "not-sent"),
                          ("/senders/other@example.com", "pause")):  # fmt: skip
         async with browser.post(path, data={"action": action}) as answer:
             assert (path, answer.status) == (path, 404)
     async with browser.post("/jobs", data={"action": "cancel", "job": job}) as answer:
-        assert "0 jobs changed" in await answer.text()
+        assert "0 jobs changed." in await answer.text()
     for path in ("/", "/jobs", "/doubts", "/senders", "/keys", "/people?email=r0@example.org"):
         async with browser.get(path) as answer:
             text = await answer.text()
@@ -223,8 +225,8 @@ async def test_what_a_client_has_posted_is_text_everywhere(site: ConsoleSite) ->
         assert answer.status == 200
     await query(site.database, "UPDATE job_recipients SET status = 'failed', attempts = 1, error = %s", EVIL)
     text = ""
-    for path in ("/", "/jobs", f"/jobs/{job}", f"/letters/{letter}", "/senders", "/senders/me@example.com", "/keys",
-                 f"/letters/{letter}/html", "/people?email=a@example.com", f"/people?email={EVIL}",
+    for path in ("/", "/jobs", f"/jobs/{job}", f"/messages/{letter}", "/senders", "/senders/me@example.com", "/keys",
+                 f"/messages/{letter}/html", "/people?email=a@example.com", f"/people?email={EVIL}",
                  f"/jobs?reference={EVIL}", f"/jobs/{job}?email={EVIL}", f"/suppressions?email={EVIL}"):  # fmt: skip
         async with browser.get(path) as answer:
             text = await answer.text()
@@ -237,7 +239,7 @@ async def test_a_letter_in_its_frame_has_no_script_no_origin_and_loads_nothing(s
     await post(site.database, recipients=["a@example.com"])
     await query(site.database, "UPDATE jobs SET html = %s", f'<p>Hi {{{{ name }}}}</p>{EVIL}<img src="cid:logo">')
     browser = await site.signed_in()
-    async with browser.get("/letters/1/html") as answer:
+    async with browser.get("/messages/1/html") as answer:
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("sandbox; default-src 'none'")
         assert "script-src" not in policy
@@ -324,7 +326,7 @@ async def test_a_key_reads_a_few_pages_at_once_and_another_key_does_not_wait_for
     browser, other, job = await site.signed_in(), await site.signed_in("other"), await post(site.database)
     mine = (await site.keys.all())[0]
     reads = site.daemon.intake.shares.reads
-    for path in ("/", "/jobs", f"/jobs/{job}", "/senders", "/people?email=ada@example.com", "/letters/1"):
+    for path in ("/", "/jobs", f"/jobs/{job}", "/senders", "/people?email=ada@example.com", "/messages/1"):
         async with AsyncExitStack() as held:
             for _ in range(IntakeSettings().reads_per_key):
                 await held.enter_async_context(reads.place(mine))
@@ -389,5 +391,5 @@ async def test_a_letter_keeps_its_cage_however_it_is_asked_for(site: ConsoleSite
     browser = await site.signed_in()
     await post(site.database)
     for headers in ({}, {"HX-Request": "true"}):
-        async with browser.get("/letters/1/html", headers=headers) as answer:
+        async with browser.get("/messages/1/html", headers=headers) as answer:
             assert "sandbox" in answer.headers["Content-Security-Policy"]

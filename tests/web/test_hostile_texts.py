@@ -49,7 +49,7 @@ async def test_no_stored_text_makes_a_page_fail(site: ConsoleSite) -> None:
     said = await ask(browser, "/suppressions", action="list", list="news")
     said += await ask(browser, "/suppressions", action="add", email="r0@example.org")
     tabs = [f"/jobs/{job}?tab={tab}" for tab in ("unsure", "sent", "bounced", "actions")]
-    letters = [f"/letters/{number}{way}" for number in (1, 3, 4, 7) for way in ("", "/html")]
+    letters = [f"/messages/{number}{way}" for number in (1, 3, 4, 7) for way in ("", "/html")]
     paths = [*places(job), *tabs, *letters, f"/webhooks/{HOOK}?tab=deliveries", "/suppressions?lists=1"]
     wrong = list[tuple[str, str, int]]()
     for number, text in enumerate(HOSTILE):
@@ -72,5 +72,5 @@ async def test_what_only_looks_like_a_moment_is_shown_as_it_is(site: ConsoleSite
     await fill(site)
     browser = await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET error = 'until 2026-99-99 99:99:99 UTC', fate_reason = error")
-    async with browser.get("/letters/1", headers={"Accept-Language": language}) as answer:
+    async with browser.get("/messages/1", headers={"Accept-Language": language}) as answer:
         assert (answer.status, "2026-99-99 99:99:99 UTC" in await answer.text()) == (200, True)

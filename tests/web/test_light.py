@@ -55,7 +55,7 @@ async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: Co
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 DAY, pause_cause = 'bounces', "
         "pause_reason = '20 of the last 80 messages'",
     )
-    for language, said in (("en", "do not exist, so it rests for a day"), ("zh", "地址中不存在的过多")):
+    for language, said in (("en", "do not exist; it is paused for a day"), ("zh", "地址中不存在的过多")):
         pages = [await look(site, browser, language)]
         async with browser.get(f"/senders/me@example.com?lang={language}") as answer:
             pages.append(await answer.text())
@@ -67,7 +67,7 @@ async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: Co
 
 @pytest.mark.parametrize("reason, level, remedy", [
     ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
-    ("no answer from Google: no answer within the time-out", "bad", "a firewall in between"),
+    ("no answer from Google: no answer within the time-out", "bad", "a firewall blocks the way: open it, or set gmail.proxy"),
     ("no access token could be had: connection reset", "bad", "curl -v https://oauth2.googleapis.com/"),
     ("Google answered 500 backendError: Backend Error", "warning", "https://www.google.com/appsstatus/dashboard/"),
 ])  # fmt: skip
@@ -92,8 +92,8 @@ async def test_while_google_does_not_answer_the_light_is_not_green(
 @pytest.mark.parametrize(
     "reason, en, zh",
     [
-        ("Google cannot be reached: refused", "no attempt is lost", "不消耗尝试次数"),
-        ("no answer from Google: no answer within 5 s", "each of these attempts counts", "每次尝试都计入次数"),
+        ("Google cannot be reached: refused", "attempts are not counted", "不计尝试次数"),
+        ("no answer from Google: no answer within 5 s", "each attempt counts", "每次尝试都计入次数"),
     ],
 )
 async def test_the_light_says_whether_attempts_are_used_up(site: ConsoleSite, reason: str, en: str, zh: str) -> None:
@@ -218,7 +218,7 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
         for language, said in (("en", "The database is away: nothing is accepted"), ("zh", "数据库不可用")):
             async with browser.get(f"{path}?lang={language}") as answer:
                 text = await answer.text()
-                assert (answer.status, says(text, said, "systemctl status mariadb", 'class="light bad"')) == (503, True)
+                assert (answer.status, says(text, said, "systemctl start mariadb", 'class="light bad"')) == (503, True)
                 assert where not in text
                 assert answer.headers["Retry-After"] == "5"
         async with site.visitor().get("/") as answer:  # led to the login

@@ -17,8 +17,8 @@ FIELDS: dict[str, list[tuple[str, ...]]] = {
     "/login": [("key",)],
     "/jobs": [("action=pause", "job")],
     "/jobs/{job}": [("action=priority", "priority"), ("action=retry-cause", "cause"), ("action",)],
-    "/letters/1": [("action",)],
-    "/letters/{odd}": [("action=sent",)],
+    "/messages/1": [("action",)],
+    "/messages/{odd}": [("action=sent",)],
     "/senders/me@example.com": [
         ("action=pause", "lasts", "reason"), ("action=limits", "per_day", "per_minute", "min_gap", "warm_up", "reserve")
     ],

@@ -55,7 +55,7 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     page = f"/webhooks/{id_}"
     async with browser.get(page) as answer:
         assert receiver.secret not in await answer.text()
-    assert "The test was taken: 204" in await ask(browser, page, action="test")
+    assert "Test event accepted: HTTP 204 after" in await ask(browser, page, action="test")
     assert len(receiver.posts) == 1  # the receiver verifies by the secret that was shown
     receiver.status = 500
     assert "it answered 500" in await ask(browser, page, action="test")
@@ -64,16 +64,20 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     await ask(browser, page, action="resume")
     assert await query(site.database, "SELECT state, pause_cause FROM webhooks") == [("on", None)]
     await events(site, 3)
-    assert "3 events are due once more" in await ask(browser, page, action="replay", since="2026-01-01T00:00")
+    assert "3 events are being replayed." in await ask(browser, page, action="replay", since="2026-01-01T00:00")
     assert await query(site.database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'waiting'") == [(3,)]
     for since in ("yesterday", "9999-12-31T23:59:59-23:59"):
-        assert "nothing was changed" in await ask(browser, page, action="replay", since=since)
+        assert "Nothing was replayed. Enter a time such as 2026-12-01T09:00." in await ask(
+            browser, page, action="replay", since=since
+        )
     assert secret_in(await ask(browser, page, action="rotate", until="None")) != receiver.secret
     before = await query(site.database, "SELECT secret FROM webhooks")
-    assert "another secret meanwhile" in await ask(browser, page, action="rotate", until="None")  # by "reload"
+    assert "Nothing was changed: the secret was rotated in the meantime." in await ask(
+        browser, page, action="rotate", until="None"
+    )  # by "reload"
     assert await query(site.database, "SELECT secret FROM webhooks") == before
     assert await query(site.database, "SELECT old_secret IS NOT NULL FROM webhooks") == [(1,)]
-    assert "shop is removed" in await ask(browser, page, action="remove")
+    assert "Endpoint shop removed." in await ask(browser, page, action="remove")
     assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(0,)]
     changed = site.heard.of("console_changed")
     assert {fields["actor"] for fields in changed} == {"key:shop via console"}
@@ -152,9 +156,12 @@ async def test_a_key_without_the_right_sees_and_changes_no_endpoint(site: Consol
     assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(1,)]
 
 
+ALLOWED = "Allowed addresses are configured in [webhooks]."
+
+
 @pytest.mark.parametrize("given, said", [
-    ({"url": "http://shop.example/"}, "says what is allowed"), ({"url": "https://127.0.0.1/"}, "says what is allowed"),
-    ({"url": "https://169.254.169.254/"}, "says what is allowed"), ({"name": " "}, "printable characters"),
+    ({"url": "http://shop.example/"}, ALLOWED), ({"url": "https://127.0.0.1/"}, ALLOWED),
+    ({"url": "https://169.254.169.254/"}, ALLOWED), ({"name": " "}, "printable characters"),
     ({"senders": "nobody"}, "@-sign"),
 ])  # fmt: skip
 async def test_a_bad_endpoint_is_refused_with_the_reason(site: ConsoleSite, given: dict[str, str], said: str) -> None:
@@ -184,7 +191,7 @@ async def test_an_endpoint_is_changed_keeps_its_secret_and_is_not_changed_by_a_b
         {"url": "https://127.0.0.1/"},
         {"senders": "nobody"},
     ):
-        assert "nothing was changed" in await ask(browser, page, **form | bad), bad
+        assert "Nothing was changed: " in await ask(browser, page, **form | bad), bad
     assert await query(site.database, columns, made.id) == [now]
     assert "already" in await ask(browser, "/webhooks", **NEW | {"name": "till"})
     mine = await site.signed_in("mine", senders=["me@example.com"], permissions=[Permission.READ, Permission.WEBHOOKS])

@@ -11,7 +11,7 @@ HOOK = "1" * 26
 """The id of the endpoint that is changed."""
 PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
 FORMS = {
-    "jobs": "/jobs", "job": "/jobs/*", "letter": "/letters/*", "sender": "/senders/*", "lists": "/suppressions",
+    "jobs": "/jobs", "job": "/jobs/*", "letter": "/messages/*", "sender": "/senders/*", "lists": "/suppressions",
     "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
 }  # fmt: skip
 """By the template: where its buttons are."""
@@ -80,7 +80,7 @@ class Visitor:
     async def on_letters_and_senders(self) -> None:
         """Everything that can be done to letters, senders and people."""
         for letter, answer in ((3, "sent"), (6, "not-sent")):
-            await self.go(f"/letters/{letter}")
+            await self.go(f"/messages/{letter}")
             await self.press(answer)
         await self.go("/senders/me@example.com")
         await self.press("resume")

@@ -91,10 +91,10 @@ async def test_one_commit_of_several_jobs_has_an_event_of_each_with_all_that_its
             "job_id": job,
             "seq": seq,
             "email": to,
-            "message_id": message,
+            "message_id": message_id,
             "sent_at": rfc3339(utc(at)),
         }
-        for id_, job, seq, to, message, at in rows
+        for id_, job, seq, to, message_id, at in rows
     ]
     assert {it.sender for it in found} == {it.data["sender_email"] for it in found} == {
         "me@example.com", "other@example.com",

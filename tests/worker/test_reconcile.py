@@ -1,4 +1,4 @@
-"""Searching the sent mail for a letter: as far back as it can have been sent, each message read once."""
+"""Searching the sent mail for a letter: as far back as it can have been sent, all of it read once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 
 class Google:
-    """A mailbox with so many sent messages, one each second, of which one has the letter's key."""
+    """A mailbox with so much sent mail, one each second, of which one has the letter's key."""
 
     def __init__(self, messages: int, *, ours: int | None = None) -> None:
         self.messages, self.ours = messages, ours

@@ -26,7 +26,7 @@ class Arrivals:
         self._bounced = self._answered = 0
 
     def add(self, letter: Letter, shape: str, *, due: float) -> None:
-        """Let a message about a letter come at `due`; raises ValueError for a shape that it cannot have."""
+        """Let mail about a letter come at `due`; raises ValueError for a shape that it cannot have."""
         notices.write(shape, letter)
         self._due.setdefault(letter.sender, []).append(_Due(due, shape, letter))
 

@@ -137,7 +137,7 @@ class Control:
         return Answer(200, letter.raw, "message/rfc822", (("Content-Disposition", name),))
 
     def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """Let a message of some shape come for each sent letter that matches (`sender`, `to`, `key`, or an `id`)."""
+        """Let mail of some shape come for each sent letter that matches (`sender`, `to`, `key`, or an `id`)."""
         wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
         found = [it for it in self._google.sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
         found = found[: int(body.get("count", len(found)))]

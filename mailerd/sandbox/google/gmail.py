@@ -20,7 +20,7 @@ from mailerd.sandbox.google.answers import (
     too_large,
 )
 from mailerd.sandbox.google.fake_limits import METADATA
-from mailerd.sandbox.google.mailbox import Added, Letter, Mailbox, message, reference
+from mailerd.sandbox.google.mailbox import Added, Letter, Mailbox, reference, resource
 from mailerd.sandbox.google.methods import Route
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
@@ -101,7 +101,7 @@ def _get_draft(call: Call) -> Answer:
     call.draft_id = call.route.ident
     letter = call.mailbox.find_draft(call.draft_id)
     call.key = letter.key
-    return success({"id": letter.draft_id, "message": message(letter, form=_format(call))})
+    return success({"id": letter.draft_id, "message": resource(letter, form=_format(call))})
 
 
 def _delete_draft(call: Call) -> Answer:
@@ -124,7 +124,7 @@ def _get_message(call: Call) -> Answer:
         raise Refused(forbidden(f"Metadata scope doesn't allow format {form.upper()}"))
     letter = call.mailbox.find_message(call.route.ident)
     call.key = letter.key
-    return success(message(letter, form=form, only=_named(call, "metadataHeaders")))
+    return success(resource(letter, form=form, only=_named(call, "metadataHeaders")))
 
 
 def _list_messages(call: Call) -> Answer:
@@ -147,7 +147,7 @@ def _get_thread(call: Call) -> Answer:
     if call.route.ident not in call.mailbox.threads:
         raise Refused(not_found())
     letters = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
-    shown = [message(letter, form=form, only=_named(call, "metadataHeaders")) for letter in letters]
+    shown = [resource(letter, form=form, only=_named(call, "metadataHeaders")) for letter in letters]
     return success({"id": call.route.ident, "historyId": str(letters[-1].history_id), "messages": shown})
 
 

@@ -38,7 +38,7 @@ _RECIPIENT_HEADERS = {b"to": "To", b"cc": "Cc", b"bcc": "Bcc"}
 
 
 class Letter(NamedTuple):
-    """A message in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps.
+    """What stands in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps.
 
     A tuple because every sending makes two of them, and a frozen dataclass takes 1.6 us to make and 2.6 us to replace,
     where a tuple takes 0.7 and 1.0.
@@ -88,8 +88,8 @@ class Letter(NamedTuple):
         return self.header("Subject")
 
     @property
-    def message(self) -> EmailMessage:
-        """The letter, parsed."""
+    def parsed(self) -> EmailMessage:
+        """The letter as Python's parser reads it."""
         return message_from_bytes(self.raw, policy=policy.default)
 
 
@@ -224,8 +224,11 @@ def reference(letter: Letter) -> bytes:
     return f'{{"id":"{letter.id}","threadId":"{letter.thread_id}","labelIds":["{labels}"]}}'.encode()
 
 
-def message(letter: Letter, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
-    """A message resource; `only` names the headers of format metadata, or all. Raises Refused for a form unknown."""
+def resource(letter: Letter, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
+    """A letter as a resource; `only` names the headers of format metadata, or all.
+
+    Raises Refused for a form unknown.
+    """
     shown = {
         "id": letter.id,
         "threadId": letter.thread_id,
@@ -345,7 +348,7 @@ class IdSequence:
         return f"{next(self._messages):016x}"
 
     def draft(self) -> str:
-        """A draft id: the letter r and a number."""
+        """A draft id: an r and a number."""
         return f"r{next(self._messages)}"
 
     def message_id(self) -> str:
@@ -443,7 +446,7 @@ class Mailbox:
         return self.messages[message_id]
 
     def receive(self, raw: bytes, *, thread_id: str = "", now: float) -> Letter:
-        """Take in a message that came by SMTP; into a thread that is not there any more it brings a new one."""
+        """Take in mail that came by SMTP; into a thread that is not there any more it brings a new one."""
         ident = self.numbers.message()
         letter = Letter(
             id=ident,

@@ -1,4 +1,4 @@
-"""The messages that come back to a mailbox: notices of mail systems in their own shapes, answers of people, forgeries.
+"""The mail that comes into a mailbox: notices of mail systems in their own shapes, answers of people, forgeries.
 
 Gmail's shapes are those of real notices of 2025 and 2026; the others are what Exchange Online, Postfix, Exim and qmail
 write. Google's own headers stand on top of each, as Google writes them.
@@ -46,7 +46,7 @@ LIMIT_TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message on its way into a mailbox."""
+    """Mail on its way into a mailbox."""
 
     raw: bytes
     in_thread: bool = True
@@ -222,7 +222,7 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
 
 
 def write(shape: str, letter: Letter) -> Arrival:
-    """The message of that shape about a letter; raises ValueError for an unknown or impossible one."""
+    """The mail of that shape about a letter; raises ValueError for an unknown or impossible one."""
     if shape not in SHAPES:
         raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
     return SHAPES[shape](letter)

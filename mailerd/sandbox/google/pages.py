@@ -160,7 +160,7 @@ class Pages:
         except KeyError:
             return self._page(404, "missing.html")
         if part == "html":
-            return _html_answer(200, _inert_html(letter.message), _LETTER_POLICY)
+            return _html_answer(200, _inert_html(letter.parsed), _LETTER_POLICY)
         return self._letter(letter) if not part else self._page(404, "missing.html")
 
     async def unsubscribe(self, path: str) -> Answer:
@@ -231,14 +231,14 @@ class Pages:
         return self._page(200, "table.html", title=path[1:], heading=heading, headings=headings, rows=rows)
 
     def _letter(self, letter: Letter) -> Answer:
-        text, html = bodies(letter.message)
+        text, html = bodies(letter.parsed)
         attachments = [
             {
                 "name": part.get_filename() or say(t("unnamed")),
                 "kind": part.get_content_type(),
                 "size": len(content(part)),
             }
-            for part in cast("list[EmailMessage]", list(letter.message.iter_attachments()))
+            for part in cast("list[EmailMessage]", list(letter.parsed.iter_attachments()))
         ]
         return self._page(
             200,

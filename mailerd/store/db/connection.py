@@ -184,7 +184,7 @@ def _literal(driver: Any, value: object) -> Any:
         return "NULL"
     if type(value) is int:
         return str(value)
-    if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
+    if type(value) is str and value.isalnum():  # no alphanumeric character of any script needs to be escaped
         return f"'{value}'"
     if type(value) is tuple:  # the driver would call no bytes in it binary, of which MySQL warns
         return f"({','.join([_literal(driver, each) for each in value])})"
@@ -255,7 +255,7 @@ def _context(url: URL) -> ssl.SSLContext | None:
 try:
     import aiomysql
 except OSError:  # since Python 3.13 its import fails for a user without a name, as in many a container
-    os.environ["LOGNAME"] = "without a name"
+    os.environ["LOGNAME"] = "unknown user"
     import aiomysql
 
 _NO_TLS: Final = "the server offers no TLS, which database.url asks for"

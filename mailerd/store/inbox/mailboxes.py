@@ -104,7 +104,7 @@ SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, 
 
 @dataclass(frozen=True)
 class Notice:
-    """One message that concerned a letter."""
+    """Received mail that concerned a letter."""
 
     id: int
     mailbox: str
@@ -441,7 +441,7 @@ class Mailboxes:
         return utc(now), utc(first) if first else None
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
-        """Those of the messages that are noted already."""
+        """Those of the ids that are noted already."""
         if not gmail_ids:
             return set()
         rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
@@ -491,7 +491,7 @@ async def move_on(
 ) -> bool:
     """Note how far a mailbox is read, and prolong the lease; False: another daemon has it by now.
 
-    `failing`: the message that could not be read, and how often.
+    `failing`: the received mail that could not be read, and how often.
     """
     moved = (to.history_id, to.internal_date, to.waiting_from, *(failing or (None, 0)))
     await cursor.execute(_MOVE_ON, (*moved, micros(lease_time), lease.email, lease.token))

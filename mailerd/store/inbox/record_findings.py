@@ -293,9 +293,9 @@ class FindingsWriter:
         address_key: bytes,
         failing: tuple[str, int] | None = None,
     ) -> Written:
-        """Write all of it, or nothing; what it changed. `failing`: the message that could not be read, and how often.
+        """Write all of it, or nothing; what it changed.
 
-        What is in doubt is repeated.
+        `failing`: the received mail that could not be read, and how often. What is in doubt is repeated.
 
         Raises:
             LeaseLostError: another daemon reads this mailbox, this daemon has not replayed all to this server yet, or

@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS senders (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
--- elsewhere: letters of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
+-- elsewhere: mail of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
 CREATE TABLE IF NOT EXISTS sender_hours (
   sender_email VARCHAR(320) NOT NULL,
   hour DATETIME NOT NULL,
@@ -445,11 +445,11 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
 -- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.
 -- next_at: when it is read next. read_at: when it was last read to its end.
--- waiting_from: behind that history id messages wait to be examined that stand in no thread of a letter.
+-- waiting_from: behind that history id mail waits to be examined that stands in no thread of a letter.
 -- lease_token, lease_until: whose turn it is.
 -- scope: what the sign-in allows to read: 'readonly', 'metadata' or ''. state: 'new', 'read', 'behind', 'no scope' or
 -- 'refused'; detail: why.
--- failing_id, failures: the message that could not be read, and how often.
+-- failing_id, failures: the received mail that could not be read, and how often.
 CREATE TABLE IF NOT EXISTS mailboxes (
   email VARCHAR(320) NOT NULL PRIMARY KEY,
   history_id BIGINT UNSIGNED NULL,
@@ -477,7 +477,7 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
--- kind: what it is (core/notices.py), or 'manual' (a letter that the person sent) or 'passed_over' (it could not be
+-- kind: what it is (core/notices.py), or 'manual' (mail that the person sent) or 'passed_over' (it could not be
 -- read). email: to whom the letter went. believed: 0 if its proof was missing, and it changed nothing.
 CREATE TABLE IF NOT EXISTS notices (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,

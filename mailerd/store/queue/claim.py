@@ -246,7 +246,7 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
 
 
 def allocate(turns: Sequence[Turn], want: int) -> None:
-    """Divide the wanted letters, and what the projects have left, between the turns that have a job, in their order."""
+    """Divide the wanted letters, and what the projects have left, between turns that have a job, in their order."""
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:

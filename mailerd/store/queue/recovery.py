@@ -403,12 +403,12 @@ class RecoveryQueries:
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
-                known_message_id=logs[id_].known_message or message, since=utc(since),
+                known_message_id=logs[id_].known_message or message_id, since=utc(since),
                 came_back=frozenset(logs[id_].messages_that_came_back),
             )
             for (
                 id_, job, seq, sender, to, attempts, checks, mode, draft, thread, since, unanswered, discarding,
-                nothing, message,
+                nothing, message_id,
             ) in await cursor.fetchall()
         ]  # fmt: skip
 

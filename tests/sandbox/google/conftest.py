@@ -59,7 +59,7 @@ async def session(client: Client) -> aiohttp.ClientSession:
 
 @pytest.fixture
 def compose() -> Compose:
-    """A message resource as a client writes it; `raw` replaces the whole letter."""
+    """A resource as a client writes it; `raw` replaces the whole letter."""
 
     def write(*, to: str = "ada@example.org", key: str = "k1", sender: str = ME, raw: bytes = b"") -> dict[str, Any]:
         letter = (

@@ -8,19 +8,20 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mailerd.core.i18n import t
+from mailerd.locale import say
 from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
 from mailerd.sandbox.google.faults import WHAT_HAPPENS
-from mailerd.texts import in_chinese
 from tests.house.sentences import is_chinese
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
 
 
-async def _send(session: aiohttp.ClientSession, message: dict[str, Any], *, seconds: float = 60) -> tuple[int, bytes]:
+async def _send(session: aiohttp.ClientSession, resource: dict[str, Any], *, seconds: float = 60) -> tuple[int, bytes]:
     patience = aiohttp.ClientTimeout(sock_read=seconds)
-    async with session.post(USER + "messages/send", json=message, timeout=patience) as answer:
+    async with session.post(USER + "messages/send", json=resource, timeout=patience) as answer:
         return answer.status, await answer.read()
 
 
@@ -275,7 +276,7 @@ def test_a_fault_that_can_never_strike_is_refused(wrong: dict[str, Any]) -> None
 
 def test_every_kind_has_its_words_in_both_languages() -> None:
     assert set(WHAT_HAPPENS) == set(KINDS)
-    assert [words for words in WHAT_HAPPENS.values() if not is_chinese(in_chinese(words))] == []
+    assert [words for words in WHAT_HAPPENS.values() if not is_chinese(say(t(words), "zh"))] == []
 
 
 def test_every_kind_has_an_answer_or_an_ending() -> None:

@@ -16,8 +16,8 @@ Client = Callable[..., aiohttp.ClientSession]
 USER = "gmail/v1/users/me/"
 
 
-async def _draft(session: aiohttp.ClientSession, message: dict[str, Any]) -> dict[str, Any]:
-    async with session.post(USER + "drafts", json={"message": message}) as answer:
+async def _draft(session: aiohttp.ClientSession, resource: dict[str, Any]) -> dict[str, Any]:
+    async with session.post(USER + "drafts", json={"message": resource}) as answer:
         assert answer.status == 200
         draft: dict[str, Any] = await answer.json()
         return draft
@@ -115,20 +115,22 @@ async def test_what_cannot_be_parsed_is_refused(session: aiohttp.ClientSession, 
 async def test_plain_base64_is_refused_and_padding_is_free(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
-    message = compose(raw=b"To: ada@example.org\r\n\r\nx\xfb\xff\xbey")
-    assert "-_" in message["raw"]
-    assert message["raw"].endswith("=")
-    plain = {"raw": message["raw"].replace("-", "+").replace("_", "/")}
+    resource = compose(raw=b"To: ada@example.org\r\n\r\nx\xfb\xff\xbey")
+    assert "-_" in resource["raw"]
+    assert resource["raw"].endswith("=")
+    plain = {"raw": resource["raw"].replace("-", "+").replace("_", "/")}
     async with session.post(USER + "messages/send", json=plain) as answer:
         assert (await _error(answer))[2].startswith("Invalid value for ByteString: ")
-    for raw in (message["raw"], message["raw"].rstrip("=")):
+    for raw in (resource["raw"], resource["raw"].rstrip("=")):
         async with session.post(USER + "messages/send", json={"raw": raw}) as answer:
             assert answer.status == 200
     assert [letter.raw[-5:] for letter in google.sent] == [b"x\xfb\xff\xbey"] * 2
 
 
 @pytest.mark.parametrize("plain", ["+", "/"])
-async def test_one_letter_of_plain_base64_is_enough_to_be_refused(session: aiohttp.ClientSession, plain: str) -> None:
+async def test_one_character_of_plain_base64_is_enough_to_be_refused(
+    session: aiohttp.ClientSession, plain: str
+) -> None:
     raw = base64.urlsafe_b64encode(b"To: ada@example.org\r\n\r\nabcdef").decode("ascii")
     async with session.post(USER + "messages/send", json={"raw": raw[:-1] + plain}) as answer:
         assert (await _error(answer))[2].startswith("Invalid value for ByteString: ")

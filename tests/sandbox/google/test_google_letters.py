@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mailerd.sandbox.google.answers import Refused
-from mailerd.sandbox.google.mailbox import Letter, is_address, message, read, stamp
+from mailerd.sandbox.google.mailbox import Letter, is_address, read, resource, stamp
 from tests.support.own_time import at_this_speed
 
 
@@ -117,6 +117,6 @@ def test_what_a_stranger_writes_is_shown_in_a_moment(hostile: bytes, form: str) 
     raw = b"From: eve@evil.example\r\n" + hostile
     came = Letter("1", "1", "", "me@example.com", "me@example.com", "", "<x@y>", ("INBOX",), 7, 1e9, raw)
     began = time.process_time()
-    shown = message(came, form=form, only=("From", "Subject"))
+    shown = resource(came, form=form, only=("From", "Subject"))
     assert time.process_time() - began < at_this_speed(1.0)
     assert shown["payload"]["headers"][0] == {"name": "From", "value": "eve@evil.example"}

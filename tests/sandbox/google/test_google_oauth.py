@@ -161,9 +161,9 @@ async def test_a_domain_delegation_opens_its_mailboxes_and_no_others(
     status, body = await _ask(running, _assertion(blob, sub="Ann@corp.example", scope=SEND))
     assert status == 200
     headers = {"Authorization": "Bearer " + body["access_token"]}
-    message = {"raw": base64.urlsafe_b64encode(b"To: a@example.org\r\n\r\nx").decode()}
+    resource = {"raw": base64.urlsafe_b64encode(b"To: a@example.org\r\n\r\nx").decode()}
     async with aiohttp.ClientSession(running.url, headers=headers) as session:
-        await session.post("gmail/v1/users/ann@corp.example/messages/send", json=message)
+        await session.post("gmail/v1/users/ann@corp.example/messages/send", json=resource)
     assert [letter.sender for letter in google.sent] == ["ann@corp.example"]
     assert (await _ask(running, _assertion(blob, sub="ann@evilcorp.example", scope=SEND)))[0] == 401
 

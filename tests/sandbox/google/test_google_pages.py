@@ -29,8 +29,8 @@ async def _page(session: aiohttp.ClientSession, path: str) -> tuple[aiohttp.Clie
 async def test_an_empty_outbox_says_so(session: aiohttp.ClientSession) -> None:
     answer, text = await _page(session, "/")
     assert answer.status == 200
-    assert "<strong>SANDBOX</strong>: nothing leaves this machine" in text
-    assert "Nothing has been sent yet" in text
+    assert "<strong>SANDBOX</strong> Nothing leaves this machine" in text
+    assert "No messages yet. They appear here as soon as mailerd sends them." in text
 
 
 async def test_letters_are_listed_newest_first_paged_and_searched(
@@ -98,9 +98,9 @@ async def test_usage_log_and_faults_are_pages(
     google.fault(Fault(kind="daily_limit", method="drafts.send", count=-1))
     await session.post("gmail/v1/users/me/messages/send", json=compose())
     for path, parts in {
-        "/usage": ("<td>me@example.com</td>", "units in the last minute"),
+        "/usage": ("<td>me@example.com</td>", "Units in the last minute"),
         "/log": ("<td>messages.send</td>", "<td>200</td>"),
-        "/faults": ("<td>daily_limit</td>", "<td>until it is cleared</td>"),
+        "/faults": ("<td>daily_limit</td>", "<td>until cleared</td>"),
     }.items():
         answer, text = await _page(session, path)
         assert (answer.status, answer.content_type) == (200, "text/html")

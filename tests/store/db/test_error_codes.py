@@ -226,14 +226,14 @@ async def test_a_true_kill_by_somebody_else(pool: Pool, mariadb: Server, what: s
     assert (await me(pool) != before) is gone
 
 
-@pytest.mark.parametrize("letter", ["x", "邮"])
+@pytest.mark.parametrize("character", ["x", "邮"])
 async def test_a_statement_that_is_too_large_is_refused_as_such_and_not_as_an_absent_server(
-    pool: Pool, letter: str
+    pool: Pool, character: str
 ) -> None:
     before = await me(pool)
     ((most,),) = await run(pool, "SELECT @@max_allowed_packet")
-    size = most // len(letter.encode())
-    error = await refusal(pool, f"SELECT LENGTH('{letter * size}')")
+    size = most // len(character.encode())
+    error = await refusal(pool, f"SELECT LENGTH('{character * size}')")
     assert (error.errno, error.retry, error.in_doubt, type(error)) == (1153, False, False, DatabaseError)
     assert await me(pool) == before
 

@@ -80,7 +80,7 @@ async def test_one_that_nobody_vouches_for_is_not_and_the_log_says_why(with_tls:
 @pytest.mark.parametrize(
     "password", ["p\u00e4sswort", "\u5bc6\u7801", "\u043f\u0430\u0440\u043e\u043b\u044c", "a@:/ ?#%25"]
 )
-async def test_a_password_may_have_any_letters(mariadb: Server, database_url: str, password: str) -> None:
+async def test_a_password_may_have_any_characters(mariadb: Server, database_url: str, password: str) -> None:
     """The server has it from clients that speak UTF-8; the driver writes Latin-1."""
     url = URL(database_url).with_user(URL(database_url).path.strip("/")).with_password(password)
     with (

@@ -48,10 +48,10 @@ async def goes_out_anew(database: Database, again: ClaimedRecipient) -> None:
 @HOW
 @pytest.mark.parametrize("when", ["before it came back", "while it waits", "when it is claimed"])
 async def test_a_late_doubt_of_the_draft_that_came_back(
-    database: Database, proof: Proof, message: str | None, how: str, when: str
+    database: Database, proof: Proof, message_id: str | None, how: str, when: str
 ) -> None:
     """What is looked for then is the sending that came back: it is found, and no recipient gets the letter."""
-    doubt = replace(await settled(database, Transition.FOUND, proof, message), decision=LOST)
+    doubt = replace(await settled(database, Transition.FOUND, proof, message_id), decision=LOST)
     if when == "before it came back":
         assert await write(database, doubt) == [FENCED_OFF]
     await come_back(database, how)

@@ -1,4 +1,4 @@
-"""A letter that Google gave back was not sent, whatever is still said of the message that it did not send."""
+"""A letter that Google gave back was not sent, whatever is still said of it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,11 +34,11 @@ from tests.support.rows import numbers, post, query
 __all__ = ["one"]
 MINUTE = timedelta(minutes=1)
 LIMIT = Classification(Kind.OVER_LIMIT)
-PROOFS = pytest.mark.parametrize("proof, message", [(Proof.GONE, None), (Proof.SEEN, "m1")])
+PROOFS = pytest.mark.parametrize("proof, message_id", [(Proof.GONE, None), (Proof.SEEN, "m1")])
 
 
 async def settled(
-    database: Database, change: Transition = Transition.FOUND, proof: Proof | None = None, message: str | None = None
+    database: Database, change: Transition = Transition.FOUND, proof: Proof | None = None, message_id: str | None = None
 ) -> Outcome:
     """A letter that others have settled; and Google's answer, that its stopped worker has not written yet."""
     await post(database, recipients=1)
@@ -48,7 +48,7 @@ async def settled(
     await due(rescues(database))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
-    await rescues(database).resolve(Resolution(doubt, change, message_id=message, proof=proof))
+    await rescues(database).resolve(Resolution(doubt, change, message_id=message_id, proof=proof))
     return Outcome(replace(letter, draft_id="d1", thread_id="t1"), SENT)
 
 
@@ -127,9 +127,9 @@ async def test_a_notice_waits_while_its_letter_is_being_sent_anew(database: Data
 
 @PROOFS
 async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
-    database: Database, proof: Proof, message: str | None
+    database: Database, proof: Proof, message_id: str | None
 ) -> None:
-    answer = await settled(database, Transition.FOUND, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message_id)
     assert await give_back(database, await in_thread(database)) == 1
     assert await write(database, answer) == [FENCED_OFF]
     assert await write(database, answer, answer) == [FENCED_OFF] * 2
@@ -143,9 +143,9 @@ async def test_an_answer_that_comes_after_it_says_nothing_of_the_next_sending(
 
 @PROOFS
 async def test_an_answer_that_is_replayed_says_nothing_either(
-    database: Database, one: Daemon, proof: Proof, message: str | None
+    database: Database, one: Daemon, proof: Proof, message_id: str | None
 ) -> None:
-    answer = await settled(database, Transition.FOUND, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message_id)
     one.replay_log.remember(answer)
     await give_back(database, await in_thread(database))
     one.meets_another()
@@ -171,9 +171,9 @@ async def test_a_letter_that_came_back_is_no_sign_that_the_database_has_forgotte
 
 @PROOFS
 async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
-    database: Database, proof: Proof, message: str | None
+    database: Database, proof: Proof, message_id: str | None
 ) -> None:
-    answer = await settled(database, Transition.FOUND, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message_id)
     await give_back(database, await in_thread(database))
     await actions(database).apply(answer.letter.job_id, JobChange.CANCEL, actor="ada")
     await write(database, answer)
@@ -183,9 +183,9 @@ async def test_in_a_cancelled_job_the_audit_does_not_take_it_for_sent(
 
 @PROOFS
 async def test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_sending_that_bounced(
-    database: Database, proof: Proof, message: str | None
+    database: Database, proof: Proof, message_id: str | None
 ) -> None:
-    answer = await settled(database, Transition.FOUND, proof, message)
+    answer = await settled(database, Transition.FOUND, proof, message_id)
     await come_back(database, "bounce")
     assert await write(database, answer) == [FENCED_OFF]
     (again,) = (await claims(database).claim(1)).letters

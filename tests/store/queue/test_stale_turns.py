@@ -104,7 +104,7 @@ async def test_a_project_that_has_used_its_minute_is_a_reason(database: Database
 
 async def test_the_tables_are_looked_through_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "_PAGE", 2)
-    names = [f"{letter}@example.com" for letter in "abcde"]
+    names = [f"{name}@example.com" for name in "abcde"]
     for name in names:
         await post(database, sender=name, recipients=1)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
