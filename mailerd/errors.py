@@ -26,6 +26,10 @@ class DatabaseError(MailerdError):
 
     explained = False
     """The store has logged the cause and the remedy, so a line about it needs no stack."""
+    said = ""
+    """What is to be said of the database, after "the database", with what to do; empty: nothing is known."""
+    took = 0.0
+    """Seconds from its first statement, or from its COMMIT, to the failure."""
 
     def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
         number = f" {errno}" if errno else ""

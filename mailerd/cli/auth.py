@@ -77,7 +77,10 @@ def login(
     timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds to wait for the browser.")] = 300.0,
     config: ConfigOption = None,
 ) -> None:
-    """Authorize a mailbox: print an address to open in a browser, then write the credential file."""
+    """Authorize a mailbox: print an address to open in a browser, then write the credential file.
+
+    Without --readonly, --metadata or --send-only it requests the scopes that the mailbox has already.
+    """
     known = settings(config).gmail
     sender = sender_option(sender)
     if sender in known.aliases:
@@ -92,7 +95,10 @@ def login(
         raise SignInError(
             t("--metadata and --readonly cannot be combined: with both scopes Google does not show message bodies")
         )
-    scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
+    if send_only or metadata or readonly:
+        scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
+    else:
+        scopes = _same_scopes(known, sender)
     key = read_client(client or known.credentials_dir / "client.json")
     place = credential_path(sender, known.credentials_dir)
     _warn_of_loss(known, AuthorizationRequest(sender, scopes))
@@ -102,9 +108,21 @@ def login(
     _print_signed_in(sender, done, place)
 
 
+def _granted(known: GmailSettings, sender: str) -> Sequence[str]:
+    """The scopes of the mailbox's credential file; none where there is no file that can be read."""
+    return next((each.scopes for each in inventory(known) if each.owner == sender and each.used), ())
+
+
+def _same_scopes(known: GmailSettings, sender: str) -> tuple[str, ...]:
+    """What is requested where no scope is named: every remedy says no more than `mailerd auth login --sender …`."""
+    has = _granted(known, sender)
+    sends = SEND if SEND in has and COMPOSE not in has else COMPOSE
+    return (sends, *next(((scope,) for scope in (READONLY, METADATA) if scope in has), ()))
+
+
 def _warn_of_loss(known: GmailSettings, wanted: AuthorizationRequest) -> None:
-    """Say which scope to read the mailbox would be lost, as where the command was copied from an old log line."""
-    has = next((each.scopes for each in inventory(known) if each.owner == wanted.sender and each.used), ())
+    """Say which scope to read the mailbox would be lost."""
+    has = _granted(known, wanted.sender)
     options = {READONLY: "--readonly", METADATA: "--metadata"}
     for scope in options.keys() & has if not options.keys() & wanted.scopes else ():
         echo(

@@ -233,6 +233,8 @@ def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) ->
             | PauseCause.WRONG_MAILBOX
             | PauseCause.SCOPE_MISSING
             | PauseCause.MAILBOX_REFUSED
+            | PauseCause.API_DISABLED
+            | PauseCause.DOMAIN_POLICY
             | PauseCause.GOOGLE_UNREACHABLE
         ):
             return _RECHECK_WAIT

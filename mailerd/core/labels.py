@@ -45,6 +45,8 @@ LABELS: Final[Mapping[str, Text]] = {
     "wrong_mailbox": t("Wrong mailbox"),
     "scope_missing": t("Scope missing"),
     "mailbox_refused": t("Gmail is off"),
+    "api_disabled": t("Gmail API disabled"),
+    "domain_policy": t("Blocked by the domain's policy"),
     "manual": t("Manual"),
     "unsubscribed": t("Unsubscribed"),
     "hard_bounce": t("Hard bounce"),

@@ -63,6 +63,11 @@ _REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
     PauseCause.WRONG_MAILBOX: ("the credential file opens {sender}", _LOGIN),
     PauseCause.SCOPE_MISSING: ("the sign-in has the scope, or it is delegated", _LOGIN),
     PauseCause.MAILBOX_REFUSED: ("Gmail is switched on for {sender}", "https://admin.google.com/ac/users"),
+    PauseCause.API_DISABLED: (
+        "the Gmail API is enabled in the Cloud project",
+        "https://console.cloud.google.com/apis/library/gmail.googleapis.com",
+    ),
+    PauseCause.DOMAIN_POLICY: ("the domain's administrator allows this app", "https://admin.google.com/ac/owl"),
 }
 """What a person has to do before a letter can be sent, and where; the pause ends each minute, for another try."""
 _REASON_WITHOUT_REMEDY: Final = frozenset({PauseCause.TOKEN_REFUSED, PauseCause.SCOPE_MISSING})

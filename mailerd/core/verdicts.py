@@ -55,6 +55,8 @@ class PauseCause(StrEnum):
     WRONG_MAILBOX = "wrong_mailbox"
     SCOPE_MISSING = "scope_missing"
     MAILBOX_REFUSED = "mailbox_refused"
+    API_DISABLED = "api_disabled"
+    DOMAIN_POLICY = "domain_policy"
     GOOGLE_UNREACHABLE = "google_unreachable"
 
 
@@ -88,6 +90,8 @@ SCOPE_REFUSED: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE
 """Google's reasons for refusing a call that the sign-in's scopes do not allow."""
 API_DISABLED: Final = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 """Google's reasons for refusing every call from a Cloud project in which the Gmail API was not enabled."""
+_POLICY: Final = ("admin_policy_enforced", "access_denied", "org_internal")
+"""OAuth's words for a sign-in that the domain's administrator does not allow; another sign-in changes nothing."""
 _NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
     Call.MESSAGES_SEND: "gmail.send"
 }
@@ -146,6 +150,10 @@ def _token(reply: TokenRefused) -> Verdict:
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
         return _not_counted(PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
+    if any(word in said for word in _POLICY):
+        return _not_counted(
+            PauseCause.DOMAIN_POLICY, f"the domain's administrator does not allow this app to use the mailbox ({said})"
+        )
     if reply.error == "invalid_grant":
         return _not_counted(PauseCause.TOKEN_REFUSED, f"Google no longer honours the sign-in ({said})")
     return _not_counted(
@@ -193,7 +201,11 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
     if reply.reason in API_DISABLED:
-        return _not_counted(PauseCause.MAILBOX_REFUSED, f"the Gmail API is not enabled in the Cloud project ({said})")
+        return _not_counted(PauseCause.API_DISABLED, f"the Gmail API is not enabled in the Cloud project ({said})")
+    if reply.reason == "domainPolicy":
+        return _not_counted(
+            PauseCause.DOMAIN_POLICY, f"the domain's administrator does not allow Gmail to this app ({said})"
+        )
     return _not_counted(
         PauseCause.MAILBOX_REFUSED,
         f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",

@@ -51,8 +51,10 @@ class StoreEvents(EventEmitter):
     @event("warning", N_("transaction {what} repeated in {again_in:.2f} s: {cause}"))
     def transaction_repeated(self, *, what: str, again_in: float, cause: str) -> None: ...
 
-    @event("critical", N_("database full (errno {errno}) in {what}: nothing can be stored; free disk space"))
-    def database_full(self, *, what: str, errno: int) -> None: ...
+    @event(
+        "critical", N_("database {where} full in {what}: nothing can be stored; free disk space on its server: {cause}")
+    )
+    def database_full(self, *, where: str, what: str, cause: str) -> None: ...
 
     @event(
         "warning", N_("connection {thread} could not be killed: {cause}; its locks remain until the server drops it")

@@ -353,6 +353,12 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("Gmail is off for this account, or the account is suspended: see it in the admin console"), "https://admin.google.com/ac/users"),
         _CHECK,
     )),
+    "api_disabled": Runbook(_RESUMES_ONCE_FIXED, (
+        LikelyCause(t("the Gmail API is not enabled in the Cloud project, or was switched off there: enable it"), "https://console.cloud.google.com/apis/library/gmail.googleapis.com"),
+    )),
+    "domain_policy": Runbook(_RESUMES_ONCE_FIXED, (
+        LikelyCause(t("the domain's administrator does not allow this app, or any app, to use Gmail: ask for it"), "https://admin.google.com/ac/owl"),
+    )),
 }
 """The runbooks of `sender_paused`, by its field `cause`: each has a MESSAGE_ID of its own."""
 

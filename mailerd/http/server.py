@@ -326,7 +326,6 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
-_FULL: Final = "the database's disk or a table is full: its operator has to free some space; nothing was stored"
 _SCHEMA: Final = "the database's schema is not the one that this mailerd needs: run `mailerd migrate`"
 _DENIED: Final = (
     "the database refuses it: GRANT ALL PRIVILEGES ON the database.* TO the user of database.url; "
@@ -357,7 +356,7 @@ def from_database_error(error: DatabaseError) -> ApiError | None:
     if isinstance(error, DatabaseAwayError):
         return away("the database is away; nothing was stored, try again")
     if error.retry:
-        return away(_FULL if error.errno in error_codes.FULL else "the database is busy; nothing was stored, try again")
+        return away("the database is busy; nothing was stored, try again")
     return None
 
 

@@ -15,7 +15,6 @@ from mailerd.intake.response_models import LiveOut, NotReadyOut, ReadyOut
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.db import error_codes
 from mailerd.store.db.writer import NoWriterError, Writer
 
 READY_TIMEOUT: Final = 3.0
@@ -72,10 +71,8 @@ class HealthEndpoints:
         except (SchemaError, RendererError) as error:
             return str(error)
         except DatabaseError as error:  # the server's own message may hold host and user names
-            if why := error_codes.no_writes(error.errno):
-                return f"the database {why}"
-            if error.phase == "commit" and not error.errno:
-                return "the database is away: a COMMIT gets no answer; see that the primary's replicas are connected"
+            if error.said:
+                return f"the database {error.said}"
             if isinstance(cause := error.__cause__, NoWriterError):
                 return f"the database is away: {cause.summary}; {cause.remedy}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"

@@ -20,6 +20,8 @@ TEXTS: Final = {
     "Google rejected the letter ({said})": "Google 拒收这封邮件（{said}）",
     "the Cloud project's own quota is used up ({said})": "云项目自身的配额已用完（{said}）",
     "the sign-in lacks the scope {needed} ({said})": "登录缺少权限范围 {needed}（{said}）",
+    "the domain's administrator does not allow this app to use the mailbox ({said})": "网域管理员不允许此应用使用该邮箱（{said}）",
+    "the domain's administrator does not allow Gmail to this app ({said})": "网域管理员不允许此应用使用 Gmail（{said}）",
     "the Gmail API is not enabled in the Cloud project ({said})": "云项目中未启用 Gmail API（{said}）",
     "Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app": "Google 拒绝此邮箱（{said}）：请域管理员允许使用 Gmail 和此应用",
     "when it was to be deleted, its draft was gone": "删除草稿时，草稿已不存在",

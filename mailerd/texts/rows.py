@@ -46,7 +46,7 @@ TEXTS: Final = {
     "it {said} ({error})": "{said:text}（{error}）",
     "the server is read-only ({variables})": "服务器为只读（{variables}）",
     "point database.url at the writer, not at a replica, or switch {variables} off": "请将 database.url 指向可写的主服务器而非副本，或关闭 {variables}",
-    "takes no writes: {said}; {remedy}": "不接受写入：{said:text}；{remedy:text}",
+    "accepts no writes: {said}; {remedy}": "不接受写入：{said:text}；{remedy:text}",
     "the database's schema is at migration {applied}, this mailerd knows only {known}: it was migrated by a newer mailerd. Install that version (or restore the database from before its migration)": "数据库结构的迁移版本为 {applied}，此 mailerd 只认识到 {known}：它由更新版本的 mailerd 迁移。请安装该版本（或恢复迁移前的数据库）",
     "read the schema's version": "读取数据库结构版本",
     "see whether a job could be stored": "检查能否保存任务",

@@ -24,7 +24,7 @@ from mailerd.core.decisions import (
 )
 from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
-from mailerd.core.pauses import with_remedy
+from mailerd.core.pauses import remedy, with_remedy
 from mailerd.core.replies import Accepted, Call, MalformedResponse, Refused, Reply, TokenRefused, TooLate
 from mailerd.core.states import Transition
 from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
@@ -47,6 +47,7 @@ REMINDER_INTERVAL: Final = 600.0
 @dataclass
 class _LoggedPause:
     cause: PauseCause
+    reason: str
     since: float
     at: float
     ordered: float
@@ -67,12 +68,15 @@ class PauseLog:
         now, seconds = self._clock.monotonic(), pause.wait.total_seconds()
         told = self._told.get(sender)
         again = told is not None and told.cause is pause.cause
+        if told and again and remedy(pause.cause, sender=sender):  # another reason needs another remedy
+            again = told.reason == pause.reason
         if told and again and now < told.until and began < told.ordered:
             return  # letters that were in flight together are refused together; a later one shows that it was lifted
         if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
             told.ordered, told.until = now, now + seconds
             return
-        self._told[sender] = _LoggedPause(pause.cause, told.since if told and again else now, now, now, now + seconds)
+        since = told.since if told and again else now
+        self._told[sender] = _LoggedPause(pause.cause, pause.reason, since, now, now, now + seconds)
         cause, reason = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
         if pause.cause is PauseCause.PROJECT_LIMIT:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)

@@ -62,6 +62,13 @@ OF_NEIGHBOURS: Final = (
         "tests/worker/test_lost_answers.py::test_a_loop_in_doubt_is_not_taken_for_dead",
     ),
     Mutation(
+        "a database that is full is well again as soon as anything is changed",
+        "mailerd/store/db/database.py",
+        "            and key != _key(read) and not (key == _key(done) and it.is_over(changed=changed))\n",
+        "            and not changed\n",
+        "tests/store/db/test_refused_writes.py::test_a_full_disk_is_told_once_with_its_remedy_until_the_same_can_be_stored",
+    ),
+    Mutation(
         "a letter that is slow keeps the others out",
         "mailerd/gmail/client.py",
         "            self._on_time_at_google -= letter.at_google\n",

@@ -72,6 +72,8 @@ class Setting:
     """Each daemon reaches each server of the cluster through a proxy of its own."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
     """The mailboxes and the scopes of each."""
+    options: tuple[str, ...] = ()
+    """More options of the database server."""
 
 
 @dataclass
@@ -227,7 +229,11 @@ class Place:
 async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
     """Build it; whatever is still there at the end is killed."""
     several = _several(setting)
-    server = several.primary if several else Server(cache=ROOT / ".cache", durable=setting.durable, port=free_port())
+    server = (
+        several.primary
+        if several
+        else Server(cache=ROOT / ".cache", durable=setting.durable, port=free_port(), extra=setting.options)
+    )
     try:
         await asyncio.to_thread(several.start if several else server.start)
         async with (

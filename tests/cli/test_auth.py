@@ -184,12 +184,28 @@ async def test_a_sign_in_that_would_no_longer_read_the_mailbox_says_so_before_it
     first = await login("--readonly")
     await browse(first.url)
     assert (await first.end())[0] == 0
-    assert "has gmail.readonly" not in first.said
-    warned = await login()
-    assert "me@example.com currently has gmail.readonly, which this authorization does not request: " in warned.said
+    assert "currently has" not in first.said
+    warned = await login("--send-only")
+    assert "me@example.com currently has gmail.readonly, which this authorization does not request" in warned.said
     assert "press Ctrl-C and add --readonly" in warned.said
     for kept in ("--readonly", "--metadata"):
         assert "does not request" not in (await login(kept)).said
+
+
+@pytest.mark.parametrize("options", [("--readonly",), ("--metadata",), ("--send-only", "--metadata"), ("--send-only",)])
+async def test_a_sign_in_that_is_renewed_requests_what_it_had(
+    place: Place, login: Start, options: tuple[str, ...]
+) -> None:
+    """Every remedy says `mailerd auth login --sender …` alone, and bounces are read all the same afterwards."""
+    first = await login(*options)
+    await browse(first.url)
+    assert (await first.end())[0] == 0
+    had = set(place.saved()["scopes"])
+    again = await login()
+    await browse(again.url)
+    assert (await again.end())[0] == 0
+    assert set(place.saved()["scopes"]) == had
+    assert "does not request" not in again.said
 
 
 async def test_with_gmail_send_alone_it_is_said_that_the_account_was_not_verified(place: Place, login: Start) -> None:

@@ -218,7 +218,7 @@ def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
         as_admin(mariadb, f"{DEMOTED}OFF")
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        r"mailerd: database \S+: takes no writes: the server is read-only \(read_only\); point database.url at .*\n"
+        r"mailerd: database \S+: accepts no writes: the server is read-only \(read_only\); point database.url at .*\n"
         + NO_FILE,
         said,
     )

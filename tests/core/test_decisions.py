@@ -204,6 +204,8 @@ def test_no_pause_is_instant_or_longer_than_a_day(
         (PauseCause.NO_CREDENTIALS, 60 * SECOND),
         (PauseCause.SCOPE_MISSING, 60 * SECOND),
         (PauseCause.MAILBOX_REFUSED, 60 * SECOND),
+        (PauseCause.API_DISABLED, 60 * SECOND),
+        (PauseCause.DOMAIN_POLICY, 60 * SECOND),
     ],
 )
 def test_without_a_stamp_the_cause_says_how_long(cause: PauseCause, least: timedelta) -> None:

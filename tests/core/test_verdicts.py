@@ -120,7 +120,7 @@ ROWS: dict[str, tuple[Reply, Disposition, Backoff | None]] = {
     "403 domainPolicy": (
         Refused(403, "domainPolicy", "The domain administrators have disabled Gmail apps."),
         Disposition.NOT_COUNTED,
-        sender(PauseCause.MAILBOX_REFUSED),
+        sender(PauseCause.DOMAIN_POLICY),
     ),
     "403 insufficientPermissions": (
         Refused(403, "insufficientPermissions", "Insufficient Permission"),
@@ -236,7 +236,7 @@ def test_what_pauses_a_sender_for_good_names_the_remedy_once(cause: str, remedy:
 @pytest.mark.parametrize("reason", ["accessNotConfigured", "SERVICE_DISABLED"])
 def test_a_project_without_the_gmail_api_is_named_and_no_mailbox_is_blamed(reason: str) -> None:
     verdict = judge(Call.DRAFTS_CREATE, Refused(403, reason, "Gmail API has not been used in project 4242 before"))
-    assert verdict.backoff == sender(PauseCause.MAILBOX_REFUSED)
+    assert verdict.backoff == sender(PauseCause.API_DISABLED)
     assert verdict.reason.startswith("the Gmail API is not enabled in the Cloud project (403 ")
     assert "administrator" not in verdict.reason
 

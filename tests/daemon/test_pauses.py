@@ -29,11 +29,13 @@ ROWS: dict[str, tuple[str, int, str | None]] = {
     "user_rate_limit_retry_after_403": ("waiting", 0, "throttled"),
     "mail_sending_retry_after": ("waiting", 0, "daily_limit"),
     "too_many_concurrent": ("waiting", 0, "too_many_concurrent"),
-    "domain_policy": ("waiting", 0, "mailbox_refused"),
+    "domain_policy": ("waiting", 0, "domain_policy"),
+    "api_disabled": ("waiting", 0, "api_disabled"),
     "scope_insufficient": ("waiting", 0, "scope_missing"),
 }
 TOKENS: dict[str, tuple[str, int, str | None]] = {
     "invalid_grant": ("waiting", 0, "token_refused"),
+    "admin_policy": ("waiting", 0, "domain_policy"),
     "invalid_client": ("waiting", 0, "client_refused"),
     "unauthorized_client": ("waiting", 0, "client_refused"),
 }

@@ -173,6 +173,7 @@ async def test_scopes_that_do_not_suffice_are_googles_refusal(gmail: Gmail, sign
         ("precondition_failed", (400, "failedPrecondition")),
         ("rate_limit", (403, "rateLimitExceeded")),
         ("domain_policy", (403, "domainPolicy")),
+        ("api_disabled", (403, "accessNotConfigured")),
         ("not_found", (404, "notFound")),
         ("backend_error", (500, "backendError")),
         ("html_502", (502, "")),

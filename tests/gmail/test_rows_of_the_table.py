@@ -27,7 +27,8 @@ PAUSES = {
     "too_many_concurrent": (PauseCause.TOO_MANY_CONCURRENT, 5 * SECOND),
     "daily_limit": (PauseCause.PROJECT_LIMIT, HOUR),
     "quota_exceeded": (PauseCause.PROJECT_LIMIT, HOUR),
-    "domain_policy": (PauseCause.MAILBOX_REFUSED, MINUTE),
+    "domain_policy": (PauseCause.DOMAIN_POLICY, MINUTE),
+    "api_disabled": (PauseCause.API_DISABLED, MINUTE),
     "scope_insufficient": (PauseCause.SCOPE_MISSING, MINUTE),
 }
 STAMPED = {
@@ -37,6 +38,7 @@ STAMPED = {
 }
 TOKENS = {
     "invalid_grant": PauseCause.TOKEN_REFUSED,
+    "admin_policy": PauseCause.DOMAIN_POLICY,
     "invalid_client": PauseCause.CLIENT_REFUSED,
     "unauthorized_client": PauseCause.CLIENT_REFUSED,
 }

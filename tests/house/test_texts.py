@@ -111,6 +111,7 @@ NO_WORDS: Final = frozenset(
         "READ ONLY of the schema",
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
+        "mailerd auth login --sender {sender}",
         "BASE TABLE",
         "\\bADD COLUMN (\\w+)",
         "auto reply",

@@ -136,6 +136,9 @@ class Faults:
             await Secrets(database, timeout=5.0).keys()  # as in a database that was used before its disk became full
         async with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
             await child.until(lambda log: "runner started" in log)
+            async with read_only(self.full):
+                await self._hear("The database is read-only", child)
+            await child.until(lambda log: " back after " in log)  # else its full disk is no more than a further cause
             await asyncio.to_thread(_fill, self.full)
             where = re.search(r"API listening on (\S+)", child.runs[-1].log.read_text("utf-8"))
             assert where is not None
@@ -149,8 +152,6 @@ class Faults:
                 posting = tasks.create_task(_post_refused(session, path, body))
                 await self._hear("The database's disk is full", child)
                 posting.cancel()
-            async with read_only(self.full):
-                await self._hear("The database is read-only", child)
 
     async def clock_off(self) -> None:
         async with self._daemon("clock", shift=-300.0) as child:

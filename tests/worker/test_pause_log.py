@@ -31,6 +31,18 @@ async def test_a_pause_is_logged_once_and_so_is_its_end() -> None:
     assert [told["sender"] for told in heard.of("sender_resumed")] == ["me"]
 
 
+async def test_another_reason_that_a_person_has_to_mend_is_told_at_once_and_another_time_of_a_throttle_is_not() -> None:
+    clock, heard = Ticking(), Heard()
+    pause_log = PauseLog(clock=clock, events=RunnerEvents(heard))
+    for cause, first, second in (
+        (PauseCause.CLIENT_REFUSED, "invalid_client", "unauthorized_client"), (PauseCause.THROTTLED, "11:16", "11:17"),
+    ):  # fmt: skip
+        for reason in (first, second, second):
+            pause_log.paused("me", Pause(cause, reason, timedelta(seconds=60)), began=clock.monotonic())
+            await clock.move(60)
+    assert [told["reason"] for told in heard.of("sender_paused")] == ["invalid_client", "unauthorized_client", "11:16"]
+
+
 async def test_hours_of_pause_are_told_each_time() -> None:
     clock, heard = Ticking(), Heard()
     pause_log = PauseLog(clock=clock, events=RunnerEvents(heard))

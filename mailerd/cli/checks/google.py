@@ -9,6 +9,8 @@ from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
+from mailerd.core.i18n import t
+from mailerd.core.pauses import repair_command
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -20,7 +22,7 @@ from mailerd.core.replies import (
     TokenRefused,
     WrongMailbox,
 )
-from mailerd.core.verdicts import API_DISABLED, PauseCause, judge
+from mailerd.core.verdicts import PauseCause, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.credentials import Entry, inventory
@@ -197,8 +199,12 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
 
 
 def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
-    if isinstance(reply, Refused) and reply.reason in API_DISABLED:
-        return "enable the Gmail API in the Cloud project (APIs & Services, Library)"
+    if cause is PauseCause.API_DISABLED:
+        return t("enable the Gmail API in the Cloud project: {where}", where=repair_command(cause, sender=sender))
+    if cause is PauseCause.DOMAIN_POLICY:
+        return t(
+            "ask the domain's administrator to allow this app: {where}", where=repair_command(cause, sender=sender)
+        )
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
         return "check this machine's way out: DNS, firewall, gmail.proxy, gmail.token_uri and gmail.api_root"
     if cause is PauseCause.MAILBOX_REFUSED:

@@ -10,13 +10,16 @@ import stat
 import tomllib
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
+from mailerd.core.i18n import t
 from mailerd.core.stats import QueueStats
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
@@ -24,6 +27,7 @@ from mailerd.http.server import Owner, port_owner, socket_owner
 from mailerd.intake.unsubscribe_pages import MARK
 from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread
+from mailerd.texts import tr
 
 # Examines the files that hold secrets: who else may read them, and who may put others in their place.
 
@@ -228,6 +232,8 @@ DISK_WARN: Final = 1024 * _MIB
 """Bytes that are free, below which there is a WARN."""
 DISK_FAIL: Final = 100 * _MIB
 _INODES_FAIL: Final = 1000
+_READY_TIMEOUT: Final = 5.0
+"""Seconds for the answer of a daemon that may wait for its database first."""
 
 
 @dataclass(frozen=True)
@@ -246,12 +252,12 @@ async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], pat
     if await _kept(where, paths):
         return ok(check, f"systemd listens on {where} (mailerd.socket), and starts mailerd at the first request")
     if settings.unix_socket:
-        return await _socket_file(Path(settings.unix_socket), ours)
+        return await _socket_file(settings, ours)
     try:
         await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return await _taken(settings.host, settings.port, ours)
+            return await _taken(settings, ours)
         remedy = (
             "choose another intake.port above 1023"
             if error.errno == errno.EACCES
@@ -281,6 +287,25 @@ def kept(shown: str, where: str) -> bool:
     return found and "SubState=listening" in lines
 
 
+async def _why_not_ready(settings: IntakeSettings) -> tuple[str, str]:
+    """Why the daemon that listens there can store no job, as it says itself, and the remedy; both empty when it can.
+
+    It has met what nothing shows that is asked from here: a disk that is full takes a change of what is stored.
+    """
+    connector = aiohttp.UnixConnector(settings.unix_socket) if settings.unix_socket else None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
+    url = URL.build(scheme="http", host=host, port=settings.port, path="/health/ready")
+    timeout = aiohttp.ClientTimeout(total=_READY_TIMEOUT)
+    try:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as answer:
+            said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        return t("no response ({cause})", cause=type(error).__name__), "systemctl restart mailerd"
+    reason = str(said.get("reason", "")) if isinstance(said, dict) else ""
+    what, _, remedy = reason.partition("; ")
+    return what, remedy or "journalctl -u mailerd -p warning"
+
+
 def _listen(host: str, number: int) -> None:
     """Listen for a moment, as the intake would."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -290,17 +315,27 @@ def _listen(host: str, number: int) -> None:
         trial.listen(1)
 
 
-async def _taken(host: str, number: int, ours: Awaitable[QueueStats | None]) -> CheckResult:
+async def _taken(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
-    see, where = f"see which (`ss -ltnp sport = :{number}`)", f"{host}:{number}"
-    return await _owned("intake: port", where, await port_owner(host, number), ours, see=see, setting="intake.port")
+    see, owner = f"see which (`ss -ltnp sport = :{settings.port}`)", await port_owner(settings.host, settings.port)
+    return await _owned(settings, owner, ours, see=see)
 
 
 async def _owned(
-    check: str, where: str, owner: Owner, ours: Awaitable[QueueStats | None], *, see: str, setting: str
+    settings: IntakeSettings, owner: Owner, ours: Awaitable[QueueStats | None], *, see: str
 ) -> CheckResult:
-    if owner == "mailerd" and _is_ours(await ours):
-        return ok(check, f"a mailerd listens on {where}")
+    where, setting = settings.unix_socket or f"{settings.host}:{settings.port}", "intake.port"
+    check = "intake: port"
+    if settings.unix_socket:
+        check, setting = "intake: socket", "intake.unix_socket"
+    if owner == "mailerd":  # where it can store nothing, its database has not heard of it for long
+        what, remedy = await _why_not_ready(settings)
+        if what:
+            return fail(
+                check, t("the mailerd on {where} is not ready: {what}", where=where, what=tr(what)), remedy=remedy
+            )
+        if _is_ours(await ours):
+            return ok(check, f"a mailerd listens on {where}")
     if owner == "silent":
         return fail(
             check,
@@ -319,12 +354,12 @@ def _is_ours(stats: QueueStats | None) -> bool:
     return stats is None or any(it.runs and it.host == socket.gethostname() for it in stats.daemons)
 
 
-async def _socket_file(path: Path, ours: Awaitable[QueueStats | None]) -> CheckResult:
+async def _socket_file(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """A socket file in the place of a port, which then does not matter."""
-    check, where = "intake: socket", str(path)
+    check, where, path = "intake: socket", settings.unix_socket, Path(settings.unix_socket)
     if owner := await socket_owner(where):
         see = f"see which (`ss -lxp src {where}`)"
-        return await _owned(check, where, owner, ours, see=see, setting="intake.unix_socket")
+        return await _owned(settings, owner, ours, see=see)
     if number := await in_thread(lambda: _errno_of(path)):
         strerror = os.strerror(number)
         remedy = "correct intake.unix_socket, or let mailerd's user write into its folder"

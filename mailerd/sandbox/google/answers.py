@@ -119,6 +119,30 @@ def scope_insufficient(scopes: Sequence[str] = ()) -> Answer:
     )
 
 
+def api_disabled() -> Answer:
+    """403 for every call from a Cloud project in which the Gmail API was never enabled, or was switched off."""
+    message = (
+        f"Gmail API has not been used in project {PROJECT_NUMBER} before or it is disabled. Enable it by visiting "
+        f"https://console.developers.google.com/apis/api/gmail.googleapis.com/overview?project={PROJECT_NUMBER} then "
+        "retry."
+    )
+    return failure(
+        403,
+        reason="accessNotConfigured",
+        message=message,
+        domain="usageLimits",
+        status="PERMISSION_DENIED",
+        details=(
+            {
+                "@type": _INFO,
+                "reason": "SERVICE_DISABLED",
+                "domain": "googleapis.com",
+                "metadata": {"service": "gmail.googleapis.com", "consumer": f"projects/{PROJECT_NUMBER}"},
+            },
+        ),
+    )
+
+
 def forbidden(message: str) -> Answer:
     """403 forbidden: another person's mailbox, or what gmail.metadata does not allow."""
     return failure(403, reason="forbidden", message=message, status="PERMISSION_DENIED")
@@ -199,6 +223,7 @@ NAMED: dict[str, Callable[[float], Answer]] = {
     "domain_policy": lambda _: failure(
         403, reason="domainPolicy", message="The domain administrators have disabled Gmail apps."
     ),
+    "api_disabled": lambda _: api_disabled(),
     "scope_insufficient": lambda _: scope_insufficient(),
     "not_found": lambda _: not_found(),
     "backend_error": lambda _: failure(500, reason="backendError", message="Backend Error", status="INTERNAL"),
@@ -208,6 +233,9 @@ NAMED: dict[str, Callable[[float], Answer]] = {
     "html_502": lambda _: html_page(502, "Server Error", "The server encountered a temporary error."),
     "invalid_grant": lambda _: oauth_error(
         400, error="invalid_grant", description="Token has been expired or revoked."
+    ),
+    "admin_policy": lambda _: oauth_error(
+        400, error="admin_policy_enforced", description="Access to your account data is restricted by policies."
     ),
     "invalid_client": lambda _: oauth_error(401, error="invalid_client", description="The OAuth client was not found."),
     "unauthorized_client": lambda _: oauth_error(401, error="unauthorized_client", description="Unauthorized"),

@@ -26,7 +26,7 @@ _SEEN: dict[str, Ending] = {
     "undelivered": "answer",
 }
 _LIES = ("garbage", "truncated", "200_without_id", "list_body", "bad_utf8", "without_scope")
-_TOKEN_ONLY = ("without_scope", "invalid_grant", "invalid_client", "unauthorized_client")
+_TOKEN_ONLY = ("without_scope", "invalid_grant", "admin_policy", "invalid_client", "unauthorized_client")
 
 KINDS = (*_UNSEEN, *_SEEN, *_LIES, "status", *NAMED)
 """Every kind of fault: behaviours, answers that lie, `status` with a body of one's own, Google's answers by name."""
@@ -215,12 +215,14 @@ WHAT_HAPPENS: Final[Mapping[str, str]] = {
     "daily_limit": N_("403: daily limit of the project reached"),
     "quota_exceeded": N_("403: quota exceeded"),
     "domain_policy": N_("403: the domain's administrators do not allow Gmail apps"),
+    "api_disabled": N_("403: the Gmail API is not enabled in the Cloud project"),
     "scope_insufficient": N_("403: the authorization does not include this call"),
     "not_found": N_("404: draft or message not found"),
     "backend_error": N_("500: an internal error of Google"),
     "unavailable": N_("503: Gmail is temporarily unavailable"),
     "html_502": N_("502: an HTML page of a proxy"),
     "invalid_grant": N_("the authorization was revoked or has expired (--method token)"),
+    "admin_policy": N_("the domain's administrators do not allow the app (--method token)"),
     "invalid_client": N_("unknown OAuth client (--method token)"),
     "unauthorized_client": N_("the OAuth client is not allowed to do this (--method token)"),
 }

@@ -4,9 +4,11 @@ import asyncio
 import functools
 import math
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
@@ -15,7 +17,7 @@ from mailerd.events.process import StoreEvents
 from mailerd.heartbeat import beat
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.pool import Pool
+from mailerd.store.db.pool import Pool, lock_wait
 from mailerd.store.db.writer import NoWriterError
 
 T = TypeVar("T")
@@ -28,6 +30,8 @@ SWITCH_POLL: Final = 0.05
 """Seconds between two tries of such a caller."""
 LATE_PROBE: Final = 1.0
 """Seconds in which a server whose answer was late must answer another question, or it counts as away."""
+REFUSAL_COUNTS: Final = 60.0
+"""Seconds for which a refusal counts where the same is not tried again."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -37,6 +41,36 @@ class TransactionMeter(Protocol):
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
         """A transaction or a read has ended: ok, refused, away, in_doubt or cut_off."""
+
+
+@dataclass(frozen=True)
+class DatabaseTrouble:
+    """Why a database cannot be used."""
+
+    kind: str
+    """As `Database.outage` says it."""
+    cause: str
+    """What the newest failure said."""
+    said: str
+    """What is to be said of the database, after "the database", with what to do; empty: only that it is away."""
+    remedy: str
+    since: float
+    """Seconds since it could be used last."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A failure that tells why the database cannot be used; `at` is in monotonic seconds."""
+
+    kind: str
+    cause: str
+    said: str
+    remedy: str
+    at: float
+
+    def is_over(self, *, changed: bool) -> bool:
+        """Whether it is, now that the same was done; `changed`: some row was. Without one, no room was needed."""
+        return changed or self.kind in {"denied", "incomplete"}
 
 
 class Database:
@@ -57,6 +91,13 @@ class Database:
         """Whether it refused a write. Only a write that succeeds ends this; a read proves nothing."""
         self.commits_hang = False
         """Whether a COMMIT got no answer in time, as when its replicas are away. Only a COMMIT of a change ends it."""
+        self._refused: dict[str, _Failure] = {}
+        """What was refused, or not done in time, though the server responds: the last failure, by what was tried.
+
+        The same must be done to end it: a full disk refuses a new row and takes a change of an old one.
+        """
+        self._newest = self._standing = _Failure("", "", "", "", -math.inf)
+        """The newest failure of all, and the newest one of a server that responds."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
         """The connections for callers that wait, however many there are at once; the others are left to the letters."""
@@ -68,10 +109,21 @@ class Database:
 
     @property
     def outage(self) -> str:
-        """Why it is unavailable: "away" (no answer) or "read-only" (it takes no writes); else empty."""
+        """Why it is unavailable, by the newest failure; empty: it is available.
+
+        "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
+        (a table is), or "stuck" (writes are not done in time, though it responds).
+        """
+        return trouble.kind if (trouble := self.trouble) else ""
+
+    @property
+    def trouble(self) -> DatabaseTrouble | None:
+        """The same at length."""
         if self._away_since is None:
-            return ""
-        return "read-only" if self._read_only and not self._unreachable else "away"
+            return None
+        answers = not self._unreachable and (self._read_only or self._refused)
+        it = self._standing if answers else self._newest
+        return DatabaseTrouble(it.kind, it.cause, it.said, it.remedy, time.monotonic() - self._away_since)
 
     @property
     def probe_timeout(self) -> float:
@@ -125,8 +177,8 @@ class Database:
 
     async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """One transaction, once; see `Pool.transaction`."""
-        if not self._read_only and not self.commits_hang:
-            return await self._metered(self.pool.transaction(work, what=what, bound=bound))
+        if self._away_since is None:
+            return await self._metered(self.pool.transaction(work, what=what, bound=bound), what=what)
         used: list[Cursor] = []
 
         async def noted(cursor: Cursor) -> T:
@@ -135,13 +187,13 @@ class Database:
 
         # Only what began after the failure can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
-        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound))
-        self._mark_up(wrote=used[0].wrote, changed=used[0].changed)
+        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound), what=what)
+        self._mark_up(wrote=used[0].wrote, changed=used[0].changed, done=what)
         return result
 
     async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """Only reading, outside any transaction; see `Pool.read`."""
-        return await self._metered(self.pool.read(work, what=what, bound=bound), reads=True)
+        return await self._metered(self.pool.read(work, what=what, bound=bound), what=what, reads=True)
 
     async def read_rows(
         self, sql: str, values: Sequence[object] | None = None, *, what: str, bound: float | None = None
@@ -149,7 +201,7 @@ class Database:
         """The rows of one SELECT; see `read`."""
         return await self.read(lambda cursor: _rows(cursor, sql, values), what=what, bound=bound)
 
-    async def _metered(self, call: Awaitable[T], *, reads: bool = False) -> T:
+    async def _metered(self, call: Awaitable[T], *, what: str, reads: bool = False) -> T:
         started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
         try:
             result = await call
@@ -162,11 +214,13 @@ class Database:
             raise
         except DatabaseError as error:
             outcome = "in_doubt" if error.in_doubt else "refused"
+            if not reads and error_codes.is_stuck(error.__cause__, error.errno) and error.phase == "work":
+                self._mark_down(error)
             raise
         finally:
             if self._meter:
                 self._meter.database_call(outcome=outcome, seconds=time.monotonic() - started)
-        self._mark_up(wrote=False)
+        self._mark_up(wrote=False, read=what if reads else "")
         return result
 
     async def request(
@@ -318,50 +372,76 @@ class Database:
 
         Neither does a refused write that began before the one that showed that writes are taken again.
 
-        Another question shows which it is: a read of large tables holds up its own caller alone. Of a write it shows
-        nothing: a server whose tables are locked for a backup answers reads.
+        Another question shows which it is: a read of large tables holds up its own caller alone. A write that is not
+        done in time, where the question is answered, is the server's fault, unless it may have waited for a lock.
         """
-        if error_codes.no_writes(error.errno) and began < self._wrote_at:
+        if error_codes.refusal(error.errno) == "read-only" and began < self._wrote_at:
             return
-        late = reads and error.phase == "work" and isinstance(error.__cause__, TimeoutError)
-        if (error.cut or late) and self._away_since is None:
+        late = error.phase == "work" and error_codes.is_stuck(error.__cause__, error.errno)
+        if (error.cut or late) and not self._unreachable:
             bound = self._settings.connect_timeout
             try:
                 await self.pool.read(_nothing, what="connect", bound=min(bound, LATE_PROBE) if late else bound)
             except DatabaseError:
-                pass  # the first error is the one to log
+                late = False  # the first error is the one to log
             else:
-                self._events.connection_cut(where=self.where, cause=str(error))
-                return
-        self._mark_down(error)
+                if self._away_since is None and (reads or error.cut):
+                    self._events.connection_cut(where=self.where, cause=str(error))
+                if reads or error.cut or error.took <= lock_wait(self._settings.statement_timeout):
+                    return
+        self._mark_down(error, stuck=late and not reads)
 
-    def _mark_down(self, error: DatabaseError, *, told: bool = False) -> None:
-        now = time.monotonic()
-        said = error_codes.no_writes(error.errno)
+    def _mark_down(self, error: DatabaseError, *, told: bool = False, stuck: bool = True) -> None:
+        now, kind, explained = time.monotonic(), error_codes.refusal(error.errno), error_codes.explained(error.errno)
+        late = error_codes.is_stuck(error.__cause__, error.errno)
+        if late and stuck and error.phase == "work":
+            kind, explained = "stuck", error_codes.STUCK
+        elif late and error.phase == "commit":
+            self.commits_hang, explained = True, error_codes.COMMITS_HANG
+        said = error_codes.sentence(explained)
         cause = f"it {said} ({error})" if said else str(error)
-        news = bool(said) and not self._read_only
-        self._unreachable, self._read_only = not said, self._read_only or bool(said)
-        self.commits_hang |= error.phase == "commit" and isinstance(error.__cause__, TimeoutError)
-        if self._away_since is None:
+        remedy = explained[1] or error_codes.remedy(error.errno, error.__cause__, self.where)
+        before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now)
+        self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"
+        if kind:
+            self._standing = self._newest
+        if kind and kind != "read-only":
+            self._refused[_key(error.what)] = self._newest
+        if before is None:
             self._away_since = self._reminded = now
-            if not told:
+            if kind == "full":
+                self._events.database_full(where=self.where, what=error.what, cause=str(error))
+            elif not told:
                 self._events.database_unavailable(where=self.where, cause=cause)
-        elif news or now - self._reminded >= REMIND_INTERVAL:
+        elif remedy != before.remedy or now - self._reminded >= REMIND_INTERVAL:
             self._reminded = now
-            self._events.database_still_unavailable(where=self.where, seconds=now - self._away_since, cause=cause)
+            self._events.database_still_unavailable(where=self.where, seconds=before.since, cause=cause)
 
-    def _mark_up(self, *, wrote: bool, changed: bool = False) -> None:
-        self._unreachable = False
+    def _mark_up(self, *, wrote: bool, changed: bool = False, done: str = "", read: str = "") -> None:
+        """A call succeeded: what was `done` in a transaction, or was `read`."""
+        self._unreachable, now = False, time.monotonic()
         if wrote:
-            self._wrote_at = time.monotonic()
+            self._wrote_at = now
         self._read_only, self.commits_hang = self._read_only and not wrote, self.commits_hang and not changed
-        if self._away_since is not None and not self._read_only and not self.commits_hang:
-            self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
+        if self._away_since is None:
+            return
+        self._refused = {
+            key: it for key, it in self._refused.items()
+            if now - it.at < REFUSAL_COUNTS
+            and key != _key(read) and not (key == _key(done) and it.is_over(changed=changed))
+        }  # fmt: skip
+        if not self._read_only and not self.commits_hang and not self._refused:
+            self._events.database_back(where=self.where, seconds=now - self._away_since)
             self._away_since = None
 
     async def close(self) -> None:
         """Drop every connection."""
         await self.pool.close()
+
+
+def _key(what: str) -> str:
+    """What is tried, whatever the number of rows."""
+    return re.sub(r"\d+", "#", what)
 
 
 # A method that is one transaction of its object's database: it gets a cursor, which its callers do not pass.

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
 from pymysql.err import MySQLError
+
+from mailerd.core.i18n import t
 
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
 """What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
@@ -16,6 +19,7 @@ RETRY: Final = frozenset({
     1020,  # record has changed since last read (MariaDB 11.6+, REPEATABLE READ)
     1021,  # disk full
     1036,  # table is read only
+    1037, 1041,  # out of memory
     1040,  # too many connections
     1053,  # server shutdown in progress
     1105,  # unknown error
@@ -62,12 +66,12 @@ DROP: Final = frozenset({
 })  # fmt: skip
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
 
-DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
+DOUBT: Final = frozenset({1021, 1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
 """Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
 AWAY: Final = frozenset({
-    1015, 1036, 1040, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
-    3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
+    1015, 1021, 1036, 1037, 1040, 1041, 1053, 1114, 1142, 1143, 1146, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002,
+    2003, 2006, 2013, 2055, 3032, 3100, 3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
 """Nothing can be stored at the moment."""
@@ -85,14 +89,25 @@ READ_ONLY: Final[Mapping[int, str]] = {
 LOCKED: Final = frozenset({1205})
 """Another transaction has held a lock that is needed for longer than a statement waits."""
 
-FULL: Final = frozenset({1021, 1114, 1637})
-"""The disk or a table is full: an operator has to act."""
+DISK_FULL: Final = 1021
+_FULL: Final = frozenset({DISK_FULL, 1114})
+_DENIED: Final = frozenset({1142, 1143})
+_MISSING: Final = 1146
+_NO_SPACE: Final = re.compile(r"\b(?:Errcode|error|errno):? *28\b|No space left on device", re.IGNORECASE)
+_TOOK_TOO_LONG: Final = frozenset({1969})
+"""The server has ended a statement by max_statement_time, which in MariaDB alone concerns writes too."""
 
 
 def number(error: BaseException) -> int:
-    """The error number that the driver put first into its exception; 0 when there is none."""
+    """The error number that the driver put first into its exception; 0 when there is none.
+
+    A disk without space has a dozen numbers, one for each file that could not be written; they all become 1021.
+    """
     first = error.args[0] if error.args else 0
-    return first if isinstance(first, int) else 0
+    if not isinstance(first, int):
+        return 0
+    is_full = from_server(first) and len(error.args) > 1 and _NO_SPACE.search(str(error.args[1]))
+    return DISK_FULL if is_full else first
 
 
 def read_only(variables: str) -> tuple[str, str]:
@@ -127,6 +142,8 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
             return "CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url"
         case 1040 | 1203 | 1226:
             return "raise max_connections, or lower database.pool_size of the daemons"
+        case 1037 | 1041:
+            return t("free memory on the server, or lower its innodb_buffer_pool_size")
         case 1130:
             return "create the user for the host from which this machine connects"
         case 2012:
@@ -154,12 +171,64 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
             return ""
 
 
+def refusal(errno: int) -> str:
+    """Which kind of refusal the number is, as `Database.outage` calls it; empty for other numbers."""
+    if errno in READ_ONLY:
+        return "read-only"
+    if errno in _FULL:
+        return "full"
+    if errno in _DENIED:
+        return "denied"
+    return "incomplete" if errno == _MISSING else ""
+
+
+def is_stuck(error: BaseException | None, errno: int) -> bool:
+    """Whether a statement that writes was given up: it was not refused, and not done in time."""
+    return errno in _TOOK_TOO_LONG or (errno == 0 and isinstance(error, TimeoutError))
+
+
+STUCK: Final = (
+    t("responds, but does not finish writes in time"),
+    t("see `df -h` on its server, its log, and SHOW FULL PROCESSLIST: is its disk full or slow, is a table locked?"),
+)
+"""What is to be said of a database whose writes hang, after "the database", and the remedy."""
+COMMITS_HANG: Final = (
+    t("does not respond to COMMIT"),
+    t("see that the primary's replicas are connected, and that the disk of its binary log has room"),
+)
+
+
+def explained(errno: int) -> tuple[str, str]:
+    """What is to be said of a database that refused a statement in this way, after "the database", and the remedy.
+
+    Both are empty for other numbers.
+    """
+    match refusal(errno):
+        case "read-only":
+            said, remedy = read_only(READ_ONLY[errno])
+        case "full":
+            said = t("its disk or a table is full ({errno})", errno=errno)
+            remedy = t("free disk space on its server (df -h), or raise its limit")
+        case "denied":
+            said = t("its user lacks a privilege ({errno})", errno=errno)
+            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+        case "incomplete":
+            said = t("lacks a table ({errno})", errno=errno)
+            return said, t("run `mailerd migrate`, or restore the table (docs/backup.md)")
+        case _:
+            return "", ""
+    return t("accepts no writes: {said}", said=said), remedy
+
+
 def no_writes(errno: int) -> str:
-    """What is to be said of a database that refused a write in this way, remedy included; empty for other numbers."""
-    if (variable := READ_ONLY.get(errno)) is None:
-        return ""
-    said, remedy = read_only(variable)
-    return f"takes no writes: {said}; {remedy}"
+    """Both in one sentence; empty for other numbers."""
+    return sentence(explained(errno))
+
+
+def sentence(explanation: tuple[str, str]) -> str:
+    """What is said of the database, and the remedy."""
+    said, remedy = explanation
+    return t("{said}; {remedy}", said=said, remedy=remedy) if said else ""
 
 
 def words(error: BaseException) -> str:
@@ -173,4 +242,4 @@ def words(error: BaseException) -> str:
 
 def from_server(errno: int) -> bool:
     """Whether the number came in a whole error packet, so that client and server are still in step."""
-    return 1000 <= errno < 2000 or errno >= 3000
+    return 0 < errno < 2000 or errno >= 3000  # below 1000: of the file system

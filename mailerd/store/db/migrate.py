@@ -32,9 +32,10 @@ _RESTORE_WHOLE: Final = (
     "nothing was changed"
 )
 
-_WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
-"""No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may
-lift them for this user."""
+_CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
+_INSERT_NOTHING: Final = "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0"
+"""There is no such row, and yet it is refused where a server takes no writes, or where its user may not write. Its
+variables would not tell: a privilege may lift them for this user."""
 
 
 @dataclass(frozen=True)
@@ -205,14 +206,17 @@ async def check_writable(database: Database) -> None:
     async def work(cursor: Cursor) -> int:
         applied = await applied_migration(cursor)
         if applied == migrations()[-1].number:
-            await cursor.execute(_WRITE_NOTHING)
+            await cursor.execute(_CHANGE_NOTHING)
+            await cursor.execute(_INSERT_NOTHING)
         return applied
 
     what = "see whether a job could be stored"
     _require_current(await database.transaction(work, what=what))
-    if database.commits_hang:  # this one had nothing to wait for
-        cause = TimeoutError("the last COMMIT got no answer")
-        raise DatabaseAwayError(what, phase="commit", cause=cause, errno=0, retry=True, in_doubt=False)
+    if trouble := database.trouble:  # this had nothing to wait for, and needed no room
+        cause = TimeoutError(trouble.cause)
+        error = DatabaseAwayError(what, phase="commit", cause=cause, errno=0, retry=True, in_doubt=False)
+        error.said = trouble.said
+        raise error
 
 
 def _require_current(applied: int) -> None:

@@ -34,11 +34,18 @@ MAX_AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that a moved address is resolved again."""
 
 
+def lock_wait(bound: float) -> int:
+    """Seconds for which a statement waits for another transaction's row; `bound`: statement_timeout."""
+    return max(1, min(3, int(bound / 4)))
+
+
 class _Phase:
     """How far a transaction came; after a failure it says whether its outcome is in doubt."""
 
     def __init__(self) -> None:
         self.name = "queue"
+        self.since = time.monotonic()
+        """When its statements, or their COMMIT, began."""
         self.refusal: MySQLError | None = None
         """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
         self.lost = False
@@ -116,8 +123,6 @@ class Pool:
         error = phase.refusal or error
         errno = error_codes.number(error) if isinstance(error, MySQLError) else 0
         committing = phase.name == "commit"
-        if errno in error_codes.FULL:
-            self._events.database_full(what=what, errno=errno)
         # Whatever the server says at the log-in: there is no connection, and nothing can be stored.
         away = errno in error_codes.AWAY or phase.name == "connect" or (not refused and phase.name != "queue")
         kind = DatabaseAwayError if away else DatabaseError
@@ -129,17 +134,18 @@ class Pool:
             retry=errno in error_codes.RETRY or not refused,
             in_doubt=committing and (not refused or errno in error_codes.DOUBT),
         )
-        failure.explained |= errno in error_codes.FULL
         if isinstance(failure, DatabaseAwayError):
             failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
+        failure.said = error_codes.no_writes(errno)
+        failure.took = time.monotonic() - phase.since
         return failure
 
     async def _in_transaction(self, connection: Connection, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
         phase.name = "begin"  # a server that is frozen shows here
         await asyncio.wait_for(connection.begin(), self._settings.connect_timeout)
-        phase.name = "work"
+        phase.name, phase.since = "work", time.monotonic()
         result = await work(await connection.cursor())
-        phase.name = "commit"
+        phase.name, phase.since = "commit", time.monotonic()
         await connection.commit()
         return result
 
@@ -243,7 +249,7 @@ class Pool:
     def _session(self, version: str) -> list[str]:
         # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.
         bound = self._settings.statement_timeout
-        lock = max(1, min(3, int(bound / 4)))
+        lock = lock_wait(bound)
         settings = (
             f"SET SESSION time_zone = '+00:00', net_write_timeout = 10, "
             f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "

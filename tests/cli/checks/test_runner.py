@@ -1,6 +1,7 @@
 """The whole examination, against a real database and a stand-in for Google, in good order and in every bad one."""
 
 import asyncio
+import json
 import os
 import socket
 import threading
@@ -244,6 +245,27 @@ async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Pati
         assert await found(path) == (Level.PASS, f"a mailerd listens on {path}")
         answer = b"220 smtp.example.com\r\n"
         assert await found(path) == (Level.FAIL, f"{path} is taken by another program")
+
+
+async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_database(patient: Patient) -> None:
+    """Nothing that is asked from here shows a disk that is full."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        live = b"/live" in await reader.readline()
+        reason = "the database accepts no writes: its disk or a table is full (1114); free disk space on its server"
+        body = json.dumps({"status": "not ready", "reason": reason}).encode()
+        head = b"HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{}" if live else (
+            b"HTTP/1.0 503 Unavailable\r\nServer: mailerd\r\nContent-Type: application/json\r\n\r\n" + body
+        )  # fmt: skip
+        writer.write(head)
+        writer.close()
+
+    await query(patient.database, "DELETE FROM daemons")  # it cannot store its heartbeat either
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        found = (await patient.with_(intake={"port": server.sockets[0].getsockname()[1]}).examined())["intake: port"]
+    assert found.level is Level.FAIL
+    assert "its disk or a table is full" in found.what
+    assert found.remedy == "free disk space on its server"
 
 
 async def test_an_address_that_is_not_this_machines_is_told(patient: Patient) -> None:

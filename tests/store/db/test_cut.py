@@ -80,7 +80,7 @@ async def test_a_server_that_answers_reads_and_no_write_is_away(
     async def locked(cursor: Cursor) -> None:
         await cursor.execute("LOCK TABLES t READ")
         with pytest.raises(DatabaseAwayError, match="no answer within the time-out"):
-            await far.execute("INSERT INTO t VALUES (1)", what="accept a job", bound=0.5)
+            await far.execute("INSERT INTO t VALUES (1)", what="accept a job", bound=1.3)
 
     await database.read(locked, what="lock a table")
     assert far.unavailable

@@ -38,15 +38,17 @@ TABLE = {
     **dict.fromkeys((1040, 1203, 1226), (AGAIN, AWAY, KEEP)),  # they come before there is a connection to drop
     **dict.fromkeys((1290, 1015, 1036, 1792, 1836, 3032, 3989, 6400), (AGAIN, AWAY, DROP)),
     **dict.fromkeys((1598, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799), (AGAIN, AWAY, DROP)),
-    **dict.fromkeys((1180, 1142, 1143, 1665), (AGAIN, HERE, DROP)),
+    **dict.fromkeys((1142, 1143), (AGAIN, AWAY, DROP)),
+    **dict.fromkeys((1180, 1665), (AGAIN, HERE, DROP)),
     9001: (AGAIN, AWAY, KEEP),
     1105: (AGAIN, HERE, KEEP),
-    **dict.fromkeys((1021, 1114, 1637), (AGAIN, HERE, KEEP)),
+    **dict.fromkeys((1021, 1037, 1041, 1114), (AGAIN, AWAY, KEEP)),
+    1637: (AGAIN, HERE, KEEP),  # too many transactions at once
     **dict.fromkeys((1156, 1158, 1159, 1160, 1161, 1835), (AGAIN, HERE, DROP)),
-    **dict.fromkeys((1062, 1153, 1054, 1064, 1146, 1265, 1298, 3819, 4025, 1366, 1406), (NEVER, HERE, KEEP)),
-    **dict.fromkeys((1044, 1045, 1049), (NEVER, AWAY, KEEP)),
+    **dict.fromkeys((1062, 1153, 1054, 1064, 1265, 1298, 3819, 4025, 1366, 1406), (NEVER, HERE, KEEP)),
+    **dict.fromkeys((1044, 1045, 1049, 1146), (NEVER, AWAY, KEEP)),
 }
-DOUBTFUL = {1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001}
+DOUBTFUL = {1021, 1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001}
 """As an answer to COMMIT these leave it open whether it was done."""
 
 
@@ -124,13 +126,6 @@ async def test_a_number_in_answer_to_commit_is_in_doubt_only_where_the_table_say
         await pool.transaction(work, what="test")
     assert (caught.value.errno, caught.value.phase) == (errno, "commit")
     assert caught.value.in_doubt is (errno in DOUBTFUL)
-
-
-@pytest.mark.parametrize("errno", [1021, 1114, 1637])
-async def test_a_full_disk_is_an_alarm(pool: Pool, heard: Heard, errno: int) -> None:
-    error = await refusal(pool, signal(errno))
-    assert heard.of("database_full") == [{"what": "test", "errno": errno}]
-    assert error.explained
 
 
 async def test_a_refusal_that_no_event_has_explained_says_so(pool: Pool) -> None:
