@@ -205,7 +205,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         )
         for name, type_, happened in (
             ("failed", EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
-            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error LIKE 'failed: %%'"),
+            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'"),
             ("undone", EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from mailerd.clock import ULID, new_id
+from mailerd.core.reasons import from_row, in_row
 from mailerd.core.webhooks import (
     ONLY_IF_ASKED,
     RESTS_FROM,
@@ -371,7 +372,7 @@ _REPLAYED_AT_ONCE: Final = 1000
 # Of few rows MySQL would sort all that an endpoint has.
 _READ_DELIVERIES: Final = """
 SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_ms, d.created_at, d.tried_at,
-       IF(d.status = 'waiting', d.due_at, NULL)
+       IF(d.status = 'waiting', d.due_at, NULL), d.error_code, d.error_args
   FROM webhook_deliveries d FORCE INDEX ({index}) JOIN events e ON e.position = d.position
  WHERE d.webhook_id = %s AND d.position < %s{status} ORDER BY d.position DESC LIMIT %s"""
 # The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
@@ -475,10 +476,10 @@ def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | 
 
 
 def _delivery(row: tuple[Any, ...]) -> WebhookDelivery:
-    position, uid, type_, status, attempts, http, error, took, created, tried, due = row
+    position, uid, type_, status, attempts, http, error, took, created, tried, due, *more = row
     return WebhookDelivery(
-        position, uid, EventType(type_), DeliveryStatus(status), attempts, http, error, took, utc(created), utc(tried),
-        utc(due),
+        position, uid, EventType(type_), DeliveryStatus(status), attempts, http, from_row(error, *more), took,
+        utc(created), utc(tried), utc(due),
     )  # fmt: skip
 
 
@@ -549,7 +550,7 @@ _LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FRO
 _RECORD_ATTEMPT: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = %s, due_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, token = NULL, lease_until = NULL, http = %s,
-       error = %s, took_ms = %s, tried_at = UTC_TIMESTAMP(6)
+       error = %s, error_code = %s, error_args = %s, took_ms = %s, tried_at = UTC_TIMESTAMP(6)
  WHERE webhook_id = %s AND position = %s AND token = %s AND status = 'sending'"""
 _UPDATE_ENDPOINT: Final = """
 UPDATE webhooks SET failures = %s, failing_since = %s, retry_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
@@ -702,7 +703,7 @@ class WebhookQueue:
             step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
         await cursor.execute(
             _RECORD_ATTEMPT,
-            (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
+            (step.status.value, micros(step.wait), attempt.http, *in_row(attempt.error, 300),
              attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
         )  # fmt: skip
         if cursor.rowcount != 1:
