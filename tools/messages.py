@@ -21,9 +21,13 @@ METHODS = [("**.py", "python"), ("web/pages/**.html", "jinja2"), ("**/pages/**.h
 
 def in_code() -> Catalog:
     """All templates of the code, without a translation."""
+    from mailerd.cli import app, lazy_group  # noqa: PLC0415 - to compile a catalogue needs no commands
+
     found = Catalog(locale="zh_CN", fuzzy=False)
     for _, _, message, _, context in extract_from_dir(str(PACKAGE), METHODS, keywords=CALLS):
         found.add(message, context=context)
+    for template in lazy_group.helps(app):
+        found.add(template)
     return found
 
 

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from mailerd import __version__, texts
+from mailerd import __version__
 from mailerd.cli import output
 from mailerd.cli.failure import say_failed, say_misused
 from mailerd.cli.lazy_group import EarlyConfigOption, LazyGroup, use_config
+from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError, MailerdError
+from mailerd.locale import from_environment, speak
 
 app = typer.Typer(
     name="mailerd",
@@ -42,15 +44,13 @@ def everything(
 
 
 def _run() -> None:
-    if texts.language() == "en":
-        app()
     try:
         sys.exit(app(standalone_mode=False))
     except TyperException as error:
         say_misused(error)
         sys.exit(error.exit_code)
     except typer.Abort:
-        print(texts.tr("Aborted."), file=sys.stderr)
+        output.echo(t("Aborted."), err=True)
         sys.exit(1)
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
     output.replace_closed_streams()
     output.escape_what_cannot_be_shown()
-    texts.speak(texts.from_environment(os.environ))
+    speak(from_environment(os.environ))
     try:
         with output.checked_output():
             _run()

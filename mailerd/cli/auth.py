@@ -1,7 +1,6 @@
-"""`mailerd auth login|list`: signing a mailbox in, and which ones are."""
+"""`mailerd auth login|list`: authorizes a mailbox at Google, and lists those that are authorized."""
 
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,9 @@ import typer
 
 from mailerd.cli.common import PATIENCE, ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.keys import sender_option
-from mailerd.cli.output import JsonOption, print_json, print_list
+from mailerd.cli.output import JsonOption, echo, print_json, print_list
 from mailerd.config import GmailSettings, Settings
+from mailerd.core.i18n import t, tn
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
@@ -38,48 +38,59 @@ from mailerd.gmail.oauth_login import (
     listening,
     read_client,
 )
+from mailerd.locale import say
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.senders import Senders, default_limits
 from mailerd.texts import label, tr
 
 _DAY: Final = 86_400.0
 
-app = typer.Typer(help="Sign mailboxes in at Google, and show which ones are.", no_args_is_help=True)
+app = typer.Typer(help="Authorize mailboxes at Google, and list those that are authorized.", no_args_is_help=True)
 
 
 @app.command("login")
 def login(
     *,
-    sender: Annotated[str, typer.Option(help="The mailbox, as Google calls the account.")],
+    sender: Annotated[str, typer.Option(help="The address of the mailbox's Google account.")],
     client: Annotated[
         Path | None,
-        typer.Option(help='The OAuth client\'s JSON ("Desktop app"); client.json in credentials_dir when not given.'),
+        typer.Option(help='JSON file of the OAuth client ("Desktop app"). Default: client.json in credentials_dir.'),
     ] = None,
     metadata: Annotated[
         bool,
-        typer.Option("--metadata", help="Ask for gmail.metadata too: replies are seen, and bounces by their headers."),
+        typer.Option("--metadata", help="Also request gmail.metadata: detects replies, and bounces by their headers."),
     ] = False,
     readonly: Annotated[
         bool,
-        typer.Option("--readonly", help="Ask for gmail.readonly too: bounces, limit notices and replies are read."),
+        typer.Option("--readonly", help="Also request gmail.readonly: reads bounces, limit notices and replies."),
     ] = False,
     send_only: Annotated[
-        bool, typer.Option("--send-only", help="Ask for gmail.send instead of gmail.compose: no drafts, doubts stay.")
+        bool,
+        typer.Option(
+            "--send-only",
+            help="Request gmail.send instead of gmail.compose: no drafts, and unconfirmed messages need a person.",
+        ),
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where the browser comes back to; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="The port that the browser returns to; 0 takes a free one.")
     ] = 0,
     timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds to wait for the browser.")] = 300.0,
     config: ConfigOption = None,
 ) -> None:
-    """Sign a mailbox in: prints an address to open in any browser, and writes the credential file."""
+    """Authorize a mailbox: print an address to open in a browser, then write the credential file."""
     known = settings(config).gmail
     sender = sender_option(sender)
     if sender in known.aliases:
-        raise SignInError(f"{sender} is an alias of {known.aliases[sender]} (gmail.aliases): sign that mailbox in")
+        raise SignInError(
+            t(
+                "{sender} is an alias of {mailbox} (gmail.aliases): authorize that mailbox",
+                sender=sender,
+                mailbox=known.aliases[sender],
+            )
+        )
     if metadata and readonly:
         raise SignInError(
-            "--metadata and --readonly exclude each other: with both scopes Google refuses to show a body"
+            t("--metadata and --readonly cannot be combined: with both scopes Google does not show message bodies")
         )
     scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
     key = read_client(client or known.credentials_dir / "client.json")
@@ -92,17 +103,18 @@ def login(
 
 
 def _warn_of_loss(known: GmailSettings, wanted: AuthorizationRequest) -> None:
-    """Say which right to read the mailbox has now and would lose; it was renewed perhaps as a log line told."""
+    """Say which scope to read the mailbox would be lost, as where the command was copied from an old log line."""
     has = next((each.scopes for each in inventory(known) if each.owner == wanted.sender and each.used), ())
     options = {READONLY: "--readonly", METADATA: "--metadata"}
     for scope in options.keys() & has if not options.keys() & wanted.scopes else ():
-        print(
-            tr(
-                f"{wanted.sender} has {_short(scope)} now, and this sign-in does not ask for it: what comes back would "
-                f"not be read any more. To keep it, end this and add {options[scope]}."
-            ),
-            end="\n\n",
-        )
+        echo(
+            t(
+                "{sender} currently has {scope}, which this authorization does not request: bounces and replies would "
+                "no longer be read. To keep it, press Ctrl-C and add {option}.",
+                sender=wanted.sender, scope=_short(scope), option=options[scope],
+            )
+        )  # fmt: skip
+        echo()
 
 
 async def _sign_in(
@@ -119,14 +131,18 @@ async def _sign_in(
                 done = await _answered(known, callback, authorization=authorization, client=client, back=back)
                 save(place, done.credentials)
             except MailerdError as error:
-                callback.show(tr(f"The sign-in failed. {error}"), status=400)
+                callback.show(say(t("Authorization failed: {error}", error=tr(str(error)))), status=400)
                 raise
-            callback.show(tr(f"{authorization.sender} is signed in. You may close this window."))
+            callback.show(say(t("{sender} is authorized. You can close this window.", sender=authorization.sender)))
             return done
     except TimeoutError:
-        raise SignInError(f"no answer came back from Google within {within:g} s; nothing was changed") from None
+        raise SignInError(
+            t("no response from Google within {seconds:g} s; nothing was changed", seconds=within)
+        ) from None
     except OSError as error:
-        raise SignInError(f"127.0.0.1:{port} cannot be listened on: {error.strerror}; choose another --port") from error
+        raise SignInError(
+            t("cannot listen on 127.0.0.1:{port}: {cause}. Choose another --port", port=port, cause=error.strerror)
+        ) from error
 
 
 async def _answered(
@@ -134,11 +150,13 @@ async def _answered(
 ) -> SignedIn:
     if refusal := callback.parameters.get("error"):
         why = (
-            tr("it was declined in the browser")
+            t("access was declined in the browser")
             if refusal == "access_denied"
-            else tr(f"Google answered {refusal[:100]!r}")
+            else t("Google returned {error}", error=repr(refusal[:100]))
         )
-        raise SignInError(f"{authorization.sender} was not signed in: {why}; nothing was changed")
+        raise SignInError(
+            t("{sender} was not authorized: {why}; nothing was changed", sender=authorization.sender, why=why)
+        )
     async with SignIn(known, events=GmailEvents(no_log)) as google:
         done = await google.exchange_code(
             callback.parameters.get("code", ""), authorization=authorization, client=client, redirect_uri=back
@@ -146,7 +164,10 @@ async def _answered(
         needed = authorization.scopes[0]
         if needed not in done.credentials.scopes:
             raise SignInError(
-                f"{needed} was not granted: tick its box on Google's page and try again; nothing was changed"
+                t(
+                    "{scope} was not granted; nothing was changed. Try again, and tick its box on Google's page",
+                    scope=needed,
+                )
             )
         if set(done.credentials.scopes) != {SEND}:
             _insist(await google.address_of(done), sender=authorization.sender)
@@ -157,54 +178,62 @@ def _insist(found: str | Reply, *, sender: str) -> None:
     """Only the account that was named may be stored under its name."""
     if not isinstance(found, str):
         why = judge(Call.GET_PROFILE, found).reason
-        raise SignInError(f"whose account it is could not be asked: {why}; nothing was changed")
+        raise SignInError(t("could not find out which account agreed: {why}; nothing was changed", why=tr(why)))
     if found.lower() != sender:
         raise SignInError(
-            f"the account that agreed is {found}, not {sender}; nothing was changed. Choose the right account in the "
-            f"browser; if {sender} is a send-as alias of {found}, sign {found} in and set gmail.aliases = "
-            f'{{"{sender}" = "{found}"}}'
-        )
+            t(
+                "the account that agreed is {found}, not {sender}; nothing was changed. Choose the right account in "
+                "the browser. If {sender} is a send-as alias of {found}, authorize {found} and set gmail.aliases = "
+                '{{"{sender}" = "{found}"}}',
+                found=found, sender=sender,
+            )
+        )  # fmt: skip
 
 
 def _ask(url: str, *, port: int, within: float) -> None:
-    host = socket.gethostname()
-    print(tr("Open this address in a browser, and agree:"), f"\n  {url}\n", sep="\n")
-    print(
-        tr(
-            f"The browser then comes back to 127.0.0.1:{port} on this machine. If it runs on another one, "
-            "first run there:"
+    echo(t("Open this address in a browser, and agree:"))
+    echo(f"\n  {url}\n")
+    echo(
+        t(
+            "The browser then returns to 127.0.0.1:{port} on this machine. If it runs on another machine, first run "
+            "there:",
+            port=port,
         )
     )
-    print(tr(f"\n  ssh -L {port}:127.0.0.1:{port} {host}\n\nWaiting {within:g} s for it ..."), flush=True)
+    echo(f"\n  ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}\n")
+    echo(t("Waiting up to {seconds:g} s ...", seconds=within), flush=True)
 
 
 def _aside(text: str) -> None:
-    print(tr(f"mailerd: {text}; still waiting"), file=sys.stderr, flush=True)
+    echo(t("mailerd: {text}; still waiting", text=tr(text)), err=True, flush=True)
 
 
 def _print_signed_in(sender: str, done: SignedIn, place: Path) -> None:
     scopes = done.credentials.scopes
     box = mailbox_with(sender, scopes=scopes)
     mode = getattr(box, "mode", "unknown")
-    print(
-        tr(
-            f"{sender} is signed in: {label(mode)} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} "
-            "(mode 0600)."
+    echo(
+        t(
+            "{sender} is authorized (mode: {mode}; scopes: {scopes}). Credential file: {place} (mode 0600).",
+            sender=sender, mode=label(mode), scopes=", ".join(map(_short, scopes)), place=place,
         )
-    )
+    )  # fmt: skip
     if set(scopes) == {SEND}:
-        print(
-            tr(
-                f"Not verified: that the account is {sender}. With gmail.send alone Google does not say whose "
-                "it is; if "
-                "another account agreed, letters come from that one."
+        echo(
+            t(
+                "Not verified: whether the account is {sender}. With gmail.send alone, Google does not say which "
+                "account agreed. If it was another one, messages are sent from that account.",
+                sender=sender,
             )
         )
     if done.ends_in is not None:
-        print(
-            tr(
-                f'Google says that this sign-in ends in {done.ends_in / _DAY:.0f} days: the OAuth app is in "Testing". '
-                "Publish it in the Cloud console and sign in again."
+        echo(
+            tn(
+                'Google ends this authorization in {n} day: the OAuth app is in "Testing". Publish it in the Cloud '
+                "console, then authorize again.",
+                'Google ends this authorization in {n} days: the OAuth app is in "Testing". Publish it in the Cloud '
+                "console, then authorize again.",
+                round(done.ends_in / _DAY),
             )
         )
 
@@ -215,7 +244,7 @@ def _short(scope: str) -> str:
 
 @app.command("list")
 def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
+    """List all credential files and aliases. The exit code is 1 when one of them has a problem."""
     everything = settings(config)
     known = everything.gmail
     entries, refused = inventory(known), run_async(_refused(everything))
@@ -232,14 +261,17 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
     problems = any(each.problem for each in entries)
     for alias, target in known.aliases.items():
         there = target in owners or f"@{target.rpartition('@')[2]}" in owners
-        problem = "" if there else tr(f"{target} has no credential file; `mailerd auth login --sender {target}`")
+        problem = (
+            "" if there else t("{sender} has no credential file: `mailerd auth login --sender {sender}`", sender=target)
+        )
         problems = problems or not there
-        rows.append((alias, tr(f"alias of {target}"), "", "", "", problem))
+        rows.append((alias, t("alias of {sender}", sender=target), "", "", "", problem))
         shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
     if as_json:
         print_json(shown)
     else:
-        print_list(("mailbox", "kind", "mode", "scopes", "file", "problem"), rows)
+        headings = (t("Mailbox"), t("Kind"), t("Mode"), t("Scopes"), t("File"), t("Problem"))
+        print_list(headings, rows)
         _explain(known, entries, refused)
     if problems:
         raise typer.Exit(1)
@@ -248,7 +280,7 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
 def _row(it: Entry) -> tuple[str, ...]:
     unknown = "" if it.problem else "?"
     scopes = " ".join(map(_short, it.scopes))
-    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), it.problem
+    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), tr(it.problem)
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:
@@ -259,8 +291,10 @@ async def _refused(known: Settings) -> Mapping[str, str] | None:
             inboxes = await NoticeReader(database, timeout=PATIENCE).inboxes()
     except MailerdError:
         return None
-    unread = {it.email: tr(f"its inbox cannot be read: {it.detail}") for it in inboxes if it.state == "refused"}
-    return unread | {sender: tr(f"no letter goes until {mend}") for sender, mend in repairs.items()}
+    unread = {
+        it.email: t("inbox not readable: {cause}", cause=tr(it.detail or "")) for it in inboxes if it.state == "refused"
+    }
+    return unread | {sender: t("cannot send until {remedy}", remedy=tr(mend)) for sender, mend in repairs.items()}
 
 
 def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
@@ -274,8 +308,13 @@ def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
 def _explain(known: GmailSettings, entries: Sequence[Entry], refused: Mapping[str, str] | None) -> None:
     """What the list leaves open."""
     if not entries:
-        print(tr(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`"))
+        echo(
+            t(
+                "No mailboxes in {folder}. To authorize one: `mailerd auth login --sender me@example.com`",
+                folder=known.credentials_dir,
+            )
+        )
     elif any(not each.mode and not each.problem for each in entries):
-        print(tr("?: the file does not say; `mailerd check` asks Google."))
+        echo(t("?: not in the file. `mailerd check` asks Google."))
     elif refused is None:
-        print(tr("Whether Google takes them is not known, since the database cannot be read; `mailerd check` asks it."))
+        echo(t("Cannot tell whether Google accepts them: the database cannot be read. `mailerd check` asks Google."))

@@ -1,4 +1,4 @@
-"""`mailerd bounces` and `mailerd recipients`: letters that came back, and one person's letters over all jobs."""
+"""`mailerd bounces` and `mailerd recipients`: bounced messages, and the messages to one person in all jobs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
-from mailerd.cli.output import JsonOption, print_json, print_whole, table
+from mailerd.cli.output import JsonOption, echo, print_json, print_whole, table
 from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
+from mailerd.core.i18n import t
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
@@ -19,18 +20,18 @@ from mailerd.store.jobs import PersonsLetter, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 from mailerd.texts import label, tr
 
-# `mailerd recipients ADDRESS`: one person's letters over all jobs, and what keeps letters from that person.
+# `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
 
 
 def recipients(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="In any spelling.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The address; upper and lower case are the same.")],
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
-    before: Annotated[int | None, typer.Option(min=1, help="Only letters before this recipient's id.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as the API answers.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
+    before: Annotated[int | None, typer.Option(min=1, help="Only recipients with an ID below this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, as the API does.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show one person's letters over all jobs, and what keeps letters from that person."""
+    """Show the messages to one person in all jobs, and the suppressions of that person."""
     email = checked_address(address)
 
     async def work(database: Database) -> tuple[list[PersonsLetter], list[Suppression]]:
@@ -45,13 +46,13 @@ def recipients(
         print_json(page.model_dump(mode="json"))
         return
     if not found and not suppressions:
-        raise UnknownError(f"no letter to {email} is known, and nothing keeps letters from it")
-    for line in (suppression_line(email, it) for it in suppressions):
-        print(line)
+        raise UnknownError(t("no messages to {email}, and no suppressions of it", email=email))
+    for it in suppressions:
+        echo(suppression_line(email, it))
     if found:
         print_whole(_letters_table(found[:limit]))
     if page.next_cursor is not None:
-        print(tr(f"There are more: --before {page.next_cursor}"))
+        echo(t("For more: --before {id}", id=page.next_cursor))
 
 
 def _letters_table(letters: Sequence[PersonsLetter]) -> Table:
@@ -67,7 +68,8 @@ def _letters_table(letters: Sequence[PersonsLetter]) -> Table:
         ]
         for it in letters
     ]
-    return table(["recipient", "status", "since", "address", "sender", "job", "note"], rows, soft={6})
+    headings = [t("Recipient"), t("Status"), t("Since"), t("Address"), t("Sender"), t("Job"), t("Note")]
+    return table(headings, rows, soft={6})
 
 
 _LIMIT: Final = 20
@@ -77,21 +79,27 @@ _SPAN: Final = timedelta(days=30)
 
 def bounces(
     *,
-    sender: Annotated[str | None, typer.Option(help="Only those of this mailbox.")] = None,
-    job: Annotated[str | None, typer.Option(help="Only those of this job.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only hard, soft, blocked or unknown ones.")] = None,
-    domains: Annotated[bool, typer.Option("--domains", help="Count them by domain, over the last 30 days.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="The newest so many; without it 20.")] = None,
-    before: Annotated[int | None, typer.Option(min=1, help="Only those before this number.")] = None,
+    sender: Annotated[str | None, typer.Option(help="Only messages of this sender.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only messages of this job.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only bounces of this kind: hard, soft, blocked or unknown.")] = None,
+    domains: Annotated[
+        bool, typer.Option("--domains", help="Count the bounces of the last 30 days by domain.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Show at most this many, newest first. Default: 20.")
+    ] = None,
+    before: Annotated[int | None, typer.Option(min=1, help="Only bounces with an ID below this one.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show the letters that came back, the newest first, with the reason of each."""
+    """List bounced messages, newest first, with the reason of each bounce."""
     if kind is not None and kind not in BOUNCE_KINDS:
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(BOUNCE_KINDS)}", param_hint="--kind")
+        raise typer.BadParameter(
+            t("{value} is not one of {choices}", value=repr(kind), choices=", ".join(BOUNCE_KINDS)), param_hint="--kind"
+        )
     if domains and any(each is not None for each in (job, kind, limit, before)):
         raise typer.BadParameter(
-            "it counts all, and goes without --job, --kind, --limit and --before", param_hint="--domains"
+            t("cannot be combined with --job, --kind, --limit or --before"), param_hint="--domains"
         )
     known = settings(config)
     sender = mailbox_of(known, sender) if sender is not None else None
@@ -113,9 +121,9 @@ def bounces(
     elif found:
         print_whole(_table(found))
         if len(found) == (limit or _LIMIT):
-            print(tr(f"There may be more: --before {found[-1].id}"))
+            echo(t("For more: --before {id}", id=found[-1].id))
     else:
-        print(tr("No letter is known to have come back."))
+        echo(t("No bounces."))
 
 
 def _show_domains(counts: Sequence[BounceCounts], *, as_json: bool) -> None:
@@ -123,16 +131,19 @@ def _show_domains(counts: Sequence[BounceCounts], *, as_json: bool) -> None:
         print_json([asdict(it) for it in counts])
         return
     rows = [[it.name, str(it.total), *(str(it.kinds.get(kind, 0)) for kind in BOUNCE_KINDS)] for it in counts]
-    print_whole(table(["domain", "bounced", *BOUNCE_KINDS], rows))
+    print_whole(table([t("Domain"), t("Bounced"), *map(label, BOUNCE_KINDS)], rows))
 
 
 def _table(found: Sequence[Notice]) -> Table:
     rows = [
         [
             str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z",
-            label(it.kind) if it.believed else tr(f"{label(it.kind)} (not believed)"),
+            label(it.kind) if it.believed else t("{kind} (not believed)", kind=label(it.kind)),
             it.code or "", it.email or "", it.mailbox, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
         ]
         for it in found
     ]  # fmt: skip
-    return table(["number", "at", "kind", "code", "address", "sender", "recipient", "reason"], rows, soft={7})
+    headings = [
+        t("ID"), t("Time"), t("Kind"), t("Code"), t("Address"), t("Sender"), t("Recipient"), t("Reason")
+    ]  # fmt: skip
+    return table(headings, rows, soft={7})

@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,17 +11,20 @@ from typing import Annotated, Any, Final, override
 import typer
 
 from mailerd.cli.failure import configuration_taken
+from mailerd.cli.output import echo
 from mailerd.config import CONFIG, LogSettings, Settings, found, load
 from mailerd.config.discovery import Found
+from mailerd.core.i18n import joined, t
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import StoreEvents
+from mailerd.locale import speak
 from mailerd.ops.log import Log
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import NoWriterError
-from mailerd.texts import speak, tr
+from mailerd.texts import tr
 
 CONNECT_TIMEOUT: Final = 4.0
 """Seconds that a command waits for a database that does not answer."""
@@ -34,7 +36,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         envvar=CONFIG,
-        help="The TOML file; without it the first of ./mailerd.toml, the running sandbox's, ~/.config, /etc/mailerd.",
+        help="The TOML file. Default: the first of ./mailerd.toml, the running sandbox's, ~/.config and /etc/mailerd.",
     ),
 ]
 
@@ -61,9 +63,9 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
     file = found(config)
     configuration_taken(file)
     if file.sandbox:
-        print(tr("using the sandbox's configuration"), file=sys.stderr)
+        echo(t("using the sandbox's configuration"), err=True)
     if file.beside_sandbox:
-        print(tr("./mailerd.toml is used, not the sandbox that runs here"), file=sys.stderr)
+        echo(t("using ./mailerd.toml, not the sandbox that is running here"), err=True)
     known = load(file.path, named=file.named)
     if "language" in known.log.model_fields_set:
         speak(known.log.language)
@@ -103,9 +105,9 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise MailerdError(f"{option} is not JSON: {error}") from error
+        raise MailerdError(t("{option} is not valid JSON: {error}", option=option, error=str(error))) from error
     if not isinstance(found, dict):
-        raise MailerdError(f'{option} must be an object, such as {{"product": "tea"}}')
+        raise MailerdError(t('{option} must be an object such as {{"product": "tea"}}', option=option))
     return found
 
 
@@ -133,7 +135,7 @@ def user_name() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # the latter before Python 3.13
-        return "without a name"
+        return "unknown user"
 
 
 def asked_by() -> str:
@@ -174,20 +176,28 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
         yield database
     except DatabaseError as error:
         if error.in_doubt:
-            raise MailerdError(f"{error}: it may have been done all the same; look before you do it again") from error
+            raise MailerdError(
+                t("{error}. The change may have been made; check before you repeat it", error=tr(str(error)))
+            ) from error
         if not isinstance(error, DatabaseAwayError):
             raise
         if said := error_codes.no_writes(error.errno):
-            raise MailerdError(f"the database {database.where} {said}") from error
+            raise MailerdError(t("database {where}: {why}", where=database.where, why=tr(said))) from error
         cause, where = error.__cause__ or error, database.where
-        why, remedy = error_codes.words(cause), error_codes.remedy(error.errno, cause, where)
+        why, remedy = tr(error_codes.words(cause)), tr(error_codes.remedy(error.errno, cause, where))
         if isinstance(cause, NoWriterError):
-            raise MailerdError(f"{why}; {remedy}") from error
+            raise MailerdError(joined([why, remedy])) from error
         if not error_codes.refused(error.errno):
-            why = why or tr("no answer within its time-out")
-            raise MailerdError(f"the database {where} is away: {why}; {remedy}") from error
+            why = why or t("no response within the time-out")
+            raise MailerdError(
+                t("database {where} unavailable: {why}. {remedy}", where=where, why=why, remedy=remedy)
+            ) from error
         if error_codes.from_server(error.errno):
-            raise MailerdError(f"the database {where} refuses the log-in: {why}; {remedy}") from error
-        raise MailerdError(f"the database {where} cannot be used: {why}; {remedy}") from error
+            raise MailerdError(
+                t("database {where} rejects the login: {why}. {remedy}", where=where, why=why, remedy=remedy)
+            ) from error
+        raise MailerdError(
+            t("database {where} cannot be used: {why}. {remedy}", where=where, why=why, remedy=remedy)
+        ) from error
     finally:
         await database.close()

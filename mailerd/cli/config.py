@@ -5,16 +5,20 @@ from typing import Annotated
 import typer
 
 from mailerd.cli.common import ConfigOption, configured
+from mailerd.cli.output import echo
 from mailerd.cli.packaged import EXAMPLE, packaged
+from mailerd.core.i18n import t
 from mailerd.texts import tr
 
 
 def config(
     *,
-    example: Annotated[bool, typer.Option("--example", help="Print every key with its default instead.")] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print an example instead: every key with its default.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Check the configuration; what is wrong is named, key by key."""
+    """Check the configuration, and report each key that is not valid."""
     if example:
         print(packaged(EXAMPLE).read_text(encoding="utf-8"), end="")
         return
@@ -22,4 +26,4 @@ def config(
 
     known, file = configured(config)
     build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these
-    print(tr(f"the configuration can be used ({file})"))
+    echo(t("configuration valid ({file})", file=tr(str(file))))

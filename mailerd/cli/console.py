@@ -7,47 +7,59 @@ from typing import Annotated
 import typer
 
 from mailerd.cli.common import ConfigOption, settings, with_database
+from mailerd.cli.output import echo
+from mailerd.core.i18n import t, tn
 from mailerd.errors import MailerdError
 from mailerd.store.api_keys import LINK_VALID, ApiKeys, Sessions
 from mailerd.store.db.database import Database
-from mailerd.texts import tr
 
 TIMEOUT = 4.0
 """Seconds for one query, and for the daemon's answer."""
 CONSOLE_KEY = "console"
 """The key that is made where none is named; its secret is kept nowhere."""
 
-app = typer.Typer(help="The console in the browser: a link that signs in.", no_args_is_help=True)
+app = typer.Typer(help="Sign in to the console in a browser.", no_args_is_help=True)
 
 
 @app.callback()
 def console() -> None:
-    """The console in the browser: a link that signs in."""
+    """Sign in to the console in a browser."""
 
 
 @app.command("login")
 def login(
     key: Annotated[
-        str, typer.Option(help="The name of the key as which the browser is signed in; `console` is made if needed.")
+        str, typer.Option(help="The API key to sign in with, by its name. The key `console` is created if needed.")
     ] = CONSOLE_KEY,
     config: ConfigOption = None,
 ) -> None:
-    """Print an address that signs a browser in once; it is good for ten minutes."""
+    """Print a link that signs a browser in. It works once, within ten minutes."""
     known = settings(config)
     if not known.web.enabled:
-        raise MailerdError("there is no console: set web.enabled = true")
+        raise MailerdError(t("the console is disabled: set web.enabled = true"))
     host = "127.0.0.1" if known.intake.host in {"0.0.0.0", "::"} else known.intake.host  # noqa: S104 - it is compared
     named = known.web.hosts.split(",")[0]
     if known.intake.unix_socket and not named:
         raise MailerdError(
-            "the intake listens on a socket file (intake.unix_socket), which no browser reaches: put the name of the "
-            "proxy before it into web.hosts"
+            t(
+                "the API listens on a socket file (intake.unix_socket), which a browser cannot open: add the host name "
+                "of its proxy to web.hosts"
+            )
         )
     where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
     if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
-        raise MailerdError(f"no daemon answers at {where}, so the link would lead nowhere: start `mailerd run`")
+        raise MailerdError(
+            t("no daemon is responding at {address}, so the link would not work: start `mailerd run`", address=where)
+        )
     secret = with_database(known, lambda database: _link(database, key))
-    print(tr(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:"))
+    minutes = round(LINK_VALID.total_seconds() / 60)
+    echo(
+        tn(
+            "Open this link in a browser within {n} minute. It works once:",
+            "Open this link in a browser within {n} minutes. It works once:",
+            minutes,
+        )
+    )
     print(f"{where}/login/{secret}")
 
 
@@ -69,7 +81,9 @@ async def _link(database: Database, name: str) -> str:
         await keys.create(name)
         found = await _named(keys, name)
     if found is None:
-        raise MailerdError(f"no key that is still good has the name {name!r}; `mailerd keys list` shows them all")
+        raise MailerdError(
+            t("no valid API key has the name {name}: `mailerd keys list` shows all keys", name=repr(name))
+        )
     return await Sessions(database, TIMEOUT).create_link(found)
 
 

@@ -1,4 +1,4 @@
-"""`mailerd jobs …` and `mailerd explain`: what became of jobs and letters; pause, resume, cancel, retry."""
+"""`mailerd jobs …` and `mailerd explain`: the history of jobs and messages; pause, resume, cancel, retry."""
 
 import asyncio
 import sys
@@ -26,10 +26,10 @@ from mailerd.cli.common import (
     settings,
     with_database,
 )
-from mailerd.cli.output import JsonOption, narrow, print_fitting, print_json, table
+from mailerd.cli.output import JsonOption, echo, narrow, print_fitting, print_json, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import t, tn
 from mailerd.core.states import (
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -41,6 +41,7 @@ from mailerd.core.states import (
     State,
 )
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.locale import say
 from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.describe import standing, waits_for
@@ -50,11 +51,11 @@ from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
-from mailerd.texts import heading, label, tr
+from mailerd.texts import label, tr
 
 # `mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API.
 
-JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
+JobArgument = Annotated[str, typer.Argument(help="The job's ID.")]
 
 
 async def job_named(database: Database, id_: str) -> Job:
@@ -65,55 +66,70 @@ async def job_named(database: Database, id_: str) -> Job:
     """
     found = await Jobs(database, timeout=PATIENCE).job(id_) if ULID.fullmatch(id_) else None
     if found is None:
-        raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
+        raise UnknownError(t("job {id} not found: `mailerd jobs list` shows the newest jobs", id=id_))
     return found
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Cancel the waiting letters of a job, for good; those in flight are finished."""
+    """Cancel the waiting messages of a job, permanently. Messages in flight are still sent."""
     _say_change(config, job, JobChange.CANCEL)
 
 
 def pause(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Send nothing more of a job; the letters in flight are finished."""
+    """Pause a job. Messages in flight are still sent."""
     _say_change(config, job, JobChange.PAUSE)
 
 
 def resume(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Let a paused job go on."""
+    """Resume a paused job."""
     _say_change(config, job, JobChange.RESUME)
 
 
 def retry(
     job: JobArgument,
     *,
-    unsure: Annotated[bool, typer.Option("--unsure", help="Look for its unsure letters at Google now.")] = False,
+    unsure: Annotated[bool, typer.Option("--unsure", help="Check its unconfirmed messages at Google now.")] = False,
     bounced: Annotated[
-        str | None, typer.Option(metavar="KIND", help="Send those again that bounced: soft, blocked, unknown or hard.")
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Send its bounced messages of this kind again: soft, blocked, unknown or hard."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Try a job's failed letters anew, with all their attempts; what is sent and did not bounce is never touched."""
+    """Retry the failed messages of a job; their attempts restart at zero.
+
+    A message that was sent and did not bounce is never sent again.
+    """
     if bounced is not None and (unsure or bounced not in BOUNCE_KINDS):
-        raise typer.BadParameter(f"one of {', '.join(BOUNCE_KINDS)}, without --unsure", param_hint="--bounced")
+        raise typer.BadParameter(
+            t("must be one of {choices}, without --unsure", choices=", ".join(BOUNCE_KINDS)), param_hint="--bounced"
+        )
     _say_change(config, job, JobChange.RETRY, unsure=unsure, bounced=(bounced,) if bounced else ())
 
 
 def priority(
     job: JobArgument,
-    number: Annotated[int, typer.Argument(min=MIN_PRIORITY, max=MAX_PRIORITY, help="Higher goes first.")],
+    number: Annotated[
+        int, typer.Argument(min=MIN_PRIORITY, max=MAX_PRIORITY, help="Jobs with a higher number are sent first.")
+    ],
     *,
     config: ConfigOption = None,
 ) -> None:
-    """Give a job another place among the jobs of its sender."""
+    """Change the priority of a job among the jobs of its sender."""
     _say_change(config, job, JobChange.PRIORITY, priority=number)
 
 
 def _say_change(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
     done, now = run_async(_ask(settings(config), job, change, options))
-    said = heading("done") if done.changed else tr("nothing to change")
-    print(f"{label(change)}: {said}{f', {tr(counted(done.letters, "letter"))}' if done.letters else ''}")
-    print("\n".join(describe.of_job(now)))
+    if not done.changed:
+        echo(t("{action}: nothing to change", action=label(change)))
+    elif done.letters:
+        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.letters, action=label(change)))
+    else:
+        echo(t("{action}: done", action=label(change)))
+    for line in describe.of_job(now):
+        echo(line)
 
 
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
@@ -124,24 +140,31 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         try:
             done = await controls.apply(id_, change, actor=asked_by(), letters=job.total, **options)
         except ImpossibleRequestError as error:
-            raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
+            raise MailerdError(
+                t(
+                    "job {id} is {status}: {action} is not possible",
+                    id=id_,
+                    status=label(error.status),
+                    action=label(change),
+                )
+            ) from None
         return done, await job_named(database, id_)
 
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
+app = typer.Typer(no_args_is_help=True, help="List, show, watch, pause, resume, cancel and retry jobs.")
 for command in (cancel, pause, resume, retry, priority):
     app.command()(command)
 
 
 @app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
     *,
-    status: Annotated[JobStatus | None, typer.Option(help="Only those of this status.")] = None,
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """The newest jobs; in place of the status, what one waits for that sends nothing now."""
+    """List the newest jobs. For a job that is sending nothing now, the status says what it is waiting for."""
     run_async(_list(settings(config), JobFilter(status=status), limit, as_json=as_json))
 
 
@@ -155,7 +178,7 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
     if found:
         print_fitting(jobs_table(found, daemon=daemon))
     else:
-        print(tr("there are no jobs"))
+        echo(t("No jobs."))
 
 
 def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
@@ -180,7 +203,8 @@ def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
         rows.append([
             job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, _accepted(job), job.sender_email
         ])  # fmt: skip
-    return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft={5})
+    headings = [t("Job"), t("Status"), t("Sent"), t("Failed"), t("Accepted"), t("Sender")]
+    return table(headings, rows, soft={5})
 
 
 def _accepted(job: Job) -> str:
@@ -191,7 +215,7 @@ def _accepted(job: Job) -> str:
 
 @app.command("show")
 def show(job: JobArgument, config: ConfigOption = None) -> None:
-    """One job, and what went wrong in it."""
+    """Show one job and its errors."""
     known = settings(config)
     with_database(known, lambda database: _tell_job(known, database, job))
 
@@ -204,14 +228,19 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     _say(describe.of_job(job, outlook, asked=asked, daemons=await history.daemons()))
     found = await history.proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
-        print(tr(f"Of the letters sent, by proof: {describe.by_proof(found)}."))
+        echo(t("Sent messages, by how they were confirmed: {counts}.", counts=describe.by_proof(found)))
     for trouble in await history.failures_of(id_):
-        print(tr(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}"))
+        echo(
+            t(
+                "  {status}: {to} (recipient {id}): {error}",
+                status=tr(trouble.what), to=trouble.to_email, id=trouble.recipient, error=tr(trouble.error or ""),
+            )
+        )  # fmt: skip
 
 
 @app.command("watch")
 def watch(job: JobArgument, config: ConfigOption = None) -> None:
-    """A progress bar until the job has ended; exit code 1 when letters failed."""
+    """Show a progress bar until the job has ended. The exit code is 1 when messages failed."""
     if run_async(watch_until_ended(settings(config), job)):
         raise typer.Exit(1)
 
@@ -236,39 +265,39 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
     """Sentences, a line each; a terminal breaks them between words, a pipe gets them whole."""
     shown = console or output.console()
     for line in lines:
-        shown.print(Text(line), soft_wrap=not sys.stdout.isatty())
+        shown.print(Text(say(line)), soft_wrap=not sys.stdout.isatty())
 
 
 async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
     """The job, once it has ended; what it waits for is said, a database that is away too."""
-    said, job = "", None
+    said, job, why = "", None, ""
     while True:
         try:
             job = await job_named(database, id_)
             daemons = await HistoryReader(database).daemons()
         except DatabaseError:
-            job, why = None, tr("It waits: the database is away.")
+            job, why = None, t("Waiting: the database is unavailable.")
             with suppress(DatabaseError):
                 await database.open()  # or what is known to be away stays so
         else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, total=job.total, completed=job.total - open_)
             alone = [] if job.finished_at else describe.stored_and_waits(daemons)
-            why = " ".join([*describe.held(job), *alone])
+            why = " ".join(map(say, [*describe.held(job), *alone]))
         if job is not None and job.finished_at is not None:
             return job
         if why != said:
             said = why
             if why or job is None or job.status is not JobStatus.CANCELLED:  # of such a one only what is in flight ends
-                _say([why or tr("It goes on.")], console=progress.console)  # above the bar
+                _say([why or t("Sending continues.")], console=progress.console)  # above the bar
         await asyncio.sleep(0.5)
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="A job's id, a recipient's id, or an address.")],
+    what: Annotated[str, typer.Argument(help="A job ID, a recipient ID or an email address.")],
     config: ConfigOption = None,
 ) -> None:
-    """Tell the story of a job or a letter: what happened, why it waits, what comes next."""
+    """Explain a job or a message: what happened, why it is waiting, and what happens next."""
     known = settings(config)
     with_database(known, lambda database: _explain(known, database, what))
 
@@ -280,7 +309,7 @@ async def _explain(known: Settings, database: Database, what: str) -> None:
     stories = HistoryReader(database)
     found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
     if not found:
-        raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
+        raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
     queue = await _queue(known, database, found)
     for number, story in enumerate(found):
         _say([*([""] if number else []), *describe.of_letter(story, queue)])

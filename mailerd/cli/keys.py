@@ -12,6 +12,7 @@ from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.cli.output import (
     JsonOption,
     WideOption,
+    echo,
     in_utc,
     narrow,
     print_fitting,
@@ -20,62 +21,82 @@ from mailerd.cli.output import (
     print_once,
     table,
 )
+from mailerd.core.i18n import joined, t
+from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
 from mailerd.store.webhooks import Webhooks
-from mailerd.texts import heading, tr
+from mailerd.texts import tr
 
-app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Create, rotate, list and revoke API keys.", no_args_is_help=True)
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for, as the list and the log will call it.")],
+    name: Annotated[str, typer.Argument(help="The name of the key in lists and in the log.")],
     sender: Annotated[
         list[str] | None,
-        typer.Option(help="A mailbox that the key may send from; may be repeated; without it, any."),
+        typer.Option(help="A mailbox that the key may send from. Can be repeated; default: any."),
     ] = None,
     call: Annotated[
         list[Permission] | None,
-        typer.Option(help="What the key may do; may be repeated; without it, everything."),
+        typer.Option(help="A permission of the key. Can be repeated; default: all."),
     ] = None,
     per_minute: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="Requests in a minute, for each daemon; more get 429.")
+        int | None, typer.Option(min=1, max=1_000_000, help="Requests per minute to each daemon; more get a 429.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make a key. It is the last line of the output, and is never shown again."""
+    """Create a key. It is the last line of the output, and cannot be shown again."""
     senders = [sender_option(each) for each in sender or ()]
     secret = _ask(
         config, lambda keys: keys.create(name, senders=senders, permissions=call or (), per_minute=per_minute)
     )
-    told = tr(f"Key {name!r}, for {', '.join(senders) or tr('any sender')}. Keep it well: only its digest is stored.")
+    created = (
+        t(
+            "Created API key {name} for {senders}. Save it now: it cannot be shown again.",
+            name=repr(name), senders=", ".join(senders),
+        )
+        if senders
+        else t("Created API key {name} for any sender. Save it now: it cannot be shown again.", name=repr(name))
+    )  # fmt: skip
     print_once(
-        f"{told}\n{secret}",
-        or_else=tr(
-            f"the key {name!r} exists, but was not shown: `mailerd keys revoke {shlex.quote(name)}`, make another"
+        joined([created, secret], "\n"),
+        or_else=t(
+            "API key {name} was created but could not be shown: run `mailerd keys revoke {quoted}` and create another",
+            name=repr(name), quoted=shlex.quote(name),
         ),
-    )
+    )  # fmt: skip
 
 
 @app.command("rotate")
 def rotate(
-    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `mailerd keys list` shows it.")],
+    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`.")],
     overlap: Annotated[
-        float, typer.Option(min=0, max=366 * 86_400, help="Seconds for which the old key is still good.")
+        float, typer.Option(min=0, max=366 * 86_400, help="Seconds for which the old key remains valid.")
     ] = 86_400,
     config: ConfigOption = None,
 ) -> None:
-    """Make a new key in the place of one, which is good for a while yet. It is the last line of the output."""
+    """Replace a key. The new key is the last line of the output; the old one remains valid for a while."""
     secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
     print_once(
-        tr(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}"),
-        or_else=tr(
-            f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
-            "rotate it again, which ends the old one at once"
+        joined(
+            [
+                t(
+                    "Replaced API key {name}. The old one remains valid for {overlap}.",
+                    name=repr(which), overlap=in_words(overlap),
+                ),
+                secret,
+            ],
+            "\n",
         ),
-    )
+        or_else=t(
+            "API key {name} was replaced, but the new one could not be shown. The old one remains valid for {overlap}. "
+            "Rotate it again: that ends the old one at once",
+            name=repr(which), overlap=in_words(overlap),
+        ),
+    )  # fmt: skip
 
 
 @app.command("list")
@@ -85,35 +106,45 @@ def list_keys(
     wide: WideOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show every key, revoked ones too."""
+    """List all keys, including revoked ones."""
     found = _ask(config, lambda keys: keys.all())
     if as_json:
         print_json([_as_json(key) for key in found])
         return
     if narrow(wide=wide):
         rows = [
-            [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
+            [row[0], row[1], t("revoked") if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
         ]
-        print_fitting(table(["id", "name", tr("last used"), "may", "senders"], rows, soft={1, 3, 4}))
+        headings = [t("ID"), t("Name"), t("Last used"), t("Permissions"), t("Senders")]
+        print_fitting(table(headings, rows, soft={1, 3, 4}))
         return
-    columns = ("id", "name", "key", "senders", "may", "a minute", "created", tr("last used"), "revoked")
-    print_list((*columns, tr("old one until")), map(_row, found))
+    columns = (
+        t("ID"), t("Name"), t("Key"), t("Senders"), t("Permissions"), t("Per minute"), t("Created"), t("Last used"),
+        t("Revoked at"), t("Old key valid until"),
+    )  # fmt: skip
+    print_list(columns, map(_row, found))
 
 
 @app.command("revoke")
 def revoke(
-    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `mailerd keys list` shows it.")],
+    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`.")],
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a key for good; daemons refuse it within seconds."""
+    """Revoke a key permanently. Daemons reject it within seconds."""
     known = settings(config)
     timeout = known.database.connect_timeout
     number = with_database(known, lambda database: ApiKeys(database, timeout=timeout).revoke(which))
-    print(tr(f"Key {number} is revoked."))
+    echo(t("Revoked API key {id}.", id=number))
     go_on = with_database(known, lambda database: Webhooks(database, timeout=timeout).made_by(number))
     if go_on:
         names = ", ".join(go_on)
-        print(tr(f"Endpoints of webhooks that it made go on: {names}. `mailerd webhooks remove NAME` ends one."))
+        echo(
+            t(
+                "Webhook endpoints that it created remain active: {names}. To remove one: "
+                "`mailerd webhooks remove NAME`",
+                names=names,
+            )
+        )
 
 
 def _ask[T](config: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
@@ -130,12 +161,12 @@ def sender_option(given: str) -> str:
     try:
         return mailbox(given)
     except ValueError as error:
-        raise MailerdError(f"--sender {given}: {error}") from None
+        raise MailerdError(t("--sender {given}: {why}", given=given, why=tr(str(error)))) from None
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    senders = heading("any") if key.senders is None else ", ".join(sorted(key.senders))
-    calls = heading("all") if key.permissions is None else ", ".join(sorted(key.permissions))
+    senders = t("any") if key.senders is None else ", ".join(sorted(key.senders))
+    calls = t("all") if key.permissions is None else ", ".join(sorted(key.permissions))
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
     return str(key.id), key.name, key.hint, senders, calls, rate, *map(in_utc, moments)

@@ -3,22 +3,25 @@
 import inspect
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, override
 
 import typer
+from rich.cells import cell_len
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from mailerd.texts import language, tr
-from mailerd.texts.headings import HELP_FRAME
+from mailerd.cli.output import broken
+from mailerd.core.i18n import N_, t
+from mailerd.locale import language, say
 
 CONFIG: Final = "MAILERD_CONFIG"
 """It is the CONFIG of mailerd.config, which takes three times as long to import as everything that `--help` needs."""
 EarlyConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The TOML file, as every command takes it after its name too.")
+    Path | None, typer.Option("--config", help="The TOML file; every command also takes it after its name.")
 ]
 """The option --config before the name of a command."""
 
@@ -35,50 +38,58 @@ class LazyCommand:
 
 COMMANDS: Final = {
     "run": LazyCommand("run", "run", "Run the daemon until SIGTERM or SIGINT."),
-    "migrate": LazyCommand("maintenance", "migrate", "Bring the database's schema up to date; safe while daemons run."),
-    "config": LazyCommand("config", "config", "Check the configuration; what is wrong is named, key by key."),
+    "migrate": LazyCommand("maintenance", "migrate", "Update the database schema. Safe while daemons are running."),
+    "config": LazyCommand("config", "config", "Check the configuration, and report each key that is not valid."),
     "check": LazyCommand(
         "check",
         "check",
         "Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.",
     ),
-    "auth": LazyCommand("auth", "app", "Sign mailboxes in at Google, and show which ones are."),
-    "console": LazyCommand("console", "app", "The console in the browser: a link that signs in."),
-    "keys": LazyCommand("keys", "app", "Make, rotate, list and revoke API keys."),
-    "senders": LazyCommand("senders", "app", "See and change what each mailbox may send; pause and resume it."),
+    "auth": LazyCommand("auth", "app", "Authorize mailboxes at Google, and list those that are authorized."),
+    "console": LazyCommand("console", "app", "Sign in to the console in a browser."),
+    "keys": LazyCommand("keys", "app", "Create, rotate, list and revoke API keys."),
+    "senders": LazyCommand(
+        "senders", "app", "Show and change the sending limits of each mailbox; pause and resume it."
+    ),
     "suppress": LazyCommand("suppress", "app", "Add, remove, list, import and export suppressions."),
-    "webhooks": LazyCommand("webhooks", "app", "Endpoints that events are posted to: add, look, test, replay, remove."),
-    "templates": LazyCommand("templates", "app", "Check and look at the named templates."),
-    "send": LazyCommand("send", "send", "Post a job from a table and watch it; the same job is not posted twice."),
-    "jobs": LazyCommand("jobs", "app", "Jobs: the list, one, or one while it is being sent."),
+    "webhooks": LazyCommand("webhooks", "app", "Add, show, test, pause, replay and remove webhook endpoints."),
+    "templates": LazyCommand("templates", "app", "Check, list and preview the named templates."),
+    "send": LazyCommand(
+        "send",
+        "send",
+        "Send one message to each row of a table, and show the progress. The same job is not posted twice.",
+    ),
+    "jobs": LazyCommand("jobs", "app", "List, show, watch, pause, resume, cancel and retry jobs."),
     "explain": LazyCommand(
         "jobs",
         "explain",
-        "Tell the story of a job or a letter: what happened, why it waits, what comes next.",
+        "Explain a job or a message: what happened, why it is waiting, and what happens next.",
     ),
     "recipients": LazyCommand(
         "bounces",
         "recipients",
-        "Show one person's letters over all jobs, and what keeps letters from that person.",
+        "Show the messages to one person in all jobs, and the suppressions of that person.",
     ),
     "bounces": LazyCommand(
-        "bounces", "bounces", "Show the letters that came back, the newest first, with the reason of each."
+        "bounces", "bounces", "List bounced messages, newest first, with the reason of each bounce."
     ),
     "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
-    "settle": LazyCommand("maintenance", "settle", "Record what became of an unsure letter, once a person has looked."),
+    "settle": LazyCommand(
+        "maintenance", "settle", "Confirm an unconfirmed message as sent or not sent, after checking the mailbox."
+    ),
     "after-restore": LazyCommand(
         "maintenance",
         "after_restore",
-        "Let every open letter be looked for at Google before it is sent: for a database restored from a backup.",
+        "After restoring a backup: check at Google for every open message before it is sent.",
     ),
     "audit": LazyCommand(
-        "maintenance", "audit", "Check that the counts and rows of every job agree, one line per finding."
+        "maintenance", "audit", "Check that the counts and rows of every job agree, and list each finding."
     ),
-    "sandbox": LazyCommand("sandbox", "app", "Try mailerd without Google: nothing leaves this machine."),
+    "sandbox": LazyCommand("sandbox", "app", "Try mailerd without Google; nothing leaves this machine."),
     "install-files": LazyCommand(
         "packaged",
         "install_files",
-        "Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.",
+        "Copy the files that come with mailerd: examples, units, catalogs, alert rules, dashboard, manual page.",
     ),
     "version": LazyCommand("packaged", "version", "Print the version."),
 }
@@ -93,11 +104,24 @@ class ChineseFormatter(typer.Context.formatter_class):  # type: ignore[misc,vali
 
     @override
     def write_heading(self, heading: str) -> None:
-        self.write(f"{'':>{self.current_indent}}{HELP_FRAME.get(heading, heading)}：\n")
+        self.write(f"{'':>{self.current_indent}}{_framed(heading)}：\n")
 
     @override
-    def write_dl(self, rows: Any, *args: Any, **options: Any) -> None:
-        super().write_dl([(name, _FRAMED.sub(_chinese, tr(text))) for name, text in rows], *args, **options)
+    def write_text(self, text: str) -> None:
+        margin = " " * self.current_indent
+        for number, paragraph in enumerate(text.split("\n\n")):
+            lines = broken(paragraph, self.width - len(margin))
+            self.write("\n" * bool(number) + "".join(f"{margin}{line}\n" for line in lines))
+
+    @override
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        margin = " " * self.current_indent
+        column = min(max(cell_len(name) for name, _ in rows), col_max) + col_spacing
+        below = margin + " " * column
+        for name, text in rows:
+            own_line = cell_len(name) + col_spacing > column
+            self.write(f"{margin}{name}" + ("\n" + below if own_line else " " * (column - cell_len(name))))
+            self.write(f"\n{below}".join(broken(_framed(text), self.width - len(below))) + "\n")
 
 
 class ChineseContext(typer.Context):
@@ -106,11 +130,35 @@ class ChineseContext(typer.Context):
     formatter_class = ChineseFormatter
 
 
-_FRAMED: Final = re.compile("|".join(map(re.escape, HELP_FRAME)))
+_FRAME: Final = (
+    N_("Usage"), N_("Arguments"), N_("Options"), N_("Commands"), N_("Show this message and exit."),
+    N_("Install completion for the current shell."),
+    N_("Show completion for the current shell, to copy it or customize the installation."),
+    N_("[default: "), N_("; default: "), N_("[env var: "), N_("[required]"), N_("; required]"),
+)  # fmt: skip
+"""What typer and click say around the help of a command."""
+_FRAMED: Final = re.compile("|".join(map(re.escape, _FRAME)))
 
 
-def _chinese(found: re.Match[str]) -> str:
-    return HELP_FRAME[found[0]]
+def _framed(text: str) -> str:
+    return _FRAMED.sub(lambda found: say(t(found[0])), text)
+
+
+def paragraphs(help_: str | None) -> list[str]:
+    """The help of a command or an option as templates of texts, one a paragraph."""
+    whole = inspect.cleandoc(help_ or "").replace("{", "{{").replace("}", "}}")
+    return [" ".join(each.split()) for each in whole.split("\n\n") if each]
+
+
+def helps(program: typer.Typer) -> Iterator[str]:
+    """The templates of the help of a program and of all COMMANDS: what tools/messages.py puts into the catalogues."""
+    commands: list[Any] = [get_command(program), *map(load, COMMANDS)]
+    while commands:
+        it = commands.pop()
+        yield from paragraphs(it.help)
+        for parameter in it.params:
+            yield from paragraphs(getattr(parameter, "help", None))
+        commands += getattr(it, "commands", {}).values()
 
 
 def use_config(config: EarlyConfigOption = None) -> None:
@@ -141,10 +189,11 @@ def _localized(command: Any) -> Any:
         command.rich_markup_mode = None  # rich cuts Chinese, which has no spaces, where a line ends
         command.context_class = ChineseContext
         command.options_metavar, command.subcommand_metavar = "[选项]", "命令 [参数]..."
-        command.help = "\n\n".join(map(tr, inspect.cleandoc(command.help or "").split("\n\n"))) or None
+        said = [say(t(each)) for each in paragraphs(command.help)]
+        command.help, command.short_help = "\n\n".join(said) or None, next(iter(said), None)  # a short one is not cut
         for parameter in command.params:
             if text := getattr(parameter, "help", None):
-                parameter.help = tr(text)
+                parameter.help = " ".join(say(t(each)) for each in paragraphs(text))
         for each in getattr(command, "commands", {}).values():
             _localized(each)
     return command
@@ -155,7 +204,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands.update({name: TyperCommand(name, help=tr(place.help)) for name, place in COMMANDS.items()})
+        self.commands.update({name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()})
         _localized(self)
 
     @override

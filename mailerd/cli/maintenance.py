@@ -9,8 +9,9 @@ import typer
 
 from mailerd.cli.common import ConfigOption, asked_by, connect, run_async, settings, warnings_only, with_database
 from mailerd.cli.failure import say_failed
+from mailerd.cli.output import echo
 from mailerd.config import Settings
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.states import State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
@@ -23,14 +24,14 @@ from mailerd.store.job_changes import complete
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
 from mailerd.store.senders import default_limits
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""
 
 
 def migrate(config: ConfigOption = None) -> None:
-    """Bring the database's schema up to date; safe while daemons run."""
+    """Update the database schema. Safe while daemons are running."""
     known = settings(config)
     log = warnings_only(known, log=known.log)
     try:
@@ -42,18 +43,21 @@ def migrate(config: ConfigOption = None) -> None:
 async def _migrate(known: Settings, sink: EventSink) -> None:
     async with connect(known, sink) as database:
         number = await migrations.migrate(database, events=StoreEvents(sink))
-    print(tr(f"the schema is at migration {number}"))
+    echo(t("database schema up to date (version {number})", number=number))
 
 
 def after_restore(
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only tell what would be done.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Let every open letter be looked for at Google before it is sent: for a database restored from a backup.
+    """After restoring a backup: check at Google for every open message before it is sent.
 
-    Say it before a daemon is started. Where the sign-in may read the sent mail (`auth login --metadata`), what was
-    sent since the backup is found, and the rest goes out. Elsewhere a person settles each letter.
+    Run it before you start a daemon. Where the authorization can read sent mail (`auth login --metadata`), messages
+    that were sent after the backup are found, and the others are sent. Elsewhere, `mailerd settle` is needed for each
+    message.
     """
 
     async def work(database: Database) -> None:
@@ -61,26 +65,38 @@ def after_restore(
         found = await queue.open_letters()
         doubted = await queue.doubt_all() if yes else 0  # before a word: a reader that has gone ends the command
         for sender, letters in found.items():
-            print(tr(f"{sender}: {counted(letters, 'letter')} may have been sent since the backup"))
+            echo(
+                tn(
+                    "{sender}: {n:,} message may have been sent after the backup",
+                    "{sender}: {n:,} messages may have been sent after the backup",
+                    letters, sender=sender,
+                )
+            )  # fmt: skip
         if not found:
-            print(tr("nothing is open: nothing can be sent twice"))
+            echo(t("No open messages: nothing can be sent twice."))
         elif yes:
-            print(tr(f"{counted(doubted, 'letter')} will be looked for first; start the daemons now"))
+            echo(
+                tn(
+                    "{n:,} message will be checked at Google before it is sent. Start the daemons now.",
+                    "{n:,} messages will be checked at Google before they are sent. Start the daemons now.",
+                    doubted,
+                )
+            )
         else:
-            print(tr("nothing was changed; --yes lets all of them be looked for before they are sent"))
+            echo(t("Nothing was changed. With --yes, all of them are checked at Google before they are sent."))
 
     with_database(settings(config), work)
 
 
 def audit(config: ConfigOption = None) -> None:
-    """Check that the counts and rows of every job agree, one line per finding.
+    """Check that the counts and rows of every job agree, and list each finding.
 
-    The exit code is 0 when there are none, 1 when there are some, 3 when the tables could not be read.
+    The exit code is 0 without findings, 1 with findings, and 3 when the tables could not be read.
     """
     try:
         lines, findings = _audit(settings(config))
         with suppress(BrokenPipeError):  # its reader has seen enough: the exit code says all the same what was found
-            print(*lines, sep="\n")
+            echo(joined(lines, "\n"))
             sys.stdout.flush()  # here, where what cannot be written is no finding
     except ConfigurationError:
         raise
@@ -91,46 +107,65 @@ def audit(config: ConfigOption = None) -> None:
         raise typer.Exit(1)
 
 
-def _audit(known: Settings) -> tuple[list[str], int]:
+def _audit(known: Settings) -> tuple[list[Text], int]:
     """What is to be said, and how many findings there are."""
 
-    async def work(database: Database) -> tuple[list[str], int]:
+    async def work(database: Database) -> tuple[list[Text], int]:
         jobs, findings = await audits.audit(database, defaults=default_limits(known))
         by_proof = await audits.proofs(database)
-        lines = [f"{finding.where}: {finding.kind}: {finding.what}" for finding in findings]
+        lines = [joined([tr(it.where), tr(it.kind), tr(it.what)], ": ") for it in findings]
         if by_proof:
-            lines.append(tr(f"letters sent, by proof: {describe.by_proof(by_proof)}"))
-        lines.append(tr(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}"))
+            lines.append(t("sent messages, by how they were confirmed: {counts}", counts=describe.by_proof(by_proof)))
+        checked = tn("{n:,} job checked", "{n:,} jobs checked", jobs)
+        lines.append(
+            joined(
+                [checked, tn("{n:,} finding", "{n:,} findings", len(findings)) if findings else t("no findings")], ", "
+            )
+        )
         return lines, len(findings)
 
     return with_database(known, work)
 
 
 def settle(
-    recipient: Annotated[int, typer.Argument(help="The recipient's id, as the log and the API show it.")],
+    recipient: Annotated[int, typer.Argument(help="The recipient ID, as in the log and the API.")],
     *,
-    sent: Annotated[bool, typer.Option("--sent", help="The letter stands in the mailbox's sent mail.")] = False,
-    not_sent: Annotated[bool, typer.Option("--not-sent", help="It does not, and goes out again.")] = False,
-    message_id: Annotated[str | None, typer.Option(help="Google's id of the message, with --sent.")] = None,
+    sent: Annotated[
+        bool, typer.Option("--sent", help="The message is in the mailbox's sent mail: mark it as sent.")
+    ] = False,
+    not_sent: Annotated[
+        bool, typer.Option("--not-sent", help="It is not there: mark it as not sent, and send it again.")
+    ] = False,
+    message_id: Annotated[str | None, typer.Option(help="With --sent: Google's ID of the message.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Record what became of an unsure letter, once a person has looked."""
+    """Confirm an unconfirmed message as sent or not sent, after checking the mailbox."""
     if sent is not_sent:
-        raise typer.BadParameter("say which: either --sent or --not-sent")
+        raise typer.BadParameter(t("give either --sent or --not-sent"))
     if message_id and not sent:
-        raise typer.BadParameter("--message-id goes with --sent")
+        raise typer.BadParameter(t("--message-id requires --sent"))
     if message_id and not re.fullmatch(r"[\x21-\x7e]{1,128}", message_id):
-        raise typer.BadParameter("--message-id takes up to 128 printable ASCII characters")
+        raise typer.BadParameter(t("--message-id must have 1 to 128 printable ASCII characters"))
     change = Transition.FOUND if sent else Transition.MISSING
 
     async def work(database: Database) -> None:
         done = await recovery.settle(database, recipient, change=change, message_id=message_id, actor=asked_by())
-        print(tr(f"recipient {done.recipient} ({done.to_email}) of job {done.job_id} is now {done.status}"))
+        echo(
+            t(
+                "recipient {id} ({to}) of job {job} is now {status}",
+                id=done.recipient, to=done.to_email, job=done.job_id, status=label(done.status),
+            )
+        )  # fmt: skip
         if done.status is not State.WAITING:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
-            for job in await database.transaction(
-                lambda cursor: complete(cursor, [done.job_id]), what=tr("finish jobs")
-            ):
-                print(tr(f"job {job.id} is finished: {job.sent} sent, {job.failed} failed"))
+            for job in await database.transaction(lambda cursor: complete(cursor, [done.job_id]), what="finish jobs"):
+                echo(
+                    t(
+                        "job {id} finished: {sent:,} sent, {failed:,} failed",
+                        id=job.id,
+                        sent=job.sent,
+                        failed=job.failed,
+                    )
+                )
 
     with_database(settings(config), work)

@@ -1,8 +1,9 @@
-"""What the commands show: tables, JSON, moments, what can be shown only once; and the streams they write to."""
+"""What the commands show: texts, tables, JSON, what can be shown only once; and the streams they write to."""
 
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -10,12 +11,14 @@ from datetime import datetime
 from typing import IO, Annotated, Any, Final, cast
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
-from mailerd.texts import heading
+from mailerd.locale import say
 
 # The standard streams of a command: a closed one does no harm, one that cannot be written to is one error.
 
@@ -75,9 +78,13 @@ class _Output:
             self._discard_rest()
             if isinstance(error, BrokenPipeError):  # the reader has seen enough: that is no error
                 raise
+            cause = error.strerror or str(error)
             raise OutputError(
-                f"standard output cannot be written to: {error.strerror or error}; what was asked for may be done all "
-                "the same, see before you ask again"
+                t(
+                    "could not write to standard output: {cause}. The change may have been made; check before you "
+                    "repeat it",
+                    cause=cause,
+                )
             ) from error
 
     def _discard_rest(self) -> None:
@@ -110,12 +117,34 @@ def checked_output() -> Iterator[None]:
             output.flush()
 
 
+def echo(text: str = "", *, err: bool = False, flush: bool = False) -> None:
+    """Print a text in the language of this command; `err`: on standard error."""
+    print(say(text), file=sys.stderr if err else sys.stdout, flush=flush)
+
+
+_PIECE: Final = re.compile(r"[（“]*(?:[\x21-\u2e7f]+|.)[，。；：、）？！”]*\s*")
+"""A word, or one Chinese character, with the marks that neither end a line before it nor begin one behind it."""
+
+
+def broken(text: str, width: int, *, indent: str = "") -> list[str]:
+    """A line in lines of that many columns, indented from the second on; words and commands stay whole.
+
+    Chinese has no spaces: it is broken behind any character, each of which takes two columns.
+    """
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if lines[-1].strip() and cell_len(lines[-1] + piece.rstrip()) > width:
+            lines.append(indent)
+        lines[-1] += piece if lines[-1].strip() else piece.lstrip()
+    return [each.rstrip() for each in lines]
+
+
 _ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
 _GAP: Final = 2
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON array.")]
-WideOption = Annotated[bool, typer.Option("--wide", help="Every column, however wide; so it is in a pipe too.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, as in a pipe.")]
 
 
 def narrow(*, wide: bool) -> bool:
@@ -129,12 +158,16 @@ def console(width: int | None = None) -> Console:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft: Iterable[int] = ()) -> Table:
-    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut."""
+    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut.
+
+    Its headings and cells are said in the language of this command.
+    """
     shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
     for number, title in enumerate(headings):
-        shown.add_column(heading(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
+        shown.add_column(say(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
     for row in rows:
-        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(row)))
+        cells = [say(cell) if isinstance(cell, str) else cell for cell in row]
+        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(cells)))
     return shown
 
 
@@ -157,9 +190,9 @@ def print_whole(shown: Table) -> None:
 
 def print_list(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     """Show every column of a list, a line for each row."""
-    shown = Table(*map(heading, headings), box=None)
+    shown = Table(*map(say, headings), box=None)
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(say, row))
     print_whole(shown)
 
 
@@ -181,9 +214,9 @@ def print_once(words: str, *, or_else: str) -> None:
         MailerdError: it could not be said.
     """
     try:
-        print(words, flush=True)
+        echo(words, flush=True)
     except (OutputError, BrokenPipeError) as error:
-        raise MailerdError(f"{or_else} ({error})") from error
+        raise MailerdError(t("{what} ({cause})", what=or_else, cause=str(error))) from error
 
 
 def in_utc(moment: datetime | None) -> str:

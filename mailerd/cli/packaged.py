@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 import mailerd
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 
 EXAMPLE: Final = "config.example.toml"
@@ -17,7 +18,9 @@ FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus
 """The files that come with mailerd; pyproject.toml lists the same, and puts them into the wheel."""
 
 
-UnreadConfigOption = Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")]
+UnreadConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Accepted as by every command, but not read.")
+]
 
 
 def packaged(name: str) -> Path:
@@ -30,7 +33,7 @@ def packaged(name: str) -> Path:
     for root in (package / "share", package.parent):
         if (found := root / name).exists():
             return found
-    raise MailerdError(f"{name} is not in this installation of mailerd; the wheel and a checkout have it")
+    raise MailerdError(t("{name} is missing from this installation; the wheel and a checkout have it", name=name))
 
 
 def version(config: UnreadConfigOption = None) -> None:  # noqa: ARG001
@@ -39,14 +42,16 @@ def version(config: UnreadConfigOption = None) -> None:  # noqa: ARG001
 
 
 def install_files(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made where it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to copy to; created if it does not exist.")],
     config: UnreadConfigOption = None,  # noqa: ARG001
 ) -> None:
-    """Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page."""
+    """Copy the files that come with mailerd: examples, units, catalogs, alert rules, dashboard, manual page."""
     for name in FILES:
         source, target = packaged(name), folder / name
         if target.exists():
-            raise MailerdError(f"{target} is there already and is left as it is; nothing more was copied")
+            raise MailerdError(
+                t("{target} already exists and was not changed. The remaining files were not copied", target=target)
+            )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -54,6 +59,8 @@ def install_files(
             else:
                 shutil.copyfile(source, target)
         except OSError as error:
-            why = error.strerror or error
-            raise MailerdError(f"{target} cannot be written: {why}; it and what follows it were not copied") from error
+            why = error.strerror or str(error)
+            raise MailerdError(
+                t("could not write {target}: {why}. It and the remaining files were not copied", target=target, why=why)
+            ) from error
         print(target)

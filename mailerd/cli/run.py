@@ -18,6 +18,7 @@ from mailerd.app import build
 from mailerd.cli.common import ConfigOption, configured, run_async
 from mailerd.config import Settings, dotenv_in_use, load
 from mailerd.config.discovery import Found
+from mailerd.core.i18n import joined, t
 from mailerd.errors import ConfigurationError, ListenError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.log import Log
@@ -33,8 +34,6 @@ _OWN_PAGES_FROM: Final = 1024 * 1024
 """Bytes of a block from which on the C library gives its memory back to the system once it is free."""
 _M_MMAP_THRESHOLD: Final = -3
 """glibc's malloc.h."""
-
-_SANDBOX_HAS_IT: Final = "a sandbox that was started with --demo has a daemon of its own, which Ctrl-C there ends too"
 
 
 def run(config: ConfigOption = None) -> None:
@@ -99,8 +98,11 @@ def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
     named, unforeseen = group.split(MailerdError)
     for one in _leaves(named):
-        ours = f"; {_SANDBOX_HAS_IT}" if file.sandbox and isinstance(one, ListenError) else ""
-        events.process_refused(cause=f"{one}{ours}", file=str(file))
+        cause = str(one)
+        if file.sandbox and isinstance(one, ListenError):
+            ours = t("`mailerd sandbox --demo` runs a daemon of its own, which Ctrl-C in its terminal stops too")
+            cause = joined([cause, ours])
+        events.process_refused(cause=cause, file=str(file))
     if unforeseen is not None:
         events.process_died(error=unforeseen)
 

@@ -1,7 +1,6 @@
 """`mailerd sandbox`: a stand-in for Google and a private database, the demonstration, faults and notices on demand."""
 
 import json
-import sys
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,11 +10,12 @@ from yarl import URL
 
 from mailerd.cli.common import ConfigOption, settings
 from mailerd.cli.lazy_group import use_config
-from mailerd.cli.output import print_json
+from mailerd.cli.output import echo, print_json
 from mailerd.cli.packaged import packaged
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.network_rules import is_loopback
-from mailerd.core.quantities import counted
 from mailerd.errors import MailerdError
+from mailerd.locale import say
 from mailerd.texts import tr
 
 DEMO: Final = "examples/welcome.json"
@@ -25,7 +25,7 @@ _TIMEOUT: Final = 5.0
 """Seconds for the stand-in, which is on this machine."""
 _OK: Final = 200
 
-app = typer.Typer(help="Try mailerd without Google: nothing leaves this machine.", invoke_without_command=True)
+app = typer.Typer(help="Try mailerd without Google; nothing leaves this machine.", invoke_without_command=True)
 
 
 @app.callback()
@@ -33,39 +33,53 @@ def sandbox(
     context: typer.Context,
     *,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Also run a daemon and send a sample job of 240 letters.")
+        bool, typer.Option("--demo", help="Also run a daemon, and send a sample job of 240 messages.")
     ] = False,
     job: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="With --demo: send this job (JSON as it is posted) instead."),
+        typer.Option(exists=True, dir_okay=False, help="With --demo: send this job instead (JSON, as for the API)."),
     ] = None,
     then_exit: Annotated[
-        bool, typer.Option("--exit", help="End after the demonstration's summary; 1 unless every letter was sent once.")
+        bool,
+        typer.Option(
+            "--exit", help="Stop after the summary of the demo. The exit code is 1 unless every message was sent once."
+        ),
     ] = False,
-    folder: Annotated[Path, typer.Option(help="Where database, configuration, letters and logs are kept.")] = Path(
+    folder: Annotated[Path, typer.Option(help="The folder for database, configuration, messages and logs.")] = Path(
         ".sandbox"
     ),
     mailboxes: Annotated[
-        list[str], typer.Option("--mailbox", help="A mailbox that Google's stand-in shall have; may be repeated.")
+        list[str], typer.Option("--mailbox", help="A mailbox of the simulated Google. Can be repeated.")
     ] = ["me@example.com"],  # noqa: B006 # typer copies it
-    latency: Annotated[float, typer.Option(min=0.0, help="Seconds that the stand-in takes for each call.")] = 0.15,
+    latency: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that the simulated Google takes for each call.")
+    ] = 0.15,
     intake_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The daemon's port; without it 5000 or, if taken, a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="The daemon's port. Default: 5000, or a free one if 5000 is in use."),
     ] = None,
-    google_port: Annotated[int, typer.Option(min=0, max=65535, help="The stand-in's port; 0 takes a free one.")] = 0,
-    database_port: Annotated[int, typer.Option(min=0, max=65535, help="The database's port; 0 takes a free one.")] = 0,
+    google_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port of the simulated Google; 0 takes a free one.")
+    ] = 0,
+    database_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port of the database; 0 takes a free one.")
+    ] = 0,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Taken as by every command; not read, the sandbox writes its own.")
+        Path | None,
+        typer.Option("--config", help="Accepted as by every command, but not read: the sandbox writes its own."),
     ] = None,
 ) -> None:
-    """Try mailerd without Google: nothing leaves this machine."""
+    """Try mailerd without Google; nothing leaves this machine."""
     if context.invoked_subcommand is not None:
         use_config(config)
         return
     if job is not None and not demo:
-        raise typer.BadParameter("it says what --demo sends", param_hint="--job")
+        raise typer.BadParameter(t("requires --demo"), param_hint="--job")
     if config is not None:
-        print(tr(f"{config} is not read: the sandbox has a configuration of its own in {folder}"), file=sys.stderr)
+        echo(
+            t("{file} is not read: the sandbox has its own configuration in {folder}", file=config, folder=folder),
+            err=True,
+        )
     from mailerd.sandbox.demo import Options, run  # noqa: PLC0415 # a daemon never loads the stand-in
 
     options = Options(
@@ -77,17 +91,28 @@ def sandbox(
 
 @app.command()
 def fault(
-    kind: Annotated[str, typer.Argument(help="What goes wrong: `mailerd sandbox faults --kinds` lists them.")],
+    kind: Annotated[str, typer.Argument(help="The kind of fault: `mailerd sandbox faults --kinds` lists them.")],
     *,
-    method: Annotated[str, typer.Option(help="drafts.create, drafts.send … or token; without it, every one.")] = "",
-    sender: Annotated[str, typer.Option(help="The mailbox that it is for; without it, every one.")] = "",
-    count: Annotated[int, typer.Option(min=-1, help="How often; -1 until it is cleared.")] = 1,
-    skip: Annotated[int, typer.Option(min=0, help="Requests that are spared before.")] = 0,
-    probability: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 for every request after that.")] = 1.0,
-    seconds: Annotated[float, typer.Option(min=0.0, help="How long a latency, a hang or a late answer lasts.")] = 60.0,
+    method: Annotated[
+        str, typer.Option(help="Only calls of this method: drafts.create, drafts.send … or token. Default: all.")
+    ] = "",
+    sender: Annotated[str, typer.Option(help="Only calls of this mailbox. Default: all.")] = "",
+    count: Annotated[int, typer.Option(min=-1, help="How many times; -1 means until the fault is cleared.")] = 1,
+    skip: Annotated[int, typer.Option(min=0, help="Let this many requests pass first.")] = 0,
+    probability: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Probability for each request after that; 1 means always.")
+    ] = 1.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Seconds of latency, of a hang or of a late response.")
+    ] = 60.0,
     config: ConfigOption = None,
 ) -> None:
-    """Let something go wrong at the sandbox's Google: for the next call, or as often as you say."""
+    """Set a fault of the simulated Google: for the next call, or for as many calls as you say."""
+    from mailerd.sandbox.google.faults import KINDS  # noqa: PLC0415 # a daemon never loads the stand-in
+
+    if kind not in KINDS:
+        choices = ", ".join(KINDS)
+        raise typer.BadParameter(t("{value} is not one of {choices}", value=kind, choices=choices), param_hint="kind")
     wanted = {
         "kind": kind, "method": method, "sender": sender, "count": count, "skip": skip, "probability": probability,
         "seconds": seconds,
@@ -98,17 +123,18 @@ def fault(
 @app.command()
 def faults(
     *,
-    clear: Annotated[bool, typer.Option("--clear", help="Lift all of them.")] = False,
-    kinds: Annotated[bool, typer.Option("--kinds", help="What can go wrong.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Clear all faults.")] = False,
+    kinds: Annotated[bool, typer.Option("--kinds", help="List all kinds of faults.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show the faults that are in force and those that have struck; or lift them."""
+    """List the faults that are set and those that are over, or clear them."""
     if kinds:
         from mailerd.sandbox.google.faults import WHAT_HAPPENS  # noqa: PLC0415 # a daemon never loads the stand-in
 
         width = max(map(len, WHAT_HAPPENS))
-        print("\n".join(f"{kind:{width}}  {tr(words)}" for kind, words in WHAT_HAPPENS.items()))
+        for kind, words in WHAT_HAPPENS.items():
+            echo(f"{kind:{width}}  {say(t(words))}")
         return
     control = _Control(settings(config).gmail.api_root)
     if clear:
@@ -118,23 +144,21 @@ def faults(
         print_json(found)
         return
     for it in (*found["faults"], *found["spent"]):
-        print(_line(it))
+        echo(_line(it))
     if not (found["faults"] or found["spent"]):
-        print(tr("nothing is to go wrong"))
+        echo(t("no faults set"))
 
 
 @app.command()
 def notice(
-    shape: Annotated[
-        str, typer.Argument(help="What comes back: hard, limit, reply, auto_reply … or `shapes`, a list.")
-    ],
+    shape: Annotated[str, typer.Argument(help="What arrives: hard, limit, reply, auto_reply …; `shapes` lists all.")],
     *,
-    to: Annotated[str, typer.Option(help="Only about letters to addresses that hold this.")] = "",
-    sender: Annotated[str, typer.Option(help="The mailbox that it comes into; without it, every one.")] = "",
-    count: Annotated[int, typer.Option(min=1, help="About so many letters, the oldest first.")] = 1,
+    to: Annotated[str, typer.Option(help="Only about messages to addresses that contain this.")] = "",
+    sender: Annotated[str, typer.Option(help="Only into this mailbox. Default: all.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="About this many messages, oldest first.")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Let something come back to the sandbox's mailboxes: a bounce, a limit notice, an answer, a forgery."""
+    """Put a bounce, a limit notice, a reply or a forgery into the mailboxes of the simulated Google."""
     if shape == "shapes":
         from mailerd.sandbox.google.notices import SHAPES  # noqa: PLC0415 # a daemon never loads the stand-in
 
@@ -142,7 +166,7 @@ def notice(
         return
     wanted = {"shape": shape, "to": to, "sender": sender, "count": count}
     came = _Control(settings(config).gmail.api_root).ask("POST", "notices", wanted)["notices"]
-    print(tr(f"it comes back {counted(came, 'time')}"))
+    echo(tn("{n} notice arrived", "{n} notices arrived", came))
 
 
 @app.command()
@@ -150,22 +174,29 @@ def mailbox(
     email: Annotated[str, typer.Argument(metavar="EMAIL")],
     *,
     revoke: Annotated[
-        bool | None, typer.Option("--revoke/--restore", help="Whether Google honours the sign-in.")
+        bool | None, typer.Option("--revoke/--restore", help="Revoke or restore its authorization.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a mailbox's sign-in at the sandbox's Google, as its owner would, or restore it."""
+    """Revoke the authorization of a mailbox at the simulated Google, as its owner would, or restore it."""
     if revoke is None:
-        raise typer.BadParameter("give one of the two", param_hint="--revoke/--restore")
+        raise typer.BadParameter(t("give one of the two"), param_hint="--revoke/--restore")
     _Control(settings(config).gmail.api_root).ask("PATCH", f"mailboxes/{email}", {"revoked": revoke})
-    print(tr(f"the sign-in of {email} is revoked") if revoke else tr(f"the sign-in of {email} is good again"))
+    if revoke:
+        echo(t("authorization of {sender} revoked", sender=email))
+    else:
+        echo(t("authorization of {sender} restored", sender=email))
 
 
-def _line(it: dict[str, Any]) -> str:
-    where = tr(f" in calls of {it['method']}") if it["method"] else ""
-    whom = tr(f" for {it['sender']}") if it["sender"] else ""
-    often = tr("until it is cleared") if it["count"] < 0 else tr(counted(it["count"], "time"))
-    return tr(f"{it['id']}: {it['kind']}{where}{whom}, {often}, has struck {counted(it['struck'], 'time')}")
+def _line(it: dict[str, Any]) -> Text:
+    parts = [
+        f"{it['id']}: {it['kind']}",
+        t("calls of {method}", method=it["method"]) if it["method"] else t("all calls"),
+        t("sender {sender}", sender=it["sender"]) if it["sender"] else t("all senders"),
+        t("until cleared") if it["count"] < 0 else tn("{n:,} time", "{n:,} times", it["count"]),
+        tn("occurred {n:,} time", "occurred {n:,} times", it["struck"]),
+    ]
+    return joined(parts, ", ")
 
 
 class _Control:
@@ -175,7 +206,10 @@ class _Control:
         self._url = URL(api_root)
         if not is_loopback(self._url.host or ""):
             raise MailerdError(
-                f"gmail.api_root is {api_root}, which is no sandbox: call this in the folder of one that runs"
+                t(
+                    "gmail.api_root is {url}, which is not a sandbox: run this in the folder of a running sandbox",
+                    url=api_root,
+                )
             )
 
     def ask(self, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -190,9 +224,16 @@ class _Control:
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, ValueError) as error:
-            raise MailerdError(f"no sandbox answers at {self._url}: {error}; start `mailerd sandbox`") from error
+            raise MailerdError(
+                t(
+                    "no sandbox is responding at {url}: {cause}; start `mailerd sandbox`",
+                    url=self._url,
+                    cause=str(error),
+                )
+            ) from error
         finally:
             connection.close()
         if response.status != _OK:
-            raise MailerdError(f"the sandbox refuses that: {answer.get('error', response.reason)}")
+            why = tr(str(answer.get("error", response.reason)))
+            raise MailerdError(t("the sandbox rejected this: {why}", why=why))
         return answer

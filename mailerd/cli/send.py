@@ -1,4 +1,4 @@
-"""`mailerd send FILE.csv`: one letter to each line of a table, by a named template, and a bar until all are sent."""
+"""`mailerd send FILE.csv`: one message to each row of a table, by a named template, and a bar until all are sent."""
 
 import hashlib
 import json
@@ -14,11 +14,12 @@ import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
-from mailerd.cli.send_http import faults, send_over_http, unsent
+from mailerd.cli.output import echo, in_utc
+from mailerd.cli.send_http import faults, posted, print_message, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
 from mailerd.config import API_KEY, Settings
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import joined, t, tn
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents, RendererEvents
 from mailerd.gmail import Gmail
@@ -26,6 +27,7 @@ from mailerd.http.errors import ApiError
 from mailerd.intake.create_job import dry_run
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
+from mailerd.locale import say
 from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -41,31 +43,40 @@ _THE_COMMAND: Final = 0
 
 def send(
     file: Annotated[
-        Path, typer.Argument(help="A CSV with a column email; name and language if you like; the rest are variables.")
+        Path,
+        typer.Argument(
+            help='A CSV file with an "email" column. "name" and "language" are optional; other columns are variables.'
+        ),
     ],
     *,
-    template: Annotated[str, typer.Option(help="A template of templates.folder, or a path to a template's folder.")],
-    sender: Annotated[str, typer.Option(help="The mailbox, or an alias of one.")],
-    sender_name: Annotated[str | None, typer.Option(help="Stands in From:.")] = None,
-    reply_to: Annotated[str | None, typer.Option(help="Where answers go, if not to the sender.")] = None,
-    variables: Annotated[str, typer.Option(help='For all recipients, as JSON: {"product": "tea"}.')] = "{}",
-    send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-01T09:00:00Z.")] = None,
-    priority: Annotated[int, typer.Option(help="Higher goes first among the jobs of the sender.")] = 0,
-    reference: Annotated[str | None, typer.Option(help="Your own name for the job.")] = None,
-    mailing_list: Annotated[str | None, typer.Option("--list", help="What a recipient can leave.")] = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out, and name them.")] = False,
-    allow_duplicates: Annotated[bool, typer.Option("--allow-duplicates", help="An address may come twice.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make every letter, show one, store nothing.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Even if this very job was posted before.")] = False,
-    wait: Annotated[bool, typer.Option(help="Stay until the job has ended.")] = True,
-    url: Annotated[str | None, typer.Option(help="The API to post to, such as http://127.0.0.1:5000.")] = None,
-    key: Annotated[str | None, typer.Option(envvar=API_KEY, help="For --url. ps shows it: set the variable.")] = None,
+    template: Annotated[str, typer.Option(help="A template in templates.folder, or the path of a template folder.")],
+    sender: Annotated[str, typer.Option(help="The mailbox to send from, or an alias of it.")],
+    sender_name: Annotated[str | None, typer.Option(help="The name of the sender in From.")] = None,
+    reply_to: Annotated[str | None, typer.Option(help="The address for replies. Default: the sender.")] = None,
+    variables: Annotated[str, typer.Option(help='Variables for all recipients, as JSON: {"product": "tea"}.')] = "{}",
+    send_at: Annotated[str | None, typer.Option(help="Do not send before this time: 2026-12-01T09:00:00Z.")] = None,
+    priority: Annotated[int, typer.Option(help="Jobs of the sender with a higher number are sent first.")] = 0,
+    reference: Annotated[str | None, typer.Option(help="Your own reference for the job.")] = None,
+    mailing_list: Annotated[
+        str | None, typer.Option("--list", help="The list that recipients can unsubscribe from.")
+    ] = None,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Skip invalid rows and list them.")] = False,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Allow the same address more than once.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every message, show one, send nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Post the job again, even if it was posted before.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = True,
+    url: Annotated[str | None, typer.Option(help="Post to this API instead, such as http://127.0.0.1:5000.")] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar=API_KEY, help="The API key for --url. Prefer the variable: ps shows options.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Post a job from a table and watch it; the same job is not posted twice.
+    """Send one message to each row of a table, and show the progress. The same job is not posted twice.
 
-    The exit code is 1 when letters failed, or when none of them can be sent. With --url the template is one of the
-    daemon's, by its name.
+    The exit code is 1 when messages failed, or when none can be sent. With --url, the template is one of the daemon's
+    templates, by its name.
     """
     table, by_path = _read(file), "/" in template or template == "."
     job = {
@@ -78,7 +89,7 @@ def send(
     work: Coroutine[Any, Any, bool]
     if url:
         if by_path:
-            raise MailerdError("with --url the template is one of the daemon's: give its name, not a path")
+            raise MailerdError(t("--template must be a name with --url, not a path: the daemon has the templates"))
         work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
     else:
         known = settings(config)
@@ -116,9 +127,9 @@ class _JobPoster:
                 )
         except ApiError as error:
             errors = [(fault.field, fault.message) for fault in error.errors]
-            raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
+            raise MailerdError(joined(list(faults(str(error), errors, self._line)), "\n")) from None
         for each in order.rejected:
-            print(unsent(self._line, each.index, each.email, each.reason, refused=bool(order.refusal)))
+            echo(unsent(self._line, each.index, each.email, each.reason, refused=bool(order.refusal)))
         return order
 
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
@@ -128,9 +139,9 @@ class _JobPoster:
         )
         order = await check.mark(order, key=None)
         for each in order.suppressed:
-            print(tr(f"gets no letter: {each.email}: {each.reason}"))
+            echo(t("not sent: {to}: {reason}", to=each.email, reason=tr(each.reason)))
         for warning in order.warnings:
-            print(tr(f"warning: {warning}"))
+            echo(t("warning: {warning}", warning=tr(warning)))
         return order
 
     def _line(self, index: int) -> str:
@@ -157,43 +168,53 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
         except DuplicateKeyError as error:
             it = error.stored
             raise MailerdError(
-                f"this very job was posted at {it.created_at:%Y-%m-%d %H:%M:%S} UTC as {it.job_id}, and nothing was "
-                f"posted now; `mailerd jobs show {it.job_id}` tells what became of it, --again posts it once more"
-            ) from None
+                t(
+                    "this job was already posted at {at:%Y-%m-%d %H:%M:%S}Z as {id}; nothing was sent. Progress: "
+                    "`mailerd jobs show {id}`. To send it again: --again",
+                    at=it.created_at, id=it.job_id,
+                )
+            ) from None  # fmt: skip
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
             raise MailerdError(
-                f"the database went away during COMMIT: `mailerd jobs show {job.id}` tells whether the job is there; "
-                f"the same command again posts it if it is not"
+                t(
+                    "the database became unavailable during COMMIT: `mailerd jobs show {id}` shows whether the job was "
+                    "stored. If it was not, run the same command again",
+                    id=job.id,
+                )
             ) from error
-        print(tr(f"job {job.id}: {counted(order.accepted, 'letter')} from {job.sender_email}, due {send_at:%F %T} UTC"))
+        echo(posted(job.id, order.accepted, sender=job.sender_email, due=in_utc(send_at)))
     if not wait:
         return order.accepted > 0
     try:
         return await watch_until_ended(known, job.id) == 0 and order.accepted > 0
     finally:
-        print(tr(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it"))
+        echo(t("The daemon continues without this command. To watch again: `mailerd jobs watch {id}`", id=job.id))
 
 
 def _read(file: Path) -> RecipientTable:
     piped = str(file) == "-"
-    name = tr("standard input") if piped else str(file)
+    name = say(t("standard input")) if piped else str(file)
     # A pipe is read as a file is, whatever the locale: Excel's byte order mark comes through it too.
     opened = partial(open, sys.stdin.fileno(), closefd=False) if piped else file.open
     try:
         with opened(encoding="utf-8-sig", newline="") as opened_file:
             return read_table(opened_file, name)
     except OSError as error:
-        raise MailerdError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise MailerdError(
+            t("could not read {file}: {cause}", file=name, cause=error.strerror or str(error))
+        ) from error
     except UnicodeDecodeError as error:
-        raise MailerdError(f"{name} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
+        raise MailerdError(
+            t("could not read {file}: not UTF-8 (byte {n}). Save it as CSV UTF-8", file=name, n=error.start)
+        ) from error
 
 
 def _library(known: Settings) -> TemplateLibrary:
     if not known.templates.folder:
         raise MailerdError(
-            "there is no folder of templates: set templates.folder, or give a path as --template ./welcome"
+            t("templates.folder is not set: set it, or give the path of a template, as in --template ./welcome")
         )
     return _library_at(Path(known.templates.folder))
 
@@ -203,29 +224,34 @@ def _library_at(folder: Path) -> TemplateLibrary:
 
 
 async def _show(posting: _JobPoster, raw: bytes) -> bool:
-    """Tell what would become of the table; whether any of its letters can be sent: none, where a post is refused."""
+    """Say what would become of the table; whether any of its messages can be sent: none, where a post is refused."""
     async with rendering() as renderer:
         order = await posting.order(raw, renderer)
         async with open_database(posting.known) as database:
             order = await posting.marked(order, database)
         found = await dry_run(order, renderer=renderer, origin=_ORIGIN)
     for each in found.rejected:
-        print(tr(f"would fail: {each.email}: {each.reason}"))
+        echo(t("would fail: {to}: {reason}", to=each.email, reason=tr(each.reason)))
     for sample in found.samples[:1]:
-        print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
+        print_message(sample.email, sample.subject, sample.text)
     if order.refusal:
-        bad = tr("1 line is") if len(order.rejected) == 1 else tr(f"{len(order.rejected):,} lines are")
-        print(tr(f"0 letters of {order.total:,} can be sent: {bad} bad, and so nothing is posted"))
+        echo(
+            tn(
+                "The job would be rejected: {n:,} of {total:,} rows is not valid. Nothing was stored.",
+                "The job would be rejected: {n:,} of {total:,} rows are not valid. Nothing was stored.",
+                len(order.rejected), total=order.total,
+            )
+        )  # fmt: skip
         if len(order.rejected) < order.total:
-            print(tr("mend what is bad, or leave it out with --skip-invalid; nothing was stored"))
+            echo(t("Fix these rows, or skip them with --skip-invalid."))
         else:
-            print(tr("mend what is bad; nothing was stored"))
+            echo(t("Fix these rows."))
         return False
     left = order.accepted - len(found.rejected)
-    print(
-        tr(
-            f"{counted(left, 'letter')} of {order.total:,} can be sent, {found.sizes.total:,} bytes in all; "
-            "nothing was stored"
+    echo(
+        t(
+            "{n:,} of {total:,} messages can be sent ({size:,} bytes in total). Nothing was stored.",
+            n=left, total=order.total, size=found.sizes.total,
         )
-    )
+    )  # fmt: skip
     return left > 0

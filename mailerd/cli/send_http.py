@@ -13,12 +13,14 @@ from typing import Any, Final, cast
 import aiohttp
 from rich.progress import Progress
 
-from mailerd.cli.output import console
+from mailerd.cli.output import console, echo
 from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob
 from mailerd.client.clients import is_finished
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
-from mailerd.texts import tr
+from mailerd.locale import say
+from mailerd.texts import label, tr
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0
@@ -31,32 +33,63 @@ _NUMBER: Final = re.compile(r"\d[\d,]*")
 _OTHER: Final = re.compile(r"recipients\[(\d{1,9})\]")
 
 Line = Callable[[int], str]
-"""Where a recipient stands in the table."""
+"""Where a recipient is in the table."""
+
+
+OPTIONS: Final = {
+    "sender_email": "--sender", "sender_name": "--sender-name", "reply_to": "--reply-to", "template_name": "--template",
+    "variables": "--variables", "send_at": "--send-at", "priority": "--priority", "reference": "--reference",
+    "list": "--list",
+}  # fmt: skip
+"""The fields of a job, as who typed the command calls them."""
 
 
 def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Iterator[str]:
-    """What is wrong, field by field; a recipient is named by its line."""
+    """What is wrong, field by field: a recipient is named by its row, another field by its option."""
     yield tr(message)
     for field, why in errors[:MAX_SHOWN]:
-        it = _OTHER.match(field)
-        named = line(int(it[1])) + field[it.end() :].replace(".", ", ", 1) if it else field
-        yield f"  {named}: {_by_line(tr(why), line)}"
+        if it := _OTHER.match(field):
+            named = line(int(it[1]))
+            if of_it := field[it.end() :].removeprefix("."):
+                named = joined([named, of_it.removeprefix("variables.")], ", ")
+        else:
+            first, dot, rest = field.partition(".")
+            named = f"{OPTIONS.get(first, first)}{dot}{rest}"
+        yield t("  {field}: {why}", field=named, why=_by_line(tr(why), line))
     if len(errors) > MAX_SHOWN:
-        yield tr(f"  and {len(errors) - MAX_SHOWN:,} more")
+        yield t("  and {n:,} more", n=len(errors) - MAX_SHOWN)
 
 
-def unsent(line: Line, index: int, email: str, reason: str, *, refused: bool) -> str:
-    """Why a recipient gets no letter: it is left out, or, where all are `refused` for it, it is bad."""
-    where, reason = line(index), _by_line(tr(reason), line)
-    return tr(f"bad: {where}: {email}: {reason}") if refused else tr(f"left out: {where}: {email}: {reason}")
+def unsent(line: Line, index: int, email: str, reason: str, *, refused: bool) -> Text:
+    """Why a recipient gets no message: its row is skipped, or, where all are `refused` for it, it is not valid."""
+    where, why = line(index), _by_line(tr(reason), line)
+    if refused:
+        return t("not valid: {where}: {to}: {why}", where=where, to=email, why=why)
+    return t("skipped: {where}: {to}: {why}", where=where, to=email, why=why)
+
+
+def posted(job: str, messages: int, *, sender: str, due: str) -> Text:
+    """What was posted."""
+    return tn(
+        "job {job}: {n:,} message from {sender}, due {due}",
+        "job {job}: {n:,} messages from {sender}, due {due}",
+        messages, job=job, sender=sender, due=due,
+    )  # fmt: skip
+
+
+def print_message(to: str, subject: str, text: str) -> None:
+    """Show one message as its recipient would get it."""
+    echo(t("To: {to}", to=to))
+    echo(t("Subject: {subject}", subject=subject))
+    echo(f"\n{text}\n")
 
 
 def _by_line(text: str, line: Line) -> str:
-    """A text in which another recipient is named by its line; one that is none was quoted from the table."""
+    """A text in which another recipient is named by its row; one that is none was quoted from the table."""
 
     def named(found: re.Match[str]) -> str:
         try:
-            return line(int(found[1]))
+            return say(line(int(found[1])))
         except IndexError:
             return found[0]
 
@@ -72,12 +105,12 @@ async def send_over_http(
         MailerdError: the key is missing, the job was posted before, or it is refused.
     """
     if not key:
-        raise MailerdError("--url needs a key: export MAILERD_API_KEY=…; `mailerd keys create` prints one")
+        raise MailerdError(t("--url requires an API key: export MAILERD_API_KEY=…; `mailerd keys create` creates one"))
     job = cast("NewJob", {name: value for name, value in fields.items() if value is not None and name != "dry_run"})
     try:
         client = AsyncClient(url, key=key)
     except ValueError as error:
-        raise MailerdError(str(error)) from None
+        raise MailerdError(tr(str(error))) from None
     async with client:
         try:
             await _reach(url)
@@ -85,9 +118,9 @@ async def send_over_http(
                 return await _dry_run(client, job, line)
             return await _post(client, job, line, again=again, wait=wait)
         except ApiError as error:
-            said = f"{tr(error.message)} ({error.status} {error.code})"
+            said = t("{error} ({status} {code})", error=tr(error.message), status=error.status, code=error.code)
             errors = [(each["field"], each["message"]) for each in error.details]
-            raise MailerdError("\n".join(faults(said, errors, line))) from None
+            raise MailerdError(joined(list(faults(said, errors, line)), "\n")) from None
 
 
 async def _reach(url: str) -> None:
@@ -104,51 +137,61 @@ async def _reach(url: str) -> None:
                 async with session.get(f"{url.rstrip('/')}/health/live", allow_redirects=False):
                     return
             except (aiohttp.ClientError, OSError) as error:
-                cause = str(error) or tr(f"no answer within {_REACH_TIMEOUT:g} s")
+                cause = str(error) or t("no response within {span}", span=in_words(_REACH_TIMEOUT))
                 if time.monotonic() + wait > until:
                     raise MailerdError(
-                        f"no daemon answers at {url} ({cause}), and nothing was posted: start `mailerd run` there, or "
-                        "correct --url"
-                    ) from error
-                print(tr(f"no answer from {url} ({cause}); the next try is in {wait:g} s"), file=sys.stderr)
+                        t(
+                            "no daemon is responding at {url} ({cause}); nothing was posted. Start `mailerd run` "
+                            "there, or correct --url",
+                            url=url, cause=cause,
+                        )
+                    ) from error  # fmt: skip
+                echo(
+                    t(
+                        "no response from {url} ({cause}); retrying in {span}",
+                        url=url,
+                        cause=cause,
+                        span=in_words(wait),
+                    ),
+                    err=True,
+                )
                 await asyncio.sleep(wait)
                 wait *= 2
 
 
 async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wait: bool) -> bool:
-    posted = await client.create_job(job, idempotency_key=None if again else await _once(client, job))
-    id_ = posted["job_id"]
-    if posted["replayed"] and posted["repeated"]:
-        print(tr(f"job {id_} is there: posted by this command, of which an answer was lost, or by the same one before"))
-    elif posted["replayed"]:
+    answer = await client.create_job(job, idempotency_key=None if again else await _once(client, job))
+    id_ = answer["job_id"]
+    if answer["replayed"] and answer["repeated"]:
+        echo(t("job {id} already exists: posted by this command (its response was lost) or by an earlier one", id=id_))
+    elif answer["replayed"]:
         raise MailerdError(
-            f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
+            t("this job was already posted as {id}; nothing was sent. To send it again: --again", id=id_)
         )
-    _print_unsent(posted, line, refused=False)
-    print(tr(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}"))
+    _print_unsent(answer, line, refused=False)
+    echo(posted(id_, answer["accepted"], sender=job["sender_email"], due=str(answer["send_at"])))
     if not wait:
-        return posted["accepted"] > 0
+        return answer["accepted"] > 0
     try:
         ended = await _watch(client, id_)
     except ApiError as error:
         if error.status != HTTPStatus.FORBIDDEN:
             raise
-        print(tr("This key may not see what becomes of the job: that needs the permission read."))
-        return posted["accepted"] > 0
-    print(
-        tr(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
-    )
-    return posted["accepted"] > 0 and not ended["counts"].get("failed")
+        echo(t("This API key cannot show the progress of the job: that requires the permission `read`."))
+        return answer["accepted"] > 0
+    counts = [t("{n:,} {state}", n=n, state=label(state)) for state, n in ended["counts"].items() if n]
+    echo(t("job {id}: {status}, {counts}", id=id_, status=label(ended["status"]), counts=joined(counts, ", ")))
+    return answer["accepted"] > 0 and not ended["counts"].get("failed")
 
 
 def _print_unsent(answer: AcceptedJob | DryRun, line: Line, *, refused: bool) -> None:
-    """Print who gets no letter and why, and the warnings."""
+    """Print who gets no message and why, and the warnings."""
     for each in answer["rejected"]:
-        print(unsent(line, each["index"], each["email"], each["reason"], refused=refused))
+        echo(unsent(line, each["index"], each["email"], each["reason"], refused=refused))
     for each in answer["suppressed"]:
-        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
+        echo(t("not sent: {to}: {reason}", to=each["email"], reason=tr(each["reason"])))
     for warning in answer["warnings"]:
-        print(tr(f"warning: {warning}"))
+        echo(t("warning: {warning}", warning=tr(warning)))
 
 
 async def _once(client: AsyncClient, job: NewJob) -> str:
@@ -177,7 +220,8 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
             if (kind := _NUMBER.sub("", why)) != said:
                 said = kind
                 if why or job["status"] != "cancelled":  # of such a one only what is in flight ends
-                    progress.console.print(tr(f"It waits: {why}.") if why else tr("It goes on."), soft_wrap=True)
+                    text = t("Waiting: {why}.", why=tr(why)) if why else t("Sending continues.")
+                    progress.console.print(say(text), soft_wrap=True)
             await asyncio.sleep(_POLL_INTERVAL)
 
 
@@ -185,7 +229,7 @@ async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     found = await client.dry_run(job)
     _print_unsent(found, line, refused=found["post_refused"])
     for sample in found["samples"][:1]:
-        print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
+        print_message(sample["email"], sample["subject"], sample["text"])
     good = 0 if found["post_refused"] else found["accepted"]
-    print(tr(f"{counted(good, 'letter')} of {found['total']:,} can be sent; nothing was stored"))
+    echo(t("{n:,} of {total:,} messages can be sent. Nothing was stored.", n=good, total=found["total"]))
     return good > 0

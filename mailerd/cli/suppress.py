@@ -1,4 +1,4 @@
-"""`mailerd suppress add|remove|list|why|import|export|lists|rotate-key`: who gets no letters."""
+"""`mailerd suppress add|remove|list|why|import|export|lists|rotate-key`: who gets no messages."""
 
 import csv
 import sys
@@ -14,8 +14,8 @@ import typer
 from rich.progress import Progress
 
 from mailerd.cli.common import ConfigOption, asked_by, settings, user_name, with_database
-from mailerd.cli.output import JsonOption, console, in_utc, print_json, print_list
-from mailerd.core.quantities import counted
+from mailerd.cli.output import JsonOption, console, echo, in_utc, print_json, print_list
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import Addresses
@@ -24,23 +24,21 @@ from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
-from mailerd.texts import heading, label, tr
+from mailerd.texts import label, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
 _SORTED_AT_ONCE: Final = 50_000
 """Rows of a file that are brought into the order of the table first: a server stores them in half the time then."""
 _MAX_SHOWN: Final = 20
-"""Bad lines of a file that are named one by one."""
+"""Rows of a file without a valid address that are named one by one."""
 _EXPORTED: Final = ("email", "list", "reason", "source")
 """The first columns of what `export` and the API write."""
 
 app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
 
-ListOption = Annotated[
-    str | None, typer.Option("--list", help="The list that it is about; without it, every letter there is.")
-]
-NewListOption = Annotated[bool, typer.Option("--new-list", help="Make the list where there is none of this name.")]
+ListOption = Annotated[str | None, typer.Option("--list", help="Only this list. Default: all messages.")]
+NewListOption = Annotated[bool, typer.Option("--new-list", help="Create the list if it does not exist.")]
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
 
 
@@ -48,13 +46,13 @@ AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
 def add(
     address: AddressArgument,
     mailing_list: ListOption = None,
-    reason: Annotated[Reason, typer.Option(help="Why; nothing overrides a hard_bounce.")] = Reason.MANUAL,
-    detail: Annotated[str | None, typer.Option(help="A note, such as a ticket.")] = None,
+    reason: Annotated[Reason, typer.Option(help="The reason. A hard_bounce cannot be overridden.")] = Reason.MANUAL,
+    detail: Annotated[str | None, typer.Option(help="A note, such as a ticket number.")] = None,
     *,
     new_list: NewListOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Send no more letters to an address; what is being sent at this moment may still go."""
+    """Suppress an address: no more messages are sent to it. Messages in flight may still be sent."""
     clean = checked_address(address)
 
     async def work(suppressions: Suppressions) -> list[NewSuppression]:
@@ -65,14 +63,16 @@ def add(
         return (await suppressions.add([new], log=_log("suppress", mailing_list))).changed
 
     added = _ask(config, work)
-    before = "" if added else tr(", as before")
-    none = tr(f"{clean} gets no letters at all{before}.")
-    print(tr(f"{clean} gets no letters of {mailing_list}{before}.") if mailing_list else none)
+    name = mailing_list or t("all messages")
+    if added:
+        echo(t("{address} suppressed ({list})", address=clean, list=name))
+    else:
+        echo(t("{address} was already suppressed ({list})", address=clean, list=name))
 
 
 @app.command("remove")
 def remove(address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None) -> None:
-    """End a suppression; the person gets letters again."""
+    """Remove a suppression: messages are sent to the address again."""
     address = checked_address(address)
 
     async def work(suppressions: Suppressions) -> bool:
@@ -84,23 +84,25 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 
     if not _ask(config, work):
         raise MailerdError(
-            f"{address} is not suppressed for {mailing_list or heading(EVERYTHING_NAME)}; "
-            f"`mailerd suppress why {address}` shows what is"
-        )
-    print(tr(f"{address} gets letters of {mailing_list or EVERYTHING_NAME} again."))
+            t(
+                "{address} is not suppressed ({list}): `mailerd suppress why {address}` shows its suppressions",
+                address=address, list=mailing_list or t("all messages"),
+            )
+        )  # fmt: skip
+    echo(t("suppression of {address} removed ({list})", address=address, list=mailing_list or t("all messages")))
 
 
 @app.command("why")
 def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Say what keeps letters from an address; exit code 1 when nothing does."""
+    """Show the suppressions of an address. The exit code is 1 when there are none."""
     address = checked_address(address)
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
         print_json([_as_json(it) for it in found])
     elif not found:
-        print(tr(f"Nothing keeps letters from {address}."))
+        echo(t("No suppressions of {address}.", address=address))
     for it in () if as_json else found:
-        print(suppression_line(address, it))
+        echo(suppression_line(address, it))
     if not found:
         raise typer.Exit(1)
 
@@ -109,12 +111,12 @@ def why(address: AddressArgument, *, as_json: JsonOption = False, config: Config
 def list_suppressions(
     *,
     mailing_list: ListOption = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only those for this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many, the oldest first.")] = 100,
+    reason: Annotated[Reason | None, typer.Option(help="Only suppressions with this reason.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Show at most this many, oldest first.")] = 100,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show suppressions; `export` writes all of them."""
+    """List suppressions. `export` writes all of them."""
 
     async def work(suppressions: Suppressions) -> list[Suppression]:
         list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
@@ -124,35 +126,37 @@ def list_suppressions(
     if as_json:
         print_json([_as_json(it) for it in found])
         return
-    print_list(("address", "list", "reason", "by", "since", "note"), map(_table_row, found))
+    headings = (t("Address"), t("List"), t("Reason"), t("Source"), t("Since"), t("Note"))
+    print_list(headings, map(_table_row, found))
 
 
 @app.command("lists")
 def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show every list that a person can leave."""
+    """List all lists that people can unsubscribe from."""
     found = _ask(config, lambda suppressions: suppressions.lists())
     if as_json:
         shown = [{"name": it.name, "title": it.title, "created_at": it.created_at} for it in found]
         print_json(shown)
         return
-    print_list(("name", "title", "since"), ((it.name, it.title or "", in_utc(it.created_at)) for it in found))
+    rows = ((it.name, it.title or "", in_utc(it.created_at)) for it in found)
+    print_list((t("Name"), t("Title"), t("Created")), rows)
 
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV with a column `email`, or one address a line.")],
+    file: Annotated[Path, typer.Argument(help="A CSV file with an `email` column, or one address per line.")],
     mailing_list: ListOption = None,
-    reason: Annotated[Reason | None, typer.Option(help="Why, where no export of mailerd's says it.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="The reason, where the file does not give one.")] = None,
     *,
     new_list: NewListOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing.
+    """Suppress every address in a file. Rows without a valid address are skipped and listed.
 
-    What `export` wrote keeps its lists and reasons.
+    A file written by `export` keeps its lists and reasons. Importing a file again adds nothing.
     """
     added = total = 0
-    bad: list[str] = []
+    bad: list[Text] = []
     targets: dict[str | None, tuple[int, CommandLog]] = {}
 
     async def work(suppressions: Suppressions) -> None:
@@ -168,18 +172,24 @@ def import_file(
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:
-        print(tr(f"left out: {line}"), file=sys.stderr)
+        echo(t("skipped: {what}", what=line), err=True)
     if len(bad) > _MAX_SHOWN:
-        print(tr(f"left out: {len(bad) - _MAX_SHOWN:,} more"), file=sys.stderr)
-    names = ", ".join(sorted(name or heading(EVERYTHING_NAME) for name in targets)[:_MAX_SHOWN])
-    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {names or heading(EVERYTHING_NAME)}."))
+        echo(t("skipped: {n:,} more", n=len(bad) - _MAX_SHOWN), err=True)
+    names = [name or t("all messages") for name in sorted(targets, key=lambda it: it or "")[:_MAX_SHOWN]]
+    read = tn("{n:,} address read", "{n:,} addresses read", total)
+    echo(
+        t(
+            "{read}, {new:,} newly suppressed ({lists})",
+            read=read, new=added, lists=joined(names or [t("all messages")], ", "),
+        )
+    )  # fmt: skip
     if bad:
         raise typer.Exit(1)
 
 
 @app.command("export")
 def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None:
-    """Write every suppression as CSV to standard output."""
+    """Write all suppressions as CSV to standard output."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
 
     async def work(suppressions: Suppressions) -> None:
@@ -198,7 +208,7 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
 
 @app.command("rotate-key")
 def rotate_key(config: ConfigOption = None) -> None:
-    """Sign the unsubscribe links to come with a new key; links that are out there go on working."""
+    """Sign new unsubscribe links with a new key. Existing links remain valid."""
     known = settings(config)
 
     async def work(database: Database) -> int:
@@ -207,7 +217,7 @@ def rotate_key(config: ConfigOption = None) -> None:
         return await secrets.rotate()
 
     key = with_database(known, work)
-    print(tr(f"Unsubscribe links are signed with key {key} from now on; restart daemons to use it at once."))
+    echo(t("New unsubscribe links are signed with key {key}. Restart the daemons to use it at once.", key=key))
 
 
 def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -> T:
@@ -232,9 +242,12 @@ async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool =
     if (found := await suppressions.list_named(name)) is not None:
         return found.id
     names = [it.name for it in await suppressions.lists()]
-    meant = [tr(f"did you mean {close[0]}?")] if (close := get_close_matches(name, names, n=1)) else []
-    said = "; ".join([tr("`mailerd suppress lists` shows which there are"), tr("--new-list makes one"), *meant])
-    raise MailerdError(f"there is no list {name!r}: {said}")
+    said = [
+        t("list {name} not found: `mailerd suppress lists` shows all lists, --new-list creates one", name=repr(name))
+    ]
+    if close := get_close_matches(name, names, n=1):
+        said.append(t("did you mean {name}?", name=close[0]))
+    raise MailerdError(joined(said))
 
 
 async def _store(suppressions: Suppressions, rows: list[tuple[str, Reason]], *, list_id: int, log: CommandLog) -> int:
@@ -246,7 +259,7 @@ async def _store(suppressions: Suppressions, rows: list[tuple[str, Reason]], *, 
     return added
 
 
-def _rows(file: Path, bad: list[str]) -> Iterator[tuple[str, str, Reason]]:
+def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
     """The good addresses of a file, each with its list and reason, with a bar; what is none is noted in `bad`."""
     with (
         Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as progress,
@@ -258,7 +271,7 @@ def _rows(file: Path, bad: list[str]) -> Iterator[tuple[str, str, Reason]]:
             try:  # `export` and the API's CSV have apostrophes
                 yield addresses.check(as_it_was(given)), its_list, Reason(why)
             except ValueError as error:
-                bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
+                bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=tr(str(error))))
 
 
 _list_of = itemgetter(1)
@@ -271,7 +284,9 @@ def _lists_of(file: Path) -> set[str | None]:
         MailerdError: it is a pipe: this would be the only time that it can be read.
     """
     if file.is_fifo():
-        raise MailerdError(f"{file} is a pipe, and without --list it is read twice: save it as a file first")
+        raise MailerdError(
+            t("could not read {file}: it is a pipe, and without --list it is read twice. Save it as a file", file=file)
+        )
     with _opened(file) as text:
         return {its_list or None for _, (_, its_list, _) in _cells(text)}
 
@@ -282,7 +297,8 @@ def _opened(file: Path) -> Iterator[TextIO]:
         with file.open(encoding="utf-8-sig", newline="") as text:
             yield text
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MailerdError(f"{file} cannot be read: {error}") from error
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise MailerdError(t("could not read {file}: {cause}", file=file, cause=cause)) from error
 
 
 def _cells(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -306,20 +322,20 @@ def checked_address(given: str) -> str:
     try:
         return Addresses().check(given)
     except ValueError as error:
-        raise MailerdError(f"{given}: {tr(str(error))}") from None
+        raise MailerdError(joined([given, tr(str(error))], ": ")) from None
 
 
-def suppression_line(address: str, it: Suppression) -> str:
-    """What keeps letters from an address, as a sentence."""
-    how, at = f", {it.detail}" if it.detail else "", in_utc(it.created_at)
-    asked = f"{label(it.source)} ({it.actor})" if it.actor else label(it.source)
-    if it.list_id == EVERYTHING:
-        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {asked}, {at}{how}")
-    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {asked}, {at}{how}")
+def suppression_line(address: str, it: Suppression) -> Text:
+    """One suppression of an address, as a sentence."""
+    line = t(
+        "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
+        address=address, list=_named(it), at=in_utc(it.created_at), reason=label(it.reason), source=label(it.source),
+    )  # fmt: skip
+    return joined([line, *(each for each in (it.actor and tr(it.actor), it.detail) if each)], ", ")
 
 
 def _named(it: Suppression) -> str:
-    return heading(EVERYTHING_NAME) if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
+    return t("all messages") if it.list_id == EVERYTHING else it.list_name or t("list {id}", id=it.list_id)
 
 
 def _table_row(it: Suppression) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
-"""`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
+"""`mailerd templates`: whether the named templates can be used, and what a message of one looks like."""
 
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
-from mailerd.cli.output import JsonOption, print_fitting, print_json, table
-from mailerd.core.quantities import counted
+from mailerd.cli.output import JsonOption, echo, print_fitting, print_json, table
+from mailerd.core.i18n import joined, t, tn
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
@@ -20,9 +19,9 @@ from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.texts import tr
 
-app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
+app = typer.Typer(help="Check, list and preview the named templates.", no_args_is_help=True)
 
-_FOLDER = typer.Option(file_okay=False, exists=True, help="The folder; by default templates.folder of the settings.")
+_FOLDER = typer.Option(file_okay=False, exists=True, help="The folder. Default: templates.folder of the configuration.")
 
 
 @asynccontextmanager
@@ -39,14 +38,14 @@ def list_templates(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show the templates that jobs may name; whether they can be used is what `mailerd templates check` says."""
+    """List the named templates. Whether they can be used is shown by `mailerd templates check`."""
     library = _library(folder, config)
     found, broken = list[dict[str, Any]](), list[str]()
     for name in library.names():
         try:
             it = _find(library, name)
         except MailerdError as error:
-            broken.append(f"{name}: {error}")
+            broken.append(joined([name, tr(str(error))], ": "))
         else:
             found.append(
                 {
@@ -60,20 +59,21 @@ def list_templates(
         print_json(found)
     else:
         rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
-        print_fitting(table(["template", "version", tr("also in"), "variables"], rows, soft={2, 3}))
+        print_fitting(table([t("Template"), t("Version"), t("Languages"), t("Variables")], rows, soft={2, 3}))
     for each in broken:
-        print(each, file=sys.stderr)
+        echo(each, err=True)
     if broken:
         raise typer.Exit(1)
 
 
 @app.command("check")
 def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption = None) -> None:
-    """Compile every template and render it with its own examples; exit code 1 when one of them cannot be used."""
+    """Compile every template and render it with its own examples. The exit code is 1 when one cannot be used."""
     library = _library(folder, config)
     names = library.names()
     broken = run_async(_broken(library, names))
-    print(tr(f"{len(names)} templates, {broken} that cannot be used"))
+    checked = tn("{n:,} template checked", "{n:,} templates checked", len(names))
+    echo(joined([checked, t("{n:,} not usable", n=broken) if broken else t("all usable")], ", "))
     if broken:
         raise typer.Exit(1)
 
@@ -89,33 +89,38 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         for language in (None, *named.template.languages):
             await _render(named, renderer, language=language, variables={})
     except MailerdError as error:
-        print(tr(f"FAIL {error}"))
+        echo(t("FAIL {error}", error=tr(str(error))))
         return False
-    also = tr(f", also in {', '.join(sorted(named.template.languages))}") if named.template.languages else ""
-    pictures = tr(f", {counted(len(named.images), 'picture')}") if named.images else ""
-    print(tr(f"PASS template {name}, version {named.version}{also}{pictures}"))
+    parts = [t("PASS template {name}", name=name), t("version {version}", version=named.version)]
+    if named.template.languages:
+        parts.append(t("languages: {languages}", languages=", ".join(sorted(named.template.languages))))
+    if named.images:
+        parts.append(tn("{n} image", "{n} images", len(named.images)))
+    echo(joined(parts, ", "))
     return True
 
 
 @app.command("preview")
 def preview(
-    name: Annotated[str, typer.Argument(help="The template's name.")],
+    name: Annotated[str, typer.Argument(help="The name of the template.")],
     *,
     folder: Annotated[Path | None, _FOLDER] = None,
-    language: Annotated[str | None, typer.Option(help="The recipient's language.")] = None,
+    language: Annotated[str | None, typer.Option(help="The language of the recipient.")] = None,
     variables: Annotated[
-        str, typer.Option(help='Variables as JSON, which win over the examples: {"name": "Ada"}.')
+        str, typer.Option(help='Variables as JSON, in place of the examples: {"name": "Ada"}.')
     ] = "{}",
-    html: Annotated[bool, typer.Option("--html", help="Print the HTML alone, as for a browser.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print only the HTML, as for a browser.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print a letter as its recipient would get it, made with the template's own examples."""
+    """Print a message as its recipient would get it, made with the examples of the template."""
     named = _find(_library(folder, config), name)
     content = run_async(_preview(named, language=language, variables=json_object("--variables", variables)))
     if html:
         print(content.html or "")
         return
-    print(tr(f"Template: {named.name}, version {named.version}\nSubject: {content.subject}\n\n{content.text}"))
+    echo(t("Template: {name}, version {version}", name=named.name, version=named.version))
+    echo(t("Subject: {subject}", subject=content.subject))
+    echo(f"\n{content.text}")
 
 
 def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
@@ -123,16 +128,16 @@ def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
         return TemplateLibrary(folder)
     known = settings(config).templates.folder
     if not known:
-        raise MailerdError("there is no folder of templates: set templates.folder, or give --folder")
+        raise MailerdError(t("templates.folder is not set: set it, or give --folder"))
     return TemplateLibrary(Path(known))
 
 
 def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
     found = library.find(name)
     if found is None:
-        known = ", ".join(library.names()) or tr("none at all")
+        known = ", ".join(library.names()) or t("none")
         raise TemplateLibraryError(
-            f"template {name}: there is none of this name with a template.toml; there are {known}"
+            t("template {name} not found (a folder with a template.toml). Available: {names}", name=name, names=known)
         )
     return found
 
@@ -145,13 +150,13 @@ async def _preview(named: NamedTemplate, *, language: str | None, variables: dic
 async def _render(
     named: NamedTemplate, renderer: Renderer, *, language: str | None, variables: dict[str, Any]
 ) -> Content:
-    await check_named(named, renderer, origin=tr("the command"))
+    await check_named(named, renderer, origin="the command")
     given = {**named.variables, **variables, **({"language": language} if language else {})}
     template = replace(named.template, variables=given)
     (made,) = await renderer.render(
-        template, [RecipientData("reader@example.com", "Reader", None)], origin=tr("the command")
+        template, [RecipientData("reader@example.com", "Reader", None)], origin="the command"
     )
     if isinstance(made, Content):
         return made
-    where = f" ({language})" if language else ""
-    raise TemplateLibraryError(f"template {named.name}{where}: {made[0]}")
+    name = f"{named.name} ({language})" if language else named.name
+    raise TemplateLibraryError(t("template {name}: {error}", name=name, error=tr(str(made[0]))))

@@ -1,7 +1,6 @@
-"""`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: applications that hear of events."""
+"""`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: endpoints that receive events."""
 
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from mailerd.cli.keys import sender_option
 from mailerd.cli.output import (
     WideOption,
     as_text,
+    echo,
     in_utc,
     narrow,
     print_fitting,
@@ -24,7 +24,8 @@ from mailerd.cli.output import (
 )
 from mailerd.clock import Clock
 from mailerd.config import Settings
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.quantities import in_words
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
 from mailerd.ops.outbound_http import OutboundHttp, post_test
@@ -38,65 +39,69 @@ from mailerd.store.webhooks import (
     Webhooks,
     check_name,
 )
-from mailerd.texts import heading, label, tr
+from mailerd.texts import label, tr
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 
-app = typer.Typer(help="Endpoints that events are posted to: add, look, test, replay, remove.", no_args_is_help=True)
+app = typer.Typer(help="Add, show, test, pause, replay and remove webhook endpoints.", no_args_is_help=True)
 
-WhichArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="As `mailerd webhooks list` shows it.")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+WhichArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="The name or ID in `mailerd webhooks list`.")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What the endpoint is for, as lists and the log will call it.")],
-    url: Annotated[str, typer.Argument(help="https://…, where events are posted to.")],
+    name: Annotated[str, typer.Argument(help="The name of the endpoint in lists and in the log.")],
+    url: Annotated[str, typer.Argument(help="The URL that receives events: https://…")],
     event: Annotated[
         list[EventType] | None,
-        typer.Option("--type", help="A type that it gets; may be repeated; without it, all but recipients.sent."),
+        typer.Option("--type", help="An event type to receive. Can be repeated; default: all but recipients.sent."),
     ] = None,
     sender: Annotated[
-        list[str] | None, typer.Option(help="A mailbox whose events it gets; may be repeated; without it, all.")
+        list[str] | None, typer.Option(help="Only events of this mailbox. Can be repeated; default: all.")
     ] = None,
     *,
     as_json: _JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Add an endpoint, which gets the events from now on. Its secret is the last line of the output, once."""
+    """Add an endpoint, which receives all events from now on. Its signing secret is the last line of the output."""
     known = settings(config)
     if why := OutboundHttp(known.webhooks.network_rules).refusal(url) or check_name(name):
-        raise MailerdError(f"{name}: {why}; `[webhooks]` of the configuration says what is allowed")
+        raise MailerdError(t("{name}: {why}. What is allowed is set in [webhooks]", name=name, why=tr(why)))
     new = NewEndpoint(name, url, types=event or None, senders=[sender_option(it) for it in sender or ()] or None)
     made, secret = _ask(known, lambda webhooks: webhooks.create(new))
-    words = tr(
-        f"Webhook {name!r} gets events from now on. Its secret is not shown again; the application verifies by it:"
+    added = t(
+        "Added webhook {name}. Save its signing secret now: it cannot be shown again, and the endpoint verifies events "
+        "with it.",
+        name=repr(name),
     )
     print_once(
-        as_text({**_as_json(made), "secret": secret}) if as_json else f"{words}\n{secret}",
-        or_else=tr(f"the webhook {name!r} was added, but its secret was not shown: rotate it"),
+        as_text({**_as_json(made), "secret": secret}) if as_json else joined([added, secret], "\n"),
+        or_else=t("webhook {name} was added, but its signing secret could not be shown: rotate it", name=repr(name)),
     )
 
 
 @app.command("list")
 def list_webhooks(*, as_json: _JsonOption = False, wide: WideOption = False, config: ConfigOption = None) -> None:
-    """Show every endpoint."""
+    """List all endpoints."""
     found = _ask(settings(config), lambda webhooks: webhooks.all())
     if as_json:
         print_json([_as_json(it) for it in found])
         return
-    headings = ["name", "state", "since", "types", "senders", "url"]
+    headings = [t("Name"), t("State"), t("Since"), t("Types"), t("Senders"), "URL"]
     if narrow(wide=wide):
         print_fitting(table(headings, map(_row, found), soft={3, 4, 5}))
         return
-    print_list(["id", *headings], [(it.id, *_row(it)) for it in found])
+    print_list([t("ID"), *headings], [(it.id, *_row(it)) for it in found])
 
 
 @app.command("show")
 def show(
     which: WhichArgument,
-    status: Annotated[DeliveryStatus | None, typer.Option(help="Deliveries in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Deliveries, the newest first.")] = 20,
+    status: Annotated[DeliveryStatus | None, typer.Option(help="Only deliveries with this status.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE, help="Show at most this many deliveries, newest first.")
+    ] = 20,
     *,
     as_json: _JsonOption = False,
     config: ConfigOption = None,
@@ -113,45 +118,60 @@ def show(
     if as_json:
         print_json({**_as_json(it), "deliveries": [_delivery_as_json(each) for each in deliveries]})
         return
-    print(f"{it.name} ({it.id}): {shown_url(it.url)}\n{_standing(it)}")
-    print_list(("event", "type", "status", "attempts", "last at", "answer"), map(_delivery_row, deliveries))
+    echo(f"{it.name} ({it.id}): {shown_url(it.url)}")
+    echo(_standing(it))
+    headings = (t("Event"), t("Type"), t("Status"), t("Attempts"), t("Last attempt"), t("Response"))
+    print_list(headings, map(_delivery_row, deliveries))
 
 
 @app.command("pause")
 def pause(which: WhichArgument, config: ConfigOption = None) -> None:
-    """Post nothing more to an endpoint; its events are kept as long as any."""
+    """Pause an endpoint. Its events are kept for as long as all others."""
     _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.PAUSED}))
-    print(tr(f"{which} is paused."))
+    echo(t("webhook {name} paused", name=which))
 
 
 @app.command("resume")
 def resume(which: WhichArgument, config: ConfigOption = None) -> None:
-    """Post to an endpoint again, at once all that it has missed."""
+    """Resume an endpoint. Events that it missed are delivered at once."""
     _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.ON}))
-    print(tr(f"{which} gets events again."))
+    echo(t("webhook {name} resumed", name=which))
 
 
 @app.command("rotate")
 def rotate(
     which: WhichArgument,
     overlap: Annotated[
-        float, typer.Option(min=0, max=30 * 86_400, help="Seconds for which the old secret signs as well.")
+        float, typer.Option(min=0, max=30 * 86_400, help="Seconds for which events are signed with the old secret too.")
     ] = 86_400,
     config: ConfigOption = None,
 ) -> None:
-    """Give an endpoint a new secret, the last line of the output; the old one signs as well for a while."""
+    """Replace the signing secret of an endpoint, and print the new one. For a while, events are signed with both."""
     secret = _with_endpoint(
         which, config, lambda webhooks, id_: webhooks.rotate(id_, overlap=timedelta(seconds=overlap))
     )
     print_once(
-        tr(f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}"),
-        or_else=tr(f"{which} has a new secret, which was not shown: rotate it again, which ends the old one at once"),
-    )
+        joined(
+            [
+                t(
+                    "Replaced the signing secret of webhook {name}. Events are signed with both for {overlap}.",
+                    name=which, overlap=in_words(overlap),
+                ),
+                secret,
+            ],
+            "\n",
+        ),
+        or_else=t(
+            "the signing secret of webhook {name} was replaced, but the new one could not be shown: rotate it again, "
+            "which ends the old one at once",
+            name=which,
+        ),
+    )  # fmt: skip
 
 
 @app.command("test")
 def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, config: ConfigOption = None) -> None:
-    """Post an event of the type webhook.test now, and show the answer; exit code 1 when it is no success."""
+    """Post an event of the type webhook.test now, and show the response. The exit code is 1 if it was rejected."""
     known, file = configured(config)
 
     async def work(webhooks: Webhooks) -> WebhookAttempt:
@@ -166,13 +186,13 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
     if as_json:
         print(json.dumps({"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}))
     elif attempt.succeeded:
-        print(tr(f"{which} answered {attempt.http} in {ms} ms."))
+        echo(t("webhook {name} returned {status} in {ms} ms", name=which, status=attempt.http, ms=ms))
     else:
-        print(f"{which}: {attempt.error}")
+        echo(t("webhook {name}: {error}", name=which, error=tr(attempt.error or "")))
         where = tr(str(file))  # the daemon may have another one, or an older state of it
-        print(
-            tr(f"This command posts itself; a running daemon goes by the settings it began with. {where}"),
-            file=sys.stderr,
+        echo(
+            t("This command posted the event itself. A running daemon may have other settings; {where}.", where=where),
+            err=True,
         )
     if not attempt.succeeded:
         raise typer.Exit(1)
@@ -181,12 +201,12 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
 @app.command("replay")
 def replay(
     which: WhichArgument,
-    since: Annotated[datetime, typer.Option(formats=_SINCE_FORMATS, help="The events since then, in UTC.")],
+    since: Annotated[datetime, typer.Option(formats=_SINCE_FORMATS, help="Events since this time, in UTC.")],
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="Only those that were given up.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only deliveries that failed permanently.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Deliver events once more, with their old ids; the daemon does it."""
+    """Deliver events again, with their old IDs. The daemon delivers them."""
     known = settings(config)
 
     async def work(database: Database) -> int:
@@ -196,14 +216,15 @@ def replay(
             it, since=since.replace(tzinfo=UTC), only_failed=failed
         )
 
-    print(tr(f"{counted(with_database(known, work), 'event')} to be delivered to {which} once more."))
+    queued = with_database(known, work)
+    echo(tn("{n:,} event queued for webhook {name}", "{n:,} events queued for webhook {name}", queued, name=which))
 
 
 @app.command("remove")
 def remove(which: WhichArgument, config: ConfigOption = None) -> None:
-    """Remove an endpoint, with what waits for it."""
+    """Remove an endpoint and its waiting deliveries."""
     _with_endpoint(which, config, lambda webhooks, id_: webhooks.remove(id_))
-    print(tr(f"{which} is removed."))
+    echo(t("webhook {name} removed", name=which))
 
 
 def _with_endpoint[T](which: str, config: Path | None, act: Callable[[Webhooks, str], Awaitable[T]]) -> T:
@@ -219,26 +240,32 @@ def _ask[T](known: Settings, work: Callable[[Webhooks], Awaitable[T]]) -> T:
     return with_database(known, lambda database: work(Webhooks(database, timeout=known.database.connect_timeout)))
 
 
-def _standing(it: WebhookEndpoint) -> str:
-    failing = (
-        tr(f"; it has failed {it.failures} times in a row since {in_utc(it.failing_since)}") if it.failing_since else ""
-    )
-    cause = f" ({label(it.pause_cause)})" if it.pause_cause else ""
-    return f"{label(it.state)}{cause}{failing}"
+def _standing(it: WebhookEndpoint) -> Text:
+    state = label(it.state)
+    parts = [t("{state} ({cause})", state=state, cause=label(it.pause_cause)) if it.pause_cause else state]
+    if it.failing_since:
+        parts.append(
+            tn(
+                "{n:,} failure since {at}", "{n:,} failures in a row since {at}",
+                it.failures, at=in_utc(it.failing_since),
+            )
+        )  # fmt: skip
+    return joined(parts)
 
 
 def _row(it: WebhookEndpoint) -> tuple[str, ...]:
-    types = heading("all") if it.types is None else ", ".join(it.types)
-    senders = heading("any") if it.senders is None else ", ".join(sorted(it.senders))
+    types = t("all") if it.types is None else ", ".join(it.types)
+    senders = t("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
     state = label("failing" if failing else it.state)
     return it.name, state, in_utc(it.failing_since or it.created_at), types, senders, shown_url(it.url)
 
 
 def _delivery_row(it: WebhookDelivery) -> tuple[str, ...]:
-    said = it.error or (str(it.http) if it.http else "")
-    took = tr(f" in {it.took_ms} ms") if it.took_ms is not None and not it.error else ""
-    return it.event, it.type, label(it.status), str(it.attempts), in_utc(it.tried_at), f"{said}{took}"
+    said = tr(it.error) if it.error else str(it.http or "")
+    if it.took_ms is not None and not it.error:
+        said = t("{status} in {ms} ms", status=said, ms=it.took_ms)
+    return it.event, it.type, label(it.status), str(it.attempts), in_utc(it.tried_at), said
 
 
 def _as_json(it: WebhookEndpoint) -> dict[str, object]:

@@ -36,10 +36,11 @@ from mailerd.client.answers import (
     RetryOnly,
     Templates,
 )
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 
 TIMEOUT: Final = 100.0
-"""Seconds for one answer: a post may wait 30 s for its key's share, its check may take 30 s, and a dry run 60 s."""
+"""Seconds for one response: a post may wait 30 s for its key's share, its check may take 30 s, and a dry run 60 s."""
 PATIENCE: Final = 60.0
 """Seconds within which a call is made again after a failure that may pass."""
 POLL_INTERVAL: Final = 2.0
@@ -104,7 +105,8 @@ class _Call[T]:
 
     def no_answer(self, error: object) -> NoAnswerError:
         """The error of a call that broke, or was not answered in time."""
-        text = f"{self.method} {self.path} got no answer: {str(error) or type(error).__name__}"
+        cause = str(error) or type(error).__name__
+        text = t("{method} {path} got no response: {cause}", method=self.method, path=self.path, cause=cause)
         return NoAnswerError(text, retry=True, retry_after=None, idempotency_key=self.idempotency_key)
 
     def result(self, answer: "_Answer", *, repeated: bool) -> T:
@@ -124,7 +126,11 @@ class _Call[T]:
             return cast("T", found)
         failure = found.get("error") if isinstance(found, dict) else None
         if not isinstance(failure, dict):
-            failure = {"message": f"{self.method} {self.path} was answered with {answer.status}, and not by mailerd"}
+            said = t(
+                "{method} {path} returned {status}, and not from mailerd",
+                method=self.method, path=self.path, status=answer.status,
+            )  # fmt: skip
+            failure = {"message": said}
         wait = answer.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isdecimal() else None
         raise ApiError(answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key)
@@ -145,9 +151,9 @@ class _Calls(ABC):
     def __init__(self, url: str, key: str, patience: float) -> None:
         """Raise ValueError where no request could be made."""
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise ValueError(f"{url!r} is no address of mailerd; it must be such as http://127.0.0.1:5000")
+            raise ValueError(t("{url} is not a valid address of mailerd: http://127.0.0.1:5000 is one", url=repr(url)))
         if not key or not key.isascii() or not key.isprintable():
-            raise ValueError("the API key is missing, or is none: `mailerd keys create` prints one")
+            raise ValueError(t("the API key is missing or not valid: `mailerd keys create` creates one"))
         self._url, self._key, self._patience = url.rstrip("/"), key, patience
         self._closed = threading.Event()
 
@@ -211,10 +217,10 @@ class _Calls(ABC):
         until = None if within is None else time.monotonic() + within
         while not is_finished(job := await self.get_job(job_id)):
             if until is not None and time.monotonic() + POLL_INTERVAL > until:
-                raise TimeoutError(f"job {job_id} is {job['status']}, and not finished within {within:g} s")
+                raise TimeoutError(f"job {job_id} did not finish within {within:g} s: its status is {job['status']}")
             await self._rest(POLL_INTERVAL)
             if self._closed.is_set():
-                raise RuntimeError(f"the client was closed; job {job_id} is {job['status']}, and not finished")
+                raise RuntimeError(f"the client was closed before job {job_id} finished: its status is {job['status']}")
         return job
 
     async def events(

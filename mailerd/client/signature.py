@@ -42,15 +42,15 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str) -> WebhookEvent
     `secret`: `whsec_…`, as `mailerd webhooks add` or `rotate` printed it.
 
     Raises:
-        SignatureError: it is not to be believed; answer with a 400.
+        SignatureError: it cannot be verified; respond with a 400.
     """
     given = {name.lower(): value for name, value in headers.items()}
     if not _SECONDS.fullmatch(given.get("webhook-timestamp", "")):  # the library takes whatever float() does
-        raise SignatureError("the post is not to be believed: it has no webhook-timestamp of whole seconds")
+        raise SignatureError("cannot verify the request: it has no webhook-timestamp in whole seconds")
     try:
         it = Verifier(secret).verify(body, given)
         return WebhookEvent(
             given["webhook-id"], str(it["type"]), datetime.fromisoformat(str(it["timestamp"])), dict(it["data"])
         )
     except _UNBELIEVED as error:
-        raise SignatureError(f"the post is not to be believed: {error}") from error
+        raise SignatureError(f"cannot verify the request: {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
-from mailerd.core.pauses import in_chinese
+from mailerd.core.labels import label
 from mailerd.core.quantities import counted, in_words
 from mailerd.locale import say
 
@@ -56,7 +56,7 @@ class Event:
         if ":n " in template:
             template = _COUNT.sub(count, template)
         if ":label}" in template:
-            template = _LABEL.sub(lambda found: in_chinese(str(fields[found[1]])), template)
+            template = _LABEL.sub(lambda found: say(label(str(fields[found[1]])), "zh"), template)
         return template.format_map(fields)
 
     @property

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import PublicSettings
+from mailerd.core.i18n import t
 from mailerd.core.suppression import (
     ANSWER_DELAY,
     EVERYTHING,
@@ -186,7 +187,7 @@ class UnsubscribeSite:
             new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
             if (await suppressions.add([new])).changed:
                 self._events.suppression_added(
-                    address=who or "an address",
+                    address=who or t("an address"),
                     mailing_list=title,
                     reason=Reason.UNSUBSCRIBED.value,
                     source=source.value,
@@ -224,7 +225,9 @@ class UnsubscribeSite:
         """Take it back; whether letters of the list stay away all the same."""
         removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id)
         if removed:
-            self._events.suppression_removed(address=who or "an address", mailing_list=title, source=Channel.PAGE.value)
+            self._events.suppression_removed(
+                address=who or t("an address"), mailing_list=title, source=Channel.PAGE.value
+            )
         return still_out
 
     async def _read(self, request: web.Request) -> tuple[UnsubscribeToken, Suppressions]:
@@ -268,7 +271,7 @@ class UnsubscribeSite:
         address = await suppressions.address_of(token.recipient_id)
         if address is not None and suppressions.digest(address) != token.digest:
             address = None
-        return found.shown if found else "this list", address
+        return found.shown if found else t("this list"), address
 
 
 async def _on_expect(request: web.Request) -> web.StreamResponse | None:

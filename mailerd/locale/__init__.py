@@ -33,13 +33,18 @@ def say(text: str, language: Language | None = None) -> str:
         return str.__str__(text)
     if text.parts:
         return "".join(_JOINTS.get(part, part) if number % 2 else say(part, language) for number, part in _places(text))
+    return template(text, language).format_map({name: _said(value, language) for name, value in text.fields.items()})
+
+
+def template(text: Text, language: Language | None = None) -> str:
+    """The template of a text that is not made of parts, for who fills its fields in himself."""
+    if (language or _LANGUAGE.get()) == "en":
+        return text.plural if text.plural and text.fields["n"] != 1 else text.msgid
     if text.plural:
-        template = _catalogue().ngettext(text.msgid, text.plural, text.fields["n"])
-    elif text.context:
-        template = _catalogue().pgettext(text.context, text.msgid)
-    else:
-        template = _catalogue().gettext(text.msgid)
-    return template.format_map({name: _said(value, language) for name, value in text.fields.items()})
+        return _catalogue().ngettext(text.msgid, text.plural, text.fields["n"])
+    if text.context:
+        return _catalogue().pgettext(text.context, text.msgid)
+    return _catalogue().gettext(text.msgid)
 
 
 def translator(language: Language) -> Callable[[str], str]:

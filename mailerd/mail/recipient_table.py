@@ -1,4 +1,4 @@
-"""Reads a table of recipients: a CSV whose first line names the columns, separated by commas, semicolons or tabs."""
+"""Reads a table of recipients: a CSV whose first row names the columns, separated by commas, semicolons or tabs."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from mailerd.core.i18n import Text, joined, t
 from mailerd.errors import MailerdError
-from mailerd.texts import tr
 
 MAX_SEEN: Final = 300
 """Characters of a header that cannot be used, as they are shown."""
@@ -15,7 +15,7 @@ _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
 _SEPARATORS: Final = (",", ";", "\t")
 MAX_SHOWN: Final = 20
-"""How many bad lines are named."""
+"""How many rows that are not valid are named."""
 MAX_USELESS: Final = 1_048_576
 """Empty and bad rows, each of which takes time: those of a whole sheet of Excel, saved as it is.
 
@@ -34,12 +34,12 @@ class RecipientTable:
     """Recipients as a job's JSON has them."""
 
     recipients: list[dict[str, Any]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    """For each recipient, the line on which it ends."""
+    rows: list[int] = field(default_factory=list)
+    """For each recipient its row, as a spreadsheet numbers them: the first one names the columns."""
 
     def named(self, file: Path) -> Callable[[int], str]:
-        """What says where a recipient stands."""
-        return lambda index: tr(f"{file} line {self.lines[index]}")
+        """What says where a recipient is."""
+        return lambda index: t("{file} row {n}", file=file, n=self.rows[index])
 
 
 def read_table(opened_file: TextIO, name: str) -> RecipientTable:
@@ -49,42 +49,54 @@ def read_table(opened_file: TextIO, name: str) -> RecipientTable:
         TableError: it cannot be used.
     """
     table = RecipientTable()
-    for line, recipient in read_rows(opened_file, name):
+    for row, recipient in read_rows(opened_file, name):
         table.recipients.append(recipient)
-        table.lines.append(line)
+        table.rows.append(row)
     return table
 
 
 def read_rows(opened_file: TextIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The recipients of a table that is called `name`, one by one, each with the line on which it ends.
+    """The recipients of a table that is called `name`, one by one, each with the number of its row.
 
     Raises:
-        TableError: it cannot be used; lines that are bad are known at the end.
+        TableError: it cannot be used; rows that are not valid are known at the end.
     """
-    lines, bad, more, useless = _Lines(opened_file, name), list[str](), 0, 0
+    lines, bad, more, useless = _Lines(opened_file, name), list[Text](), 0, 0
     try:
         reader = csv.reader(lines, strict=True, delimiter=_delimiter(lines.first))
         header = _header(next(reader, []), name)
-        for row in reader:
+        for number, row in enumerate(reader, 2):
             lines.row = 0
             empty = not any(cell.strip() for cell in row)
             useless += empty or len(row) != len(header)
             if useless > MAX_USELESS:
-                raise TableError(f"{name}: more than {MAX_USELESS:,} of its rows are empty or bad; delete them")
+                raise TableError(
+                    t(
+                        "could not read {file}: more than {n:,} rows are empty or not valid. Delete them",
+                        file=name,
+                        n=MAX_USELESS,
+                    )
+                )
             if empty:
                 continue
             if len(row) == len(header):
-                yield reader.line_num, _recipient(dict(zip(header, row, strict=True)))
+                yield number, _recipient(dict(zip(header, row, strict=True)))
             elif len(bad) == MAX_SHOWN:
                 more += 1
             else:
                 bad.append(
-                    tr(f"{name} line {reader.line_num}: its cells are {len(row)}, those of the header {len(header)}")
+                    t(
+                        "{file} row {n}: {cells} cells, but {columns} columns",
+                        file=name,
+                        n=number,
+                        cells=len(row),
+                        columns=len(header),
+                    )
                 )
     except csv.Error as error:
-        raise TableError(f"{name} is no CSV: {error}") from error
+        raise TableError(t("could not read {file}: not a valid CSV ({cause})", file=name, cause=str(error))) from error
     if bad:
-        raise TableError("\n".join([*bad, tr(f"  and {more:,} more")] if more else bad))
+        raise TableError(joined([*bad, t("  and {n:,} more", n=more)] if more else bad, "\n"))
 
 
 class _Lines:
@@ -106,17 +118,28 @@ class _Lines:
             raise StopIteration
         self.row += len(line)
         if self.row > MAX_ROW:
-            raise TableError(f"{self._name}: a row has more than {MAX_ROW:,} characters")
+            raise TableError(
+                t("could not read {file}: a row has more than {n:,} characters", file=self._name, n=MAX_ROW)
+            )
         return line
 
 
 def _header(cells: list[str], name: str) -> list[str]:
     header = _folded([cell.strip() for cell in cells])
     if "email" not in header:
-        seen = ", ".join(header)[:MAX_SEEN] or "nothing"
-        raise TableError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
+        seen = ", ".join(header)[:MAX_SEEN] or t("nothing")
+        raise TableError(
+            t(
+                'could not read {file}: the first row must name the columns, one of them "email". Found: {names}',
+                file=name,
+                names=seen,
+            )
+        )
     if len(set(header)) < len(header) or "" in header:
-        raise TableError(f"{name}: each column needs a name of its own: {', '.join(header)[:MAX_SEEN]}")
+        seen = ", ".join(header)[:MAX_SEEN]
+        raise TableError(
+            t("could not read {file}: each column needs its own name. Found: {names}", file=name, names=seen)
+        )
     return header
 
 

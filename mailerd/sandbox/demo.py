@@ -25,11 +25,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mailerd.client import ApiError, AsyncClient, NewJob, NoAnswerError
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.quantities import in_words
+from mailerd.locale import language, say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError, child_process
 from mailerd.sandbox.sandbox_dir import SandboxDir
-from mailerd.texts import heading, in_chinese, language, tr
+from mailerd.texts import label, tr
 
 # The daemon's commands, run as processes of their own that die with the sandbox.
 
@@ -64,12 +67,19 @@ class Commands:
             async with asyncio.timeout(_COMMAND_LIMIT_S):
                 said, complained = await process.communicate()
         except TimeoutError:
-            raise ProcessError(f"{self._shown(words)}: no end within {_COMMAND_LIMIT_S:g} s") from None
+            raise ProcessError(
+                t("`{command}` did not end within {seconds:g} s", command=self._shown(words), seconds=_COMMAND_LIMIT_S)
+            ) from None
         finally:
             await _kill(process)
         if process.returncode != 0:
             tail = _tail((said + complained).decode(errors="replace"))
-            raise ProcessError(f"{self._shown(words)} ended with {process.returncode}:\n{tail}")
+            raise ProcessError(
+                t(
+                    "`{command}` ended with exit code {code}:\n{output}",
+                    command=self._shown(words), code=process.returncode, output=tail,
+                )
+            )  # fmt: skip
         return said.decode()
 
     @asynccontextmanager
@@ -115,7 +125,12 @@ class DaemonProcess:
         """Wait for its end, which is not wanted: raises ProcessError with the end of its log."""
         code = await self._process.wait()
         tail = _tail(self._log.read_text(encoding="utf-8", errors="replace"))
-        raise ProcessError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")
+        raise ProcessError(
+            t(
+                "`{command}` ended with exit code {code}. The end of {log}:\n{output}",
+                command=self._shown, code=code, log=self._log, output=tail,
+            )
+        )  # fmt: skip
 
 
 async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
@@ -126,7 +141,9 @@ async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
         async with asyncio.timeout(_DRAIN_LIMIT_S):
             await process.wait()
     except TimeoutError:
-        raise ProcessError(f"the daemon did not end within {_DRAIN_LIMIT_S:g} s and was killed; see {log}") from None
+        raise ProcessError(
+            t("the daemon did not stop within {seconds:g} s and was killed; see {log}", seconds=_DRAIN_LIMIT_S, log=log)
+        ) from None
     finally:
         await _kill(process)
 
@@ -150,6 +167,7 @@ REQUEST_LIMIT_S = 15.0
 _READY_LIMIT_S = 60.0
 _STALL_LIMIT_S = 120.0
 _POLL_S = 0.2
+_MINUTE_S = 60.0
 _ENDED = frozenset({"completed", "cancelled"})
 
 
@@ -164,9 +182,9 @@ class Job:
     elapsed_s: float
     """Seconds since it was accepted."""
     opted_out: int = 0
-    """Letters that were cancelled at once, since their recipients have opted out."""
+    """Messages that were cancelled at once, because their recipients are suppressed."""
     cause_of_wait: str = ""
-    """Why its letters wait, where more than the pace holds them."""
+    """Why its messages are waiting, where more than the sending limits holds them."""
 
     @property
     def sent(self) -> int:
@@ -179,9 +197,9 @@ class Job:
         return self.sent + self.counts.get("failed", 0) + self.counts.get("cancelled", 0)
 
     @property
-    def rate(self) -> float:
-        """Letters sent per second so far."""
-        return self.sent / self.elapsed_s if self.elapsed_s > 0 else 0.0
+    def per_minute(self) -> float | None:
+        """Messages sent per minute; None in the first minute, of which a rate would be a guess."""
+        return self.sent / self.elapsed_s * 60 if self.elapsed_s >= _MINUTE_S else None
 
 
 async def wait_until_ready(client: AsyncClient) -> None:
@@ -190,7 +208,7 @@ async def wait_until_ready(client: AsyncClient) -> None:
     Raises:
         ProcessError: it does not; the text is for people.
     """
-    end, said = time.monotonic() + _READY_LIMIT_S, "nothing"
+    end, said = time.monotonic() + _READY_LIMIT_S, ""
     while time.monotonic() < end:
         try:
             await client.templates()
@@ -199,7 +217,13 @@ async def wait_until_ready(client: AsyncClient) -> None:
         else:
             return
         await asyncio.sleep(_POLL_S)
-    raise ProcessError(f"the daemon was not ready within {_READY_LIMIT_S:g} s; its last word: {said}")
+    raise ProcessError(
+        t(
+            "the daemon was not ready within {seconds:g} s. Its last response: {error}",
+            seconds=_READY_LIMIT_S,
+            error=said,
+        )
+    )
 
 
 async def post(client: AsyncClient, job: Mapping[str, Any]) -> Job:
@@ -242,7 +266,12 @@ async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> 
         if job.counts != before:
             moved = time.monotonic()
         elif time.monotonic() - moved > _STALL_LIMIT_S:
-            raise ProcessError(f"job {job.id} has not moved for {_STALL_LIMIT_S:g} s; it stands at {job}")
+            raise ProcessError(
+                t(
+                    "job {id} made no progress for {seconds:g} s: {sent} of {total} sent",
+                    id=job.id, seconds=_STALL_LIMIT_S, sent=job.sent, total=job.total,
+                )
+            )  # fmt: skip
     return job
 
 
@@ -284,79 +313,70 @@ class Screen:
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
 
     def say(self, line: str, *, style: str = "") -> None:
-        """One line."""
-        self._console.print(line, style=style or None)
+        """One line, in the language of this command."""
+        self._console.print(say(line), style=style or None)
 
     def banner(self) -> None:
         """What must be known before anything else."""
-        english = "SANDBOX: nothing leaves this machine, and no letter is delivered."
-        for line in (in_chinese(english),) if language() == "zh" else (english, in_chinese(english)):
-            self.say(line, style="bold yellow")
+        line = t("SANDBOX: nothing leaves this machine, and no message is delivered.")
+        for said in (say(line, "zh"),) if language() == "zh" else (line, say(line, "zh")):
+            self.say(said, style="bold yellow")
 
     def step(self, what: str, where: str) -> None:
         """Something is up."""
-        what = heading(tr(what))
-        self.say(f"  {what}{' ' * max(1, 21 - cell_len(what))}{where}")
+        what = say(what)
+        self.say(f"  {what}{' ' * max(1, 21 - cell_len(what))}{say(where)}")
 
     def trouble(self, text: str) -> None:
         """Something failed."""
-        self.say(tr(f"sandbox: {tr(text)}"), style="red")
+        self.say(t("sandbox: {error}", error=tr(text)), style="red")
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
         """A bar on a terminal; elsewhere a line for every few percent. What holds the letters up is said beside it."""
         said, shown, bars = "", -1, self._console.is_terminal
         columns = (
-            TextColumn("  " + heading("sending")),
+            TextColumn("  " + say(t("sending"))),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f} " + heading("letters/s")),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console, disable=not bars) as bar:
-            task = bar.add_task("", total=total, rate=0.0)
+            task = bar.add_task("", total=total)
 
             def show(job: Job) -> None:
                 nonlocal said, shown
                 if job.cause_of_wait != said:
                     said = job.cause_of_wait
                     if said:
-                        self.say(tr(f"  it waits: {said}"), style="yellow")
-                bar.update(task, completed=job.done, rate=job.rate)
+                        self.say(t("  waiting: {cause}", cause=tr(said)), style="yellow")
+                bar.update(task, completed=job.done)
                 share = job.done * 100 // max(job.total, 1)
                 if not bars and share // _STEP_PERCENT > shown:
                     shown = share // _STEP_PERCENT
-                    self.say(tr(f"  {share:3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"))
+                    self.say(t("  {percent:3d} %  {done} of {total}", percent=share, done=job.done, total=job.total))
 
             yield show
 
     def summary(self, summary: Summary) -> None:
         """How the job went, where to look, and what to do next."""
         job, sandbox_dir = summary.job, summary.sandbox_dir
-        others = ", ".join(f"{count} {state}" for state, count in job.counts.items() if state != "sent" and count)
-        took = tr(f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s")
         self.say("")
-        earlier = tr(f" ({summary.received - job.total} of earlier jobs)") if summary.received > job.total else ""
+        for line in _outcome(summary):
+            self.say(line, style="bold green" if summary.as_promised else "bold red")
         self.say(
-            tr(
-                f"Sent {job.sent} of {job.total} letters {took}; {others or tr('none failed')}. "
-                f"The stand-in has {summary.received}{earlier}, {summary.twice or tr('none')} of them twice."
-            ),
-            style="bold green" if summary.as_promised else "bold red",
-        )
-        minutes, seconds = divmod(round(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), 60)
-        self.say(
-            tr(
-                f"With Google itself that takes {minutes} min {seconds:02d} s: a new Cloud project may send "
-                f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
+            t(
+                "With the real Google this takes about {span}: a new Cloud project can send {n} messages per minute "
+                "from one mailbox. Sending limits and quotas are off here.",
+                span=in_words(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), n=_GOOGLES_PACE_PER_MINUTE,
             )
-        )
-        self.step("read the letters", summary.outbox)
-        self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
-        self.step("the daemon's log", str(sandbox_dir.log))
-        self.step("what came back", _command(summary.program, sandbox_dir, "bounces"))
-        self.step("do the counts agree", _command(summary.program, sandbox_dir, "audit"))
-        self.say(tr("Post the next job (this line works as it stands):"))
+        )  # fmt: skip
+        self.step(t("Messages"), summary.outbox)
+        self.step(t("Message files"), f"{sandbox_dir.outbox}/*.eml")
+        self.step(t("Daemon's log"), str(sandbox_dir.log))
+        self.step(t("Bounces & replies"), _command(summary.program, sandbox_dir, "bounces"))
+        self.step(t("Check of the counts"), _command(summary.program, sandbox_dir, "audit"))
+        self.say(t("To post the next job, run this line:"))
         # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
         words = [
             "curl",
@@ -371,14 +391,38 @@ class Screen:
         self.say("  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to]))
 
     def how_to(self, sandbox_dir: SandboxDir, program: Sequence[str], *, outbox: str) -> None:
-        """How to point a daemon at the sandbox."""
-        self.step("configuration", str(sandbox_dir.configuration))
-        self.step("credentials", tr(f"{sandbox_dir.credentials}/ (one file per mailbox)"))
-        self.step("sent letters", outbox)
-        self.say(tr("Point a daemon at it, in another terminal:"))
+        """How to run a daemon with the sandbox."""
+        self.step(t("Configuration"), str(sandbox_dir.configuration))
+        self.step(t("Credentials"), t("{folder}/ (one file per mailbox)", folder=sandbox_dir.credentials))
+        self.step(t("Sent messages"), outbox)
+        self.say(t("To run a daemon with it, in another terminal:"))
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
             self.say("  " + _command(program, sandbox_dir, *words))
-        self.say(tr("Ctrl-C ends the sandbox."))
+        self.say(t("Ctrl-C stops the sandbox."))
+
+
+def _outcome(summary: Summary) -> Iterator[Text]:
+    """What became of the job's messages, and what the simulated Google received."""
+    job = summary.job
+    sent = tn("{n:,} message sent in {span}", "{n:,} messages sent in {span}", job.sent, span=_span(job.elapsed_s))
+    rate = [t("{n:.0f} per minute", n=job.per_minute)] if job.per_minute is not None else []
+    others = [
+        t("{n:,} {state}", n=count, state=label(state))
+        for state, count in job.counts.items()
+        if count and state != "sent"
+    ]
+    yield t("{counts} (of {n:,})", counts=joined([sent, *rate, *others], ", "), n=job.total)
+    received = tn(
+        "The simulated Google received {n:,} message", "The simulated Google received {n:,} messages", summary.received
+    )
+    if (earlier := summary.received - job.total) > 0:
+        received = t("{received} ({n:,} from earlier jobs)", received=received, n=earlier)
+    twice = t("{n:,} more than once", n=summary.twice) if summary.twice else t("none more than once")
+    yield joined([received, twice], ", ")
+
+
+def _span(seconds: float) -> str:
+    return t("{n:.1f} s", n=seconds) if seconds < _MINUTE_S else in_words(seconds)
 
 
 def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> str:
@@ -390,7 +434,6 @@ _BOUNCES, _REPLIES = 0.03, 0.05
 """Shares of letters that come back and that are answered, so that a first run shows fates."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
-_TAKEN = f"; another process has port {_INTAKE_PORT}, which the README's lines use"
 
 
 def _program() -> tuple[str, ...]:
@@ -427,7 +470,9 @@ def run(options: Options) -> int:
     """
     if Path("mailerd.toml").exists():
         own = options.folder / "mailerd.toml"
-        Screen().trouble(f"commands in this folder take ./mailerd.toml, not this sandbox, but with --config {own}")
+        Screen().trouble(
+            t("commands in this folder use ./mailerd.toml. To use this sandbox, add --config {file}", file=own)
+        )
     os.environ["no_proxy"] = "*"  # a proxy of the environment would be asked for 127.0.0.1, and not find it
     try:
         return asyncio.run(_Sandbox(options).run())
@@ -452,7 +497,7 @@ class _Sandbox:
         try:
             all_sent = await self._up()
         except asyncio.CancelledError:
-            self._screen.say(tr("Ended."))
+            self._screen.say(t("Stopped."))
             return 1 if self._options.then_exit else 0
         return 0 if all_sent else 1
 
@@ -461,18 +506,19 @@ class _Sandbox:
         async with self._sandbox_dir.claimed():
             self._sandbox_dir.make()
             with Server(data=self._sandbox_dir.database, durable=True, port=self._options.database_port) as server:
-                self._screen.step(
-                    "private database", tr(f"127.0.0.1:{server.port}, data in {self._sandbox_dir.database}")
-                )
+                where = t("127.0.0.1:{port}, data in {folder}", port=server.port, folder=self._sandbox_dir.database)
+                self._screen.step(t("Private database"), where)
                 return await self._beside(server)
 
     async def _beside(self, server: Server) -> bool:
         options, google = self._options, self._google()
         async with serve(google, port=options.google_port) as running:
-            self._screen.step("stand-in for Google", running.url)
+            self._screen.step(t("Simulated Google"), running.url)
             intake_port, public_port = _ports(options.intake_port)
             self._sandbox_dir.write_credential("client", google.accounts.client_file())  # as auth login looks for it
-            self._screen.step("unsubscribe links", tr(f"http://127.0.0.1:{public_port}/u/, on this machine alone"))
+            self._screen.step(
+                t("Unsubscribe links"), t("http://127.0.0.1:{port}/u/, on this machine only", port=public_port)
+            )
             self._sandbox_dir.write_configuration(
                 database=server.url,
                 google=running.url,
@@ -515,12 +561,12 @@ class _Sandbox:
                 summary = await self._send(google, commands, daemon=daemon, key=key, outbox=outbox, base=base)
                 self._screen.summary(summary)
                 if not self._options.then_exit:
-                    self._screen.say(tr("Ctrl-C ends it all."))
+                    self._screen.say(t("Ctrl-C stops the sandbox."))
                     await _until_cancelled()
                 return summary.as_promised
             finally:
                 if daemon.alive:
-                    self._screen.say(tr("Ending; the daemon finishes the letters in flight."))
+                    self._screen.say(t("Stopping; the daemon finishes the messages in flight."))
 
     async def _send(
         self, google: FakeGoogle, commands: Commands, *, daemon: DaemonProcess, key: str, outbox: str, base: str
@@ -529,20 +575,28 @@ class _Sandbox:
         assert demo is not None  # noqa: S101 # only a demonstration sends
         async with AsyncClient(base, key=key, timeout=REQUEST_LIMIT_S, patience=0) as client:
             await wait_until_ready(client)
-            taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else tr(_TAKEN)
-            self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
+            self._screen.step(t("Daemon"), t("{url} (process {pid})", url=base, pid=daemon.pid))
+            if not base.endswith(f":{_INTAKE_PORT}") and self._options.intake_port is None:
+                self._screen.say(
+                    t("  Port {port}, which the README uses, is in use by another process.", port=_INTAKE_PORT)
+                )
             link = (await commands.ask("console", "login")).split()[-1]
-            self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))
+            self._screen.step(t("Console"), t("{link} (works once; for another: `mailerd console login`)", link=link))
             posted = await post(client, self._job)
-            self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
+            self._screen.step(
+                t("Sample job"),
+                tn("{id}: {n:,} message accepted", "{id}: {n:,} messages accepted", posted.total, id=posted.id),
+            )
             if posted.opted_out:
                 self._screen.say(
-                    tr(
-                        "  Cancelled because they opted out, or their address bounced, in earlier runs: "
-                        f"{posted.opted_out} (the data of earlier runs are in {self._sandbox_dir.folder}; "
-                        "delete it to begin anew)"
+                    tn(
+                        "  {n:,} message cancelled: its recipient unsubscribed or bounced in an earlier run. To start "
+                        "with new data, delete {folder}",
+                        "  {n:,} messages cancelled: their recipients unsubscribed or bounced in an earlier run. To "
+                        "start with new data, delete {folder}",
+                        posted.opted_out, folder=self._sandbox_dir.folder,
                     )
-                )
+                )  # fmt: skip
             with self._screen.progress(posted.total) as show:
                 done = await follow(client, posted, show)
         keys = Counter(letter.key for letter in google.sent if letter.key)
@@ -564,9 +618,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         job = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ProcessError(f"{path} is not JSON: {error}") from None
+        raise ProcessError(t("{file} is not valid JSON: {cause}", file=path, cause=str(error))) from None
     if not isinstance(job, dict) or not isinstance(job.get("sender_email"), str):
-        raise ProcessError(f"{path} is not a job: it names no sender_email")
+        raise ProcessError(t("{file} is not a valid job: sender_email is missing", file=path))
     return job
 
 
@@ -579,9 +633,8 @@ def _next_job(demo: Path) -> Path:
 async def _watch(server: Server) -> NoReturn:
     while server.running:  # noqa: ASYNC110 # a process gives no event
         await asyncio.sleep(_WATCH_S)
-    raise ServerError(
-        f"{server.log_tail()}\nthe private database server has died (above: its log): start the sandbox again"
-    )
+    died = t("the private database server stopped unexpectedly (its log is above): start the sandbox again")
+    raise ServerError(joined([server.log_tail(), died], "\n"))
 
 
 @asynccontextmanager
@@ -615,9 +668,12 @@ def _ports(wanted: int | None) -> tuple[int, int]:
         except OSError as error:
             if wanted:
                 raise ProcessError(
-                    f"port {wanted} cannot be used ({error.strerror}): end the process that has it, "
-                    "or name another port with --intake-port"
-                ) from None
+                    t(
+                        "cannot listen on port {port} ({cause}): stop the process that uses it, or choose another "
+                        "--intake-port",
+                        port=wanted, cause=error.strerror,
+                    )
+                ) from None  # fmt: skip
             intake.bind(("127.0.0.1", 0))
         public.bind(("127.0.0.1", 0))  # while the other one is held: they are never the same
         return intake.getsockname()[1], public.getsockname()[1]

@@ -24,6 +24,8 @@ from typing import IO, Self
 
 import pymysql
 
+from mailerd.core.i18n import joined, t
+
 # Start processes that cannot outlive this one. Nothing else in the sandbox starts a process that stays.
 #
 # Linux keeps the promise (PR_SET_PDEATHSIG, prctl(2)): however this process ends, kill -9 included, the kernel kills
@@ -118,7 +120,7 @@ class Program:
             beside = shutil.which("mariadb-install-db", path=Path(self.path).parent)
             install = beside or _find("mariadb-install-db") or _find("mysql_install_db")
             if install is None:
-                raise ServerError(f"{self.path} is here but mariadb-install-db is not: install mariadb-server")
+                raise ServerError(t("found {path} but not mariadb-install-db: install mariadb-server", path=self.path))
             command = [install, "--no-defaults", "--skip-test-db", *_SMALL]
         else:
             command = [self.path, "--no-defaults", "--initialize-insecure"]
@@ -136,7 +138,10 @@ class Program:
                 check=False,
             )
         if made.returncode != 0:
-            raise ServerError(f"{command[0]} could not make {directory}:\n{(made.stdout + made.stderr)[-2000:]}")
+            said = (made.stdout + made.stderr)[-2000:]
+            raise ServerError(
+                t("{program} could not create {folder}:\n{output}", program=command[0], folder=directory, output=said)
+            )
         # MySQL's server_uuid: each copy of the directory makes one of its own at its first start, since a replica does
         # not follow a server of the same name, and two such servers could not be told apart.
         (directory / "auto.cnf").unlink(missing_ok=True)
@@ -172,9 +177,7 @@ def find(program: str = "") -> Program:
                 [path, "--no-defaults", "--version"], capture_output=True, text=True, timeout=60, check=True
             )
             return Program(path=os.path.abspath(path), version=said.stdout.strip())  # noqa: PTH100 # resolve() would follow links
-    raise ServerError(
-        "no mariadbd or mysqld on this machine: `make setup` installs one, or: sudo apt-get install mariadb-server"
-    )
+    raise ServerError(t("mariadbd and mysqld not found: run `make setup` or `sudo apt-get install mariadb-server`"))
 
 
 def fingerprint(program: Program) -> str:
@@ -258,7 +261,7 @@ def only_one(data: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise ServerError(f"another sandbox is using {data}") from None
+        raise ServerError(t("another sandbox is using {folder}", folder=data)) from None
     return lock
 
 
@@ -363,7 +366,7 @@ class Server:
     def start(self) -> Self:
         """Start, and return when it has greeted. Raises ServerError with the end of the server's log."""
         if self.running:
-            raise ServerError("the private database server is running already")
+            raise ServerError(t("the private database server is already running"))
         chosen = self.port
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.port = chosen or _free_port()
@@ -494,14 +497,17 @@ class Server:
                     return
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.005)
-        state = f"did not greet within {_START_LIMIT_S:g} s" if self.running else "ended at once"
+        if self.running:
+            what = t("the private database server did not respond within {seconds:g} s:", seconds=_START_LIMIT_S)
+        else:
+            what = t("the private database server stopped during its start:")
         self.kill()
-        again = f"\nTo begin with new data, remove {self._kept}" if self._kept is not None else ""
-        raise ServerError(f"the private database server {state}:\n{self.log_tail()}{again}")
+        again = [t("To start with new data, delete {folder}", folder=self._kept)] if self._kept is not None else []
+        raise ServerError(joined([what, self.log_tail(), *again], "\n"))
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            raise ServerError("the private database server is not running")
+            raise ServerError(t("the private database server is not running"))
         return self._process
 
     def _signal(self, number: signal.Signals) -> None:

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from mailerd.core.i18n import t
+
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
 """The templates of a checkout; an installed mailerd has none."""
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
@@ -62,8 +64,11 @@ class SandboxDir:
                 except BlockingIOError:
                     if attempt == _LOCK_TRIES - 1:
                         raise BlockingIOError(
-                            f"another sandbox is using {self.folder}: end it with Ctrl-C in its terminal, or start "
-                            "this one in another folder"
+                            t(
+                                "another sandbox is using {folder}: stop it with Ctrl-C in its terminal, or start this "
+                                "one in another folder",
+                                folder=self.folder,
+                            )
                         ) from None
                     await asyncio.sleep(_LOCK_AGAIN_S)
             yield
@@ -104,7 +109,7 @@ class SandboxDir:
             "log": {"format": "text"},
         }
         lines = [
-            "# Written by `mailerd sandbox` at every start. It points at the sandbox: nothing leaves this machine."
+            "# Written by `mailerd sandbox` at every start. It points to the sandbox: nothing leaves this machine."
         ]
         for section, values in sections.items():
             lines += ["", f"[{section}]"]

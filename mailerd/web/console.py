@@ -5,18 +5,19 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Final, Literal
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import Language, t
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
+from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.texts import in_chinese
 from mailerd.web import (
     guards,
     inbox_page,
@@ -33,16 +34,16 @@ from mailerd.web import (
     webhooks_page,
 )
 from mailerd.web.forms import read_login
-from mailerd.web.html import static_file, version_of
+from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, Services
 from mailerd.web.troubles import Trouble, database_trouble
-from mailerd.web.words import translate
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 """Method, path and handler of one route of the intake's listener."""
 _LANGUAGE_COOKIE: Final = "mailerd-lang"
+_NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 _YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
@@ -66,9 +67,9 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/jobs/{id}", job_page.show),
     ("POST", "/jobs/{id}", job_page.act),
     ("GET", "/jobs/{id}/results.csv", job_page.results),
-    ("GET", "/letters/{id}", letter_page.show),
-    ("POST", "/letters/{id}", letter_page.act),
-    ("GET", "/letters/{id}/html", letter_page.html),
+    ("GET", "/messages/{id}", letter_page.show),
+    ("POST", "/messages/{id}", letter_page.act),
+    ("GET", "/messages/{id}/html", letter_page.html),
     ("GET", "/doubts", letter_page.doubts),
     ("GET", "/senders", senders_page.show),
     ("GET", "/senders/{email}", senders_page.one),
@@ -116,18 +117,26 @@ class Console:
         yield "GET", "/login/{secret}", self._secured(self._show_link)
         yield "POST", "/login/{secret}", self._secured(self._use_link)
         yield "GET", "/static/{name:.+}", self._secured(_static)
+        yield "GET", "/letters/{id}", self._secured(_to_message)  # as the links of old alerts have it
 
     def _secured(self, handler: Handler) -> Handler:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            speak(_language(request))  # as the page has it, whatever the browser asks for
             if not is_own_host(request.headers.get("Host", ""), self._hosts):
                 return self._refused(
-                    request, 421, "unknown host", "This name is not one of the console's: see web.hosts."
+                    request,
+                    421,
+                    t("unknown host"),
+                    t("The console does not answer to this host name. Add it to web.hosts."),
                 )
             if not guards.is_own_request(request):
                 return self._refused(
-                    request, 403, "forged origin", "This request did not come from a page of the console."
+                    request,
+                    403,
+                    t("foreign origin"),
+                    t("This request did not come from a console page. Nothing was changed."),
                 )
             try:
                 response = await handler(request)
@@ -143,8 +152,7 @@ class Console:
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
         if self._auth.is_logged(request):
             self.services.events.console_refused(reason=reason, address=self._address(request))
-        said = in_chinese(text) if _language(request) == "zh" else text
-        return web.Response(text=said + "\n", status=status, headers=guards.HEADERS)
+        return web.Response(text=said(text, _language(request)) + "\n", status=status, headers=guards.HEADERS)
 
     def _signed_in(self, page: Page) -> Handler:
         """Let in who has a session; everybody else is led to the login."""
@@ -156,7 +164,7 @@ class Console:
                 if key is None:
                     return self._to_login(request)
                 if not key.may(Permission.READ):
-                    return self._error(request, language, 403, _no_read(language))
+                    return self._error(request, language, 403, _NO_READ)
                 CALLER.set(f"{key.name} via console")
                 it = ConsoleRequest(request, self.services, key, language)
                 self._auth.count_request(key, refresh=it.is_refresh)
@@ -202,7 +210,7 @@ class Console:
         return web.Response(status=303, headers={"Location": "/login"})
 
     def _failed(self, request: web.Request, language: Language, error: MailerdError) -> web.Response:
-        """Why there is no page. While the database is away, no session can be looked up: the page has no secrets."""
+        """Why there is no page. While the database is unavailable, no session can be looked up: it has no secrets."""
         status = _status(error)
         if status == _UNAVAILABLE and isinstance(error, DatabaseError):
             return self._away(request, language)
@@ -252,7 +260,7 @@ class Console:
             self._auth.count_request(key)
             self._auth.note_use(key)
             if not key.may(Permission.READ):
-                return self._login_page(request, status=403, error=_no_read(_language(request)))
+                return self._login_page(request, status=403, error=_NO_READ)
             address = self._address(request)
             session = await services.sessions.create(key, ip=address[:45])
         except ApiError as error:
@@ -276,7 +284,9 @@ class Console:
             async with turn:
                 return (await read_login(request)).text("key")
         except TimeoutError:
-            raise ApiError(429, "too_fast", "this address has too many sign-ins under way", retry_after=1) from None
+            raise ApiError(
+                429, "too_fast", t("Too many sign-ins from this address. Try again in a second."), retry_after=1
+            ) from None
         finally:
             if turn in reading:
                 reading.remove(turn)
@@ -284,8 +294,7 @@ class Console:
                 del self._logins[address]
 
     def _login_refused(self, request: web.Request, error: ApiError) -> web.Response:
-        text = in_chinese(str(error)) if _language(request) == "zh" else str(error)
-        response = self._login_page(request, status=error.status, error=text)
+        response = self._login_page(request, status=error.status, error=str(error))
         response.headers.update(error.headers)
         response.force_close()  # the rest of its form may never come
         return response
@@ -298,11 +307,9 @@ class Console:
         except ApiError as error:
             return self._login_refused(request, error)
         if session is None:
-            text = translate(
-                _language(request), "This link was used or is too old; `mailerd console login` makes another."
-            )
+            text = t("This link was used or has expired. To get another: `mailerd console login`")
             return self._login_page(request, status=401, error=text)
-        self.services.events.console_signed_in(key="a one-time link", address=address, way="link")
+        self.services.events.console_signed_in(key=t("one-time link"), address=address, way="link")
         return _begin(request, session)
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
@@ -314,10 +321,6 @@ class Console:
         response = web.Response(status=303, headers={"Location": "/login"})
         guards.clear_session(request, response)
         return response
-
-
-def _no_read(language: Language) -> str:
-    return translate(language, "This key may not see jobs: the console needs the right read.")
 
 
 def _status(error: MailerdError) -> int:
@@ -341,6 +344,10 @@ def _begin(request: web.Request, session: str) -> web.Response:
 def _language(request: web.Request) -> Language:
     wish = request.query.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, "")
     return accepted_language(wish or request.headers.get("Accept-Language", ""))
+
+
+async def _to_message(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=301, headers={"Location": f"/messages/{quote(request.match_info['id'], safe='')}"})
 
 
 async def _static(request: web.Request) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from aiohttp import BodyPartReader, web
 
 from mailerd.config import IntakeSettings
+from mailerd.core.i18n import Text, t
 from mailerd.http.errors import ApiError
 from mailerd.mail.recipient_table import TableError, read_rows
 
@@ -52,10 +53,14 @@ def make_job(
         lines.append(line)
         if len(lines) > limits.max_recipients:
             raise TableError(
-                f"{name}: it has more than {limits.max_recipients:,} recipients, the limit of intake.max_recipients"
-            )
+                t("{table}: more than {most:,} recipients, the limit of intake.max_recipients. Split the table.",
+                  table=name, most=limits.max_recipients)
+            )  # fmt: skip
         if len(body) > limits.max_body:
-            raise TableError(f"{name}: its job has more than {limits.max_body:,} bytes, the limit of intake.max_body")
+            raise TableError(
+                t("{table}: the job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.",
+                  table=name, most=limits.max_body)
+            )  # fmt: skip
     digest = sha256(body)
     digest.update(version.encode())
     body += b'], "dry_run": true}' if dry_run else b'], "dry_run": false}'
@@ -126,13 +131,13 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collec
                 async for name, value, is_file in _fields(request, most)
             ])  # fmt: skip
     except TimeoutError:
-        raise ApiError(408, "timeout", f"the form did not come within {FORM_TIMEOUT:g} s") from None
+        raise ApiError(408, "timeout", _too_slow(FORM_TIMEOUT)) from None
     except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, "too_large", f"the form is larger than {most:,} bytes") from None
+        raise ApiError(413, "too_large", _too_large(most)) from None
     except ConnectionError as error:
         raise _cut_off() from error
     except Exception as error:
-        raise ApiError(400, "bad_request", "the form cannot be read") from error
+        raise ApiError(400, "bad_request", _UNREADABLE) from error
 
 
 async def read_login(request: web.Request) -> Form:
@@ -143,7 +148,7 @@ async def read_login(request: web.Request) -> Form:
     """
     body = bytearray()
     if (request.charset or "utf-8").lower() != "utf-8":
-        raise ApiError(400, "bad_request", "the form cannot be read")
+        raise ApiError(400, "bad_request", _UNREADABLE)
     try:
         async with asyncio.timeout(LOGIN_TIMEOUT):
             while len(body) <= MAX_LOGIN >= (request.content_length or 0):
@@ -152,16 +157,27 @@ async def read_login(request: web.Request) -> Form:
                     return Form(fields)
                 body += piece
     except TimeoutError:
-        raise ApiError(408, "timeout", f"the form did not come within {LOGIN_TIMEOUT:g} s") from None
+        raise ApiError(408, "timeout", _too_slow(LOGIN_TIMEOUT)) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise _cut_off() from error
     except ValueError as error:
-        raise ApiError(400, "bad_request", "the form cannot be read") from error
-    raise ApiError(413, "too_large", f"the form is larger than {MAX_LOGIN:,} bytes")
+        raise ApiError(400, "bad_request", _UNREADABLE) from error
+    raise ApiError(413, "too_large", _too_large(MAX_LOGIN))
 
 
 def _cut_off() -> ApiError:
-    return ApiError(400, "cut_off", "the form was cut off")
+    return ApiError(400, "cut_off", t("The connection was lost before the form was complete. Nothing was changed."))
+
+
+def _too_slow(seconds: float) -> Text:
+    return t("The form did not arrive within {seconds:g} s. Nothing was changed.", seconds=seconds)
+
+
+def _too_large(most: int) -> Text:
+    return t("The form is larger than {most:,} bytes. Nothing was changed.", most=most)
+
+
+_UNREADABLE: Final = t("The form could not be read. Nothing was changed.")
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:

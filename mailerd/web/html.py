@@ -10,19 +10,23 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from mailerd.core.i18n import Language
-from mailerd.core.pauses import LABELS
+from mailerd.core.i18n import Language, Text, t, tc, tn
+from mailerd.core.labels import label
+from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State, Tally
+from mailerd.locale import say, template
 from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
-from mailerd.web.words import translate
 
 # Charts and bars as SVG, made on the server: no script, no canvas; colours are the style sheet's.
 
+_ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
+"""A moment as a script reads it."""
 WIDTH: Final = 720
 _BASE: Final = 100
 """The height at which the bars stand; the words of the axis are below it."""
@@ -98,9 +102,9 @@ def chart_svg(it: Chart) -> Markup:
                 )
         figures = ", ".join(f"{it.names[kind]} {bar.counts[kind]:,}" for kind in SHOWN if bar.counts.get(kind))
         parts.append(
-            Markup('<rect class="hit" x="{}" y="0" width="{}" height="{}"><title>{} UTC: {}</title></rect>').format(
-                f"{left:.1f}", f"{wide:.1f}", _BASE, f"{bar.at:%m-%d %H:%M}", figures
-            )
+            Markup(
+                '<rect class="hit" x="{}" y="0" width="{}" height="{}"><title data-at="{}">{} UTC: {}</title></rect>'
+            ).format(f"{left:.1f}", f"{wide:.1f}", _BASE, _ISO.format(bar.at), f"{bar.at:%Y-%m-%d %H:%M}", figures)
         )
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{title}" preserveAspectRatio="none">'
@@ -120,7 +124,7 @@ def chart_svg(it: Chart) -> Markup:
 _ORDER: Final = (State.SENT, State.FAILED, State.CANCELLED, State.UNSURE, State.SENDING, State.WAITING)
 
 
-def progress_svg(counts: Mapping[State, int], total: int) -> Markup:
+def progress_svg(counts: Mapping[State, int], total: int, *, language: Language) -> Markup:
     """How far a job is, as one bar of its states."""
     parts: list[Markup] = []
     left = 0.0
@@ -133,10 +137,10 @@ def progress_svg(counts: Mapping[State, int], total: int) -> Markup:
                 )
             )
             left += wide
-    said = ", ".join(f"{state.value} {counts[state]:,}" for state in _ORDER if counts.get(state))
+    figures = [f"{say(label(state), language)} {counts[state]:,}" for state in _ORDER if counts.get(state)]
     return Markup(
         '<svg class="progress" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
-    ).format(said or "–", Markup("").join(parts))
+    ).format(", ".join(figures) or "–", Markup("").join(parts))
 
 
 def gauge_svg(used: int, limit: int, *, title: str) -> Markup:
@@ -149,9 +153,9 @@ def gauge_svg(used: int, limit: int, *, title: str) -> Markup:
     ).format(title, kind, f"{share:.1f}")
 
 
-_CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))
 _MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
-_ENGLISH_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_LATELY: Final = timedelta(hours=1)
+"""What is younger is shown by its age."""
 
 
 class PageRenderer:
@@ -167,15 +171,28 @@ class PageRenderer:
 
     def render(self, name: str, language: Language, values: Mapping[str, Any]) -> str:
         """A page."""
-        t = partial(translate, language)
-        return self._templates.get_template(name).render(
-            t=t,
-            label=partial(label, language),
-            lang=language,
-            span=partial(in_units, language=language),
-            say=in_chinese if language == "zh" else str,
-            **values,
-        )
+        words = {
+            "t": lambda msgid, /, **fields: filled(t(msgid, **fields), language),
+            "tn": lambda one, many, n, /, **fields: filled(tn(one, many, n, **fields), language),
+            "tc": lambda context, msgid, /, **fields: filled(tc(context, msgid, **fields), language),
+            "say": partial(said, language=language),
+            "label": lambda code: say(label(code), language),
+            "span": lambda value: say(in_units(value), language),
+            "ago": lambda seconds: say(age(seconds), language),
+            "progress": partial(progress_svg, language=language),
+        }
+        return self._templates.get_template(name).render(lang=language, **words, **values)
+
+
+def said(text: str, language: Language) -> str:
+    """A text in a language; an English sentence that is none any more, such as one of a row, by the tables."""
+    return in_chinese(text) if language == "zh" else str(text)
+
+
+def filled(text: Text, language: Language) -> Markup:
+    """A text in HTML: what its fields hold is escaped, unless it is HTML itself, such as a moment."""
+    fields = {name: say(value, language) if isinstance(value, Text) else value for name, value in text.fields.items()}
+    return escape(template(text, language)).format(**fields)
 
 
 @cache
@@ -189,9 +206,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units, story=line_of_story)
+    made.filters.update(moment=moment, clock=clock, num=number, story=line_of_story)
     made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER)
-    made.globals.update(progress=progress_svg, chart=chart_svg, gauge=gauge_svg)
+    made.globals.update(chart=chart_svg, gauge=gauge_svg)
     made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
 
@@ -208,17 +225,11 @@ def version_of(name: str) -> str:
     return hashlib.sha256(static_file(name)).hexdigest()[:12]
 
 
-def label(language: Language, name: str) -> str:
-    """A status, an action or a cause in words."""
-    english, chinese = LABELS.get(name, (name.replace("_", " "), name))
-    return chinese if language == "zh" else english
-
-
 def moment(at: datetime | None) -> Markup:
     """A moment, which a script may show in the reader's own time."""
     if at is None:
         return Markup("–")
-    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}")
+    return Markup('<time datetime="{}">{}</time>').format(_ISO.format(at), f"{at:%Y-%m-%d %H:%M:%S}")
 
 
 def line_of_story(line: str) -> Markup:
@@ -232,14 +243,24 @@ def line_of_story(line: str) -> Markup:
     return shown + escape(line[at:])
 
 
-def clock(at: datetime | None) -> Markup:
-    """A moment of today or of another day, short."""
+@pass_context
+def clock(page: Context, at: datetime | None) -> Markup:
+    """A moment, short: its age below an hour, a time of today, or a day; a script keeps it so in the reader's time."""
     if at is None:
         return Markup("–")
-    text = f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%m-%d %H:%M}"
-    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}", text
+    now = datetime.now(UTC)
+    if timedelta() <= now - at < _LATELY:
+        text = say(age((now - at).total_seconds()), page["lang"])
+    else:
+        text = f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M}"
+    return Markup('<time class="short" datetime="{}" title="{} UTC">{}</time>').format(
+        _ISO.format(at), f"{at:%Y-%m-%d %H:%M:%S}", text
     )
+
+
+def age(seconds: float) -> Text:
+    """For how long something is past."""
+    return t("{span} ago", span=in_units(seconds) if seconds else t("less than a second"))
 
 
 def number(value: float) -> str:
@@ -247,17 +268,9 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
-def in_units(value: float | timedelta | None, language: Language = "en") -> str:
-    """A duration in its two largest units."""
-    if value is None:
+def in_units(value: float | timedelta | None) -> str:
+    """A duration."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not seconds:
         return "–"
-    left = max(0, round(value.total_seconds() if isinstance(value, timedelta) else value))
-    said: list[str] = []
-    for name, size in _CHINESE_UNITS if language == "zh" else _ENGLISH_UNITS:
-        many, rest = divmod(left, size)
-        if many and len(said) < 2:  # noqa: PLR2004 - more than two would say no more to a reader
-            said.append(f"{many} {name}")
-            left = rest
-        elif said:
-            break
-    return " ".join(said) or ("0 秒" if language == "zh" else "0 s")
+    return in_words(seconds) if seconds >= 1 else t("less than a second")

@@ -1,4 +1,4 @@
-"""What came back: bounces by domain and one by one, answers, and what was undone; and how far each inbox is read."""
+"""Bounces by domain and one by one, replies, and what Google returned; and how far each inbox is read."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""One job: its states, what failed and why, its recipients, one letter as it looks, and what can be done."""
+"""One job: its states, what failed and why, its recipients, a preview, and what can be done."""
 
 import re
 from datetime import timedelta
@@ -7,8 +7,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.core.fates import Fate
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.labels import label
 from mailerd.core.notices import Kind
-from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, OPEN, ImpossibleRequestError, JobChange, State
+from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
 from mailerd.http.responses import write_results
 from mailerd.mail.mime import Addresses
@@ -17,7 +19,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job, Jobs
 from mailerd.web.forms import Form, read_form, read_number
-from mailerd.web.jobs_page import apply
+from mailerd.web.jobs_page import NO_CHANGE, apply
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 FAILURES_SHARED: Final = 10.0
@@ -67,7 +69,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=_rate(job),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
-        done=job.total - sum(job.counts[state] for state in OPEN),
+        done=_done(job),
     )  # fmt: skip
 
 
@@ -96,9 +98,24 @@ async def _story(it: ConsoleRequest, job: Job) -> list[str]:
     return describe.of_job(job, inputs, daemons=daemons)[2:]
 
 
+def _done(job: Job) -> Text:
+    """How many have ended, and how."""
+    counts = job.counts
+    ended = [
+        words
+        for state, words in (
+            (State.SENT, t("{n:,} sent", n=counts[State.SENT])),
+            (State.FAILED, t("{n:,} failed", n=counts[State.FAILED])),
+            (State.CANCELLED, t("{n:,} cancelled", n=counts[State.CANCELLED])),
+        )
+        if counts[state] or state is State.SENT
+    ]
+    return t("{results} (of {total:,})", results=joined(ended, ", "), total=job.total)
+
+
 def _rate(job: Job) -> float | None:
-    """Letters a minute since it began."""
-    if not job.took or job.took < timedelta(seconds=1).total_seconds():
+    """Messages a minute since it began; within its first minute that says nothing."""
+    if not job.took or job.took < timedelta(minutes=1).total_seconds():
         return None
     return round(60 * job.counts[State.SENT] / job.took, 1)
 
@@ -134,12 +151,27 @@ async def act(it: ConsoleRequest) -> web.Response:
     try:
         done = await apply(it, job, change, **options)
     except ImpossibleRequestError as error:
-        return it.back(here, it.t("The job is {status}, and nothing was changed.", status=error.status.value))
+        return it.back(here, t("Nothing was changed. Job status: {status}.", status=label(error.status)))
     if not done.changed:
-        return it.back(here, it.t("There was nothing to change."))
-    return it.back(
-        here, it.t("Done: {letters} letters changed.", letters=done.letters) if done.letters else it.t("Done.")
-    )
+        return it.back(here, NO_CHANGE)
+    return it.back(here, _said(change, done.letters, look="unsure" in options))
+
+
+def _said(change: JobChange, n: int, *, look: bool) -> Text:
+    """What was done to a job, of which it changed so many messages."""
+    match change:
+        case JobChange.PAUSE:
+            return t("Job paused.")
+        case JobChange.RESUME:
+            return t("Job resumed.")
+        case JobChange.CANCEL:
+            return tn("Job cancelled: {n:,} message is not sent.", "Job cancelled: {n:,} messages are not sent.", n)
+        case JobChange.RETRY if look:
+            return tn("Checking {n:,} unconfirmed message.", "Checking {n:,} unconfirmed messages.", n)
+        case JobChange.RETRY:
+            return tn("{n:,} message requeued.", "{n:,} messages requeued.", n)
+        case JobChange.PRIORITY:
+            return t("Priority changed.")
 
 
 async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, dict[str, Any]] | str:
@@ -152,16 +184,16 @@ async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, d
         case "retry-cause":
             cause = await _cause(it, job, form.text("cause"))
             if cause is None:
-                return it.t("These letters have changed meanwhile; nothing was changed.")
+                return t("Nothing was changed: these messages have changed since the page was loaded.")
             return JobChange.RETRY, {"errors": cause.errors}
         case "priority":
             try:
                 number = read_number(form.text("priority"), least=MIN_PRIORITY, most=MAX_PRIORITY)
             except ValueError:
-                return it.t("A priority is a number from -100 to 100; nothing was changed.")
+                return t("Nothing was changed. Enter a priority from -100 to 100.")
             return JobChange.PRIORITY, {"priority": number}
         case _:
-            return it.t("There was nothing to change.")
+            return NO_CHANGE
 
 
 async def _cause(it: ConsoleRequest, job: Job, id_: str) -> FailureCause | None:

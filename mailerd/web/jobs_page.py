@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.clock import ULID
+from mailerd.core.i18n import t, tn
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.store.api_keys import Permission
 from mailerd.store.job_actions import ActionResult
@@ -13,6 +14,7 @@ from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
+NO_CHANGE: Final = t("Nothing was changed.")
 MAX_COUNTED: Final = 200_000
 """Letters that may be counted for one page; the jobs that are too large show no counts."""
 FAILURES: Final = "failures"
@@ -55,7 +57,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     change = changes.get(form.text("action"))
     ids = [each for each in form.all("job") if ULID.fullmatch(each)][:MAX_LISTED]
     if change is None or not ids:
-        return it.back("/jobs", it.t("Nothing was chosen, and nothing was changed."))
+        return it.back("/jobs", t("Nothing was changed. Select at least one job."))
     it.require(Permission.CONTROL)
     done, refused = 0, 0
     for job_id in ids:
@@ -66,7 +68,10 @@ async def act(it: ConsoleRequest) -> web.Response:
             done += (await apply(it, job, change)).changed
         except ImpossibleRequestError:
             refused += 1
-    return it.back("/jobs", it.t("{done} jobs changed, {refused} could not be.", done=done, refused=refused))
+    said = tn("{n} job changed.", "{n} jobs changed.", done)
+    if refused:
+        said = t("{done} Not changed: {refused}.", done=said, refused=refused)
+    return it.back("/jobs", said)
 
 
 async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any) -> ActionResult:

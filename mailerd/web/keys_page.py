@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import KeyNameError, Permission
@@ -53,20 +54,18 @@ async def _act(it: ConsoleRequest, form: Form) -> web.Response:
             known = set(Permission)
             chosen = [Permission(each) for each in form.all("permission") if each in known]
             secret = await keys.create(name, senders=senders, permissions=chosen)
-            events.console_changed(actor=it.actor, what=f"key {name}", change="made")
+            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="made")
             return await _page(it, secret=secret)
         case "rotate":
             secret = await keys.rotate(name, overlap=OVERLAP, seen=form.text("hint") or None)
-            events.console_changed(actor=it.actor, what=f"key {name}", change="rotated")
+            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="rotated")
             return await _page(it, secret=secret)
         case "revoke":
             number = await keys.revoke(name)
-            events.console_changed(actor=it.actor, what=f"key {name}", change="revoked")
+            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="revoked")
             if go_on := await Webhooks(it.services.database, timeout=TIMEOUT).made_by(number):
-                said = it.t(
-                    "The key is revoked. Endpoints of webhooks that it made go on: {names}", names=", ".join(go_on)
-                )
+                said = t("Key revoked. Its webhook endpoints stay active: {names}", names=", ".join(go_on))
                 return it.back("/keys", said)
-            return it.back("/keys", it.t("The key is revoked."))
+            return it.back("/keys", t("Key revoked."))
         case _:
             return it.back("/keys")

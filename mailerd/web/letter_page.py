@@ -1,4 +1,4 @@
-"""One letter: its story and its proof, how it looks, and, where it is unsure, the two buttons that settle it."""
+"""One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm it."""
 
 import json
 import re
@@ -9,6 +9,8 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
+from mailerd.core.labels import label
 from mailerd.core.network_rules import is_loopback
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
@@ -62,24 +64,22 @@ async def show(it: ConsoleRequest) -> web.Response:
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_letter(story.id)
     return it.page(
         "letter.html", active="jobs", story=story, notices=notices, lines=lines[1:],
-        proof=_proof(it, story), mailbox=sent_mail(it, story),
+        proof=_proof(story), mailbox=sent_mail(it, story),
         may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
     )  # fmt: skip
 
 
-def _proof(it: ConsoleRequest, story: RecipientHistory) -> str:
+def _proof(story: RecipientHistory) -> str:
     """What proves that it was sent."""
     match story.proof:
         case Proof.ANSWERED:
-            return it.t("Google answered with the message's id.")
+            return t("Google returned the message ID.")
         case Proof.SEEN:
-            return it.t("No answer came, and it was seen among the sent messages.")
+            return t("Google did not respond, but the message is in Sent.")
         case Proof.GONE:
-            return it.t(
-                "No answer came, and its draft is gone; a person who deleted that draft would have left the same."
-            )
+            return t("Google did not respond, but the draft is gone. Deleting the draft manually looks the same.")
         case Proof.PERSON:
-            return it.t("A person looked into the mailbox and said so.")
+            return t("Someone checked the mailbox and confirmed it.")
         case None:
             return ""
 
@@ -100,14 +100,15 @@ async def act(it: ConsoleRequest) -> web.Response:
     form = await read_form(it.http)
     changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
     change = changes.get(form.text("action"))
-    here = f"/letters/{story.id}"
+    here = f"/messages/{story.id}"
     if change is None:
         return it.back(here)
     database = it.services.database
     settled = await settle(database, story.id, change=change, actor=it.actor, attempt=row_number(form.text("attempt")))
     it.services.events.console_changed(
-        actor=it.actor, what=f"letter {story.id} of job {story.job_id}", change=f"settled as {settled.status.value}"
-    )
+        actor=it.actor, what=t("message {id} of job {job}", id=story.id, job=story.job_id),
+        change=t("confirmed as {status}", status=settled.status.value),
+    )  # fmt: skip
     if settled.status is not State.WAITING:
         done = await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="finish jobs")
         for job in done:
@@ -115,7 +116,7 @@ async def act(it: ConsoleRequest) -> web.Response:
                 job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
             )
     it.services.wake()
-    return it.back(here, it.t("Settled: the letter is now {status}.", status=settled.status.value))
+    return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
 
 
 async def doubts(it: ConsoleRequest) -> web.Response:

@@ -1,7 +1,8 @@
-"""Suppressions and lists: who gets no letters, why, and since when; adding and ending them."""
+"""Suppressions and lists: who gets no messages, why, and since when; adding and ending them."""
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.mail.mime import Addresses
@@ -9,6 +10,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.list_names import ListNameError
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
+from mailerd.web.jobs_page import NO_CHANGE
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 
@@ -60,7 +62,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         case "add" | "remove":
             return await _change(it, suppressions, form, action)
         case _:
-            return it.back("/suppressions", it.t("There was nothing to change."))
+            return it.back("/suppressions", NO_CHANGE)
 
 
 async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form) -> web.Response:
@@ -68,21 +70,21 @@ async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form)
         made = await suppressions.make_list(form.text("list"), title=form.text("title") or None)
     except ListNameError as error:
         return await _page(it, suppressions, trouble=str(error))
-    it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
-    return it.back("/suppressions", it.t("The list {name} is there.", name=made.name))
+    it.services.events.console_changed(actor=it.actor, what=t("list {name}", name=made.name), change="made")
+    return it.back("/suppressions", t("List {name} created.", name=made.name))
 
 
 async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
     here, name = "/suppressions", form.text("list")
     if not name and any(form.all("list")):  # blanks are no name, and must not stand for all letters
-        return it.back(here, it.t("There is no list of this name; nothing was changed."))
+        return it.back(here, t("Nothing was changed: this list does not exist."))
     try:
         email = Addresses().check(form.text("email"))
     except ValueError as error:
         return it.back(here, str(error))
     list_id = await _list_id(suppressions, name)
     if list_id is None:
-        return it.back(here, it.t("There is no list of this name; nothing was changed."))
+        return it.back(here, t("Nothing was changed: this list does not exist."))
     digest = suppressions.digest(email)
     if action == "remove":
         changed = await suppressions.remove(digest, list_id=list_id, source=Channel.API, actor=it.actor)
@@ -90,16 +92,16 @@ async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, ac
         new = NewSuppression(digest, list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
         changed = bool((await suppressions.add([new])).changed)
     if not changed:
-        return it.back(here, it.t("There was nothing to change."))
+        return it.back(here, NO_CHANGE)
     events, mailing_list = SuppressionEvents(it.services.events.sink), name or EVERYTHING_NAME
-    it.services.events.console_changed(actor=it.actor, what="suppressions", change=action)
+    it.services.events.console_changed(actor=it.actor, what=t("suppressions"), change=action)
     if action == "remove":
         events.suppression_removed(address=masked(email), mailing_list=mailing_list, source=Channel.API)
     else:
         events.suppression_added(
             address=masked(email), mailing_list=mailing_list, reason=Reason.MANUAL, source=Channel.API
         )
-    return it.back(here, it.t("Done."))
+    return it.back(here, t("Suppression ended.") if action == "remove" else t("Address suppressed."))
 
 
 async def _list_id(suppressions: Suppressions, name: str) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mailerd.core.i18n import t, tn
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import MAX_FIELD_PATH, ApiError
 from mailerd.http.responses import cannot_render
@@ -15,14 +16,15 @@ from mailerd.mail.recipient_table import TableError
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import MAX_TABLE, TableJob, make_job, read_form
+from mailerd.web.html import said
 from mailerd.web.services import ConsoleRequest
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""
 MAX_ECHO: Final = 256 * 1024
 """Bytes of a table that the page gives back, so that it is tried and then posted; a larger one is chosen again."""
-_RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\]")
-"""What the API calls a recipient."""
+_RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
+"""What the API calls a recipient, and whether a field of it follows."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -53,7 +55,12 @@ async def post(it: ConsoleRequest) -> web.Response:
         try:
             job = await _job(it, kept, table, dry_run=dry)
         except UnicodeDecodeError:
-            return _page(it, status=422, form=kept, trouble=it.t("The table is not UTF-8: save it as CSV UTF-8."))
+            return _page(
+                it,
+                status=422,
+                form=kept,
+                trouble=t("Could not read the table: it is not UTF-8. Save it as CSV UTF-8. Nothing was sent."),
+            )
         except TableError as error:
             return _page(it, status=422, form=kept, trouble=str(error))
         del table
@@ -68,10 +75,11 @@ async def post(it: ConsoleRequest) -> web.Response:
             return page
     if dry:
         return _page(it, form=kept, tried=answer)
-    said = it.t("This very table was posted before, as this job; nothing was posted now.") if repeated else (
-        it.t("Accepted: {accepted} of {total} letters.", accepted=answer["accepted"], total=answer["total"])
+    flash = t("This table was already sent as this job. Nothing was sent again.") if repeated else tn(
+        "{accepted:,} of {n:,} message accepted.", "{accepted:,} of {n:,} messages accepted.", answer["total"],
+        accepted=answer["accepted"],
     )  # fmt: skip
-    return it.back(f"/jobs/{answer['job_id']}", said)
+    return it.back(f"/jobs/{answer['job_id']}", flash)
 
 
 def _echo(table: bytes) -> dict[str, str]:
@@ -92,8 +100,9 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
     }  # fmt: skip
     named = await asyncio.to_thread(it.services.library.find, fields["template_name"])
     return await asyncio.to_thread(
-        make_job, table, {name: value for name, value in fields.items() if value}, name=it.t("Table"), dry_run=dry_run,
-        version=named.version if named else "", limits=it.services.settings.intake,
+        make_job, table, {name: value for name, value in fields.items() if value}, dry_run=dry_run,
+        name=said(t("Table"), it.language), version=named.version if named else "",
+        limits=it.services.settings.intake,
     )  # fmt: skip
 
 
@@ -112,18 +121,20 @@ async def post_job(it: ConsoleRequest, body: bytearray, *, once: str | None = No
 
 def explain(it: ConsoleRequest, error: ApiError) -> str:
     """Why a job was refused, in one line."""
-    details = "; ".join(f"{each.field}: {it.say(each.message)}" for each in error.errors[:3])
-    return f"{it.say(str(error))} {details}"
+    details = "; ".join(f"{each.field}: {said(each.message, it.language)}" for each in error.errors[:3])
+    return f"{said(str(error), it.language)} {details}"
 
 
 def _faults(it: ConsoleRequest, error: ApiError, lines: list[int]) -> list[str]:
     """What is wrong, by the lines of the table."""
 
-    def line(found: re.Match[str]) -> str:
+    def row(found: re.Match[str]) -> str:
         number = int(found[1])
-        return it.t("line {n}", n=lines[number]) if number < len(lines) else found[0]  # or it was quoted from the table
+        if number >= len(lines):  # it was quoted from the table
+            return found[0]
+        return said(t("row {n}", n=lines[number]), it.language) + (", " if found[2] else "")
 
     return [
-        f"{_RECIPIENT.sub(line, each.field[:MAX_FIELD_PATH])}: {_RECIPIENT.sub(line, it.say(each.message))}"
+        f"{_RECIPIENT.sub(row, each.field[:MAX_FIELD_PATH])}: {_RECIPIENT.sub(row, said(each.message, it.language))}"
         for each in error.errors[:MAX_SHOWN]
     ]

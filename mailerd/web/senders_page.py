@@ -6,16 +6,18 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
+from mailerd.core.labels import label
 from mailerd.core.pauses import repair
 from mailerd.events.runbook import pause_runbook
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
 from mailerd.web.forms import Form, read_form, read_number
-from mailerd.web.html import SHOWN, label
+from mailerd.web.html import SHOWN
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.status_page import SPANS, chart_of
+from mailerd.web.status_page import SPANS, chart_of, spans_in
 
 PAUSES: Final[Mapping[str, timedelta | None]] = {
     "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "": None,
@@ -58,7 +60,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     pace = next((each for each in it.senders(it.services.stats()) if each.email == email), None)
     book = pause_runbook(state.pause_cause or "") if state.paused else None
     return it.page(
-        "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
+        "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
         span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), book=book,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
         domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
@@ -75,26 +77,28 @@ async def act(it: ConsoleRequest) -> web.Response:
     if not await senders.knows(email):
         it.missing()
     form = await read_form(it.http)
-    here, said = f"/senders/{email}", ""
+    here = f"/senders/{email}"
     match form.text("action"):
         case "pause":
             lasts = PAUSES.get(form.text("lasts"), timedelta(hours=1))
-            reason = form.text("reason")[:MAX_REASON] or it.t("no reason was given")
+            reason = form.text("reason")[:MAX_REASON] or t("no reason given")
             await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})", actor=it.actor)
-            said = it.t("{sender} is paused.", sender=email)
+            done = t("{sender} paused.", sender=email)
         case "resume":
             await senders.resume(email, actor=it.actor)
             it.services.wake()
-            said = it.t("{sender} goes on.", sender=email)
+            done = t("{sender} resumed.", sender=email)
         case "limits":
             it.require_admin()
             if why := await _change_limits(it, senders, email, form):
-                return it.back(here, it.t("{why}; nothing was changed.", why=why))
-            said = it.t("The limits of {sender} are changed.", sender=email)
+                return it.back(here, t("Nothing was changed: {why}", why=why))
+            done = t("Limits of {sender} changed.", sender=email)
         case _:
             return it.back(here)
-    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=form.text("action"))
-    return it.back(here, said)
+    it.services.events.console_changed(
+        actor=it.actor, what=t("sender {sender}", sender=email), change=form.text("action")
+    )
+    return it.back(here, done)
 
 
 async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form: Form) -> str:
@@ -110,11 +114,12 @@ async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form:
         try:
             limits[name] = read_number(given, least=type(most)(0), most=most) if given else None
         except ValueError:
-            kind = it.t("a whole number") if isinstance(most, int) else it.t("a number")
-            return it.t("{name} is {kind} from 0 to {most:,}", name=label(it.language, name), kind=kind, most=int(most))
+            if isinstance(most, int):
+                return t("{limit}: enter a whole number from 0 to {most:,}.", limit=label(name), most=most)
+            return t("{limit}: enter a number from 0 to {most:,.0f}.", limit=label(name), most=most)
     try:
         await senders.change(email, limits)
     except SenderError as error:
-        return it.say(str(error))
+        return str(error)
     it.services.wake()
     return ""

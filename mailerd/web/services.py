@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import Language, t
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
@@ -25,11 +25,9 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import Tallies
-from mailerd.texts import in_chinese
 from mailerd.web.guards import cookie_name
-from mailerd.web.html import PageRenderer
+from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
-from mailerd.web.words import translate
 
 MAX_LISTED: Final = 50
 """Lines of one page of a list."""
@@ -98,16 +96,8 @@ class ConsoleRequest:
         """Who asks, as actions and the log name it."""
         return f"key:{self.key.name} via console"
 
-    def t(self, text: str, **values: object) -> str:
-        """A text in the reader's language."""
-        return translate(self.language, text, **values)
-
-    def say(self, english: str) -> str:
-        """A sentence of mailerd's own, such as an error, in the reader's language."""
-        return in_chinese(english) if self.language == "zh" else english
-
     def may(self, permission: Permission, sender: str | None = None) -> bool:
-        """Whether the key may do this, with letters of this sender."""
+        """Whether the key may do this, with messages of this sender."""
         return self.key.may(permission) and (sender is None or self.key.may_send(sender))
 
     def senders(self, stats: QueueStats | None) -> list[SenderStats]:
@@ -121,8 +111,7 @@ class ConsoleRequest:
             ApiError: 403, it may not.
         """
         if not self.may(permission, sender):
-            raise not_allowed(self.t("The key {key} may not do this: it needs {right}.", key=self.key.name,
-                                     right=permission.value))  # fmt: skip
+            raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
 
     def require_admin(self) -> None:
         """End the request unless nothing limits the key.
@@ -131,30 +120,31 @@ class ConsoleRequest:
             ApiError: 403, something does.
         """
         if not self.key.is_admin:
-            raise not_allowed(self.t("This needs a key without limits; {key} is limited.", key=self.key.name))
+            raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name))
 
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""
-        raise not_found(self.t("There is nothing at this address."))
+        raise not_found(t("Page not found."))
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
         """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
         shared = {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "said": "" if self.is_refresh else said_of(self.http), "query": self.http.query,
+            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
             "now": self.services.clock.now(),
         }  # fmt: skip
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
-        if shared["said"]:
-            response.del_cookie(_SAID)
+        if shared["flash"]:
+            response.del_cookie(_FLASH)
         return response
 
-    def back(self, to: str, said: str = "") -> web.Response:
+    def back(self, to: str, text: str = "") -> web.Response:
         """Lead to a page after an action, which then tells what was done."""
         response = web.Response(status=303, headers={"Location": to})
-        if said:
-            response.set_cookie(_SAID, quote_said(said), max_age=60, httponly=True, samesite="Strict")
+        if text:
+            flash = quote_flash(said(text, self.language))
+            response.set_cookie(_FLASH, flash, max_age=60, httponly=True, samesite="Strict")
         return response
 
 
@@ -164,18 +154,18 @@ def row_number(text: str) -> int | None:
 
 
 _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
-_SAID: Final = "mailerd-said"
-_MAX_SAID: Final = 300
+_FLASH: Final = "mailerd-said"
+_MAX_FLASH: Final = 300
 
 
-def quote_said(text: str) -> str:
+def quote_flash(text: str) -> str:
     """A text as a cookie can hold it."""
-    return text[:_MAX_SAID].encode("utf-8", "replace").hex()
+    return text[:_MAX_FLASH].encode("utf-8", "replace").hex()
 
 
-def said_of(request: web.Request) -> str:
+def flash_of(request: web.Request) -> str:
     """What the last action has to say."""
     try:
-        return bytes.fromhex(request.cookies.get(_SAID, "")).decode("utf-8")
+        return bytes.fromhex(request.cookies.get(_FLASH, "")).decode("utf-8")
     except ValueError:
         return ""

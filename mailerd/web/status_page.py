@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
+from mailerd.core.i18n import Language, t
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
@@ -16,7 +17,7 @@ from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.store.stats import TallyPoint
-from mailerd.web.html import SHOWN, Chart, bars_of
+from mailerd.web.html import SHOWN, Chart, bars_of, said
 from mailerd.web.inbox_page import read_inboxes
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.troubles import PutOff, find_troubles, worst
@@ -44,6 +45,7 @@ SPANS: Final = {
 seconds a reading is shared."""
 INBOXES_SHARED: Final = 10.0
 """Seconds for which the states of the inboxes are shared."""
+_SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
 DOUBTS_SHARED: Final = 10.0
 """Seconds for which the doubts of a limited key are shared."""
 MAX_DOUBTS: Final = 1000
@@ -52,6 +54,11 @@ MAX_SENDERS: Final = 20
 """Senders that are listed."""
 OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
+
+
+def spans_in(language: Language) -> dict[str, str]:
+    """What the spans are called."""
+    return {name: said(words, language) for name, words in zip(SPANS, _SPANS, strict=True)}
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -81,7 +88,7 @@ async def show(it: ConsoleRequest) -> web.Response:
                              jobs=[job for job, *_ in jobs])  # fmt: skip
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
-        kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs,
+        kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen, daemons=daemons, jobs=jobs,
         senders=it.senders(stats)[:MAX_SENDERS], silent_after=SILENT, live=True,
         alive=sum(one.silent <= SILENT for one in daemons),
     )  # fmt: skip
@@ -113,6 +120,13 @@ def _mostly_put_off(points: Sequence[TallyPoint]) -> tuple[int, int] | None:
     return (put_off, put_off + ended) if put_off >= MIN_PUT_OFF and put_off > ended else None
 
 
+_KINDS: Final = {
+    Tally.SENT: t("Sent"), Tally.PUT_OFF: t("Deferred"), Tally.UNSURE: t("Unconfirmed"), Tally.BOUNCED: t("Bounced"),
+    Tally.FAILED: t("Failed"),
+}  # fmt: skip
+"""What the kinds of the chart are called."""
+
+
 async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:
     """The letters of a span of time, of these senders or of all that the key may see."""
     back, step, many, seconds = SPANS[span]
@@ -125,10 +139,13 @@ async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None 
         )  # fmt: skip
     except DatabaseError:
         points = []
-    words = (it.t("sent"), it.t("put off"), it.t("unsure"), it.t("bounced"), it.t("failed"))
-    names = dict(zip(SHOWN, words, strict=True))
-    title = it.t("Letters by time: {span}", span=span)
-    return Chart(title, bars_of(points, now=it.services.clock.now(), step=step, many=many), step, names)
+    names = {kind: said(words, it.language) for kind, words in _KINDS.items()}
+    return Chart(
+        said(t("Messages by time"), it.language),
+        bars_of(points, now=it.services.clock.now(), step=step, many=many),
+        step,
+        names,
+    )
 
 
 async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:

@@ -1,4 +1,4 @@
-"""The named templates: how each looks in each language, and a letter of it to oneself."""
+"""The named templates: how each looks in each language, and a message of it to oneself."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
 from mailerd.http.errors import ApiError
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
@@ -73,7 +74,7 @@ async def html(it: ConsoleRequest) -> web.Response:
 
 
 async def send_test(it: ConsoleRequest) -> web.Response:
-    """Post a job with one letter, to the address that is given; each press of the button sends one."""
+    """Post a job with one message, to the address that is given; each press of the button sends one."""
     named = await _find(it)
     it.require(Permission.SEND)
     async with it.services.shares.posts.place(it.key):
@@ -82,11 +83,11 @@ async def send_test(it: ConsoleRequest) -> web.Response:
             answer, _ = await post_job(it, job)
         except ApiError as error:
             return it.back(f"/templates/{named.name}", explain(it, error))
-    return it.back(f"/jobs/{answer['job_id']}", it.t("The test is on its way."))
+    return it.back(f"/jobs/{answer['job_id']}", t("Test message accepted."))
 
 
 def _test_job(named: NamedTemplate, form: Form) -> bytearray:
-    """A job with one letter, which has the template's own examples."""
+    """A job with one message, which has the template's own examples."""
     recipient = {"email": form.text("email")}
     if language := form.text("in"):
         recipient["language"] = language

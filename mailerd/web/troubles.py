@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import Language, t
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
+from mailerd.locale import say
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.inbox.mailboxes import InboxState
 from mailerd.store.jobs import Job
 from mailerd.store.stats import TallyPoint
 from mailerd.texts import in_chinese
-from mailerd.web.words import translate
 
 Level = Literal["good", "note", "warning", "bad"]
 _RANK: Final[Mapping[Level, int]] = {"good": 0, "note": 1, "warning": 2, "bad": 3}
@@ -84,6 +84,11 @@ class PutOff:
     reason: str
     example: int | None
     """The id of one of the letters."""
+
+
+def translate(language: Language, text: str, **values: object) -> str:
+    """A text in a language, with its fields filled in."""
+    return say(t(text, **values), language)
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks: the endpoints that events are posted to, and what became of each delivery; tests, pauses, replays, secrets.
+"""Webhooks: the endpoints that events are posted to, and the result of each delivery; tests, pauses, replays, secrets.
 
 Everything is done by the store's functions, as the API does it, and with the same rights.
 """
@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import ULID
+from mailerd.core.i18n import t, tn
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
 from mailerd.events.runbook import WEBHOOK_RUNBOOKS, Runbook
@@ -80,13 +81,13 @@ def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
     if why := check_name(name) or check_url(url):
         return why
     if why := http.refusal(url):
-        return it.t("{why}; the operator's [webhooks] says what is allowed.", why=it.say(why))
+        return t("{why}. Allowed addresses are configured in [webhooks].", why=why)
     try:
         senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
     except ValueError as error:
         return str(error)
     if len(senders) > MAX_SENDERS:
-        return it.t("An endpoint may be limited to {n} senders at most.", n=MAX_SENDERS)
+        return t("Enter at most {most} senders.", most=MAX_SENDERS)
     return NewEndpoint(name, url, types or None, _senders(it, senders), it.key.id)
 
 
@@ -100,7 +101,7 @@ def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:
     if mine is None:
         return given or None
     if not mine >= given:
-        raise not_allowed(it.t("The key {key} may not hear of these senders.", key=it.key.name))
+        raise not_allowed(t("Key {key} has no access to these senders.", key=it.key.name))
     return given or set(mine)
 
 
@@ -157,17 +158,17 @@ async def act(it: ConsoleRequest) -> web.Response:
         case "pause":
             await webhooks.change(found.id, {"state": EndpointState.PAUSED})
             _log_change(it, found, "paused")
-            return it.back(here, it.t("Nothing is posted to it until it is resumed; its events are kept."))
+            return it.back(here, t("Endpoint paused. Its events are kept until you resume it."))
         case "resume":
             await webhooks.change(found.id, {"state": EndpointState.ON})
             _log_change(it, found, "resumed")
-            return it.back(here, it.t("All that it has missed is due now."))
+            return it.back(here, t("Endpoint resumed. Missed events are being delivered."))
         case "rotate":
             return await _rotate(it, found, form)
         case "remove":
             await webhooks.remove(found.id)
             _log_change(it, found, "removed")
-            return it.back("/webhooks", it.t("The endpoint {name} is removed.", name=found.name))
+            return it.back("/webhooks", t("Endpoint {name} removed.", name=found.name))
         case _:
             return it.back(here)
 
@@ -175,8 +176,7 @@ async def act(it: ConsoleRequest) -> web.Response:
 async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web.Response:
     """Give it another secret, and show that once; not by a page that is older than the last rotation."""
     if form.all("until") not in ([], [str(found.old_until)]):
-        said = it.t("It was given another secret meanwhile; nothing was changed.")
-        return it.back(f"/webhooks/{found.id}", said)
+        return it.back(f"/webhooks/{found.id}", t("Nothing was changed: the secret was rotated in the meantime."))
     secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP, seen=found)
     _log_change(it, found, "rotated")
     return await _page(it, await _webhooks(it).find(found.id), secret=secret)
@@ -186,14 +186,14 @@ async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
     """Give an endpoint another name, address, or choice of events and senders; its secret stays."""
     new = _described(it, form)
     if isinstance(new, str):
-        return it.t("{why}; nothing was changed.", why=it.say(new))
+        return t("Nothing was changed: {why}", why=new)
     given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
     try:
         await _webhooks(it).change(found.id, given)
     except WebhookError as error:
-        return it.t("{why}; nothing was changed.", why=it.say(str(error)))
+        return t("Nothing was changed: {why}", why=str(error))
     _log_change(it, found, "changed")
-    return it.t("Done.")
+    return t("Endpoint changed.")
 
 
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
@@ -206,8 +206,8 @@ async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
         )  # fmt: skip
     ms = attempt.took // timedelta(milliseconds=1)
     if attempt.succeeded:
-        return it.t("The test was taken: {status} after {ms} ms.", status=attempt.http, ms=ms)
-    return it.t("The test was not taken after {ms} ms: {why}", ms=ms, why=it.say(attempt.error or ""))
+        return t("Test event accepted: HTTP {status} after {ms:,} ms.", status=attempt.http, ms=ms)
+    return t("Test event not accepted after {ms:,} ms: {why}", ms=ms, why=attempt.error or "")
 
 
 async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, only_failed: bool) -> str:
@@ -216,13 +216,15 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, onl
         since = datetime.fromisoformat(given)
         since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        return it.t("A moment looks like 2026-12-01T09:00; nothing was changed.")
+        return t("Nothing was replayed. Enter a time such as 2026-12-01T09:00.")
     deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.shares.webhook_calls.place(it.key):
         events = await deliveries.replay(found, since=since, only_failed=only_failed)
-    _log_change(it, found, f"{events} events replayed since {since:%Y-%m-%d %H:%M}")
-    return it.t("{n} events are due once more.", n=events)
+    when = f"{since:%Y-%m-%dT%H:%MZ}"
+    _log_change(it, found, tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
+                              since=when))  # fmt: skip
+    return tn("{n:,} event is being replayed.", "{n:,} events are being replayed.", events)
 
 
 def _log_change(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
-    it.services.events.console_changed(actor=it.actor, what=f"webhook {found.name}", change=change)
+    it.services.events.console_changed(actor=it.actor, what=t("webhook {webhook}", webhook=found.name), change=change)

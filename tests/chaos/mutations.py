@@ -299,7 +299,7 @@ def is_noticed(tree: Path, mutation: Mutation) -> bool:
 
 def _copy(tree: Path) -> None:
     tree.mkdir()
-    for part in ("mailerd", "tests", "docs"):
+    for part in ("mailerd", "tests", "docs", "tools"):
         shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
     (ROOT / ".cache").mkdir(exist_ok=True)

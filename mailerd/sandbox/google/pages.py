@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -13,14 +13,14 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from yarl import URL
 
+from mailerd.core.i18n import Text, t, tc, tn
 from mailerd.core.network_rules import is_loopback
-from mailerd.core.quantities import counted
 from mailerd.core.texts import accepted_language
+from mailerd.locale import language, say, speak
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.mailbox import Letter, bodies, content, decoded_value
-from mailerd.texts import heading, language, speak, tr
 
 # What Gmail's "Unsubscribe" does with a letter: one POST, as RFC 8058 has it, and nothing that a reader notices.
 #
@@ -66,22 +66,26 @@ def offer(letter: Letter) -> UnsubscribeOffer:
     header, post = letter.header("List-Unsubscribe"), letter.header("List-Unsubscribe-Post")
     urls = [it for it in _ADDRESS.findall(header) if it.lower().startswith(("https://", "http://"))]
     if not header:
-        return UnsubscribeOffer(header, post, "", "The letter has no List-Unsubscribe: it is of no list.")
+        return UnsubscribeOffer(
+            header, post, "", t("The message has no List-Unsubscribe header: it belongs to no list.")
+        )
     if post.strip() != ONE_CLICK:
-        why = "Gmail posts nothing without List-Unsubscribe-Post: the mailto address is all there is."
+        why = t("Gmail posts nothing without List-Unsubscribe-Post; only the mailto address can be used.")
         return UnsubscribeOffer(header, post, "", why)
     good = [it for it in urls if it.lower().startswith("https://") or is_loopback(_host(it))]
     if not good:
-        return UnsubscribeOffer(header, post, "", "There is no https address, and Gmail posts to no other.")
+        return UnsubscribeOffer(header, post, "", t("The header has no https address, and Gmail posts to no other."))
     if not is_loopback(_host(good[0])):
-        return UnsubscribeOffer(header, post, "", f"{good[0]} is not on this machine, and nothing leaves it.")
+        return UnsubscribeOffer(
+            header, post, "", t("{url} is not on this machine, and nothing leaves it.", url=good[0])
+        )
     return UnsubscribeOffer(header, post, good[0], "")
 
 
 async def press(it: UnsubscribeOffer) -> UnsubscribeOutcome:
     """Press the button: one POST without a cookie, without following a redirect."""
     if not it.url or not is_loopback(_host(it.url)):
-        return UnsubscribeOutcome(False, it.why_not or "Nothing was posted.")
+        return UnsubscribeOutcome(False, it.why_not or t("Nothing was posted."))
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     try:
         async with (
@@ -90,12 +94,13 @@ async def press(it: UnsubscribeOffer) -> UnsubscribeOutcome:
         ):
             body = (await answer.content.read(_READ)).decode("utf-8", "replace")
     except TimeoutError:
-        return UnsubscribeOutcome(False, f"There was no answer within {TIMEOUT_S:g} s.")
+        return UnsubscribeOutcome(False, t("No response within {seconds:g} s.", seconds=TIMEOUT_S))
     except (ClientError, ValueError, OSError) as error:
-        return UnsubscribeOutcome(False, f"There was no answer: {str(error) or type(error).__name__}")
+        return UnsubscribeOutcome(False, t("No response: {cause}", cause=str(error) or type(error).__name__))
     line = f"{answer.status} {answer.reason or ''}".strip()
     if answer.status // 100 == 3:  # noqa: PLR2004 -- HTTP's redirects
-        line += f" to {answer.headers.get('Location', 'nowhere')}, which Gmail does not follow"
+        where = answer.headers.get("Location", "-")
+        line = t("{status}: a redirect to {url}, which Gmail does not follow", status=line, url=where)
     return UnsubscribeOutcome(answer.status // 100 == 2, line, _readable(body))  # noqa: PLR2004 -- HTTP's successes
 
 
@@ -134,7 +139,7 @@ class Pages:
             loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         self._jinja.filters["moment"] = _moment
-        self._jinja.globals |= {"tr": tr, "heading": heading, "language": language, "counted": counted}
+        self._jinja.globals |= {"t": _said(t), "tn": _said(tn), "tc": _said(tc), "say": say, "language": language}
         self._language = language()
 
     def speak(self, accept_language: str) -> None:
@@ -198,34 +203,38 @@ class Pages:
         google = self._google
         match path:
             case "/usage":
-                headings = ["mailbox", "sent", "drafts", "units in the last minute", "allowance", "throttled"]
+                heading = t("Usage of quotas")
+                headings = [
+                    t("Mailbox"), t("Sent"), t("Drafts"), t("Units in the last minute"), t("Limit"), t("Throttled")
+                ]  # fmt: skip
                 rows = [
-                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or tr("no limit"),
+                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or t("no limit"),
                      sum(it["throttled"].values())]
                     for email, it in google.usage()["users"].items()
                 ]  # fmt: skip
             case "/log":
-                headings = ["time", "mailbox", "method", "answer", "units", "draft"]
+                heading = t("Log")
+                headings = [t("Time"), t("Mailbox"), t("Method"), t("Response"), t("Units"), t("Draft")]
                 newest = list(google.log)[: -_LOGGED - 1 : -1]
                 rows = [
-                    [_moment(it.at), it.user, it.method, it.status or heading("none"), it.units, it.draft_id]
-                    for it in newest
+                    [_moment(it.at), it.user, it.method, it.status or t("none"), it.units, it.draft_id] for it in newest
                 ]
             case _:
-                headings = ["id", "what goes wrong", "method", "mailbox", "how often", "has struck"]
+                heading = t("Faults")
+                headings = [t("ID"), t("Fault"), t("Method"), t("Mailbox"), t("How many times"), t("Occurred")]
                 faults = [*google.faults.armed, *google.faults.spent]
                 rows = [
-                    [it.id, it.fault.kind, it.fault.method or tr("every one"), it.fault.sender or tr("every one"),
-                     tr("until it is cleared") if it.fault.count < 0 else it.fault.count, it.struck]
+                    [it.id, it.fault.kind, it.fault.method or t("all"), it.fault.sender or t("all"),
+                     t("until cleared") if it.fault.count < 0 else it.fault.count, it.struck]
                     for it in faults
                 ]  # fmt: skip
-        return self._page(200, "table.html", title=path[1:], headings=headings, rows=rows)
+        return self._page(200, "table.html", title=path[1:], heading=heading, headings=headings, rows=rows)
 
     def _letter(self, letter: Letter) -> Answer:
         text, html = bodies(letter.message)
         attachments = [
             {
-                "name": part.get_filename() or heading("unnamed"),
+                "name": part.get_filename() or say(t("unnamed")),
                 "kind": part.get_content_type(),
                 "size": len(content(part)),
             }
@@ -266,6 +275,11 @@ def _inert_html(mail: EmailMessage) -> str:
         if part["Content-ID"] and part.get_content_maintype() == "image"
     }
     return re.sub(r"cid:([^\"'\s>)]+)", lambda m: pictures.get(m[1], m[0]), bodies(mail)[1])
+
+
+def _said(make: Callable[..., Text]) -> Callable[..., str]:
+    """What makes a text, as pages call it: in the language of the answer."""
+    return lambda *templates, **fields: say(make(*templates, **fields))
 
 
 def _moment(at: float) -> str:

@@ -4,25 +4,39 @@
 (() => {
   document.documentElement.classList.add("js");
   const reader = document.documentElement.lang === "zh" ? "zh-CN" : undefined;
-  const localTimes = (root) => {
-    for (const it of root.querySelectorAll("time[datetime]:not([data-local])")) {
-      const at = new Date(it.dateTime);
-      it.title = it.title || it.textContent + " UTC";
-      const day = at.toDateString() === new Date().toDateString();
-      it.textContent = at.toLocaleString(reader, day ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "short" });
-      it.dataset.local = "1";
+  const zone = document.getElementById("zone");
+  const inZone = (at, how) => at.toLocaleString(reader, { hourCycle: "h23", ...how });
+  const whole = { dateStyle: "short", timeStyle: "medium" };
+  const localTimes = () => {
+    const now = new Date();
+    for (const it of document.querySelectorAll("time[datetime]")) {
+      const at = new Date(it.dateTime), age = Math.floor((now - at) / 1000);
+      it.title = inZone(at, whole);
+      if (zone && it.className === "short" && age >= 0 && age < 3600)
+        it.textContent = age < 120 ? zone.dataset.s.replace("N", age) : zone.dataset.min.replace("N", Math.floor(age / 60));
+      else
+        it.textContent = inZone(at, at.toDateString() === now.toDateString() ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "short" });
     }
+    for (const it of document.querySelectorAll("title[data-at]"))
+      it.textContent = inZone(new Date(it.dataset.at), whole) + it.textContent.slice(it.textContent.indexOf(": "));
   };
-  localTimes(document);
+  localTimes();
+  setInterval(localTimes, 10000);
   const here = document.querySelector("nav.main [aria-current]");
   if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 60;
-  const zone = document.getElementById("zone");
-  if (zone) zone.textContent = zone.dataset.local;
+  if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", Intl.DateTimeFormat().resolvedOptions().timeZone);
 
+  const countSelected = () => {
+    for (const it of document.querySelectorAll("[data-count]")) {
+      it.dataset.none = it.dataset.none || it.textContent;
+      const many = document.querySelectorAll(`input[name="${it.dataset.count}"]:checked`).length;
+      it.textContent = many ? it.dataset.many.replace("N", many) : it.dataset.none;
+    }
+  };
   document.addEventListener("change", (event) => {
     const name = event.target.dataset.all;
-    if (!name) return;
-    for (const box of document.querySelectorAll(`input[name="${name}"]`)) box.checked = event.target.checked;
+    if (name) for (const box of document.querySelectorAll(`input[name="${name}"]`)) box.checked = event.target.checked;
+    countSelected();
   });
 
   // A second click would send a form once more before its answer is here: of two rotations the first secret is never
@@ -73,7 +87,7 @@
     if (!waits.hidden) return;
     busy = true;
     htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", swap: "morph:outerHTML" })
-      .finally(() => { busy = false; localTimes(document); });
+      .finally(() => { busy = false; localTimes(); countSelected(); });
   };
   const close = () => { if (source) source.close(); source = null; };
   const open = () => {
