@@ -165,6 +165,21 @@ def from_row(english: str | None, code: str | None, args: str | None) -> str | N
         return english
 
 
+def in_event(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an event keeps: beside its `reason` in English the code and the fields of it."""
+    why = data.get("reason")
+    if not isinstance(why, Text) or not (code := code_of(why)):
+        return data
+    return {**data, "reason_code": code, "reason_args": _fields(why)}
+
+
+def from_event(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event has kept; its `reason` is a `Text` again where it has a code."""
+    if "reason_code" not in data:
+        return dict(data)
+    return {**data, "reason": from_row(data.get("reason"), data["reason_code"], json.dumps(data.get("reason_args")))}
+
+
 def to_json(value: Any) -> Any:
     """A text as JSON, whole: for a row, or for another process."""
     if not isinstance(value, Text) or not (value.msgid or value.parts):

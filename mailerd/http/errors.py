@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mailerd.core.i18n import Text
 from mailerd.errors import MailerdError
 
 MAX_DETAILS: Final = 100
@@ -54,9 +55,15 @@ class FieldErrors:
         return self.total > MAX_COUNTED
 
 
-def cut(reason: str) -> str:
-    """A reason's beginning."""
-    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+def cut(reason: str, most: int = MAX_REASON) -> str:
+    """A reason's beginning; of a `Text` what it quotes is cut as well."""
+    if len(reason) <= most:
+        return reason
+    english = str.__str__(reason)[: most - 1] + "…"
+    if not isinstance(reason, Text) or not reason.msgid:
+        return english
+    fields = {name: cut(it, most // 2) if isinstance(it, str) else it for name, it in reason.fields.items()}
+    return Text(english, reason.msgid, fields, reason.plural, reason.context)
 
 
 class ApiError(MailerdError):

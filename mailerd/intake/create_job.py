@@ -19,7 +19,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
-from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
+from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
@@ -303,9 +303,7 @@ class CreateJobEndpoint:
             await self.clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self.answers.find(key.id, idempotency_key) or known
         self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
-        return web.Response(
-            text=in_language(known.response), content_type="application/json", headers={REPLAYED: "true"}
-        )
+        return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
 
     async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:
         job = parsed.job

@@ -7,21 +7,23 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, Json
+from pydantic import Field, Json, PlainSerializer
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.i18n import Text
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import ErrorOut, ResponseModel
+from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
+from mailerd.texts import tr
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
@@ -33,7 +35,7 @@ class RejectedOut(ResponseModel):
 
     index: Annotated[Whole, Field(description="its place in the request")]
     email: str
-    reason: str
+    reason: Sentence
 
 
 class ForecastOut(ResponseModel):
@@ -45,8 +47,8 @@ class ForecastOut(ResponseModel):
     ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
     done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
-    cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
-    text: Annotated[str, Field(description="all of it in words")] = ""
+    cause_of_wait: Annotated[Sentence | None, Field(description="what holds it, but for its pace")] = None
+    text: Annotated[Sentence, Field(description="all of it in words")] = ""
 
     @classmethod
     def of(cls, inputs: ForecastInputs | None) -> Self:
@@ -90,7 +92,7 @@ class AcceptedOut(ResponseModel):
         list[RejectedOut], Field(description="the first 1,000 that have opted out: they are cancelled")
     ]
     suppressed_total: Whole
-    warnings: list[str]
+    warnings: list[Sentence]
     send_at: Moment
     forecast: ForecastOut
 
@@ -136,7 +138,7 @@ class DryRunOut(ResponseModel):
     suppressed: list[RejectedOut]
     suppressed_total: Whole
     post_refused: Annotated[bool, Field(description="whether a post of this body is a 422; `warnings` says why")]
-    warnings: list[str]
+    warnings: list[Sentence]
     send_at: Moment | None
     forecast: Annotated[ForecastOut, Field(description="as if it were posted now")]
     template: TemplateVersionOut
@@ -171,7 +173,9 @@ class JobOut(ResponseModel):
         Literal["manual", "bounces"] | None,
         Field(description="while it is paused: by a person, or since too much of it came back"),
     ]
-    cause_of_wait: Annotated[str | None, Field(description="null: nothing waits, or nothing but the pace holds it")]
+    cause_of_wait: Annotated[
+        Sentence | None, Field(description="null: nothing waits, or nothing but the pace holds it")
+    ]
     forecast: Annotated[
         ForecastOut, Field(description="of a job that was asked for or listed; empty: there is nothing to say")
     ]
@@ -232,6 +236,10 @@ class EventOut(ResponseModel):
     data: Json[JobOut]
 
 
+def _said(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tr(it) if isinstance(it, Text) else it for name, it in data.items()}
+
+
 class FeedEventOut(ResponseModel):
     """Something that happened."""
 
@@ -241,7 +249,9 @@ class FeedEventOut(ResponseModel):
     timestamp: Moment
     job_id: str | None
     sender_email: str | None
-    data: Annotated[dict[str, Any], Field(description="ids, states and reasons; see docs/api.md")]
+    data: Annotated[
+        dict[str, Any], Field(description="ids, states and reasons; see docs/api.md"), PlainSerializer(_said)
+    ]
 
     @classmethod
     def of(cls, it: FeedEvent) -> Self:
@@ -329,7 +339,7 @@ class BrokenOut(ResponseModel):
     """A template that cannot be used."""
 
     name: str
-    error: str
+    error: Sentence
 
 
 class TemplatesOut(ResponseModel):
@@ -360,7 +370,7 @@ class NotReadyOut(ErrorOut):
     """No job could be stored now."""
 
     status: Literal["not ready"]
-    reason: str
+    reason: Sentence
 
 
 # What the API says of recipients: where a letter stands, and what became of it.
@@ -384,7 +394,7 @@ class RecipientOut(ResponseModel):
     name: str | None
     status: State
     attempts: Whole
-    error: str | None
+    error: Sentence | None
     message_id: str | None
     proof: Annotated[Proof | None, Field(description="what speaks for `sent`; null while it is not sent")]
     due_at: Moment

@@ -5,7 +5,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from mailerd.core.i18n import Language, N_, t
+from mailerd.core.i18n import N_, Language, t
 from mailerd.locale import say
 
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")

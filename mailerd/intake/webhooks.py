@@ -17,7 +17,7 @@ from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, Paus
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader, Query
-from mailerd.http.responses import ResponseModel, json_response, not_found
+from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
 from mailerd.intake.request_models import RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
@@ -167,7 +167,7 @@ class DeliveryOut(ResponseModel):
     status: Annotated[DeliveryStatus, Field(description="waiting, sending, delivered, or failed: given up")]
     attempts: Annotated[Whole, Field(description="how often it was posted")]
     http: Annotated[Whole | None, Field(description="the status of the last answer; null: there was none")]
-    error: Annotated[str | None, Field(description="why the last attempt was no success")]
+    error: Annotated[Sentence | None, Field(description="why the last attempt was no success")]
     took_ms: Annotated[Whole | None, Field(description="milliseconds of the last attempt")]
     created_at: Annotated[Moment, Field(description="when it was queued")]
     tried_at: Annotated[Moment | None, Field(description="when it was last posted")]
@@ -194,7 +194,7 @@ class TestedOut(ResponseModel):
 
     delivered: Annotated[bool, Field(description="whether the answer was a success")]
     http: Annotated[Whole | None, Field(description="the status of the answer; null: there was none")]
-    error: Annotated[str | None, Field(description="why it was no success")]
+    error: Annotated[Sentence | None, Field(description="why it was no success")]
     took_ms: Annotated[Whole, Field(description="milliseconds until the answer")]
 
 

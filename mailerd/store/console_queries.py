@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.i18n import Text
-from mailerd.core.reasons import from_row
+from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Statement, utc
@@ -188,7 +188,7 @@ class ConsoleQueries:
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
         """Letters that were recorded as sent and wait again, the newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
-        found = [(id_, json.loads(data), at) for id_, data, at in rows]
+        found = [(id_, from_event(json.loads(data)), at) for id_, data, at in rows]
         letters = tuple(it["recipient_id"] for _, it, _ in found)
         now = dict(await self._rows((_READ_STATUS, (letters,)), what="list what was undone")) if letters else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]

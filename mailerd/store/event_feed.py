@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import new_id
+from mailerd.core.reasons import from_event, in_event
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
@@ -47,7 +48,7 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
     """The statement that writes these."""
     rows = []
     for it in events:
-        data = json.dumps(it.data, ensure_ascii=False, separators=(",", ":"))
+        data = json.dumps(in_event(it.data), ensure_ascii=False, separators=(",", ":"))
         rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, data))
     return insert_many(_INSERT, rows, last=NOW)
 
@@ -306,7 +307,7 @@ def _page(
 
 def _event(row: tuple[Any, ...]) -> FeedEvent:
     position, uid, type_, at, job, sender, data = row
-    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, json.loads(data))
+    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, from_event(json.loads(data)))
 
 
 _DELETE: Final = "DELETE FROM events WHERE position > %s AND position <= %s"

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from mailerd.core.i18n import Language, t
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import code_of
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
@@ -27,10 +28,10 @@ DOUBTFUL: Final = timedelta(minutes=15)
 """A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
 SILENCE_IS_TROUBLE: Final = timedelta(minutes=10)
 """A daemon that fell silent is a warning for this long; after that it is a note."""
-UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
-"""Reasons of core/verdicts.py that begin so mean: Google cannot be reached."""
-SILENT_GOOGLE: Final = "no answer from Google"
-"""A reason of core/verdicts.py that begins so means: a request went out, and no answer came; the attempt counts."""
+UNREACHABLE: Final = ("google_unreachable", "no_access_token", "token_endpoint_unavailable")
+"""Reasons (core/reasons.py) that mean: Google cannot be reached."""
+SILENT_GOOGLE: Final = "google_silent"
+"""The reason that means: a request went out, and no answer came; the attempt counts."""
 NO_ANSWER: Final = replace(
     RUNBOOKS["google_unreachable"],
     en="Requests go out to Google, and no answer comes. Each letter is tried again, and each of these attempts counts: "
@@ -252,9 +253,9 @@ def _held_up(language: Language, it: PutOff | None) -> list[Trouble]:
     text = translate(language, "{letters:,} of the last {tried:,} tries were put off: {reason}", letters=it.letters,
                      tried=it.tried, reason=_said(language, it.reason))  # fmt: skip
     link = f"/letters/{it.example}" if it.example else "/jobs?status=sending"
-    if it.reason.startswith(UNREACHABLE):
+    if code_of(it.reason) in UNREACHABLE:
         return [Trouble("bad", text, RUNBOOKS["google_unreachable"], link, letter=it.example)]
-    if it.reason.startswith(SILENT_GOOGLE):
+    if code_of(it.reason) == SILENT_GOOGLE:
         return [Trouble("bad", text, NO_ANSWER, link, letter=it.example)]
     return [Trouble("warning", text, RUNBOOKS["letter_deferred"], link, letter=it.example)]
 
