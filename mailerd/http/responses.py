@@ -13,19 +13,16 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
 from mailerd.clock import Clock
-from mailerd.core.i18n import Text
+from mailerd.core.i18n import Text, t
 from mailerd.core.states import State
 from mailerd.core.suppression import without_formula
-from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut
+from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
 from mailerd.locale import language
 from mailerd.mail.templates import RendererError
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.jobs import Jobs, Recipient
 from mailerd.texts import tr
 
-NOTHING_STORED: Final = "; nothing was stored"
-NOTHING_CHANGED: Final = "; nothing was changed"
-"""The end of the message where a request would have changed a job."""
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
 
@@ -109,7 +106,7 @@ def not_found(what: str) -> ApiError:
 
 def too_large(message: str) -> ApiError:
     """The 413."""
-    return ApiError(413, "too_large", f"{message}; nothing was stored")
+    return ApiError(413, "too_large", unstored(message))
 
 
 def away(message: str) -> ApiError:
@@ -119,7 +116,7 @@ def away(message: str) -> ApiError:
 
 def cannot_render(error: RendererError) -> ApiError:
     """The 503 of a post whose letters no process can render now."""
-    return ApiError(503, "renderer_unavailable", f"{error}{NOTHING_STORED}", retry_after=RETRY_AFTER)
+    return ApiError(503, "renderer_unavailable", unstored(str(error)), retry_after=RETRY_AFTER)
 
 
 async def no_such_path(request: web.Request) -> web.StreamResponse:
@@ -196,7 +193,7 @@ async def write(response: web.StreamResponse, data: bytes, *, timeout: float | N
         async with asyncio.timeout(timeout):
             await response.write(data)
     except TimeoutError:
-        raise UnreadError(f"the answer was not read within {timeout:g} s") from None
+        raise UnreadError(t("the response was not read within {timeout:g} s", timeout=timeout)) from None
 
 
 async def write_whole(response: web.StreamResponse, request: web.Request) -> None:
@@ -206,7 +203,9 @@ async def write_whole(response: web.StreamResponse, request: web.Request) -> Non
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
-        raise UnreadError(f"the answer was not read within {WRITE_TIMEOUT:g} s") from None
+        raise UnreadError(
+            t("the response was not read within {write_timeout:g} s", write_timeout=WRITE_TIMEOUT)
+        ) from None
 
 
 def json_size(value: object) -> int:

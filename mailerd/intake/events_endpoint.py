@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import t
 from mailerd.core.states import OPEN
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
@@ -254,12 +255,18 @@ class EventFeedEndpoint:
 
 def _position(text: str) -> int:
     if not _POSITION.fullmatch(text):
-        raise ValueError("must be the id of an event, or 0")
+        raise ValueError(t("must be the ID of an event, or 0"))
     return int(text)
 
 
 def _types(text: str) -> Collection[EventType]:
     names = {it.strip() for it in text.split(",") if it.strip()}
     if unknown := names - set(EventType):
-        raise ValueError(f"{', '.join(sorted(unknown)):.100}: unknown; there are {', '.join(EventType)}")
+        raise ValueError(
+            t(
+                "{join:.100}: unknown; valid values: {eventtype}",
+                join=", ".join(sorted(unknown)),
+                eventtype=", ".join(EventType),
+            )
+        )
     return {EventType(it) for it in names}

@@ -111,7 +111,7 @@ async def test_results_that_nobody_reads_are_cut_off(site: Site, monkeypatch: py
     with pytest.raises(aiohttp.ClientError):
         async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
             await response.read()
-    assert (await site.heard.wait_for("connection_too_slow"))["reason"] == "the answer was not read within 0.05 s"
+    assert (await site.heard.wait_for("connection_too_slow"))["reason"] == "the response was not read within 0.05 s"
     assert site.heard.of("request_failed") == []
 
 

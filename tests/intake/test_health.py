@@ -26,7 +26,7 @@ async def test_without_a_database_it_is_alive_and_not_ready_and_says_why(site: S
     async with site.client.get(f"{site.url}/health/ready") as response:
         status, answer, request_id = response.status, await response.json(), response.headers["X-Request-Id"]
     assert status == 503
-    assert "the database is away" in answer["reason"]
+    assert "the database is unavailable" in answer["reason"]
     assert "mailerd@" not in answer["reason"]
     assert answer["error"] == {
         "code": "not_ready", "message": answer["reason"], "details": [], "request_id": request_id,

@@ -34,13 +34,13 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         ({"reply_to": "x"}, "reply_to", "@-sign"),
         ({"reference": "a\tb"}, "reference", "U+0009"),
         ({"reference": 5}, "reference", "string"),
-        ({"template": None}, "template", "is required, or template_name"),
+        ({"template": None}, "template", "is required unless template_name is given"),
         ({"template": []}, "template", "object"),
         ({"template_name": "welcome"}, "template_name", "together"),
         (
             {"template": None, "template_name": "welcome"},
             "template_name",
-            "there is no template 'welcome': templates.folder is not set",
+            "template 'welcome' not found: templates.folder is not set",
         ),
         ({"template": None, "template_name": "../../etc"}, "template_name", "pattern"),
         ({"dry_run": "yes"}, "dry_run", "true or false"),
@@ -303,7 +303,7 @@ async def test_no_words_of_the_library_reach_people(site: Site) -> None:
         "template_name": "cannot be given together with template",
         "attachments": "has 51 entries, above the limit of 50",
         "priority": "must be 100 or less",
-        "reference": "is longer than 255 characters",
+        "reference": "exceeds 255 characters",
         "on_invalid": "must be 'reject' or 'skip'",
     }
 

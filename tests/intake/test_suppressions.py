@@ -95,7 +95,7 @@ async def test_every_fault_of_a_request_is_named_and_nothing_is_stored(site: Sit
     status, found = await suppress(site, ADA, detail="x" * 256)
     assert status == 422
     assert found["error"]["details"] == [
-        {"field": "suppressions[0].detail", "message": "is longer than 255 characters"}
+        {"field": "suppressions[0].detail", "message": "exceeds 255 characters"}
     ]
     status, found = await ask(site, "POST", "/api/lists", json={"name": "a\r\nb", "title": "c\r\nd"})
     assert status == 422

@@ -32,6 +32,7 @@ from mailerd.core.fates import (
     kind_of,
     prevails,
 )
+from mailerd.core.i18n import t
 from mailerd.core.models import (
     BadList,
     Finding,
@@ -480,7 +481,7 @@ class _FindingsBatch:
             case Step.SUPPRESS:
                 self._suppress_address(letter, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
-                self._suppress_address(letter, "three soft bounces in a row within 30 days")
+                self._suppress_address(letter, t("3 soft bounces in a row within 30 days"))
             case _:
                 pass
 

@@ -99,7 +99,7 @@ async def test_a_port_that_never_greets_is_told_with_its_time_out(proxy: Proxy, 
     database = Database(settings(proxy.port, connect_timeout=0.2, connect_attempts=1), events=StoreEvents(heard))
     with pytest.raises(DatabaseAwayError):
         await database.open()
-    assert "attempt 1/1: no answer within 0.2 s; giving up" in said(heard)[0]
+    assert "attempt 1/1: no response within 0.2 s; giving up" in said(heard)[0]
 
 
 @pytest.mark.skipif(not is_mariadb(), reason="MySQL asks for the password itself, see test_rogue_server.py")

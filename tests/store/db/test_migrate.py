@@ -177,7 +177,7 @@ async def test_a_lock_that_is_held_for_too_long_is_named(
     with stranger(database_url) as other, other.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%s, 0)", (lock_of(other),))
         assert cursor.fetchone() == (1,)
-        with pytest.raises(SchemaError, match="another daemon has been migrating for over 1 s: look at SHOW PROCESS"):
+        with pytest.raises(SchemaError, match="another daemon has been migrating for more than 1 s; check SHOW PROCESS"):
             await migrate(empty, events=StoreEvents(heard))
     assert await migrate(empty, events=StoreEvents(heard)) == LATEST
 
@@ -242,7 +242,7 @@ async def test_a_table_that_somebody_has_altered_is_not_taken_for_a_migration_th
     await migrate(empty, events=StoreEvents(heard))
     monkeypatch.setattr(migrate_module, "migrations", lambda: KNOWN)
     await query(empty, "ALTER TABLE senders ADD COLUMN tag TEXT NULL")
-    message = r"2 \(next\): the table senders has column tag already, .*by hand. Look at SHOW CREATE TABLE senders"
+    message = r"2 \(next\): table senders already has column tag .*manually. Check SHOW CREATE TABLE senders"
     with pytest.raises(SchemaError, match=message):
         await migrate(empty, events=StoreEvents(heard))
     await query(empty, "ALTER TABLE senders DROP COLUMN tag")

@@ -30,7 +30,7 @@ async def test_after_a_refused_write_only_a_write_means_that_the_database_is_bac
         assert await database.request(reading(), what="read a job", read_only=read_only) == 1
     assert await query(database, "SELECT id FROM t WHERE id = 1 FOR UPDATE") == []
     assert heard.names() == ["database_away"]
-    assert "it takes no writes: the server is read-only" in said(heard)[0]
+    assert "it accepts no writes: the server is read-only" in said(heard)[0]
     await query(database, "UPDATE t SET id = id WHERE id = 1")
     assert (heard.names(), database.outage) == (["database_away", "database_back"], "")
 

@@ -73,7 +73,7 @@ async def test_one_that_nobody_vouches_for_is_not_and_the_log_says_why(with_tls:
     with pytest.raises(DatabaseAwayError):
         await database.open()
     (told,) = heard.of("database_unreachable")
-    assert told["cause"].startswith("the server's certificate is not accepted: ")
+    assert told["cause"].startswith("the server's certificate is rejected: ")
     assert "ssl_ca=…" in told["remedy"]
 
 
