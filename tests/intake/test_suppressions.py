@@ -61,7 +61,7 @@ async def test_they_are_made_shown_and_ended(site: Site) -> None:
 async def test_the_number_of_bad_addresses_is_that_of_all(site: Site) -> None:
     status, answer = await suppress(site, *["no address"] * 150)
     assert (status, len(answer["error"]["details"])) == (422, 100)
-    assert answer["error"]["message"].startswith("150 problems in the request, of which the first 100 are listed")
+    assert answer["error"]["message"].startswith("150 problems in the request; the first 100 are listed")
 
 
 async def test_pages_and_csv_go_through_all_of_them(site: Site) -> None:

@@ -44,7 +44,7 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
     assert again.id == id_
     assert await row(database, again, "mode") == (None,)
     assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
-        ("missing", "settled by hand: not sent, by T")
+        ("missing", "confirmed as not sent by T")
     ]
 
 
