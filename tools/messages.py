@@ -6,6 +6,7 @@ each .po that has changed the .mo that gettext reads.
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -22,11 +23,12 @@ METHODS = [("**.py", "python"), ("web/pages/**.html", "jinja2"), ("**/pages/**.h
 def in_code() -> Catalog:
     """All templates of the code, without a translation."""
     from mailerd.cli import app, lazy_group  # noqa: PLC0415 - to compile a catalogue needs no commands
+    from mailerd.config.example import comments  # noqa: PLC0415
 
     found = Catalog(locale="zh_CN", fuzzy=False)
     for _, _, message, _, context in extract_from_dir(str(PACKAGE), METHODS, keywords=CALLS):
         found.add(message, context=context)
-    for template in lazy_group.helps(app):
+    for template in chain(lazy_group.helps(app), comments()):
         found.add(template)
     return found
 

@@ -6,7 +6,6 @@ import typer
 
 from mailerd.cli.common import ConfigOption, configured
 from mailerd.cli.output import echo
-from mailerd.cli.packaged import EXAMPLE, packaged
 from mailerd.core.i18n import t
 from mailerd.texts import tr
 
@@ -20,7 +19,9 @@ def config(
 ) -> None:
     """Check the configuration, and report each key that is not valid."""
     if example:
-        print(packaged(EXAMPLE).read_text(encoding="utf-8"), end="")
+        from mailerd.config.example import example as text  # noqa: PLC0415 - slow to import, as all of the settings
+
+        print(text(), end="")
         return
     from mailerd.ops.alerts import build_notifiers  # noqa: PLC0415 - slow to import, and --example needs it not
 

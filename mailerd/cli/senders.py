@@ -10,7 +10,7 @@ import typer
 from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
 from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_fitting, print_json, print_list, table
 from mailerd.config import Settings
-from mailerd.core.i18n import Text, joined, t
+from mailerd.core.i18n import N_, Text, joined, t
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
@@ -22,7 +22,7 @@ from mailerd.texts import label, tr
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
-_NO_REASON: Final = "paused manually"
+_NO_REASON: Final = N_("paused manually")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="Show and change the sending limits of each mailbox; pause and resume it.", no_args_is_help=True)
@@ -139,7 +139,7 @@ def pause(
 
 @app.command("resume")
 def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
-    """Resume a paused sender, whoever paused it."""
+    """Resume a paused sender, paused manually or automatically."""
     known = settings(config)
     address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))

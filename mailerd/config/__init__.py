@@ -24,15 +24,15 @@ class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(database_url.mysql)] = Field(
         "mysql://mailerd@127.0.0.1:3306/mailerd",
         repr=False,
-        description="where the database is: @db1,db2:3307/ for several hosts, ?unix_socket=/path, ?ssl_ca=/ca.pem; "
-        "or DATABASE_URL",
+        description="the database; @db1,db2:3307/ for several hosts, ?unix_socket=/path, ?ssl_ca=/ca.pem; or set "
+        "DATABASE_URL",
     )
-    connect_timeout: Seconds = Field(10.0, description="seconds for one connection, greeting and log-in included")
+    connect_timeout: Seconds = Field(10.0, description="seconds for one connection, including greeting and login")
     statement_timeout: Seconds = Field(
-        30.0, description="seconds for one transaction, waiting for a connection included"
+        30.0, description="seconds for one transaction, including the wait for a connection"
     )
-    connect_attempts: Count = Field(3, description="tries at start, 1 s, 2 s, 4 s … apart")
-    pool_size: Annotated[int, Field(ge=2, le=200)] = Field(8, description="connections at most, per daemon")
+    connect_attempts: Count = Field(3, description="connection attempts at start, 1 s, 2 s, 4 s … apart")
+    pool_size: Annotated[int, Field(ge=2, le=200)] = Field(8, description="maximum connections per daemon")
 
 
 class IntakeSettings(Section):
@@ -40,32 +40,33 @@ class IntakeSettings(Section):
 
     host: Annotated[str, AfterValidator(values.host)] = Field("127.0.0.1", description="the address to listen on")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(5000, description="the port to listen on")
-    max_body: Count = Field(64 * 1024 * 1024, description="bytes of one request at most; more is a 413")
-    max_recipients: Count = Field(100_000, description="recipients of one job at most")
+    max_body: Count = Field(64 * 1024 * 1024, description="maximum bytes of one request; larger requests get a 413")
+    max_recipients: Count = Field(100_000, description="maximum recipients of one job")
     idempotency_keep: Annotated[float, Field(ge=60, le=366 * 86_400)] = Field(
-        604_800.0, description="seconds for which the answer to an Idempotency-Key is kept: 7 days"
+        604_800.0, description="seconds to keep the response to an Idempotency-Key: 7 days"
     )
-    posts_per_key: Count = Field(100, description="posts of one API key at once, per daemon; more of them get a 429")
+    posts_per_key: Count = Field(100, description="concurrent posts of one API key per daemon; further posts get a 429")
     checks_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
-        2, description="of those, posts whose recipients are checked at once; the others wait in line, a key's own line"
+        2, description="of those, posts whose recipients are checked at once; the others wait in a queue for each key"
     )
     large_bodies_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
         1,
-        description="bodies above 1 MiB of one key at once, each read by a process of its own; twice that in all",
+        description="concurrent bodies above 1 MiB of one key, each read in its own process; twice as many for all "
+        "keys",
     )
-    dry_runs_per_key: Annotated[int, Field(ge=1, le=16)] = Field(1, description="dry runs of one key at once")
+    dry_runs_per_key: Annotated[int, Field(ge=1, le=16)] = Field(1, description="concurrent dry runs of one key")
     downloads_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
-        2, description="CSV downloads of one key at once; the others wait in line; twice that in all"
+        2, description="concurrent CSV downloads of one key; the others wait; twice as many for all keys"
     )
     reads_per_key: Annotated[int, Field(ge=1, le=100)] = Field(
-        2, description="reads of jobs, recipients and the like of one key at once; the others wait in line"
+        2, description="concurrent reads of jobs, recipients and so on of one key; the others wait"
     )
     streams_per_key: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        20, description="event streams of one key; five times that in all"
+        20, description="event streams of one key; five times as many for all keys"
     )
-    unix_socket: str = Field("", description="a socket file to listen on instead of host and port, for its group")
+    unix_socket: str = Field("", description="a socket file for its group, to listen on instead of host and port")
     trusted_proxies: Annotated[str, AfterValidator(values.networks)] = Field(
-        "", description="addresses or networks, by commas, whose X-Forwarded-For is believed"
+        "", description="addresses or networks whose X-Forwarded-For is trusted, separated by commas"
     )
 
 
@@ -73,11 +74,9 @@ class PublicSettings(Section):
     """`[public]`: the site of unsubscribe links, a listener of its own."""
 
     host: Annotated[str, AfterValidator(values.host)] = Field("127.0.0.1", description="the address to listen on")
-    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        0, description="the port of unsubscribe links; 0: there is no such site"
-    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(0, description="the port of the unsubscribe site; 0: no site")
     base_url: Annotated[str, AfterValidator(values.https_or_none)] = Field(
-        "", description="where people reach it, https://mail.example.com; empty: no unsubscribe links in letters"
+        "", description="the site's public address, https://mail.example.com; empty: no unsubscribe links in messages"
     )
 
 
@@ -85,21 +84,20 @@ class UnsubscribeSettings(Section):
     """`[unsubscribe]`."""
 
     warn_above: Limit = Field(
-        100, description="recipients of a job without a list above which its answer has a warning; 0: never"
+        100, description="a job without a list and with more recipients gets a warning in its response; 0: never"
     )
 
 
 class WebSettings(Section):
     """`[web]`: the console, at / of the intake's address."""
 
-    enabled: bool = Field(True, description="whether there is a console")
+    enabled: bool = Field(True, description="whether to serve the console")
     hosts: Annotated[str, AfterValidator(values.host_names)] = Field(
         "",
-        description="names, by commas, under which browsers reach it, /docs and /metrics, mail.example.com; addresses "
-        "always work",
+        description="host names for the console, /docs and /metrics, separated by commas; addresses always work",
     )
     outbox: Annotated[str, AfterValidator(values.web_or_none)] = Field(
-        "", description="where the letters of the sandbox are read; empty: no such link"
+        "", description="where to read the sandbox's messages; empty: no link"
     )
 
     @property
@@ -111,21 +109,21 @@ class WebSettings(Section):
 class TemplateSettings(Section):
     """`[templates]`."""
 
-    folder: str = Field("", description="one folder for each template that jobs may name; empty = there are none")
+    folder: str = Field("", description="a folder with a subfolder for each named template; empty: no named templates")
 
 
 class RunnerSettings(Section):
     """`[runner]`."""
 
-    poll_interval: Seconds = Field(2.0, description="seconds between polls for work, beside the wake-ups by new jobs")
+    poll_interval: Seconds = Field(2.0, description="seconds between polls for work; new jobs also wake the daemon")
     concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
         20,
-        description="letters at Google at once, per daemon; up to three times as many where some are slow",
+        description="concurrent messages at Google per daemon; up to three times as many if some are slow",
     )
     lease: Seconds = Field(
-        120.0, description="seconds for which a claim holds; must be above 2 x gmail.request_timeout"
+        120.0, description="seconds that a claim is valid; must be more than 2 x gmail.request_timeout"
     )
-    drain_timeout: Seconds = Field(60.0, description="seconds that letters in flight get at a stop")
+    drain_timeout: Seconds = Field(60.0, description="seconds for messages in flight when the daemon stops")
     sweep_interval: Seconds = Field(
         600.0, description="seconds between two searches for drafts that are no longer needed"
     )
@@ -138,19 +136,20 @@ class GmailSettings(Section):
         "https://gmail.googleapis.com/", description="Google, or the sandbox"
     )
     token_uri: Annotated[str, AfterValidator(values.web)] = Field(
-        "https://oauth2.googleapis.com/token", description="where access tokens come from"
+        "https://oauth2.googleapis.com/token", description="the source of access tokens"
     )
     auth_uri: Annotated[str, AfterValidator(values.web)] = Field(
-        "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
+        "https://accounts.google.com/o/oauth2/v2/auth",
+        description="where the mailbox owner grants access, for `mailerd auth login`",
     )
     proxy: Annotated[str, AfterValidator(values.proxy_or_none)] = Field(
         "",
         repr=False,
-        description="the HTTP proxy by which Google is reached, if any: http://user:password@proxy.example.com:3128",
+        description="the HTTP proxy for requests to Google, if any: http://user:password@proxy.example.com:3128",
     )
-    request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
+    request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, including the connection")
     credentials_dir: Path = Field(
-        Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"
+        Path("credentials"), description="a folder with one JSON file in Google's format for each mailbox or @domain"
     )
     aliases: Annotated[dict[str, str], BeforeValidator(values.table), AfterValidator(values.aliases)] = Field(
         {}, description='other addresses that a mailbox may send as: {"sales@example.com" = "me@example.com"}'
@@ -173,16 +172,18 @@ class GmailSettings(Section):
 class InboxSettings(Section):
     """`[inbox]`: what comes back to the mailboxes, read where the sign-in allows it."""
 
-    enabled: bool = Field(True, description="read the inboxes of senders for bounces, limit notices and replies")
+    enabled: bool = Field(True, description="read the senders' inboxes for bounces, limit notices and replies")
     interval: Annotated[float, Field(gt=0, le=3600)] = Field(
         60.0,
-        description="seconds between two reads while a sender sends; five times that for a day after, then 30 times",
+        description="seconds between two reads while a sender is sending; 5 times as long for a day after, then 30 "
+        "times",
     )
     undo_over_limit: bool = Field(
-        True, description="send a letter again that Google gave back by a limit notice; else only its sender pauses"
+        True,
+        description="resend a message that Google returned with a limit notice; if false, only its sender is paused",
     )
     limit_pause: Annotated[float, Field(ge=0, le=7 * 86_400)] = Field(
-        3600.0, description="seconds that a sender rests at least after a limit notice"
+        3600.0, description="minimum seconds to pause a sender after a limit notice"
     )
 
 
@@ -190,18 +191,19 @@ class SafetySettings(Section):
     """`[safety]`: when a bad list stops, by what comes back to an inbox that is read by gmail.readonly."""
 
     job_bounces: Limit = Field(
-        5, description="a job is paused at no fewer dead addresses among its last 200 messages; 0 = never …"
+        5, description="a job is paused at this many invalid addresses among its last 200 messages or more; 0: never …"
     )
     job_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.08,
-        description="… and 5 more than this share of them: max(5, 5 + 8 %), 6 of 6, 13 of 100, 21 of 200; 0 = never",
+        description="… and 5 more than this share of them: max(5, 5 + 8 %), 6 of 6, 13 of 100, 21 of 200; 0: never",
     )
     sender_bounces: Limit = Field(
         20,
-        description="a sender is paused for a day at no fewer among its last 200 messages of all jobs; 0 = never …",
+        description="a sender is paused for a day at this many among its last 200 messages of all jobs, or more; 0: "
+        "never …",
     )
     sender_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.08, description="… and 5 more than this share of them: max(20, 5 + 8 %), so 20 of 100, 21 of 200; 0 = never"
+        0.08, description="… and 5 more than this share of them: max(20, 5 + 8 %), so 20 of 100, 21 of 200; 0: never"
     )
 
 
@@ -210,32 +212,30 @@ class PaceSettings(Section):
 
     units_per_minute: Limit = Field(
         6000,
-        description="Google's quota units per sender; 15000 until 2027-04-01 if its Cloud project is older than May "
-        "2026; 0 = no limit",
+        description="Google's quota units per sender; 15000 until 2027-04-01 for Cloud projects before May 2026; 0: "
+        "no limit",
     )
     tier: Annotated[Literal["standard", "scaled", "internal"], BeforeValidator(values.word)] = Field(
         "standard",
-        description="standard: at most 6000 units from 2027-04-01 on, see docs/mailboxes.md",
+        description="standard: at most 6000 units from 2027-04-01, see docs/mailboxes.md",
     )
-    per_minute: Limit = Field(0, description="letters per sender and minute, a further cap; 0 = no limit")
+    per_minute: Limit = Field(0, description="messages per sender and minute, an additional limit; 0: no limit")
     per_day: Limit = Field(
         2000,
-        description="letters per sender in any 24 h; Workspace 2000, young domains 500: "
-        "support.google.com/a/answer/166852; 0 = no limit",
+        description="messages per sender in any 24 h; Workspace 2000, new domains 500 "
+        "(support.google.com/a/answer/166852); 0: no limit",
     )
     consumer_per_day: Limit = Field(
-        500, description="the same for @gmail.com and @googlemail.com mailboxes; 0 = no limit"
+        500, description="the same for @gmail.com and @googlemail.com mailboxes; 0: no limit"
     )
-    reserve: Limit = Field(0, description="letters of the day that are left to the person who owns the mailbox")
+    reserve: Limit = Field(0, description="messages per day to leave for the mailbox owner")
     min_gap: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        0.0, description="seconds between two letters of a sender at least; up to half as much is added by chance"
+        0.0, description="minimum seconds between two messages of a sender; up to half as much is added at random"
     )
-    warm_up: Limit = Field(
-        0, description="letters of a new sender's first day, fewer than per_day; 0 = no slow beginning"
-    )
-    warm_up_growth: Limit = Field(0, description="so many letters more on each day after the first")
+    warm_up: Limit = Field(0, description="messages on a new sender's first day, fewer than per_day; 0: no warm-up")
+    warm_up_growth: Limit = Field(0, description="additional messages on each day after the first")
     project_units_per_minute: Limit = Field(
-        1_200_000, description="Google's quota units of all senders of one Cloud project together; 0 = no limit"
+        1_200_000, description="Google's quota units for all senders of one Cloud project; 0: no limit"
     )
 
     @model_validator(mode="after")
@@ -252,9 +252,9 @@ class PaceSettings(Section):
 class RetrySettings(Section):
     """`[retry]`: letters that failed for a passing reason."""
 
-    max_attempts: Count = Field(8, description="attempts before a letter is failed; throttling never counts")
-    base: Seconds = Field(10.0, description="seconds; the n-th wait is random up to base x 2^(n-1)")
-    cap: Seconds = Field(3600.0, description="seconds; no wait is longer")
+    max_attempts: Count = Field(8, description="attempts before a message fails; throttling never counts")
+    base: Seconds = Field(10.0, description="seconds; the n-th wait is random, up to base x 2^(n-1)")
+    cap: Seconds = Field(3600.0, description="maximum seconds of one wait")
 
 
 class LogSettings(Section):
@@ -262,9 +262,9 @@ class LogSettings(Section):
 
     level: Annotated[
         Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(values.level)
-    ] = Field("info", description="the least important level that is logged")
+    ] = Field("info", description="the lowest level to log")
     format: Annotated[Literal["auto", "journald", "text", "json"], BeforeValidator(values.word)] = Field(
-        "auto", description="auto = journald under systemd, else text"
+        "auto", description="auto: journald under systemd, otherwise text"
     )
     language: Annotated[Literal["en", "zh"], BeforeValidator(values.word)] = Field(
         "en", description="the language of the log"
@@ -274,25 +274,29 @@ class LogSettings(Section):
 class MetricsSettings(Section):
     """`[metrics]`: what `/metrics` shows without a key."""
 
-    senders: bool = Field(False, description="name mailboxes without a key; else only to an API key that may see them")
+    senders: bool = Field(
+        False, description="show mailboxes without an API key; otherwise only to a key that may see them"
+    )
 
 
 class AlertSettings(Section):
     """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
 
     urls: Annotated[list[str], BeforeValidator(values.addresses)] = Field(
-        [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
+        [],
+        repr=False,
+        description="where to send alerts, as Apprise URLs: slack://…, mailto://…; needs mailerd[alerts]",
     )
     webhook: Annotated[str, AfterValidator(values.web_or_none)] = Field(
-        "", repr=False, description="an address that gets each alert as JSON by POST; empty = none"
+        "", repr=False, description="a URL to post each alert to as JSON; empty: none"
     )
-    database_away: Seconds = Field(60.0, description="seconds for which the database may be away")
-    unsure: Seconds = Field(900.0, description="seconds for which a letter may be unsure")
-    failure_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="share of letters that may fail …")
-    failure_letters: Count = Field(20, description="… once there are so many …")
-    failure_window: Seconds = Field(600.0, description="… within so many seconds")
-    min_interval: Seconds = Field(60.0, description="seconds between two messages at least; what comes is grouped")
-    repeat: Seconds = Field(14_400.0, description="seconds after which an alert that lasts is sent again")
+    database_away: Seconds = Field(60.0, description="seconds that the database may be unavailable before an alert")
+    unsure: Seconds = Field(900.0, description="seconds that a message may be unconfirmed before an alert")
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="share of messages that may fail …")
+    failure_letters: Count = Field(20, description="… of at least this many …")
+    failure_window: Seconds = Field(600.0, description="… within this many seconds")
+    min_interval: Seconds = Field(60.0, description="minimum seconds between two alerts; alerts in between are grouped")
+    repeat: Seconds = Field(14_400.0, description="seconds after which a persistent alert is sent again")
 
 
 class Settings(BaseSettings):

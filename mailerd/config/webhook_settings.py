@@ -18,27 +18,29 @@ _RETRIES = [5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 
 class WebhookSettings(Section):
     """`[webhooks]`: events that are posted to applications."""
 
-    allow_http: bool = Field(False, description="endpoints may be reached without TLS")
+    allow_http: bool = Field(False, description="allow endpoints without TLS")
     ports: Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], BeforeValidator(values.numbers)] = Field(
-        [443, 8443], description="the ports that endpoints may have; empty = any"
+        [443, 8443], description="allowed ports of endpoints; empty: any"
     )
     allow_networks: Annotated[str, AfterValidator(values.networks)] = Field(
         "",
-        description="networks, by commas, that are not public and may be reached all the same; never link-local or a "
-        "cloud's metadata",
+        description="private networks to allow, separated by commas; never link-local addresses or a cloud's "
+        "metadata service",
     )
-    timeout: Annotated[float, Field(gt=0, le=60)] = Field(15.0, description="seconds for one attempt, answer included")
+    timeout: Annotated[float, Field(gt=0, le=60)] = Field(
+        15.0, description="seconds for one attempt, including the response"
+    )
     retries: Annotated[list[Seconds], BeforeValidator(values.numbers), Field(min_length=1, max_length=30)] = Field(
         _RETRIES,
-        description="seconds until an event is tried again, after each attempt; a fifth more or less by chance",
+        description="seconds until the next attempt, after each attempt; randomly a fifth more or less",
     )
     pause_after: Annotated[float, Field(gt=0, le=90 * 86_400)] = Field(
-        432_000.0, description="seconds after which an endpoint that only fails is paused: 5 days"
+        432_000.0, description="seconds of failures after which an endpoint is paused: 5 days"
     )
     per_endpoint: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="attempts at once to one endpoint, by all daemons together"
+        4, description="concurrent attempts to one endpoint from all daemons"
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="attempts at once, per daemon")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="concurrent attempts per daemon")
 
     @property
     def network_rules(self) -> NetworkRules:
@@ -62,6 +64,4 @@ class WebhookSettings(Section):
 class RetentionSettings(Section):
     """`[retention]`: for how long is kept what is not needed for sending."""
 
-    events: Limit = Field(
-        90, description="days for which events of the feed and their deliveries are kept; 0 = for ever"
-    )
+    events: Limit = Field(90, description="days to keep feed events and their deliveries; 0: forever")

@@ -67,6 +67,11 @@ def N_(msgid: str) -> str:  # noqa: N802 - the name by which gettext's tools kno
     return msgid
 
 
+def verbatim(sentence: str) -> Text:
+    """A sentence without fields, its braces as they are: of help and documentation, which other programs read too."""
+    return t(sentence.replace("{", "{{").replace("}", "}}"))
+
+
 def joined(texts: Sequence[str], by: str = "; ") -> Text:
     """Several texts, one after the other."""
     parts = [part for text in texts for part in (by, text)][1:]

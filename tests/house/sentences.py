@@ -27,8 +27,12 @@ _NOT_SAID = {
     "deprecated",
     "getLogger",
     "create_task",
+    "t",
+    "tn",
+    "tc",
+    "N_",
 }
-"""Calls whose texts nobody reads."""
+"""Calls whose texts nobody reads, and those of which `tools/messages.py` reads the templates itself."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Sentence:
 
 def key(template: str) -> str:
     """A template without the names of its fields, so that the code and the tables can be compared."""
-    return re.sub(r"\{{1,2}\w+(?::\w+)?\}{1,2}", "{}", template)
+    return re.sub(r"\{{1,2}\w+(?::[^{}]*)?\}{1,2}", "{}", template)
 
 
 def sentences(path: Path) -> Iterator[Sentence]:
@@ -80,6 +84,8 @@ def _is_silent(node: ast.AST) -> bool:
             return called(node) in _NOT_SAID
         case ast.keyword(arg="description"):
             return True  # of a setting or of a field: config.example.toml and openapi.json are English
+        case ast.keyword(arg="help"):
+            return True  # of an option: `lazy_group.helps` reads them all
         case _:
             return False
 
@@ -133,3 +139,11 @@ def _name(value: ast.expr) -> str:
 def is_chinese(text: str) -> bool:
     """Whether there is any Chinese in a text."""
     return _CJK.search(text) is not None
+
+
+_CODE = re.compile(r"`[^`]*`|https?:\S+|\{[^}]*\}|\([a-z0-9_, ]+\)|[\w./$@<>=-]*[._/@<>=][\w./$@<>=-]*")
+
+
+def english_left(text: str) -> list[str]:
+    """The English in a Chinese text: three words in a row that are no code and no name."""
+    return re.findall(r"[A-Za-z][a-z']*,?(?: [a-z']+,?){2,}", _CODE.sub("·", text))

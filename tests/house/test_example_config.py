@@ -1,13 +1,17 @@
 """config.example.toml lists every key with its default and why, and a daemon takes it as it is."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from rich.cells import cell_len
 
 from mailerd.config import Settings, load
-from tests.house.example_config import example
+from mailerd.config.example import example
+from tests.house.sentences import english_left, is_chinese
 from tests.house.source import ROOT
 
 FILE = ROOT / "config.example.toml"
@@ -16,7 +20,7 @@ KEYS = [(name, key) for name, section in SECTIONS.items() for key in type(sectio
 
 
 def test_the_example_is_what_the_settings_make_it() -> None:
-    assert FILE.read_text("utf-8") == example(), ".venv/bin/python -m tests.house.example_config >config.example.toml"
+    assert FILE.read_text("utf-8") == example(), "LC_ALL=C .venv/bin/mailerd config --example >config.example.toml"
 
 
 @pytest.mark.parametrize("section, key", KEYS)
@@ -39,6 +43,21 @@ def test_every_key_says_why_on_one_line(section: str, key: str) -> None:
     why = lines[place - 1]
     assert why.startswith("# ")
     assert 15 <= len(why) <= 120
+
+
+def test_the_example_speaks_the_language_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    ours, theirs = FILE.read_text("utf-8").splitlines(), _command("config", "--example").splitlines()
+    assert [line for line in ours if not line.startswith("#")] == [line for line in theirs if not line.startswith("#")]
+    comments = [line for line in theirs if line.startswith("#")]
+    assert [line for line in comments if not is_chinese(line) and line != "# /etc/mailerd/mailerd.toml。"] == []
+    assert [line for line in comments if english_left(line)] == []
+    assert [line for line in comments if cell_len(line) > 120] == []
+
+
+def _command(*words: str) -> str:
+    told = subprocess.run([sys.executable, "-m", "mailerd", *words], capture_output=True, text=True, check=True)
+    return told.stdout
 
 
 def test_the_example_loads_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.fates import Consequence, Fate, Step
-from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
+from mailerd.core.models import Claim, ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
@@ -376,15 +376,19 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
     return prepare
 
 
+async def taken(far: Database, claim: Callable[[], Awaitable[Claim]]) -> list[tuple[int, int]]:
+    """What a claim takes: what the session that was cut off has locked is passed over until the server has ended it."""
+    while not (found := (await claim()).letters):
+        assert not await query(far, "SELECT 1 FROM job_recipients WHERE status = 'sending'")
+    return [(it.id, it.attempt) for it in found]
+
+
 async def a_claim(database: Database) -> Act:
     await post(database)
     await post(database, sender="you@example.com")
 
     async def act(far: Database) -> object:
-        # What the session that was cut off has locked is passed over until the server has ended it.
-        while not (found := (await claims(far).claim(4)).letters):
-            assert not await query(far, "SELECT 1 FROM job_recipients WHERE status = 'sending'")
-        return [(it.id, it.attempt) for it in found]
+        return await taken(far, lambda: claims(far).claim(4))
 
     return act
 
@@ -395,7 +399,7 @@ async def a_claim_of_one_alone(database: Database) -> Act:
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
 
     async def act(far: Database) -> object:
-        return [it.id for it in (await claims(far).claim_alone(recipient)).letters]
+        return await taken(far, lambda: claims(far).claim_alone(recipient))
 
     return act
 

@@ -78,7 +78,7 @@ class Faults:
         async with Proxy(self.server.port) as proxy:
             await proxy.refuse()
             async with self._daemon("refused", database={"url": _through(self.server.url, proxy)}) as child:
-                await self._hear("The database does not run", child)
+                await self._hear("The database is not running", child)
 
     async def black_hole(self) -> None:
         async with (
@@ -87,7 +87,7 @@ class Faults:
         ):
             await child.until(lambda log: "runner started" in log)
             await proxy.black_hole()
-            await self._hear("The database does not answer", child)
+            await self._hear("The database does not respond", child)
 
     async def wrong_password(self) -> None:
         url = self.server.url.replace(self.server.password, "not-the-password")
@@ -98,7 +98,7 @@ class Faults:
         async with self._database("mailerd_newer") as database:
             await query(database, "INSERT INTO schema_version VALUES (999, 'later', UTC_TIMESTAMP(6))")
         async with self._daemon("newer", database={"url": self.server.url_of("mailerd_newer")}) as child:
-            await self._hear("The schema is another version's", child)
+            await self._hear("The schema belongs to another version", child)
 
     async def port_taken(self) -> None:
         async with (
@@ -125,8 +125,8 @@ class Faults:
         url, gmail = self.server.url_of("mailerd_senders"), {"credentials_dir": str(folder)}
         async with self._daemon("senders", database={"url": url}, gmail=gmail) as child:
             for heading in (
-                "A sign-in was revoked", "Google's daily limit is reached", "A credential file is missing or open",
-                "A template fails",
+                "An authorization was revoked", "Google's daily limit is reached",
+                "A credential file is missing or readable by others", "A template fails",
             ):  # fmt: skip
                 await self._hear(heading, child)
 
@@ -150,11 +150,11 @@ class Faults:
                 await self._hear("The database's disk is full", child)
                 posting.cancel()
             async with read_only(self.full):
-                await self._hear("The database takes no writes", child)
+                await self._hear("The database is read-only", child)
 
     async def clock_off(self) -> None:
         async with self._daemon("clock", shift=-300.0) as child:
-            await self._hear("The clock is off", child)
+            await self._hear("The clock is wrong", child)
 
     async def google_unreachable(self) -> None:
         async with Proxy(self.server.port) as nobody:
@@ -166,15 +166,15 @@ class Faults:
             url = self.server.url_of("mailerd_away")
             gmail = {"api_root": root, "token_uri": f"{root}token", "credentials_dir": str(folder)}
             async with self._daemon("away", database={"url": url}, gmail=gmail) as child:
-                await self._hear("Google cannot be reached", child)
+                await self._hear("Google is unreachable", child)
 
     async def unusable(self) -> None:
         async with self._daemon("unusable", intake={"prot": 5000}, runner={"lease": 10}) as child:
-            await self._hear("Nothing but systemd's own lines", child)
+            await self._hear("Only systemd's own lines", child)
 
     async def blocked(self) -> None:
         async with self._daemon("blocked", module="tests.support.blocked") as child:
-            await self._hear("The loop stands still", child)
+            await self._hear("The event loop is blocked", child)
 
     async def dead_webhook(self) -> None:
         async with Proxy(self.server.port) as nobody:
@@ -188,7 +188,7 @@ class Faults:
             webhooks = {"allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8"}
             database_url = {"url": self.server.url_of("mailerd_webhook")}
             async with self._daemon("webhook", database=database_url, webhooks=webhooks) as child:
-                await self._hear("A webhook's endpoint fails", child)
+                await self._hear("A webhook's endpoint is failing", child)
 
     async def _hear(self, heading: str, child: Child) -> None:
         """Wait until the log has every line that the page shows, or the time is over."""
