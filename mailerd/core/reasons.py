@@ -84,7 +84,7 @@ REASONS: Final[Mapping[str, str]] = {
     "settled_not_sent": N_("confirmed as not sent by {actor}"),
     # What a check of an unconfirmed message came to.
     "still_unconfirmed": N_("still unconfirmed: {reason}"),
-    "nothing_found_yet": N_("still unconfirmed: no such sent message yet, checking once more"),
+    "nothing_found_yet": N_("still unconfirmed: no such sent message yet, checking again"),
     "search_continues": N_("still unconfirmed: {n:,} sent messages read, the search continues"),
     "search_exhausted": N_(
         "not among the last {n:,} sent messages, and no more are read; search the mailbox for a message to {email} "

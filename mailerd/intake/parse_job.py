@@ -628,8 +628,8 @@ class OptOutCheck:
         if parsed.list_name is None and self._warn_above and parsed.total > self._warn_above:
             warnings.append(
                 t(
-                    "this job has {total:,} recipients and no list, so nobody can unsubscribe; set `list`, unless "
-                    "everyone requested this message",
+                    "this job has {total:,} recipients and no list, so no recipient can unsubscribe; set `list`, "
+                    "unless everyone requested this message",
                     total=parsed.total,
                 )
             )

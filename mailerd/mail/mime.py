@@ -148,7 +148,7 @@ def check_content_id(content_id: str) -> str:
     """
     if not _CONTENT_ID.fullmatch(content_id):
         raise ValueError(
-            t("must consist of letters, digits, dots, dashes and underscores, such as logo or logo@example.com")
+            t("must consist of A-Z, a-z, digits, dots, dashes and underscores, such as logo or logo@example.com")
         )
     return content_id
 

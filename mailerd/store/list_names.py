@@ -25,7 +25,7 @@ def check_list(name: str) -> str:
     if not plain or len(name) > MAX_LIST_NAME or not bounds:
         raise ListNameError(
             t(
-                "the name of a list has 1 to {max_list_name} lower-case letters, digits, '-', '_' or '.', such as"
+                "the name of a list has 1 to {max_list_name} characters: a-z, digits, '-', '_' or '.', such as"
                 " autumn-news",
                 max_list_name=MAX_LIST_NAME,
             )

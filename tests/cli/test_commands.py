@@ -220,8 +220,7 @@ def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
         as_admin(mariadb, f"{DEMOTED}OFF")
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        r"mailerd: the database \S+ accepts no writes: the server is read-only \(read_only\); point database.url at .*\n"
-        + NO_FILE,
+        r"mailerd: the database \S+ accepts no writes: the server is read-only \(read_only\); point .*\n" + NO_FILE,
         said,
     )
 
@@ -242,7 +241,9 @@ def test_a_socket_that_is_not_there_is_named_with_its_remedy(
     monkeypatch.setenv("MAILERD_DATABASE__CONNECT_ATTEMPTS", "1")
     code, _, said = run(monkeypatch, capsys, "jobs", "list")
     assert code == 1
-    assert "No such file or directory; check that the server is running, that its socket is /run/nosuch.sock and that this" in said
+    assert (
+        "No such file or directory; check that the server is running, that its socket is /run/nosuch.sock and" in said
+    )
     assert "firewall" not in said
     _, said, _ = run(monkeypatch, capsys, "check")
     assert "-> check that the server is running, that its socket is /run/nosuch.sock" in said

@@ -94,9 +94,7 @@ async def test_every_fault_of_a_request_is_named_and_nothing_is_stored(site: Sit
     assert (await suppress(site, ADA, reason="because"))[0] == 422
     status, found = await suppress(site, ADA, detail="x" * 256)
     assert status == 422
-    assert found["error"]["details"] == [
-        {"field": "suppressions[0].detail", "message": "exceeds 255 characters"}
-    ]
+    assert found["error"]["details"] == [{"field": "suppressions[0].detail", "message": "exceeds 255 characters"}]
     status, found = await ask(site, "POST", "/api/lists", json={"name": "a\r\nb", "title": "c\r\nd"})
     assert status == 422
     assert [it["field"] for it in found["error"]["details"]] == ["name", "title"]

@@ -177,7 +177,7 @@ async def test_a_lock_that_is_held_for_too_long_is_named(
     with stranger(database_url) as other, other.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%s, 0)", (lock_of(other),))
         assert cursor.fetchone() == (1,)
-        with pytest.raises(SchemaError, match="another daemon has been migrating for more than 1 s; check SHOW PROCESS"):
+        with pytest.raises(SchemaError, match="has been migrating for more than 1 s; check SHOW PROCESS"):
             await migrate(empty, events=StoreEvents(heard))
     assert await migrate(empty, events=StoreEvents(heard)) == LATEST
 
