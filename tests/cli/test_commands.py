@@ -200,7 +200,8 @@ def test_a_database_that_is_away_is_one_line_with_its_remedy(
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (ends_with, "")
     assert re.fullmatch(
-        r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server runs, .*\n" + NO_FILE,
+        r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server is running, .*\n"
+        + NO_FILE,
         said,
     )
     monkeypatch.setenv("MAILERD_LOG__LEVEL", "debug")
@@ -375,7 +376,7 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
 
 
 @pytest.mark.parametrize("hidden, why, remedy", [
-    ("", "the server offers no TLS", "leave ssl and ssl_ca out"), ("TLS", "unable to get local issuer", "as ssl_ca=…"),
+    ("", "the server does not offer TLS", "remove ssl and ssl_ca"), ("TLS", "unable to get local issuer", "as ssl_ca=…"),
 ])  # fmt: skip
 async def test_a_connection_without_tls_is_one_cause_and_one_remedy_in_every_command(
     shop: Shop, tmp_path: Path, hidden: str, why: str, remedy: str

@@ -145,7 +145,7 @@ async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> 
 @pytest.mark.parametrize(
     "event, error",
     [
-        ("found", "settled by hand: sent, by command, root"),
+        ("found", "confirmed as sent by command, root"),
         ("suppressed", "the address is suppressed: hard_bounce"),
         ("failed", "the letter cannot be made: text, line 1: division by zero"),
     ],
@@ -203,7 +203,7 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         mariadb.freeze()
         try:
             await screen.shows("the database cannot be seen for")
-            await screen.shows("check that the server runs")
+            await screen.shows("check that the server is running")
             assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
         finally:
             mariadb.thaw()
@@ -305,7 +305,7 @@ async def test_the_page_is_left_while_the_database_is_frozen_too(
         mariadb.freeze()
         try:
             await screen.shows("the database has not answered for")
-            await screen.shows("check that the server runs")
+            await screen.shows("check that the server is running")
             if leaves == "q":
                 screen.press("q")
             else:

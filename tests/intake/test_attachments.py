@@ -84,7 +84,7 @@ async def test_a_large_file_is_stored_in_pieces_and_read_back_whole(site: Site) 
         ({"content": "%%%"}, "content", "base64"),
         ({"content": "é"}, "content", "base64"),
         ({"content": ""}, "content", "empty"),
-        ({"content_id": "<logo>"}, "content_id", "letters"),
+        ({"content_id": "<logo>"}, "content_id", "digits"),
         ({"url": "file:///etc/passwd"}, "url", "unknown field"),
     ],
 )

@@ -206,7 +206,7 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
 
 
 def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:
-    for errno, words in ((1114, "disk or a table is full: its operator has to free some space"), (1205, "is busy")):
+    for errno, words in ((1114, "disk or a table is full; its operator must free disk space"), (1205, "is busy")):
         cause = OperationalError(errno, "…")
         error = DatabaseError("accept a job", phase="work", cause=cause, errno=errno, retry=True, in_doubt=False)
         answer = from_database_error(error)

@@ -49,7 +49,7 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
                 await database.read(look, what="read a job")
                 await database.transaction(look, what="claim")  # it finds nothing: it only reads
                 assert database.outage == "away"
-                with pytest.raises(DatabaseAwayError, match="COMMIT got no answer"):
+                with pytest.raises(DatabaseAwayError, match="no response to the last COMMIT"):
                     await check_writable(database)
             assert heard.names() == ["database_away"]
             began = time.monotonic()
