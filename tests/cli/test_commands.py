@@ -376,7 +376,8 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
 
 
 @pytest.mark.parametrize("hidden, why, remedy", [
-    ("", "the server does not offer TLS", "remove ssl and ssl_ca"), ("TLS", "unable to get local issuer", "as ssl_ca=…"),
+    ("", "the server does not offer TLS", "remove ssl and ssl_ca"),
+    ("TLS", "unable to get local issuer", "as ssl_ca=…"),
 ])  # fmt: skip
 async def test_a_connection_without_tls_is_one_cause_and_one_remedy_in_every_command(
     shop: Shop, tmp_path: Path, hidden: str, why: str, remedy: str

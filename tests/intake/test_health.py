@@ -52,7 +52,7 @@ async def test_while_a_commit_gets_no_answer_it_is_not_ready(site: Site) -> None
     status, answer = await site.get("/health/ready")
 
     assert status == 503
-    assert "a COMMIT gets no answer" in answer["reason"]
+    assert "no response to a COMMIT" in answer["reason"]
     await site.post(job())
     assert (await site.get("/health/ready"))[0] == 200
 

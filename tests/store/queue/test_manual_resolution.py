@@ -91,5 +91,5 @@ async def test_what_is_certain_is_not_settled(database: Database) -> None:
     letter = await one_letter(database)
     with pytest.raises(NotUnsureError, match="is sending"):
         await settle(database, letter.id, change=Transition.FOUND, actor="T")
-    with pytest.raises(NotUnsureError, match="no recipient 999"):
+    with pytest.raises(NotUnsureError, match="recipient 999 not found"):
         await settle(database, 999, change=Transition.FOUND, actor="T")
