@@ -13,10 +13,10 @@ WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN || echo 1))))
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## prepare this machine: Python, .venv, packages, database server (again: nothing to do)
+setup:  ## prepare this machine: Python, .venv, packages, database server
 	@tools/setup
 
-run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it
+run: setup  ## try it: a private database, a simulated Google, a sample job; Ctrl-C stops it
 	@$(BIN)/mailerd sandbox --demo
 
 test:  ## run the whole test suite (WORKERS=1: in one process; TESTS=tests/store: a part of it)
@@ -28,13 +28,14 @@ check: lint test  ## everything that must hold: format, lint, types, layers, tes
 lint: setup  ## the part of check that runs no test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 generators: setup  ## three generators of clients make theirs of openapi.json, and post; needs npm and a network
 	@$(BIN)/python -m tests.generators
 
-chaos: setup  ## storms: kills, freezes, lost answers, failovers, and the model at length, in about an hour; writes docs/internals/proof.md
+chaos: setup  ## storms: kills, freezes, lost responses, failovers, and the model at length, in about an hour; writes docs/internals/proof.md
 	@$(BIN)/python -m tests.chaos --model
 	@$(BIN)/python -m tests.chaos --proof
 
@@ -47,16 +48,16 @@ fast: setup  ## the tests that need no database, in seconds
 bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='draft idle --letters 4000')
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-lock: setup  ## write requirements*.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
+lock: setup  ## write requirements*.lock from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock
 
-messages: setup  ## bring the catalogue of translated texts in step with the code
+messages: setup  ## update the catalogue of translated texts from the code
 	@$(BIN)/python tools/messages.py update
 
-man: setup  ## write docs/man/mailerd.1 anew from the commands' help
+man: setup  ## write docs/man from the commands' help
 	@$(BIN)/python tools/manpage.py
 
-events: setup  ## write docs/events.md and systemd/*.catalog anew from the events
+events: setup  ## write docs/events.md and systemd/*.catalog from the events
 	@$(BIN)/python tools/events.py
 
 install:  ## as root: mailerd as a service, in PREFIX=/opt/mailerd; again: bring it up to date

@@ -1,4 +1,4 @@
-"""Posts a letter from Django, in one file: `MAILERD_API_KEY=… python examples/django_app.py runserver`."""
+"""Posts a message from Django, in one file: `MAILERD_API_KEY=… python examples/django_app.py runserver`."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.
 
 @csrf_exempt
 def thanks(request: HttpRequest, number: int) -> JsonResponse:
-    """Post one letter; the order's number makes sure that a request that is repeated sends no second one."""
+    """Post one message; with the order's number as its key, a repeated request sends no second message."""
     try:
         posted = mailerd.create_job(
             {

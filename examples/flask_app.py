@@ -1,4 +1,4 @@
-"""Posts a letter from Flask: `MAILERD_API_KEY=… flask --app examples/flask_app run`, then POST /orders/17/thanks."""
+"""Posts a message from Flask: `MAILERD_API_KEY=… flask --app examples/flask_app run`, then POST /orders/17/thanks."""
 
 import os
 
@@ -12,7 +12,7 @@ mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.
 
 @app.post("/orders/<int:number>/thanks")
 def thanks(number: int) -> tuple[dict[str, object], int]:
-    """Post one letter; the order's number makes sure that a request that is repeated sends no second one."""
+    """Post one message; with the order's number as its key, a repeated request sends no second message."""
     try:
         posted = mailerd.create_job(
             {

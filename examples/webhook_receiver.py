@@ -1,4 +1,4 @@
-"""A receiver of mailerd's events in Flask: verify, store once, answer; the work comes after the answer.
+"""A receiver of mailerd's events in Flask: verify, store once, respond; the work comes after the response.
 
 pip install flask standardwebhooks
 WEBHOOK_SECRET=whsec_… flask --app webhook_receiver run --port 8443 --cert cert.pem --key key.pem
@@ -18,7 +18,7 @@ app = Flask(__name__)
 
 
 def database() -> sqlite3.Connection:
-    """The table of what came; `handled` is for the work that takes longer than an answer may."""
+    """The received events; `handled` is for work that takes longer than a response may."""
     connection = sqlite3.connect(DATABASE)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, type TEXT NOT NULL, body TEXT NOT NULL,"
@@ -31,7 +31,7 @@ def database() -> sqlite3.Connection:
 def receive() -> Response:
     """Take one event.
 
-    An event may come more than once (its id is the same), and events may come in another order than they happened in.
+    An event can arrive more than once, with the same ID, and events can arrive out of order.
     Anything but a 2xx makes mailerd try again later, so the 204 comes after the commit.
     """
     body = request.get_data()  # the bytes as they came: the signature is of these

@@ -24,11 +24,12 @@ def in_code() -> Catalog:
     """All templates of the code, without a translation."""
     from mailerd.cli import app, lazy_group  # noqa: PLC0415 - to compile a catalogue needs no commands
     from mailerd.config.example import comments  # noqa: PLC0415
+    from mailerd.intake.openapi import templates  # noqa: PLC0415
 
     found = Catalog(locale="zh_CN", fuzzy=False)
     for _, _, message, _, context in extract_from_dir(str(PACKAGE), METHODS, keywords=CALLS):
         found.add(message, context=context)
-    for template in chain(lazy_group.helps(app), comments()):
+    for template in chain(lazy_group.helps(app), comments(), templates()):
         found.add(template)
     return found
 

@@ -82,7 +82,7 @@ class _WithoutStacks(Log):
             super().write(event, {name: value for name, value in fields.items() if name != "error"})
 
 
-_TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_away"})
+_TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_unavailable"})
 
 
 def warnings_only(settings: Settings, *, log: LogSettings | None = None) -> Log:

@@ -104,7 +104,7 @@ class ChineseFormatter(typer.Context.formatter_class):  # type: ignore[misc,vali
 
     @override
     def write_heading(self, heading: str) -> None:
-        self.write(f"{'':>{self.current_indent}}{_framed(heading)}：\n")
+        self.write(f"{'':>{self.current_indent}}{framed(heading)}：\n")
 
     @override
     def write_text(self, text: str) -> None:
@@ -121,7 +121,7 @@ class ChineseFormatter(typer.Context.formatter_class):  # type: ignore[misc,vali
         for name, text in rows:
             own_line = cell_len(name) + col_spacing > column
             self.write(f"{margin}{name}" + ("\n" + below if own_line else " " * (column - cell_len(name))))
-            self.write(f"\n{below}".join(broken(_framed(text), self.width - len(below))) + "\n")
+            self.write(f"\n{below}".join(broken(framed(text), self.width - len(below))) + "\n")
 
 
 class ChineseContext(typer.Context):
@@ -140,7 +140,8 @@ _FRAME: Final = (
 _FRAMED: Final = re.compile("|".join(map(re.escape, _FRAME)))
 
 
-def _framed(text: str) -> str:
+def framed(text: str) -> str:
+    """A line of help, with what typer and click say in the language of this process."""
     return _FRAMED.sub(lambda found: say(t(found[0])), text)
 
 

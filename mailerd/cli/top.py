@@ -374,7 +374,7 @@ _LATE: Final = 1.0
 
 
 def top(
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two refreshes.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show one page and end.")] = False,
     config: ConfigOption = None,
 ) -> None:

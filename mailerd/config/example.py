@@ -26,25 +26,17 @@ _GROUPED_FROM: Final = 100_000
 
 
 def example() -> str:
-    """The text of config.example.toml: made from the defaults and the descriptions, so that it cannot be behind.
-
-    Raises:
-        TypeError: a section is none, or a default is of a kind that no setting has had so far.
-    """
+    """The text of config.example.toml: made from the defaults and the descriptions, so that it cannot be behind."""
     parts = ["".join(f"# {say(verbatim(line))}\n" for line in _HEAD)]
-    for name, field in Settings.model_fields.items():
-        section = field.default
-        if not isinstance(section, BaseModel):
-            raise TypeError(f"{name} is not a section")
-        parts.append(f"\n[{name}]\n" + "".join(_lines(section)))
+    parts += [f"\n[{name}]\n" + "".join(_lines(section)) for name, section in Settings()]
     return "".join(parts)
 
 
 def comments() -> Iterator[str]:
     """The templates of all that it says: what tools/messages.py puts into the catalogues."""
     yield from (verbatim(line).msgid for line in _HEAD)
-    for section in Settings.model_fields.values():
-        for field in type(section.default).model_fields.values():
+    for _, section in Settings():
+        for field in type(section).model_fields.values():
             yield verbatim(field.description or "").msgid
 
 
@@ -76,4 +68,4 @@ def _toml(value: object) -> str:
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False)
         case _:
-            raise TypeError(f"{value!r}: no setting was of this kind so far; teach me to write it")
+            raise TypeError(value)  # no setting was of this kind so far

@@ -8,7 +8,7 @@ from mailerd.core.notices import BOUNCES, Classification, Kind, same_address
 
 
 class Fate(StrEnum):
-    """What is known of a letter that was sent: column `job_recipients.fate`. The letter's status stays `sent`."""
+    """The result of a sent message: column `job_recipients.fate`. The message's status stays `sent`."""
 
     BOUNCED = "bounced"
     """It came back; the class stands in `fate_kind`."""

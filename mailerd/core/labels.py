@@ -109,3 +109,9 @@ LABELS: Final[Mapping[str, Text]] = {
 def label(code: str) -> str:
     """What a code is called; one without a name is shown as words, and a text is no code."""
     return LABELS.get(code) or (code if isinstance(code, Text) else code.replace("_", " "))
+
+
+def coded(code: str) -> Text:
+    """A code, which an English line of the log or a command shows as it is, and another language by its label."""
+    name = LABELS.get(code)
+    return Text(code, name.msgid, context=name.context) if name else Text(code, code)

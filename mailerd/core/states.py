@@ -56,7 +56,7 @@ class Transition(StrEnum):
 
 
 class Proof(StrEnum):
-    """What speaks for a letter's being sent, the strongest first: column `job_recipients.proof`."""
+    """What confirms that a message was sent, strongest first: column `job_recipients.proof`."""
 
     ANSWERED = "answered"
     """Google's answer to the send, with the message's id."""
@@ -173,14 +173,14 @@ def after(state: State, change: Transition) -> State:
 
 
 class JobChange(StrEnum):
-    """What a person or a client can request of a job; requesting it twice has the effect of once."""
+    """What a person or a client can request of a job; a repeated request has no further effect."""
 
     CANCEL = "cancel"
     """Letters that wait are not sent. Those in flight are finished and recorded."""
     PAUSE = "pause"
     """Nothing more is claimed."""
     RESUME = "resume"
-    """It goes on where it was paused."""
+    """The job continues from where it was paused."""
     RETRY = "retry"
     """Failed letters are tried anew, unsure ones are checked now, or bounced ones are sent again."""
     PRIORITY = "priority"

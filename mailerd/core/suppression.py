@@ -95,7 +95,7 @@ class Reason(StrEnum):
 
 
 class Channel(StrEnum):
-    """How a suppression came: column `suppressions.source`."""
+    """The source of a suppression: column `suppressions.source`."""
 
     ONE_CLICK = "one_click"
     """A mail program's button (RFC 8058)."""

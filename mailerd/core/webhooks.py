@@ -59,7 +59,7 @@ _BUSY: Final = frozenset({429, 502, 503, 504})
 
 
 class EndpointState(StrEnum):
-    """Column `webhooks.state`."""
+    """The state of an endpoint: column `webhooks.state`."""
 
     ON = "on"
     PAUSED = "paused"
@@ -69,14 +69,14 @@ class EndpointState(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Column `webhooks.pause_cause`."""
+    """Why an endpoint is paused: column `webhooks.pause_cause`."""
 
     MANUAL = "manual"
     FAILING = "failing"
 
 
 class DeliveryStatus(StrEnum):
-    """Column `webhook_deliveries.status`."""
+    """The state of a delivery: column `webhook_deliveries.status`."""
 
     WAITING = "waiting"
     SENDING = "sending"

@@ -1,16 +1,35 @@
-"""How an event is declared and emitted: a typed method whose decorator has its level and its words in both languages."""
+"""How an event is declared and emitted: a typed method whose decorator has its level and its words.
+
+The words are a template of the catalogue: `N_("sender {sender} resumed after {seconds}")`. How a field is said follows
+from its type here: `seconds: Seconds` as a duration, `messages: Messages` with its noun. JSON and the journal keep its
+value.
+"""
 
 import inspect
-import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
-from mailerd.core.labels import label
-from mailerd.core.quantities import counted, in_words
-from mailerd.locale import say
+from mailerd.core.i18n import Text, t, tn
+from mailerd.core.labels import coded
+from mailerd.core.quantities import in_words
+
+Seconds = Annotated[float, in_words]
+Code = Annotated[str, coded]
+"""A code such as `hard_bounce`, which Chinese shows by its label."""
+Bug = Annotated[BaseException, repr]
+"""An unexpected exception: its type is half of what is known."""
+Addresses = Annotated[int, lambda n: tn("{n:,} address", "{n:,} addresses", n)]
+Events = Annotated[int, lambda n: tn("{n:,} event", "{n:,} events", n)]
+Jobs = Annotated[int, lambda n: tn("{n:,} job", "{n:,} jobs", n)]
+Keys = Annotated[int, lambda n: tn("{n:,} API key", "{n:,} API keys", n)]
+Messages = Annotated[int, lambda n: tn("{n:,} message", "{n:,} messages", n)]
+Recipients = Annotated[int, lambda n: tn("{n:,} recipient", "{n:,} recipients", n)]
+Records = Annotated[int, lambda n: tn("{n:,} record", "{n:,} records", n)]
+Requests = Annotated[int, lambda n: tn("{n:,} request", "{n:,} requests", n)]
+Suppressions = Annotated[int, lambda n: tn("{n:,} suppression", "{n:,} suppressions", n)]
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
@@ -18,9 +37,6 @@ NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 change and are kept nowhere."""
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
-_SPAN: Final = re.compile(r"\{(\w+):span\}")
-_LABEL: Final = re.compile(r"\{(\w+):label\}")
-_COUNT: Final = re.compile(r"\{(\w+):n (\w+)\}")
 P = ParamSpec("P")
 S = TypeVar("S", bound="EventEmitter")
 
@@ -31,38 +47,16 @@ class Event:
 
     name: str
     level: Level
-    en: str
-    """A format string over the event's fields."""
-    zh: str
+    template: str
+    """What it says, over its fields: the English, which is the key of the catalogue."""
     by: str = ""
     """A field, such as the cause of a pause, each value of which has a MESSAGE_ID of its own; "": one for all."""
+    said: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
+    """How the fields are said that do not stand as they are."""
 
-    def words(self, fields: Mapping[str, object], *, chinese: bool = False) -> str:
-        """What is said, with the fields filled in.
-
-        `{seconds:span}` shows a number of seconds as a duration, `{letters:n letter}` a number with its noun, and
-        `{reason:label}`, in Chinese alone, what a code such as `hard_bounce` is called.
-        """
-
-        def span(found: re.Match[str]) -> str:
-            return say(in_words(float(str(fields[found[1]]))), "zh" if chinese else "en")
-
-        def count(found: re.Match[str]) -> str:
-            return counted(int(str(fields[found[1]])), found[2])
-
-        template = self.zh if chinese else self.en
-        if ":span}" in template:
-            template = _SPAN.sub(span, template)
-        if ":n " in template:
-            template = _COUNT.sub(count, template)
-        if ":label}" in template:
-            template = _LABEL.sub(lambda found: say(label(str(fields[found[1]])), "zh"), template)
-        return template.format_map(fields)
-
-    @property
-    def shown(self) -> str:
-        """The English format string as lists of events show it: "{letters} letters"."""
-        return _COUNT.sub(lambda found: f"{{{found[1]}}} {counted(2, found[2]).partition(' ')[2]}", self.en)
+    def words(self, fields: Mapping[str, object]) -> Text:
+        """What is said of these fields."""
+        return t(self.template, **{name: self.said.get(name, _plain)(value) for name, value in fields.items()})
 
     @cached_property
     def message_id(self) -> str:
@@ -72,6 +66,10 @@ class Event:
     def id_by(self, value: object) -> str:
         """The MESSAGE_ID where the field `by` has this value."""
         return uuid.uuid5(NAMESPACE, f"{self.name} {value}").hex
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, BaseException) else value  # which is the Text that it was raised with
 
 
 EventSink = Callable[[Event, Mapping[str, object]], None]
@@ -108,7 +106,7 @@ def registered_events() -> Mapping[str, Event]:
 
 
 def event(
-    level: Level, *, en: str, zh: str, by: str = ""
+    level: Level, template: str, *, by: str = ""
 ) -> Callable[[Callable[Concatenate[S, P], None]], Callable[Concatenate[S, P], None]]:
     """Make a method an event; its name is the event's, its keywords are the fields; `by`: see Event.
 
@@ -128,7 +126,8 @@ def event(
             raise TypeError(f"event {name}: there is no field {by}")
         if name in _REGISTERED:
             raise TypeError(f"event {name} is declared twice")
-        it = _REGISTERED[name] = Event(name=name, level=level, en=en, zh=zh, by=by)
+        said = {p.name: p.annotation.__metadata__[0] for p in parameters if hasattr(p.annotation, "__metadata__")}
+        it = _REGISTERED[name] = Event(name=name, level=level, template=template, by=by, said=said)
 
         @wraps(method)
         def emit(self: S, /, *args: P.args, **fields: P.kwargs) -> None:

@@ -1,109 +1,70 @@
 """What is said of inboxes: which are read, and what was found in them."""
 
-from mailerd.events.base import EventEmitter, event
+from mailerd.core.i18n import N_
+from mailerd.events.base import Code, EventEmitter, Seconds, event
 
 
 class InboxEvents(EventEmitter):
     """What the inbox reader met."""
 
-    @event("info", en="inbox of {sender} is read, with {scope}", zh="开始读取 {sender} 的收件箱（权限 {scope}）")
+    @event("info", N_("inbox of {sender} opened with {scope}"))
     def inbox_opened(self, *, sender: str, scope: str) -> None: ...
 
     @event(
         "info",
-        en="inbox of {sender} is not read, since its sign-in allows neither gmail.readonly nor gmail.metadata: bounces and "
-        "replies stay unknown",
-        zh="未读取 {sender} 的收件箱：其授权不含 gmail.readonly 或 gmail.metadata，退信与回复将无从得知",
+        N_(
+            "inbox of {sender} not read: authorized for neither gmail.readonly nor gmail.metadata; bounces and replies stay unknown"
+        ),
     )
     def inbox_not_allowed(self, *, sender: str) -> None: ...
 
-    @event(
-        "warning",
-        en="inbox of {sender} could not be read: {cause}; again in {again_in:span}",
-        zh="无法读取 {sender} 的收件箱：{cause}；{again_in:span}后重试",
-    )
-    def inbox_unreadable(self, *, sender: str, cause: str, again_in: float) -> None: ...
+    @event("warning", N_("inbox of {sender} not readable: {cause}; next attempt in {again_in}"))
+    def inbox_unreadable(self, *, sender: str, cause: str, again_in: Seconds) -> None: ...
 
-    @event("info", en="inbox of {sender} is read again", zh="已恢复读取 {sender} 的收件箱")
+    @event("info", N_("inbox of {sender} readable again"))
     def inbox_readable_again(self, *, sender: str) -> None: ...
 
-    @event(
-        "info",
-        en="job {job}: letter to {to} (recipient {recipient}) bounced: {kind} {code} {reason}",
-        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）被退回：{kind:label} {code} {reason}",
-    )
-    def letter_bounced(self, *, job: str, recipient: int, to: str, kind: str, code: str, reason: str) -> None: ...
+    @event("info", N_("job {job}: {to} (recipient {recipient}) bounced: {kind} {code} {reason}"))
+    def message_bounced(self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str) -> None: ...
 
-    @event(
-        "info",
-        en="job {job}: letter to {to} (recipient {recipient}) was answered: {fate}, by {by}",
-        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）得到回应：{fate:label}，来自 {by}",
-    )
-    def letter_answered(self, *, job: str, recipient: int, to: str, fate: str, by: str) -> None: ...
+    @event("info", N_("job {job}: {to} (recipient {recipient}) {result}, by {by}"))
+    def message_replied(self, *, job: str, recipient: int, to: str, result: Code, by: str) -> None: ...
 
-    @event(
-        "warning",
-        en="job {job}: letter to {to} (recipient {recipient}) was not sent after all: Google's limit notice gave it back; "
-        "{fate}",
-        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）实际上未发出：Google 的限额通知已将其退还；{fate}",
-    )
-    def letter_given_back(self, *, job: str, recipient: int, to: str, sender: str, fate: str) -> None: ...
+    @event("warning", N_("job {job}: {to} (recipient {recipient}) returned by Google: sending limit reached; {then}"))
+    def message_returned(self, *, job: str, recipient: int, to: str, sender: str, then: str) -> None: ...
 
-    @event(
-        "warning",
-        en="{sender} rests for {seconds:span}, by what its inbox says ({pause}): {reason}",
-        zh="{sender} 根据收件箱内容暂停 {seconds:span}（{pause:label}）：{reason}",
-    )
-    def sender_rests(self, *, sender: str, pause: str, reason: str, seconds: float) -> None: ...
+    @event("warning", N_("sender {sender} paused for {seconds} after a notice in its inbox ({pause}): {reason}"))
+    def sender_paused_by_notice(self, *, sender: str, pause: Code, reason: str, seconds: Seconds) -> None: ...
 
-    @event("warning", en="job {job} is paused: {reason}", zh="任务 {job} 已暂停：{reason}")
+    @event("warning", N_("job {job} paused: {reason}"))
     def job_paused_for_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
 
-    @event("warning", en="job {job}: {reason}", zh="任务 {job}：{reason}")
+    @event("warning", N_("job {job}: {reason}"))
     def job_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
 
-    @event(
-        "info",
-        en="job {job} waits for {seconds:span} at most: {messages} messages came back to {sender}, and are read first",
-        zh="任务 {job} 最多等待 {seconds:span}：{sender} 收到 {messages} 封回信，先行读取",
-    )
-    def job_braked(self, *, job: str, sender: str, messages: int, seconds: float) -> None: ...
+    @event("info", N_("job {job} held for up to {seconds}: {notices} messages arrived at {sender} and are read first"))
+    def job_held(self, *, job: str, sender: str, notices: int, seconds: Seconds) -> None: ...
 
     @event(
         "warning",
-        en="message {gmail_id} in the inbox of {sender} claims to be a {kind} notice about the letter to {to}, and its proof is "
-        "missing: nothing was changed",
-        zh="{sender} 收件箱中的邮件 {gmail_id} 自称是关于发给 {to} 的邮件的 {kind:label} 通知，但缺少证明：未作任何改动",
+        N_("notice {gmail_id} in {sender} not verified ({kind}, about the message to {to}); nothing changed"),
     )
-    def notice_not_believed(self, *, sender: str, gmail_id: str, kind: str, to: str) -> None: ...
+    def notice_not_verified(self, *, sender: str, gmail_id: str, kind: Code, to: str) -> None: ...
 
-    @event(
-        "warning",
-        en="message {gmail_id} in the inbox of {sender} could not be read three times and is passed over: {cause}",
-        zh="{sender} 收件箱中的邮件 {gmail_id} 三次读取失败，已跳过：{cause}",
-    )
-    def notice_passed_over(self, *, sender: str, gmail_id: str, cause: str) -> None: ...
+    @event("warning", N_("notice {gmail_id} in {sender} skipped after 3 failed reads: {cause}"))
+    def notice_skipped(self, *, sender: str, gmail_id: str, cause: str) -> None: ...
 
-    @event(
-        "warning",
-        en="Google has forgotten the history of {sender}: its inbox is walked back to {since}",
-        zh="Google 已丢弃 {sender} 的历史记录：将收件箱回溯至 {since}",
-    )
-    def history_forgotten(self, *, sender: str, since: str) -> None: ...
+    @event("warning", N_("inbox of {sender}: history expired at Google; reading back to {since}"))
+    def history_expired(self, *, sender: str, since: str) -> None: ...
 
-    @event(
-        "error",
-        en="message {gmail_id} in the inbox of {sender} met a bug in mailerd; please report the stack",
-        zh="{sender} 收件箱中的邮件 {gmail_id} 触发了 mailerd 的缺陷；请报告堆栈",
-    )
+    @event("error", N_("notice {gmail_id} in {sender}: internal error; please report the traceback"))
     def notice_crashed(self, *, sender: str, gmail_id: str, error: BaseException) -> None: ...
 
     @event(
         "error",
-        en="{what} met a bug in mailerd; letters are sent all the same; again in {again_in:span}; please report the stack",
-        zh="{what}触发了 mailerd 的缺陷；邮件发送不受影响；{again_in:span}后重试；请报告堆栈",
+        N_("{what}: internal error, sending not affected, next attempt in {again_in}; please report the traceback"),
     )
-    def inbox_crashed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
+    def inbox_crashed(self, *, what: str, again_in: Seconds, error: BaseException) -> None: ...
 
-    @event("warning", en="{what} failed; again in {again_in:span}", zh="{what}失败；{again_in:span}后重试")
-    def inbox_step_failed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
+    @event("warning", N_("{what} failed: {error}; next attempt in {again_in}"))
+    def inbox_step_failed(self, *, what: str, again_in: Seconds, error: BaseException) -> None: ...

@@ -7,28 +7,40 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Sequence
-from typing import Final
+from string import Formatter
+from typing import Final, Self, override
 
 import mailerd.events
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import N_, Language, t
+from mailerd.core.labels import coded
+from mailerd.core.quantities import in_words
 from mailerd.events.base import Event, Level, registered_events
-from mailerd.events.runbook import INBOX_RUNBOOKS, INTAKE_RUNBOOKS, PAUSE_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook
-from mailerd.events.runbook_worker import WORKER_RUNBOOKS
+from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS, Runbook
+from mailerd.locale import say
 
-ALL_RUNBOOKS: Final = {
-    **RUNBOOKS,
-    **WORKER_RUNBOOKS,
-    **INTAKE_RUNBOOKS,
-    **INBOX_RUNBOOKS,
-    **WEBHOOK_RUNBOOKS,
-}
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """The runbooks of an event that has one for each value of its field `by`."""
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
-_FIELD: Final = re.compile(r"\{(\w+)([^}]*)\}")
-_SECONDS: Final = {"en": " s", "zh": " 秒"}
-"""What follows the figure of a `{field:span}`: the log makes "5 min" of it, the record has seconds."""
-_HEADS: Final = {"en": "Likely causes, the likeliest first:", "zh": "可能的原因（按可能性排序）："}
+_HEAD: Final = N_("Likely causes, most likely first:")
+
+
+class _Place(int):
+    """Stands for the value of a field, and is written as its name: `{seconds}`, `@MAILERD_SECONDS@`."""
+
+    _shown: str
+
+    def __new__(cls, shown: str) -> Self:
+        it = super().__new__(cls, 2)  # which is said in the plural
+        it._shown = shown
+        return it
+
+    @override
+    def __format__(self, _: str) -> str:
+        return self._shown
+
+    @override
+    def __repr__(self) -> str:
+        return self._shown
 
 
 def events() -> list[Event]:
@@ -43,23 +55,33 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
     entries = []
     for event in known:
         if event.level in SERIOUS:
-            entries.append(_entry(event, ALL_RUNBOOKS[event.name], language, message_id=event.message_id))
+            entries.append(_entry(event, RUNBOOKS[event.name], language, message_id=event.message_id))
             for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
                 entries.append(_entry(event, advice, language, message_id=event.id_by(value)))
     return "\n".join(entries)
 
 
 def _entry(event: Event, advice: Runbook, language: Language, *, message_id: str) -> str:
-    words, what = (event.shown, advice.en) if language == "en" else (event.zh, advice.zh)
-    subject = _FIELD.sub(
-        lambda field: f"@MAILERD_{field[1].upper()}@{_SECONDS[language] if field[2] == ':span' else ''}",
-        words.partition("\n")[0],
-    )
-    head = _HEADS[language]
-    lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
+    subject = _words(event, language, "@MAILERD_{}@").partition("\n")[0]
+    lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", say(advice.meaning, language), ""]
+    lines.append(say(t(_HEAD), language))
     for number, cause in enumerate(advice.causes, start=1):
-        lines += [f"  {number}. {cause.en if language == 'en' else cause.zh}", f"     > {cause.command}"]
+        lines += [f"  {number}. {say(cause.text, language)}", f"     > {cause.command}"]
     return "\n".join(lines) + "\n"
+
+
+def _words(event: Event, language: Language, place: str) -> str:
+    """What an event says, with the name of each field in the place of its value."""
+    fields = dict[str, object]()
+    for _, name, _, _ in Formatter().parse(event.template):
+        if name:
+            value = _Place(place.format(name.upper() if place.startswith("@") else name))
+            how = event.said.get(name)
+            if how is in_words:
+                fields[name] = t("{n} s", n=value)
+            else:
+                fields[name] = value if how is None or how in {coded, repr} else how(value)
+    return say(t(event.template, **fields), language)
 
 
 def page(known: Sequence[Event]) -> str:
@@ -69,20 +91,20 @@ def page(known: Sequence[Event]) -> str:
         "",
         "Everything that mailerd can say. This page is made by `make events` from `mailerd/events/`; in the journal each",
         "record carries `MAILERD_EVENT`, its `MESSAGE_ID` and every field as `MAILERD_<FIELD>`, so that",
-        "`journalctl MAILERD_EVENT=letter_failed` or `journalctl MAILERD_JOB=…` finds it. For the events at warning or",
+        "`journalctl MAILERD_EVENT=message_failed` or `journalctl MAILERD_JOB=…` finds it. For the events at warning or",
         "above, `journalctl -x` shows what is written below, in English or in Chinese.",
         "",
         "| event | level | words | MESSAGE_ID |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{event.name}` | {event.level} | {_cell(event.shown)} <br> {_cell(event.zh)} | `{event.message_id}` |"
+        f"| `{event.name}` | {event.level} | {_cell(event, 'en')} <br> {_cell(event, 'zh')} | `{event.message_id}` |"
         for event in known
     ]
     lines += ["", "## What to do", ""]
     for event in known:
         if event.level in SERIOUS:
-            lines += _section(event.name, ALL_RUNBOOKS[event.name])
+            lines += _section(event.name, RUNBOOKS[event.name])
             for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
                 words = f"With `{event.by}` {value} its MESSAGE_ID is `{event.id_by(value)}`."
                 lines += [*_section(f"{event.name}: {value}", advice), words, ""]
@@ -90,10 +112,10 @@ def page(known: Sequence[Event]) -> str:
 
 
 def _section(title: str, advice: Runbook) -> list[str]:
-    lines = [f"### {title}", "", advice.en, "", advice.zh, ""]
+    lines = [f"### {title}", "", say(advice.meaning, "en"), "", say(advice.meaning, "zh"), ""]
     lines += [
-        f"{number}. {cause.en} / {cause.zh}:\n   `{_plain(cause.command)}`"
-        for number, cause in enumerate(advice.causes, 1)
+        f"{number}. {say(it.text, 'en')} / {say(it.text, 'zh')}:\n   `{_plain(it.command)}`"
+        for number, it in enumerate(advice.causes, 1)
     ]
     return [*lines, ""]
 
@@ -102,5 +124,5 @@ def _plain(command: str) -> str:
     return re.sub(r"@MAILERD_(\w+)@", r"\1", command)
 
 
-def _cell(words: str) -> str:
-    return words.replace("|", "\\|").replace("\n", " ")
+def _cell(event: Event, language: Language) -> str:
+    return _words(event, language, "{{{}}}").replace("|", "\\|").replace("\n", " ")

@@ -28,31 +28,32 @@ RETRY_AFTER: Final = 5
 
 
 CODES: Final = {
-    "bad_request": "the request cannot be read as HTTP has it",
-    "busy": "other keys have all places of this kind; again after `Retry-After`",
-    "call_not_allowed": "the key may not make this call",
-    "conflict": "it does not fit what is there: the job cannot do this any more, or the name is taken",
-    "cut_off": "the body broke off",
-    "database_away": "the database does not answer; again after `Retry-After`, with the same `Idempotency-Key`",
-    "events_deleted": "events behind this id were deleted by age; the message says where to go on",
-    "expectation_failed": "the header Expect says something else than 100-continue",
+    "bad_request": "the request is malformed",
+    "busy": "other keys use all slots of this kind; retry after `Retry-After` seconds",
+    "call_not_allowed": "the key does not have this permission",
+    "conflict": "the request conflicts with the current state: no longer possible for this job, or the name "
+    "exists already",
+    "cut_off": "the body is incomplete",
+    "database_away": "the database does not respond; retry after `Retry-After` seconds with the same `Idempotency-Key`",
+    "events_deleted": "events after this ID were deleted because of their age; `message` says where to continue",
+    "expectation_failed": "the header Expect is not 100-continue",
     "idempotency_conflict": "this `Idempotency-Key` was used with another body",
-    "internal": "a bug of mailerd; its log tells of `request_id`",
-    "invalid_json": "the body is no JSON",
-    "invalid_request": "fields or parameters are wrong; `details` names each",
-    "method_not_allowed": "the path takes another method; `Allow` names it",
-    "not_found": "there is no such thing, or the key may not see it",
-    "not_ready": "no job could be stored now; `reason` says why",
-    "renderer_unavailable": "templates cannot be rendered now; again after `Retry-After`",
+    "internal": "an internal error; search the log for `request_id`",
+    "invalid_json": "the body is not valid JSON",
+    "invalid_request": "fields or parameters are invalid; `details` names each",
+    "method_not_allowed": "this path needs another method; see `Allow`",
+    "not_found": "not found, or not visible to this key",
+    "not_ready": "no job can be stored now; `reason` says why",
+    "renderer_unavailable": "templates cannot be rendered now; retry after `Retry-After` seconds",
     "sender_not_allowed": "the key may not send from this mailbox",
-    "share_used_up": "the key has its share of this daemon under way; again after `Retry-After`",
-    "timeout": "the body did not come in time",
-    "too_costly": "the template takes too long for so many recipients",
-    "too_fast": "the key's rate, or too many bad keys from this address; again after `Retry-After`",
-    "too_large": "the body is larger than it may be; one letter that is too large is an `invalid_request`",
+    "share_used_up": "the key already uses its share of this daemon; retry after `Retry-After` seconds",
+    "timeout": "the body did not arrive in time",
+    "too_costly": "the template takes too long for this many recipients",
+    "too_fast": "the key's rate limit, or too many invalid keys from this address; retry after `Retry-After` seconds",
+    "too_large": "the body is too large; a single message that is too large is an `invalid_request`",
     "unauthorized": "the API key is missing, unknown or revoked",
-    "unknown_host": "mailerd does not go by the name in `Host`: `web.hosts` has its names",
-    "unknown_position": "events that you have seen are lost: the database was restored, or another server took over",
+    "unknown_host": "mailerd does not serve the name in `Host`; see `web.hosts`",
+    "unknown_position": "events that you received are lost: the database was restored, or another server took over",
     "unsupported_encoding": "the body is compressed",
 }
 """Every `code` of an error, and what it means."""
@@ -73,23 +74,23 @@ Sentence = Annotated[str, WrapValidator(_as_it_is), PlainSerializer(tr)]
 
 
 class DetailOut(ResponseModel):
-    """One thing that is wrong."""
+    """One error."""
 
-    field: Annotated[str, Field(description="its path in the request, as recipients[3].email")]
+    field: Annotated[str, Field(description="its path in the request, such as recipients[3].email")]
     message: Sentence
 
 
 class FailureOut(ResponseModel):
-    """What went wrong."""
+    """The error."""
 
     code: Annotated[str, Field(examples=["invalid_request"])]
     message: Sentence
-    details: Annotated[list[DetailOut], Field(description="all that is wrong, 100 at most; message has their number")]
-    request_id: Annotated[str, Field(description="with 5xx: what the log calls this request")] = ""
+    details: Annotated[list[DetailOut], Field(description="all errors, at most 100; `message` has their number")]
+    request_id: Annotated[str, Field(description="with 5xx: the request's ID in the log")] = ""
 
 
 class ErrorOut(ResponseModel):
-    """Every answer that is not a success."""
+    """Every response that is not a success."""
 
     error: FailureOut
 

@@ -517,7 +517,7 @@ class ErrorMiddleware:
             return
         address = self._address(request)
         if not self._auth.is_logged(request):
-            self._events.stranger_answered(
+            self._events.anonymous_answered(
                 method=method, path=path, status=status, ms=ms, address=address, request=request_id
             )
             return

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
 from mailerd.core.fates import Fate, kind_of
+from mailerd.core.i18n import t
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, Written
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply
@@ -41,7 +42,7 @@ from mailerd.store.secrets import Secrets
 
 # What the reader says: each finding once it is committed, and each change of a mailbox once.
 
-_FATES: Final = {False: "it waits to be sent again", True: "its job was cancelled, and it with that"}
+_THEN: Final = {False: t("requeued"), True: t("cancelled with its job")}
 
 
 @dataclass
@@ -76,30 +77,30 @@ class InboxLog:
             self._said[sender] = scope
             self.events.inbox_readable_again(sender=sender)
 
-    def history_forgotten(self, sender: str, since_ms: int) -> None:
+    def history_expired(self, sender: str, since_ms: int) -> None:
         """Log that Google has forgotten what came since the last round."""
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
-        self.events.history_forgotten(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
+        self.events.history_expired(sender=sender, since=f"{since:%Y-%m-%d %H:%M:%S} UTC")
 
     def braked(self, sender: str, jobs: Mapping[str, int]) -> None:
         """Log which jobs wait from now on, since much came back of them."""
         for job, messages in jobs.items():
-            self.events.job_braked(job=job, sender=sender, messages=messages, seconds=BRAKE.total_seconds())
+            self.events.job_held(job=job, sender=sender, notices=messages, seconds=BRAKE.total_seconds())
 
     def written(self, sender: str, done: Written) -> None:
         """Log what a commit has changed."""
         for it in done.fresh:
             if isinstance(it, PassedOver):
-                self.events.notice_passed_over(sender=sender, gmail_id=it.gmail_id, cause=it.cause)
+                self.events.notice_skipped(sender=sender, gmail_id=it.gmail_id, cause=it.cause)
             elif isinstance(it, Finding) and not it.consequence.believed:
                 to = it.letter.to_email if it.letter else ""
-                self.events.notice_not_believed(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
+                self.events.notice_not_verified(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
         for found in done.changed:
             self._fate(found)
         for undone in done.undone:
             letter = undone.letter
-            self.events.letter_given_back(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=sender, fate=_FATES[undone.cancelled]
+            self.events.message_returned(
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=sender, then=_THEN[undone.cancelled]
             )
         for added in done.suppressed:
             self.suppression_events.suppression_added(
@@ -112,20 +113,20 @@ class InboxLog:
             else:
                 self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
         for pause, reason, seconds in done.paused:
-            self.events.sender_rests(sender=sender, pause=pause, reason=reason, seconds=seconds)
+            self.events.sender_paused_by_notice(sender=sender, pause=pause, reason=reason, seconds=seconds)
 
     def _fate(self, it: Finding) -> None:
         letter, fate, meaning = it.letter, it.consequence.fate, it.meaning
         if letter is None or fate is None:
             return
         if fate is Fate.BOUNCED:
-            self.events.letter_bounced(
+            self.events.message_bounced(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, kind=kind_of(meaning), code=meaning.code,
                 reason=meaning.reason,
             )  # fmt: skip
         else:
             by = next(iter(meaning.addresses), "")
-            self.events.letter_answered(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, by=by)
+            self.events.message_replied(job=letter.job_id, recipient=letter.id, to=letter.to_email, result=fate, by=by)
 
 
 # One round of one mailbox: what came since the last one, oldest first, in small commits.
@@ -288,7 +289,7 @@ class ReadingRound:
 
     async def _forgotten(self) -> None:
         since = self.cursor.internal_date or _millis(self._now - READ_FOR)
-        self.log.history_forgotten(self.lease.email, since)
+        self.log.history_expired(self.lease.email, since)
         self.cursor = InboxCursor(self.cursor.history_id, since)
         await self._walk()
 

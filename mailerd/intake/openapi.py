@@ -17,91 +17,91 @@ from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import N_, Language, Text, joined, t, verbatim
 from mailerd.http.auth import HEADER
 from mailerd.http.errors import ApiError, cut
 from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
 from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
+from mailerd.locale import language, say
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
 from mailerd.store.api_keys import ApiKey
-from mailerd.texts import heading, language, tr
 
 # What the OpenAPI document says of fields that explain themselves nowhere else, and the examples of their values.
 
 DESCRIPTIONS: Final[dict[str, str]] = {
-    "accepted": "recipients that get a letter",
-    "action": "what was asked for",
-    "actions": "the requests, the newest first",
-    "actor": "who asked: a key or a person, by name",
-    "at": "when it was asked",
+    "accepted": "recipients that get a message",
+    "action": "the requested change",
+    "actions": "the requests, newest first",
+    "actor": "who requested it: the name of a key or a person",
+    "at": "when it was requested",
     "attachments": "the names of its files",
-    "attempts": "how often its sending was begun",
-    "average": "bytes of the average letter",
-    "broken": "templates that cannot be used, each with its reason",
-    "bytes": "bytes of the whole letter, as Google would get it",
-    "changed": "whether it changed anything",
-    "code": "what went wrong, for programs; one of the codes of `/docs`",
+    "attempts": "the number of attempts",
+    "average": "bytes of the average message",
+    "broken": "unusable templates, each with its reason",
+    "bytes": "bytes of the whole message, as sent to Google",
+    "changed": "whether anything changed",
+    "code": "the error for programs: one of the codes in `/docs`",
     "created_at": "when it was stored",
-    "database_moved_at": "when another database server became the one that takes writes; null: never",
-    "database_server": "the database server that takes writes, where there are several",
-    "data": "the job as `GET /api/jobs/{id}` shows it, but for its forecast",
-    "description": "what its folder says of it",
-    "detail": "a note to it",
+    "database_moved_at": "when another database server became writable; null: never",
+    "database_server": "the writable database server, if there are several",
+    "data": "the job as in `GET /api/jobs/{id}`, without its forecast",
+    "description": "the template's own description",
+    "detail": "a note",
     "dry_run": "always true",
-    "due_at": "when its next attempt is due",
-    "email": "the address, as it was given; of a good one the domain in lower case, in ASCII",
-    "error": "why it is not sent yet, or never",
-    "events": "the events, the oldest first",
-    "finished_at": "when nothing of it was open any more; null: something is",
-    "forecast": "when its letters will go; empty: there is nothing to say",
+    "due_at": "when the next attempt is due",
+    "email": "the address as given; the domain of a valid one is in lower case and ASCII",
+    "error": "why it is not sent (yet)",
+    "events": "the events, oldest first",
+    "finished_at": "when it finished; null: not finished",
+    "forecast": "when its messages will be sent; empty: no forecast",
     "html": "the HTML",
-    "id": "its number, for `mailerd explain` and `mailerd settle`",
-    "index": "its place in the request, from 0",
+    "id": "the ID for `mailerd explain` and `mailerd settle`",
+    "index": "its position in the request, from 0",
     "job": "the job after the request",
-    "job_id": "the job's id",
-    "jobs": "the jobs, the newest first",
-    "language": "the language of its main variant",
-    "largest": "bytes of the largest letter",
-    "letter_bytes": "how large the letters are",
-    "letters": "how many letters it is about",
+    "job_id": "the job's ID",
+    "jobs": "the jobs, newest first",
+    "language": "its main language",
+    "largest": "bytes of the largest message",
+    "letter_bytes": "the sizes of the messages",
+    "letters": "the number of affected recipients",
     "list": "the mailing list",
     "lists": "the mailing lists, by name",
-    "message": "what went wrong, for people: the thing, the cause and the remedy",
-    "message_id": "Google's id of the letter; null while it is not sent",
+    "message": "the error for people: what, why and what to do",
+    "message_id": "Google's ID of the message; null if not sent",
     "name": "the name",
-    "next_cursor": "`cursor` of the next page; null: this is the last one",
-    "pictures": "files that its HTML shows",
-    "priority": "higher goes first among the jobs of one sender",
-    "reason": "why",
-    "recipients": "one letter to each, in the order of the request",
-    "reference": "the client's own id",
-    "rejected": "recipients that are not good, each with its reason",
-    "rejected_total": "how many are not good",
-    "removed": "it is gone",
-    "samples": "the first three letters, as their recipients would read them",
-    "send_at": "not before this time",
-    "sender_email": "the mailbox, or an alias of it, that the letters go out from",
-    "sent_at": "when Google took it",
-    "smallest": "bytes of the smallest letter",
-    "source": "how it came",
-    "started_at": "when its first letter was begun",
-    "status": "where it stands",
+    "next_cursor": "`cursor` of the next page; null: this is the last page",
+    "pictures": "images in its HTML",
+    "priority": "higher is sent first among the jobs of one sender",
+    "reason": "the reason",
+    "recipients": "one message to each, in the order of the request",
+    "reference": "the client's own ID",
+    "rejected": "invalid recipients, each with its reason",
+    "rejected_total": "the number of invalid recipients",
+    "removed": "it was removed",
+    "samples": "the first three messages, as their recipients would read them",
+    "send_at": "not sent before this time",
+    "sender_email": "the sending mailbox or one of its aliases",
+    "sent_at": "when Google accepted it",
+    "smallest": "bytes of the smallest message",
+    "source": "its source",
+    "started_at": "when its first message was started",
+    "status": "the status",
     "subject": "the subject",
-    "suppressed": "recipients that have opted out, each with its reason",
-    "suppressed_total": "how many have opted out",
-    "suppressions": "who gets no letters",
-    "template": "the named template that is used",
-    "templates": "the templates that can be used",
+    "suppressed": "suppressed recipients, each with its reason",
+    "suppressed_total": "the number of suppressed recipients",
+    "suppressions": "the suppressions",
+    "template": "the named template",
+    "templates": "usable templates",
     "text": "the plain text",
     "timestamp": "when it happened",
-    "title": "what people read in place of the name",
-    "total": "how many there are in all",
-    "type": "what kind it is",
-    "updated_at": "when it changed last",
+    "title": "the title that people read instead of the name",
+    "total": "the total",
+    "type": "its type",
+    "updated_at": "when it last changed",
     "version": "a digest of the template's files",
-    "warnings": "what is allowed and seldom meant",
+    "warnings": "what is allowed but may be a mistake",
 }
 """The description of a field, by its name: a name means one thing wherever it stands."""
 
@@ -118,7 +118,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "error": None,
     "field": "recipients[3].email",
     "filename": "invoice.pdf",
-    "forecast": {"letters_ahead": 0, "text": "the letters go at once"},
+    "forecast": {"letters_ahead": 0, "text": "the messages are sent immediately"},
     "from": "2026-12-01T09:00:00Z",
     "html": "<p>Dear Ada</p>",
     "job_id": "01M87579BANMVD7VSZZ1762YXX",
@@ -149,12 +149,12 @@ EXAMPLES: Final[dict[str, Any]] = {
 """An example of the value of a field, by its name."""
 
 TAGS: Final = {
-    "jobs": "Post jobs, steer them, and see what became of their letters.",
-    "recipients": "One person's letters over all jobs.",
-    "events": "What happened, in its order and without a gap.",
+    "jobs": "Post jobs, control them and read their results.",
+    "recipients": "One person's messages in all jobs.",
+    "events": "What happened, in order and without gaps.",
     "templates": "The named templates.",
-    "suppressions": "Who gets no letters.",
-    "lists": "What a person can leave.",
+    "suppressions": "Addresses that get no messages.",
+    "lists": "A mailing list.",
     "webhooks": "Endpoints that events are posted to.",
     "health": "For monitoring; no key is needed.",
 }
@@ -177,7 +177,9 @@ def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
     for name, schema in schemas.items():
         properties = {field: _property(field, each) for field, each in schema.get("properties", {}).items()}
         made[name] = {**schema, "properties": properties} if properties else schema
-    made["FailureOut"]["properties"]["code"]["description"] += ": " + ", ".join(f"`{code}`" for code in sorted(CODES))
+    code = made["FailureOut"]["properties"]["code"]
+    known = ", ".join(f"`{code}`" for code in sorted(CODES))
+    code["description"] = t("{what}: {codes}", what=verbatim(code["description"]), codes=known)
     return made
 
 
@@ -185,7 +187,8 @@ def _property(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in schema.items() if key not in {"default", "title"}}
     said = made.get("description") or DESCRIPTIONS.get(name, "")
     if schema.get("default"):  # what is absent, empty or false needs no word
-        said += f"; by default {schema['default']}"
+        default = t("default: {value}", value=schema["default"])
+        said = joined([verbatim(said), default]) if said else default
     return {**made, "description": said} if said else made
 
 
@@ -254,18 +257,18 @@ _ERROR_EXAMPLES: Final = {
 _CSV: Final = {"schema": {"type": "string"}, "example": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n"}
 _WITH_KEY: Final = (401, 403, 429, 503)
 _MEANINGS: Final = {
-    400: "the body was cut off",
-    401: "no key, or one that is unknown or revoked",
-    403: "the key may not do this, or not for this sender",
-    404: "there is no such thing",
-    408: "the body did not come in time",
-    409: "it conflicts with what is there",
-    410: "what is asked for was deleted by age; the message says where to go on",
+    400: "the body was incomplete",
+    401: "no key, or an unknown or revoked one",
+    403: "the key does not allow this, or not for this sender",
+    404: "not found",
+    408: "the body did not arrive in time",
+    409: "the request conflicts with the current state",
+    410: "the requested events were deleted because of their age; the error says where to continue",
     413: "too large",
     415: "the body is compressed",
-    422: "something in the request is wrong; everything is named",
-    429: "too fast; Retry-After says when to come again",
-    503: "the database is away or mailerd is busy; nothing was changed, Retry-After says when to try again",
+    422: "the request has errors; the response names all of them",
+    429: "too fast; retry after `Retry-After` seconds",
+    503: "the database is unavailable or mailerd is busy; nothing was changed; retry after `Retry-After` seconds",
 }
 
 
@@ -274,14 +277,14 @@ _LATER: Final = (429, 503)
 _HEADERS: Final = {
     name: {"description": description, "schema": schema}
     for name, description, schema in (
-        ("X-Request-Id", "what the log calls this request", {"type": "string"}),
-        ("Retry-After", "seconds until the call may be made again", {"type": "integer", "minimum": 1}),
+        ("X-Request-Id", "the request's ID in the log", {"type": "string"}),
+        ("Retry-After", "seconds to wait before a retry", {"type": "integer", "minimum": 1}),
         (
             "Idempotency-Replayed",
-            "`true`: this is the answer to an earlier post with the same `Idempotency-Key`",
+            "`true`: the response to an earlier post with the same `Idempotency-Key`",
             {"type": "string", "enum": ["true"]},
         ),
-        ("Content-Disposition", "the name of the file", {"type": "string"}),
+        ("Content-Disposition", "the file name", {"type": "string"}),
     )
 }
 
@@ -300,7 +303,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "mailerd",
             "version": __version__,
-            "description": "Posts jobs of letters, and says at any moment what became of every single one.",
+            "description": "Accepts jobs of messages, sends them and reports the result of every message.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": TAGS.get(tag, tag)} for tag in tags],
@@ -372,7 +375,7 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if it.kind == "text/csv":
         found["200"]["headers"]["Content-Disposition"] = _header("Content-Disposition")
     if it.id == "streamJobEvents":
-        found["204"] = {"description": "the job is finished, and the client has seen its last event"}
+        found["204"] = {"description": "the job is finished, and the client has its last event"}
     if it.id == "getReadiness":
         found["503"] = {
             "description": "not ready",
@@ -471,8 +474,36 @@ class DocsEndpoints:
 
 
 def words(text: str) -> str:
-    """A text as HTML; what stands between backticks is code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+    """A text of the document as HTML, in the language of its reader; what is between backticks is code."""
+    said = say(text if isinstance(text, Text) else verbatim(text))
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(said))
+
+
+def templates() -> Iterator[str]:
+    """The templates of all that the document and the codes say: what tools/messages.py puts into the catalogues."""
+    yield from (verbatim(each).msgid for each in CODES.values())
+    yield from _templates(document())
+
+
+def _templates(node: Any) -> Iterator[str]:
+    match node:
+        case dict():
+            for key, value in node.items():
+                is_said = (
+                    key in {"summary", "description"} if isinstance(value, str) else key not in {"example", "examples"}
+                )
+                if is_said:
+                    yield from _templates(value)
+        case list():
+            for each in node:
+                if not isinstance(each, str):
+                    yield from _templates(each)
+        case Text():
+            yield from (each.msgid for each in (*node.parts, *node.fields.values()) if getattr(each, "msgid", ""))
+        case str():
+            yield from filter(None, [verbatim(node).msgid])
+        case _:
+            pass
 
 
 def curl(method: str, path: str, body: object) -> str:
@@ -506,31 +537,31 @@ def page(document: dict[str, Any]) -> str:
     said = "zh-CN" if language() == "zh" else "en"
     return (
         f'<!doctype html><html lang="{said}"><head><meta charset="utf-8">'
-        f"<title>{tr('mailerd: the API')}</title>"
+        f"<title>{say(t('mailerd: the API'))}</title>"
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>'
-        f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{escape(document['info']['description'])} "
-        f"{words(tr('Every call but `/health` takes a key in `X-API-Key`. The same in a form for programs:'))} "
+        f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{words(document['info']['description'])} "
+        f"{words(t('All calls except `/health` need a key in `X-API-Key`. For programs:'))} "
         '<a href="/openapi.json">openapi.json</a></p></header>'
         f"<nav><ul>{contents}</ul></nav><main>{sections}"
-        f"<h2>{tr('Codes of errors')}</h2><table>{codes}</table>"
-        f"<h2>{heading('Shapes')}</h2>{models}</main></body></html>"
+        f"<h2>{say(t('Error codes'))}</h2><table>{codes}</table>"
+        f"<h2>{say(t('Schemas'))}</h2>{models}</main></body></html>"
     )
 
 
 def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]) -> str:
-    need = f'<p class="key">{tr("needs a key that may")} <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
+    need = f'<p class="key">{say(t("permission"))} <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
         f"<td>{words(each.get('description', ''))}</td></tr>"
         for each in it["parameters"]
     )
-    table = f"<h4>{heading('Parameters')}</h4><table>{rows}</table>" if rows else ""
+    table = f"<h4>{say(t('Parameters'))}</h4><table>{rows}</table>" if rows else ""
     body, sent = "", None
     if "requestBody" in it:
         content = it["requestBody"]["content"]["application/json"]
         schema, sent = content["schema"], content["example"]
         name = schema["$ref"].rpartition("/")[2]
-        body = f"<h4>{heading('Body')}: {_type(schema)}</h4>{_model(schemas[name])}"
+        body = f"<h4>{say(t('Request body'))}: {_type(schema)}</h4>{_model(schemas[name])}"
     answers = "".join(
         f"<tr><td><b>{status}</b></td><td>{words(each['description'])}</td><td>{_response_type(each)}</td></tr>"
         for status, each in it["responses"].items()
@@ -540,7 +571,7 @@ def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]
         f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
         f"<p><b>{words(it['summary'])}.</b> {words(it['description'])}</p>{need}"
         f"<pre>{escape(curl(method, path, sent))}</pre>{table}{body}"
-        f"<h4>{heading('Answers')}</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
+        f"<h4>{say(t('Responses'))}</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
     )
 
 
@@ -548,7 +579,7 @@ def _answer(response: dict[str, Any]) -> str:
     """An example of the answer, as a client gets it."""
     example = next(iter(response["content"].values()))["example"]
     text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
-    return f"<details><summary>{tr('an answer')}</summary><pre>{escape(text)}</pre></details>"
+    return f"<details><summary>{say(t('Example response'))}</summary><pre>{escape(text)}</pre></details>"
 
 
 def _response_type(response: dict[str, Any]) -> str:
@@ -559,7 +590,7 @@ def _model(schema: dict[str, Any]) -> str:
     said = f"<p>{words(schema['description'])}</p>" if "description" in schema else ""
     if "enum" in schema:
         return said + f"<p>{_type(schema)}</p>"
-    needed, must = set(schema.get("required", ())), f" <i>{heading('required')}</i>"
+    needed, must = set(schema.get("required", ())), f" <i>{say(t('required'))}</i>"
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code>{must if name in needed else ''}</td><td>{_type(it)}</td>"
         f"<td>{words(it.get('description', ''))}</td></tr>"
@@ -575,16 +606,17 @@ def _type(schema: dict[str, Any]) -> str:
         return f'<a href="#{name}">{name}</a>'
     for either in ("anyOf", "oneOf"):
         if either in schema:
-            return " or ".join(_type(each) for each in schema[either])
+            return say(t(" or ")).join(_type(each) for each in schema[either])
     if "enum" in schema or "const" in schema:
         return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema]
+        return say(t("list of {kind}", kind=_type(schema.get("items", {}))))
+    bounds = [say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if key in schema]
     return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
 
 
 _BOUNDS: Final = {
-    "minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most", "pattern": "like",
-    "maxItems": "at most", "minItems": "at least", "default": "by default",
+    "minimum": N_("from {n}"), "maximum": N_("to {n}"), "minLength": N_("at least {n}"), "maxLength": N_("at most {n}"),
+    "pattern": N_("like {n}"),
+    "maxItems": N_("at most {n}"), "minItems": N_("at least {n}"), "default": N_("default {n}"),
 }  # fmt: skip

@@ -96,8 +96,8 @@ class JobActionEndpoints:
             raise ApiError(
                 409, "conflict", t("this job is {status}: {why}; nothing was changed", status=error.status, why=why)
             ) from None
-        self._events.job_asked(
-            job=job.id, action=change.value, actor=actor, letters=done.letters, status=done.status.value
+        self._events.job_action(
+            job=job.id, action=change.value, actor=actor, messages=done.letters, status=done.status.value
         )
         if done.changed:
             self._wake()
@@ -230,22 +230,20 @@ _ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class PersonsLetterOut(RecipientOut):
-    """A letter to a person, and whose it is."""
+    """A person's message, with its job."""
 
     job_id: str
     sender_email: str
 
 
 class PersonOut(ResponseModel):
-    """A page of one person's letters, the newest first."""
+    """A page of one person's messages, newest first."""
 
-    email: Annotated[
-        str, Field(description="as it was asked for; each letter has the spelling that it was posted with")
-    ]
+    email: Annotated[str, Field(description="as requested; each message shows the spelling it was posted with")]
     recipients: list[PersonsLetterOut]
     suppressions: Annotated[
         list[SuppressionOut] | None,
-        Field(description="what keeps letters from this person; null: the key may not see it (`suppress`)"),
+        Field(description="the person's suppressions; null: the key may not see them (`suppress`)"),
     ]
     next_cursor: str | None
 

@@ -94,7 +94,7 @@ Priority = Annotated[
     Field(
         ge=MIN_PRIORITY,
         le=MAX_PRIORITY,
-        description="higher goes first among the jobs of one sender; never above other senders",
+        description="higher is sent first among the jobs of one sender; no effect on other senders",
     ),
 ]
 _TOO_MANY: Final = "too_many_fields"
@@ -129,7 +129,7 @@ class RequestModel(BaseModel):
 
 
 class TemplateIn(RequestModel):
-    """`template`: Jinja2 sources."""
+    """The `template` of a job: Jinja2 sources."""
 
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT), AfterValidator(one_line)]
     html: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
@@ -143,14 +143,14 @@ class TemplateIn(RequestModel):
 
 
 class AttachmentIn(RequestModel):
-    """A file in a letter."""
+    """A file in a message."""
 
     filename: Annotated[
-        str, AfterValidator(check_filename), Field(description="a name, not a path, of a kind that Gmail carries")
+        str, AfterValidator(check_filename), Field(description="a name, not a path, of a type that Gmail allows")
     ]
     content_type: Annotated[
         Annotated[str, AfterValidator(check_content_type)] | None,
-        Field(description="such as application/pdf; by default it follows from the name's ending"),
+        Field(description="such as application/pdf; by default derived from the file name"),
     ] = None
     content: Annotated[
         str,
@@ -159,7 +159,7 @@ class AttachmentIn(RequestModel):
     ]
     content_id: Annotated[
         Annotated[str, AfterValidator(check_content_id)] | None,
-        Field(description='shown inside the letter where its HTML has src="cid:…", not attached'),
+        Field(description='shown in the message where its HTML has src="cid:…", not attached'),
     ] = None
 
 
@@ -185,24 +185,24 @@ def _language(value: object) -> object:
 
 
 class RecipientIn(RequestModel):
-    """One recipient, one letter."""
+    """One recipient: one message."""
 
     email: Annotated[
-        str, BeforeValidator(_address), Field(description="where the letter goes", examples=["ada@example.com"])
+        str, BeforeValidator(_address), Field(description="the recipient's address", examples=["ada@example.com"])
     ]
     name: Annotated[
         Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)] | None,
-        Field(description="stands in To:, and is the variable `name`"),
+        Field(description="the display name in To:, and the variable `name`"),
     ] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(_shallow)] | None,
-        Field(description="its own, which win over the job's"),
+        Field(description="the recipient's own; they override the job's"),
     ] = None
     language: Annotated[
         Annotated[str, Field(pattern=LANGUAGE.pattern), BeforeValidator(_language)] | None,
-        Field(description="the variant of a named template, as zh or zh-TW"),
+        Field(description="the language of a named template, such as zh or zh-TW"),
     ] = None
-    attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
+    attachments: Annotated[Attachments | None, Field(description="for this recipient only")] = None
 
 
 class JobFields(RequestModel):
@@ -211,19 +211,19 @@ class JobFields(RequestModel):
     sender_email: Annotated[
         str,
         AfterValidator(mailbox),
-        Field(description="the mailbox that the letters go out from", examples=["me@example.com"]),
+        Field(description="the sending mailbox", examples=["me@example.com"]),
     ]
-    sender_name: Annotated[Line | None, Field(description="stands in From:")] = None
+    sender_name: Annotated[Line | None, Field(description="the display name in From:")] = None
     reply_to: Annotated[
         Annotated[str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check)] | None,
-        Field(description="where answers go, if not to the sender"),
+        Field(description="the address for replies, if not the sender"),
     ] = None
     template: Annotated[
-        TemplateIn | None, Field(description="Jinja2 sources; either this or template_name, not both")
+        TemplateIn | None, Field(description="Jinja2 sources; either this or `template_name`, not both")
     ] = None
     template_name: Annotated[
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
-        Field(description="a template of this mailerd's folder; the job keeps the version that is there now"),
+        Field(description="a template in the server's folder; the job keeps its current version"),
     ] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(_shallow)] | None, Field(description="for all recipients")
@@ -232,29 +232,31 @@ class JobFields(RequestModel):
     send_at: Annotated[
         datetime | None,
         BeforeValidator(_moment),
-        Field(description="not before this time, RFC 3339 with its zone; at once when it is past or absent"),
+        Field(description="do not send before this time (RFC 3339 with a zone); sent immediately if past or absent"),
     ] = None
     priority: Priority = 0
-    reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
+    reference: Annotated[Line | None, Field(description="the client's own ID; jobs can be searched by it")] = None
     list: Annotated[
         Annotated[str, AfterValidator(check_list)] | None,
-        Field(description="what a recipient can leave; without one it is no subscription mail"),
+        Field(description="the mailing list that a recipient can leave; absent: not subscription mail"),
     ] = None
     override_suppression: Annotated[
-        bool, Field(description="go also to addresses that have opted out, but for hard bounces; needs `override`")
+        bool, Field(description="also send to suppressed addresses, except hard bounces; needs `override`")
     ] = False
     on_bounces: Annotated[
         Literal["pause", "go_on"],
-        Field(description="pause: stop where too many of its addresses prove not to exist; go_on: send all the same"),
+        Field(description="pause: stop if too many addresses do not exist; go_on: send anyway"),
     ] = "pause"
     on_invalid: Annotated[
         Literal["reject", "skip"],
         Field(
-            description="one bad recipient refuses the job (422, all are named), or is kept as failed with its reason"
+            description="reject: an invalid recipient refuses the job (422, all are named); skip: it is stored as "
+            "failed with its reason"
         ),
     ] = "reject"
     allow_duplicates: Annotated[
-        bool, Field(description="an address may come twice and gets two letters; else the second one is bad")
+        bool,
+        Field(description="true: an address may occur twice and gets two messages; false: the second one is invalid"),
     ] = False
     # The path …/dry_run is the documented way: an answer of one of two shapes is none that a generator can use.
     dry_run: Annotated[bool, SkipJsonSchema()] = False
@@ -276,7 +278,7 @@ class JobIn(JobFields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    recipients: Annotated[list[RecipientIn], Field(min_length=1, description="one letter to each of them")]
+    recipients: Annotated[list[RecipientIn], Field(min_length=1, description="one message to each")]
 
 
 class NothingIn(RequestModel):
@@ -284,15 +286,15 @@ class NothingIn(RequestModel):
 
 
 class RetryIn(RequestModel):
-    """`retry`: which letters are meant."""
+    """The body of `retry`: which messages."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"only": "failed"}]})
 
     only: Annotated[
         Literal["failed", "unsure", "bounced"],
         Field(
-            description="failed: try them anew, with all their attempts; unsure: look for them now, send nothing; "
-            "bounced: send those again that came back, of one `kind`"
+            description="failed: retry with all attempts; unsure: look for them now, send nothing; bounced: resend "
+            "messages that bounced with one `kind`"
         ),
     ] = "failed"
     kind: Annotated[
@@ -309,7 +311,7 @@ class RetryIn(RequestModel):
 
 
 class PriorityIn(RequestModel):
-    """`priority`: the job's new place among those of its sender."""
+    """The body of `priority`."""
 
     priority: Priority
 

@@ -31,24 +31,26 @@ Whole = Annotated[int, Field(ge=0)]
 
 
 class RejectedOut(ResponseModel):
-    """A recipient that gets no letter."""
+    """A recipient that gets no message."""
 
-    index: Annotated[Whole, Field(description="its place in the request")]
+    index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
     reason: Sentence
 
 
 class ForecastOut(ResponseModel):
-    """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
+    """When the messages of a job will be sent, as far as known; empty: no forecast."""
 
-    letters_ahead: Annotated[Whole, Field(description="letters of its sender that go before, at least")] = 0
+    letters_ahead: Annotated[
+        Whole, Field(description="minimum number of the sender's messages that are sent first")
+    ] = 0
     per_minute: Annotated[
-        float | None, Field(description="the pace; where there is no limit, as measured; null: nothing was measured")
+        float | None, Field(description="the rate limit; without a limit, the measured rate; null: not measured")
     ] = None
-    starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
-    done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
-    cause_of_wait: Annotated[Sentence | None, Field(description="what holds it, but for its pace")] = None
-    text: Annotated[Sentence, Field(description="all of it in words")] = ""
+    starts_at: Annotated[Moment | None, Field(description="when its next message is sent; null: unknown")] = None
+    done_at: Annotated[Moment | None, Field(description="when its last message is sent; null: unknown")] = None
+    cause_of_wait: Annotated[Sentence | None, Field(description="what delays it, other than sending limits")] = None
+    text: Annotated[Sentence, Field(description="the forecast as a sentence")] = ""
 
     @classmethod
     def of(cls, inputs: ForecastInputs | None) -> Self:
@@ -75,21 +77,23 @@ async def try_forecast[T, U](
     except DatabaseError as error:
         events.forecast_failed(job=job, cause=str(error))
     except Exception as error:  # noqa: BLE001 - for a bug in it no job is hidden, and none is a 500 that is posted again
-        events.forecast_broke(job=job, error=error)
+        events.forecast_crashed(job=job, error=error)
     return None
 
 
 class AcceptedOut(ResponseModel):
-    """A job that is durable."""
+    """A stored job."""
 
     job_id: str
     status: Literal["queued"]
     total: Whole
     accepted: Whole
-    rejected: Annotated[list[RejectedOut], Field(description="the first 1,000; the others are kept as failed rows too")]
+    rejected: Annotated[
+        list[RejectedOut], Field(description="the first 1,000; all of them are stored as failed recipients")
+    ]
     rejected_total: Whole
     suppressed: Annotated[
-        list[RejectedOut], Field(description="the first 1,000 that have opted out: they are cancelled")
+        list[RejectedOut], Field(description="the first 1,000 suppressed recipients; they are cancelled")
     ]
     suppressed_total: Whole
     warnings: list[Sentence]
@@ -98,14 +102,14 @@ class AcceptedOut(ResponseModel):
 
 
 class TemplateVersionOut(ResponseModel):
-    """Which template it was."""
+    """A template and its version."""
 
     name: str | None
     version: str | None
 
 
 class SizesOut(ResponseModel):
-    """Bytes of the letters as Google would get them."""
+    """Bytes of the messages, as sent to Google."""
 
     smallest: Whole
     average: Whole
@@ -114,7 +118,7 @@ class SizesOut(ResponseModel):
 
 
 class SampleOut(ResponseModel):
-    """A letter as its recipient would read it."""
+    """A message as its recipient would read it."""
 
     index: Whole
     email: str
@@ -126,7 +130,7 @@ class SampleOut(ResponseModel):
 
 
 class DryRunOut(ResponseModel):
-    """What a dry run found; nothing is stored."""
+    """The result of a dry run; nothing was stored."""
 
     dry_run: Literal[True]
     job_id: None
@@ -137,10 +141,10 @@ class DryRunOut(ResponseModel):
     rejected_total: Whole
     suppressed: list[RejectedOut]
     suppressed_total: Whole
-    post_refused: Annotated[bool, Field(description="whether a post of this body is a 422; `warnings` says why")]
+    post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
     warnings: list[Sentence]
     send_at: Moment | None
-    forecast: Annotated[ForecastOut, Field(description="as if it were posted now")]
+    forecast: Annotated[ForecastOut, Field(description="as if posted now")]
     template: TemplateVersionOut
     letter_bytes: SizesOut
     samples: list[SampleOut]
@@ -153,32 +157,30 @@ class JobOut(ResponseModel):
     type: str
     sender_email: str
     reference: str | None
-    template: Annotated[TemplateVersionOut | None, Field(description="the named template that it was posted with")]
+    template: Annotated[TemplateVersionOut | None, Field(description="the named template it was posted with")]
     priority: int
     status: JobStatus
     total: Whole
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
-    bounced: Annotated[Whole, Field(description="of the sent ones: those that came back, as far as inboxes are read")]
-    replied: Annotated[Whole, Field(description="of the sent ones: those that a person has answered")]
-    progress: Annotated[float, Field(ge=0, le=1, description="the part that is finished")]
+    bounced: Annotated[Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")]
+    replied: Annotated[Whole, Field(description="of the sent messages: those with a reply from a person")]
+    progress: Annotated[float, Field(ge=0, le=1, description="the finished share")]
     rate: Annotated[
-        float | None, Field(ge=0, description="letters sent a minute, from its first letter to its end or until now")
+        float | None, Field(ge=0, description="messages per minute, from the first message to the end or until now")
     ]
     created_at: Moment
     send_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
-    on_bounces: Annotated[Literal["pause", "go_on"], Field(description="as it was posted")]
+    on_bounces: Annotated[Literal["pause", "go_on"], Field(description="as posted")]
     pause_cause: Annotated[
         Literal["manual", "bounces"] | None,
-        Field(description="while it is paused: by a person, or since too much of it came back"),
+        Field(description="if paused: by a person, or because too many messages bounced"),
     ]
     cause_of_wait: Annotated[
-        Sentence | None, Field(description="null: nothing waits, or nothing but the pace holds it")
+        Sentence | None, Field(description="null: nothing is waiting, or only because of sending limits")
     ]
-    forecast: Annotated[
-        ForecastOut, Field(description="of a job that was asked for or listed; empty: there is nothing to say")
-    ]
+    forecast: Annotated[ForecastOut, Field(description="for a job that was requested or listed; empty: no forecast")]
 
     @classmethod
     def of(cls, job: Job, forecast: ForecastOut | None = None) -> Self:
@@ -231,8 +233,8 @@ def _cause_of_wait(job: Job) -> str | None:
 class EventOut(ResponseModel):
     """One event of a job's stream: its fields as the stream has them, `data` as JSON in one line."""
 
-    event: Annotated[Literal["progress", "finished"], Field(description="finished: the last one")]
-    id: Annotated[str, Field(description="made of what it shows; comes back as `Last-Event-ID`")]
+    event: Annotated[Literal["progress", "finished"], Field(description="finished: the last event")]
+    id: Annotated[str, Field(description="a digest of its content; send it as `Last-Event-ID`")]
     data: Json[JobOut]
 
 
@@ -241,16 +243,16 @@ def _said(data: dict[str, Any]) -> dict[str, Any]:
 
 
 class FeedEventOut(ResponseModel):
-    """Something that happened."""
+    """An event."""
 
-    id: Annotated[int, Field(ge=1, description="its place in the feed; places have no gaps")]
-    uid: Annotated[str, Field(pattern=f"^evt_{ULID_PATTERN[1:]}", description="its name, the same for ever")]
+    id: Annotated[int, Field(ge=1, description="its position in the feed; positions have no gaps")]
+    uid: Annotated[str, Field(pattern=f"^evt_{ULID_PATTERN[1:]}", description="its permanent ID")]
     type: EventType
     timestamp: Moment
     job_id: str | None
     sender_email: str | None
     data: Annotated[
-        dict[str, Any], Field(description="ids, states and reasons; see docs/api.md"), PlainSerializer(_said)
+        dict[str, Any], Field(description="IDs, states and reasons; see docs/api.md"), PlainSerializer(_said)
     ]
 
     @classmethod
@@ -265,36 +267,36 @@ class FeedEventOut(ResponseModel):
 class FeedStreamOut(ResponseModel):
     """One event of the feed's stream: its fields as the stream has them, `data` as JSON in one line."""
 
-    event: Annotated[EventType, Field(description="`type` of what happened")]
-    id: Annotated[str, Field(description="`id` of what happened; comes back as `Last-Event-ID`")]
+    event: Annotated[EventType, Field(description="`type` of the event")]
+    id: Annotated[str, Field(description="`id` of the event; send it as `Last-Event-ID`")]
     data: Json[FeedEventOut]
 
 
 class FeedOut(ResponseModel):
-    """A page of the feed, the oldest event first."""
+    """A page of the feed, oldest event first."""
 
     events: list[FeedEventOut]
-    next_after: Annotated[Whole, Field(description="`after` of the next page, also where this one is empty")]
+    next_after: Annotated[Whole, Field(description="`after` of the next page, even if this page is empty")]
 
 
 class JobsOut(ResponseModel):
-    """A page of jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[JobOut]
     next_cursor: str | None
 
 
 class ActionResultOut(ResponseModel):
-    """What a request has changed."""
+    """The result of a request."""
 
     action: JobChange
-    changed: Annotated[bool, Field(description="false: it was so already")]
-    letters: Annotated[Whole, Field(description="recipients that it changed")]
+    changed: Annotated[bool, Field(description="false: nothing to change")]
+    letters: Annotated[Whole, Field(description="the number of changed recipients")]
     job: JobOut
 
 
 class ActionOut(ResponseModel):
-    """A request as it was noted; `settle` is what a person said of one of its letters, by a command or the console."""
+    """A request in the job's activity; `settle`: a person confirmed a message as sent or not sent."""
 
     action: Literal["cancel", "pause", "resume", "retry", "priority", "settle"]
     actor: str
@@ -305,20 +307,20 @@ class ActionOut(ResponseModel):
 
 
 class ActionsOut(ResponseModel):
-    """What was asked of a job, the newest first."""
+    """A job's activity, newest first."""
 
     actions: list[ActionOut]
 
 
 class TemplateOut(ResponseModel):
-    """A template of the library."""
+    """A named template."""
 
     name: str
     version: str
     description: str
     variables: Annotated[dict[str, Any], Field(description="each with an example")]
     language: str | None
-    languages: Annotated[list[str], Field(description="further ones")]
+    languages: Annotated[list[str], Field(description="additional languages")]
     pictures: list[str]
 
     @classmethod
@@ -343,14 +345,14 @@ class BrokenOut(ResponseModel):
 
 
 class TemplatesOut(ResponseModel):
-    """The library."""
+    """The named templates."""
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
 
 
 class LiveOut(ResponseModel):
-    """The loop turns."""
+    """The process is alive."""
 
     status: Literal["alive"]
 
@@ -359,7 +361,7 @@ _WHERE_THERE_ARE_SEVERAL: Final = Field(exclude_if=lambda value: value is None)
 
 
 class ReadyOut(ResponseModel):
-    """A job could be stored now. Where `database.url` names several hosts, it says which one takes the writes."""
+    """A job can be stored now. If `database.url` names several hosts, it also names the writable one."""
 
     status: Literal["ready"]
     database_server: Annotated[str | None, _WHERE_THERE_ARE_SEVERAL] = None
@@ -367,7 +369,7 @@ class ReadyOut(ResponseModel):
 
 
 class NotReadyOut(ErrorOut):
-    """No job could be stored now."""
+    """No job can be stored now."""
 
     status: Literal["not ready"]
     reason: Sentence
@@ -377,17 +379,17 @@ class NotReadyOut(ErrorOut):
 
 
 class FateOut(ResponseModel):
-    """What became of a letter after it was sent, as the sender's inbox tells."""
+    """The result of a sent message, as read in the sender's inbox."""
 
-    state: Annotated[Fate, Field(description="what the sender's inbox says of the letter")]
-    kind: Annotated[str | None, Field(description="of a bounce: hard, soft, blocked or unknown")]
-    code: Annotated[str | None, Field(description="of a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
-    reason: Annotated[str | None, Field(description="of a bounce: in the words of the notice")]
+    state: Annotated[Fate, Field(description="the result")]
+    kind: Annotated[str | None, Field(description="for a bounce: hard, soft, blocked or unknown")]
+    code: Annotated[str | None, Field(description="for a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
+    reason: Annotated[str | None, Field(description="for a bounce: the text of the notice")]
     at: Moment
 
 
 class RecipientOut(ResponseModel):
-    """A recipient and where its letter stands."""
+    """A recipient and the state of its message."""
 
     id: int
     email: str
@@ -396,13 +398,11 @@ class RecipientOut(ResponseModel):
     attempts: Whole
     error: Sentence | None
     message_id: str | None
-    proof: Annotated[Proof | None, Field(description="what speaks for `sent`; null while it is not sent")]
+    proof: Annotated[Proof | None, Field(description="what confirms `sent`; null if not sent")]
     due_at: Moment
     sent_at: Moment | None
     updated_at: Moment
-    fate: Annotated[
-        FateOut | None, Field(description="null: nothing was heard of it, or the sender's inbox is not read")
-    ]
+    fate: Annotated[FateOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
 
 
 class RecipientsOut(ResponseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
+from mailerd.core.i18n import t
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
@@ -73,12 +74,12 @@ def _moment(name: str, description: str) -> Param:
 
 
 def _cursor(pattern: str) -> Param:
-    return _matching("cursor", pattern, "`next_cursor` of the page before")
+    return _matching("cursor", pattern, "`next_cursor` of the previous page")
 
 
 def _page_size(default: int, most: int) -> Param:
     schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
-    return Param("limit", schema, "how many to a page")
+    return Param("limit", schema, "items per page")
 
 
 def id_of(change: JobChange) -> str:
@@ -89,8 +90,8 @@ def id_of(change: JobChange) -> str:
 _BODY: Final = (400, 408, 413, 415, 422)
 """What is answered to a body that cannot be read."""
 _RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state")
-_LIST: Final = _text("list", MAX_LIST_NAME, "of this list; absent: see the call")
-_REASON: Final = _choice("reason", Reason, "those for this reason")
+_LIST: Final = _text("list", MAX_LIST_NAME, "for this list; if absent, see the description")
+_REASON: Final = _choice("reason", Reason, "suppressions with this reason")
 
 
 def _change(
@@ -104,31 +105,34 @@ def _change(
 
 _JOBS: Final = (
     Operation(
-        "createJob", "POST", "/api/jobs/send_template_emails", "Post a job: one letter to each recipient",
-        "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same body gets "
-        "the same answer and is stored once, and another body is a 409, for `intake.idempotency_keep` (7 days "
-        "unless it is set).",
+        "createJob", "POST", "/api/jobs/send_template_emails", "Post a job: one message to each recipient",
+        "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same "
+        "body gets the same response and is stored once; another body gets a 409. The key is kept for "
+        "`intake.idempotency_keep` (default: 7 days).",
         Permission.SEND, body=JobIn, body_required=True, answers=(response_models.AcceptedOut,), errors=(409, *_BODY),
         params=(
             _matching(
                 "Idempotency-Key", "^[!-~]([ -~]{0,253}[!-~])?$",
-                "any id of the client's own; the body is compared byte for byte", where="header",
+                "any ID that the client chooses; the body is compared byte for byte", where="header",
             ),
         ),
     ),
     Operation(
         "dryRunJob", "POST", "/api/jobs/send_template_emails/dry_run",
-        "What a post would be answered: every letter is rendered, and nothing is stored",
-        "The body is that of a post. Bad recipients are listed instead of refused; `post_refused` says whether a "
-        "post of this body would be a 422, and `warnings` says why. It may take 60 s.",
+        "Check a post: every message is rendered, nothing is stored",
+        "The body is the same as for a post. Invalid recipients are listed, not refused. `post_refused` "
+        "says whether a post of this body would get a 422, and `warnings` says why. A dry run can take "
+        "60 s.",
         Permission.SEND, body=JobIn, body_required=True, answers=(response_models.DryRunOut,), errors=_BODY,
     ),
     Operation(
-        "listJobs", "GET", "/api/jobs", "Jobs, the newest first", call=Permission.READ,
+        "listJobs", "GET", "/api/jobs", "Jobs, newest first", call=Permission.READ,
         params=(
-            _choice("status", JobStatus, "jobs in this status"),
-            Param("sender_email", {"type": "string"}, "jobs posted with this address; an alias is not its mailbox"),
-            _text("reference", 320, "jobs with this reference of the client's own"),
+            _choice("status", JobStatus, "jobs with this status"),
+            Param(
+                "sender_email", {"type": "string"}, "jobs posted with this address; an alias does not match its mailbox"
+            ),
+            _text("reference", 320, "jobs with this reference"),
             _moment("created_from", "accepted at this time or later"),
             _moment("created_before", "accepted before this time"),
             _cursor(f"^$|{ULID_PATTERN}"),
@@ -146,16 +150,16 @@ _JOBS: Final = (
         params=(
             _RECIPIENT_STATUS,
             _text("email", 320, "recipients with this address, in any spelling"),
-            _choice("fate", Fate, "recipients whose letter has this fate"),
+            _choice("fate", Fate, "recipients whose message has this result"),
             _cursor("^[0-9]{0,9}$"),
             _page_size(100, 1000),
         ),
         answers=(response_models.RecipientsOut,), errors=(404, 422),
     ),
     Operation(
-        "findRecipients", "GET", "/api/recipients", "One person's letters over all jobs, the newest first",
-        "The address in any spelling: the case of its letters and, at gmail.com and googlemail.com, its dots do "
-        "not count. A key for certain senders gets their letters only.",
+        "findRecipients", "GET", "/api/recipients", "One person's messages in all jobs, newest first",
+        "The address in any spelling: upper and lower case do not matter, nor do dots at gmail.com and "
+        "googlemail.com. A key for certain senders gets only their messages.",
         Permission.READ,
         params=(
             _text("email", 320, "the person's address", required=True), _cursor("^[0-9]{0,19}$"), _page_size(100, 1000)
@@ -164,53 +168,59 @@ _JOBS: Final = (
     ),
     Operation(
         "downloadResults", "GET", "/api/jobs/{id}/results.csv", "All recipients as CSV",
-        "A text that a spreadsheet would take for a formula has an apostrophe before it.",
+        "Text that a spreadsheet would read as a formula starts with an apostrophe.",
         Permission.READ, params=(_RECIPIENT_STATUS,), kind="text/csv", errors=(404, 422),
     ),
     Operation(
-        "streamJobEvents", "GET", "/api/jobs/{id}/events", "Progress live, as server-sent events",
-        "The schema is that of one event; a comment or `retry:` may stand between two. "
-        "Each event (`progress`, at last `finished`) is the job as `GET /api/jobs/{id}` shows it, but for its "
-        "forecast. After a broken connection come again with the `Last-Event-ID` that you saw: you get the newest "
-        "picture if anything has changed, and a 204 when the end was seen.",
+        "streamJobEvents", "GET", "/api/jobs/{id}/events", "Live progress as server-sent events",
+        "The schema describes one event; comments and `retry:` lines can come between events. Each event "
+        "(`progress`, finally `finished`) is the job as in `GET /api/jobs/{id}`, without its forecast. "
+        "After a broken connection, send the `Last-Event-ID` that you saw: you get the current job if it "
+        "has changed, or a 204 if you saw the last event.",
         Permission.READ,
-        params=(Param("Last-Event-ID", {"type": "string"}, "the id of the last event seen", where="header"),),
+        params=(Param("Last-Event-ID", {"type": "string"}, "the ID of the last event received", where="header"),),
         answers=(response_models.EventOut,), kind="text/event-stream", errors=(404, 422),
     ),
     Operation(
         "listEvents", "GET", "/api/events",
-        "What happened: jobs, letters, bounces and replies, unsubscribes, pauses of senders",
-        "Every event in its order and without a gap, the oldest first; keep `next_after` and come again. With "
-        "`Accept: text/event-stream` it is a stream: the id of each event is its `id` here, and `Last-Event-ID` "
-        "goes before `after`. A key for certain senders gets their events only.",
+        "What happened: jobs, messages, bounces and replies, unsubscribes, paused senders",
+        "All events in order and without gaps, oldest first. Store `next_after` and send it as `after` "
+        "next time. With `Accept: text/event-stream` the response is a stream: the ID of each event is "
+        "its `id` here, and `Last-Event-ID` has priority over `after`. A key for certain senders gets "
+        "only their events.",
         Permission.READ,
         params=(
-            _matching("after", "^[0-9]{0,18}$", "events behind this id; absent: all"),
-            _text("types", 320, f"only these, with commas: {', '.join(EventType)}"),
+            _matching("after", "^[0-9]{0,18}$", "events after this ID; absent: all"),
+            _text("types", 320, t("only these types, separated by commas: {types}", types=", ".join(EventType))),
             _page_size(100, MAX_FEED_PAGE),
-            Param("Last-Event-ID", {"type": "string"}, "of a stream: the id of the last event seen", where="header"),
+            Param(
+                "Last-Event-ID", {"type": "string"}, "for a stream: the ID of the last event received", where="header"
+            ),
         ),
         answers=(response_models.FeedOut,), stream=response_models.FeedStreamOut, errors=(409, 410, 422),
     ),
     Operation(
-        "listJobActions", "GET", "/api/jobs/{id}/actions", "Who asked what of a job, and when", call=Permission.READ,
+        "listJobActions", "GET", "/api/jobs/{id}/actions", "A job's activity: who requested what, and when",
+        call=Permission.READ,
         answers=(response_models.ActionsOut,), errors=(404, 422),
     ),
     _change(
-        JobChange.CANCEL, "Cancel a job", "What waits is not sent. What is being sent is finished and recorded.",
-        NothingIn,
+        JobChange.CANCEL, "Cancel a job",
+        "Waiting messages are not sent. Messages in flight are finished and recorded.", NothingIn,
     ),
-    _change(JobChange.PAUSE, "Pause a job", "No further letter is claimed; what is being sent is finished.", NothingIn),
-    _change(JobChange.RESUME, "Resume a paused job", "It goes on where it was paused.", NothingIn),
     _change(
-        JobChange.RETRY, "Try failed letters anew, look for unsure ones now, or send those again that came back",
-        "Failed letters start with all their attempts again; what was refused at the post stays failed. Unsure letters "
-        "are looked for in the mailbox, never sent without an answer. Of what is sent, only letters that came back "
-        "with the `kind` that you name are sent again.",
+        JobChange.PAUSE, "Pause a job", "No more messages are claimed. Messages in flight are finished.", NothingIn
+    ),
+    _change(JobChange.RESUME, "Resume a paused job", "The job continues from where it was paused.", NothingIn),
+    _change(
+        JobChange.RETRY, "Retry failed messages, check unsure ones now, or resend bounced ones",
+        "Failed messages get all their attempts again; recipients refused when the job was posted stay "
+        "failed. mailerd looks for unsure messages in the mailbox and never resends them before it "
+        "knows. Of sent messages, only those that bounced with the given `kind` are sent again.",
         RetryIn,
     ),
     _change(
-        JobChange.PRIORITY, "Give a job another priority", "Among the jobs of its sender.", PriorityIn,
+        JobChange.PRIORITY, "Change a job's priority", "The priority counts among the jobs of one sender.", PriorityIn,
         body_required=True,
     ),
     Operation(
@@ -221,11 +231,11 @@ _JOBS: Final = (
 
 _SUPPRESSIONS: Final = (
     Operation(
-        "listSuppressions", "GET", "/api/suppressions", "Who gets no letters, the oldest suppression first",
+        "listSuppressions", "GET", "/api/suppressions", "Suppressed addresses, oldest first",
         call=Permission.SUPPRESS,
         params=(
-            _LIST, _REASON, _text("email", 320, "what keeps letters from this address"),
-            _text("cursor", 64, "`next_cursor` of the page before"), _page_size(100, 1000),
+            _LIST, _REASON, _text("email", 320, "suppressions of this address"),
+            _text("cursor", 64, "`next_cursor` of the previous page"), _page_size(100, 1000),
         ),
         answers=(suppressions.SuppressionsOut,), errors=(422,),
     ),
@@ -234,22 +244,23 @@ _SUPPRESSIONS: Final = (
         params=(_LIST, _REASON), kind="text/csv", errors=(422,),
     ),
     Operation(
-        "addSuppressions", "POST", "/api/suppressions", "Send no more letters to these addresses",
-        "All of them or none. A list that is named and does not exist is made. Again, it changes nothing.",
+        "addSuppressions", "POST", "/api/suppressions", "Suppress addresses",
+        "All of them are added, or none. A list that does not exist is created. A repeated request "
+        "changes nothing.",
         Permission.SUPPRESS, body=SuppressionsIn, body_required=True, answers=(suppressions.SuppressedOut,),
         errors=_BODY,
     ),
     Operation(
-        "removeSuppression", "DELETE", "/api/suppressions/{email}", "End a suppression: the person gets letters again",
+        "removeSuppression", "DELETE", "/api/suppressions/{email}", "Remove a suppression",
         call=Permission.SUPPRESS, params=(_text("email", 320, "the address, in any spelling", where="path"), _LIST),
         answers=(suppressions.RemovedOut,), errors=(404, 422),
     ),
     Operation(
-        "listMailingLists", "GET", "/api/lists", "The lists that a person can leave", call=Permission.SUPPRESS,
+        "listMailingLists", "GET", "/api/lists", "Mailing lists that a person can leave", call=Permission.SUPPRESS,
         answers=(suppressions.ListsOut,), errors=(422,),
     ),
     Operation(
-        "saveMailingList", "POST", "/api/lists", "Make a list, or give one another title", call=Permission.SUPPRESS,
+        "saveMailingList", "POST", "/api/lists", "Create a list, or change its title", call=Permission.SUPPRESS,
         body=ListIn, body_required=True, answers=(suppressions.ListOut,), errors=_BODY,
     ),
 )  # fmt: skip
@@ -257,13 +268,13 @@ _SUPPRESSIONS: Final = (
 _WEBHOOKS: Final = (
     Operation(
         "listWebhooks", "GET", "/api/webhooks", "Endpoints that events are posted to, by name",
-        "A key for certain senders sees those that are limited to some of these.", Permission.WEBHOOKS,
+        "A key for certain senders sees only endpoints limited to these senders.", Permission.WEBHOOKS,
         answers=(webhooks.WebhooksOut,), errors=(422,),
     ),
     Operation(
-        "createWebhook", "POST", "/api/webhooks", "Add an endpoint, which gets the events from now on",
-        "The answer has the secret by which the application verifies the posts (Standard Webhooks 1.0.0). It is "
-        "not shown again.",
+        "createWebhook", "POST", "/api/webhooks", "Add an endpoint; it receives events from now on",
+        "The response contains the signing secret for verifying posts (Standard Webhooks 1.0.0). It "
+        "cannot be shown again.",
         Permission.WEBHOOKS, body=webhooks.WebhookIn, body_required=True,
         answers=(webhooks.NewWebhookOut,), errors=(409, *_BODY),
     ),
@@ -273,17 +284,17 @@ _WEBHOOKS: Final = (
     ),
     Operation(
         "changeWebhook", "PATCH", "/api/webhooks/{id}", "Change, pause or resume an endpoint",
-        "What the body names is changed. With `state` on, all that it has missed is due at once.",
+        "Only the given fields are changed. With `state` on, missed events are due immediately.",
         Permission.WEBHOOKS, body=webhooks.WebhookChangeIn, body_required=True,
         answers=(webhooks.WebhookOut,), errors=(404, 409, *_BODY),
     ),
     Operation(
-        "deleteWebhook", "DELETE", "/api/webhooks/{id}", "Remove an endpoint, with what waits for it",
+        "deleteWebhook", "DELETE", "/api/webhooks/{id}", "Remove an endpoint and its waiting deliveries",
         call=Permission.WEBHOOKS, answers=(webhooks.RemovedWebhookOut,), errors=(404, 422),
     ),
     Operation(
         "listWebhookDeliveries", "GET", "/api/webhooks/{id}/deliveries",
-        "What became of its deliveries, the newest event first", call=Permission.WEBHOOKS,
+        "Deliveries and their results, newest event first", call=Permission.WEBHOOKS,
         params=(
             _choice("status", DeliveryStatus, "deliveries in this state"), _cursor("^[0-9]{0,18}$"),
             _page_size(100, 1000),
@@ -291,18 +302,19 @@ _WEBHOOKS: Final = (
         answers=(webhooks.DeliveriesOut,), errors=(404, 422),
     ),
     Operation(
-        "rotateWebhookSecret", "POST", "/api/webhooks/{id}/rotate", "Give it a new secret",
-        "Both secrets sign until the overlap is over.", Permission.WEBHOOKS, body=webhooks.RotateIn,
+        "rotateWebhookSecret", "POST", "/api/webhooks/{id}/rotate", "Rotate the signing secret",
+        "Both secrets sign until the overlap ends.", Permission.WEBHOOKS, body=webhooks.RotateIn,
         answers=(webhooks.RotatedOut,), errors=(404, *_BODY),
     ),
     Operation(
         "testWebhook", "POST", "/api/webhooks/{id}/test", "Post a test event now",
-        "Its type is `webhook.test`. It stands in no list and is not repeated.", Permission.WEBHOOKS,
+        "Its type is `webhook.test`. It is not listed and not retried.", Permission.WEBHOOKS,
         answers=(webhooks.TestedOut,), errors=(404, 422),
     ),
     Operation(
-        "replayWebhook", "POST", "/api/webhooks/{id}/replay", "Deliver events once more",
-        "With their old ids; those from before the endpoint was made too. What waits is not doubled.",
+        "replayWebhook", "POST", "/api/webhooks/{id}/replay", "Deliver events again",
+        "Events keep their IDs; events from before the endpoint was created are included. Waiting events "
+        "are not duplicated.",
         Permission.WEBHOOKS, body=webhooks.ReplayIn, body_required=True, answers=(webhooks.ReplayedOut,),
         errors=(404, *_BODY),
     ),
@@ -316,6 +328,6 @@ OPERATIONS: Final = (
         "getLiveness", "GET", "/health/live", "Whether the process is alive", answers=(response_models.LiveOut,)
     ),
     Operation(
-        "getReadiness", "GET", "/health/ready", "Whether a job could be stored now", answers=(response_models.ReadyOut,)
+        "getReadiness", "GET", "/health/ready", "Whether a job can be stored now", answers=(response_models.ReadyOut,)
     ),
 )  # fmt: skip

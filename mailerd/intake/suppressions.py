@@ -36,10 +36,10 @@ from mailerd.store.suppressions import (
 
 
 class SuppressionOut(ResponseModel):
-    """That an address gets no letters."""
+    """A suppressed address."""
 
-    email: Annotated[str | None, Field(description="null once the person was forgotten")]
-    list: Annotated[str | None, Field(description="null: no letters at all")]
+    email: Annotated[str | None, Field(description="null: the person was deleted")]
+    list: Annotated[str | None, Field(description="null: all messages")]
     reason: Reason
     source: Channel
     detail: str | None
@@ -56,27 +56,27 @@ class SuppressionOut(ResponseModel):
 
 
 class SuppressionsOut(ResponseModel):
-    """A page of them, the oldest first."""
+    """A page of suppressions, oldest first."""
 
     suppressions: list[SuppressionOut]
     next_cursor: str | None
 
 
 class SuppressedOut(ResponseModel):
-    """What a request has suppressed."""
+    """The result of a request to suppress."""
 
     total: Whole
-    added: Annotated[Whole, Field(description="those that were not suppressed before")]
+    added: Annotated[Whole, Field(description="addresses that were not suppressed before")]
 
 
 class RemovedOut(ResponseModel):
-    """A suppression has ended."""
+    """The suppression was removed."""
 
     removed: Literal[True]
 
 
 class ListOut(ResponseModel):
-    """What a person can leave."""
+    """A mailing list."""
 
     name: str
     title: str | None
@@ -84,7 +84,7 @@ class ListOut(ResponseModel):
 
 
 class ListsOut(ResponseModel):
-    """Every list, by name."""
+    """All lists, by name."""
 
     lists: list[ListOut]
 
@@ -97,12 +97,10 @@ CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at
 
 
 class SuppressionIn(RequestModel):
-    """One suppression of a request."""
+    """One suppression in a request."""
 
     email: Annotated[str, Field(max_length=320)]
-    list: Annotated[
-        str | None, Field(max_length=MAX_LIST_NAME, description="the list; without it, every letter there is")
-    ] = None
+    list: Annotated[str | None, Field(max_length=MAX_LIST_NAME, description="the list; absent: all messages")] = None
     reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
     detail: Annotated[
         Annotated[str, Field(max_length=255), AfterValidator(one_line)] | None,
@@ -133,7 +131,7 @@ class ListIn(RequestModel):
     name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME), AfterValidator(check_list)]
     title: Annotated[
         Annotated[str, AfterValidator(check_list_title)] | None,
-        Field(max_length=MAX_LIST_TITLE, description="what people read"),
+        Field(max_length=MAX_LIST_TITLE, description="the title that people read"),
     ] = None
 
 

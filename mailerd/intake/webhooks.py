@@ -62,16 +62,16 @@ def _url(value: str, info: ValidationInfo[Callable[[str], str] | None]) -> str:
 
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=MAX_NAME, description="in lists and in the log"), AfterValidator(_name)
+    str, Field(min_length=1, max_length=MAX_NAME, description="its name in lists and in the log"), AfterValidator(_name)
 ]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, description="https://…"), AfterValidator(_url)]
 Types = Annotated[
     list[Annotated[EventType, Field(strict=False)]] | None,
-    Field(min_length=1, max_length=100, description="the types that it gets; null: all"),
+    Field(min_length=1, max_length=100, description="the types that it receives; null: all"),
 ]
 Senders = Annotated[
     list[Annotated[str, Field(max_length=320, examples=["me@example.com"]), AfterValidator(mailbox)]] | None,
-    Field(min_length=1, max_length=MAX_SENDERS, description="the mailboxes whose events it gets; null: all"),
+    Field(min_length=1, max_length=MAX_SENDERS, description="the mailboxes whose events it receives; null: all"),
 ]
 
 
@@ -85,21 +85,19 @@ class WebhookIn(RequestModel):
 
 
 class WebhookChangeIn(RequestModel):
-    """The body of `PATCH /api/webhooks/{id}`: what is given is changed."""
+    """The body of `PATCH /api/webhooks/{id}`: the given fields are changed."""
 
     name: Name = ""
     url: Url = ""
     types: Types = None
     senders: Senders = None
-    state: Annotated[Literal["on", "paused"], Field(description="on: all that it has missed is due at once")] = "on"
+    state: Annotated[Literal["on", "paused"], Field(description="on: missed events are due immediately")] = "on"
 
 
 class RotateIn(RequestModel):
-    """The body of `POST /api/webhooks/{id}/rotate`, which may be left out."""
+    """The optional body of `POST /api/webhooks/{id}/rotate`."""
 
-    overlap: Annotated[
-        int, Field(ge=0, le=MAX_OVERLAP, description="seconds for which the old secret signs as well")
-    ] = 86_400
+    overlap: Annotated[int, Field(ge=0, le=MAX_OVERLAP, description="seconds that the old secret is used too")] = 86_400
 
 
 class ReplayIn(RequestModel):
@@ -108,26 +106,28 @@ class ReplayIn(RequestModel):
     since: Annotated[
         datetime,
         BeforeValidator(read_moment),
-        Field(description="the events since then", examples=["2026-12-01T09:00:00Z"]),
+        Field(description="events from then on", examples=["2026-12-01T09:00:00Z"]),
     ]
-    only: Annotated[Literal["all", "failed"], Field(description="failed: those that were given up")] = "all"
+    only: Annotated[Literal["all", "failed"], Field(description="failed: only deliveries with no more attempts")] = (
+        "all"
+    )
 
 
 class WebhookOut(ResponseModel):
     """An endpoint."""
 
-    id: Annotated[str, Field(description="the id of the endpoint")]
-    name: Annotated[str, Field(description="what lists and the log call it")]
-    url: Annotated[str, Field(description="where events are posted to")]
-    types: Annotated[list[EventType] | None, Field(description="the types that it gets; null: all")]
-    senders: Annotated[list[str] | None, Field(description="the mailboxes whose events it gets; null: all")]
-    state: Annotated[EndpointState, Field(description="on, paused, or gone: it answered 410")]
-    pause_cause: Annotated[PauseReason | None, Field(description="manual, or failing: it failed for too long")]
-    failures: Annotated[Whole, Field(description="attempts in a row that failed")]
+    id: Annotated[str, Field(description="the ID of the endpoint")]
+    name: Annotated[str, Field(description="its name in lists and in the log")]
+    url: Annotated[str, Field(description="the URL for events")]
+    types: Annotated[list[EventType] | None, Field(description="the types that it receives; null: all")]
+    senders: Annotated[list[str] | None, Field(description="the mailboxes whose events it receives; null: all")]
+    state: Annotated[EndpointState, Field(description="on, paused, or gone (it responded with 410)")]
+    pause_cause: Annotated[PauseReason | None, Field(description="manual, or failing (it failed for too long)")]
+    failures: Annotated[Whole, Field(description="consecutive failed attempts")]
     failing_since: Annotated[Moment | None, Field(description="the first of these failures")]
-    retry_at: Annotated[Moment | None, Field(description="it rests until then")]
-    old_secret_until: Annotated[Moment | None, Field(description="until then the secret before this one signs too")]
-    created_at: Annotated[Moment, Field(description="when it was made")]
+    retry_at: Annotated[Moment | None, Field(description="no attempts until then")]
+    old_secret_until: Annotated[Moment | None, Field(description="until then the old signing secret is used too")]
+    created_at: Annotated[Moment, Field(description="when it was created")]
 
     @classmethod
     def of(cls, it: WebhookEndpoint, **secret: str) -> Self:
@@ -141,38 +141,38 @@ class WebhookOut(ResponseModel):
 
 
 class NewWebhookOut(WebhookOut):
-    """An endpoint that was just made."""
+    """A new endpoint."""
 
-    secret: Annotated[str, Field(description="what signs; it is not shown again")]
+    secret: Annotated[str, Field(description="the signing secret; it cannot be shown again")]
 
 
 class WebhooksOut(ResponseModel):
-    """Every endpoint that the key may see, by name."""
+    """All endpoints that the key may see, by name."""
 
     webhooks: Annotated[list[WebhookOut], Field(description="the endpoints")]
 
 
 class RotatedOut(ResponseModel):
-    """A new secret."""
+    """A new signing secret."""
 
-    secret: Annotated[str, Field(description="what signs from now on; it is not shown again")]
-    old_secret_until: Annotated[Moment | None, Field(description="until then the secret before this one signs too")]
+    secret: Annotated[str, Field(description="the new signing secret; it cannot be shown again")]
+    old_secret_until: Annotated[Moment | None, Field(description="until then the old signing secret is used too")]
 
 
 class DeliveryOut(ResponseModel):
-    """What became of one event at one endpoint."""
+    """The delivery of one event to one endpoint."""
 
-    id: Annotated[Whole, Field(description="the event's place in the feed")]
-    event: Annotated[str, Field(description="its uid, the header webhook-id")]
+    id: Annotated[Whole, Field(description="the event's position in the feed")]
+    event: Annotated[str, Field(description="the event's `uid`, sent as the header webhook-id")]
     type: Annotated[EventType, Field(description="the type of the event")]
-    status: Annotated[DeliveryStatus, Field(description="waiting, sending, delivered, or failed: given up")]
-    attempts: Annotated[Whole, Field(description="how often it was posted")]
-    http: Annotated[Whole | None, Field(description="the status of the last answer; null: there was none")]
-    error: Annotated[Sentence | None, Field(description="why the last attempt was no success")]
-    took_ms: Annotated[Whole | None, Field(description="milliseconds of the last attempt")]
+    status: Annotated[DeliveryStatus, Field(description="waiting, sending, delivered, or failed (no more attempts)")]
+    attempts: Annotated[Whole, Field(description="the number of posts")]
+    http: Annotated[Whole | None, Field(description="the status of the last response; null: no response")]
+    error: Annotated[Sentence | None, Field(description="why the last attempt failed")]
+    took_ms: Annotated[Whole | None, Field(description="duration of the last attempt in milliseconds")]
     created_at: Annotated[Moment, Field(description="when it was queued")]
-    tried_at: Annotated[Moment | None, Field(description="when it was last posted")]
-    due_at: Annotated[Moment | None, Field(description="when it is tried again; null: it is not")]
+    tried_at: Annotated[Moment | None, Field(description="when the event was last posted")]
+    due_at: Annotated[Moment | None, Field(description="when the next attempt is due; null: none")]
 
     @classmethod
     def of(cls, it: WebhookDelivery) -> "DeliveryOut":
@@ -184,31 +184,31 @@ class DeliveryOut(ResponseModel):
 
 
 class DeliveriesOut(ResponseModel):
-    """A page of them, the newest event first."""
+    """A page of deliveries, newest event first."""
 
     deliveries: Annotated[list[DeliveryOut], Field(description="the deliveries")]
-    next_cursor: Annotated[str | None, Field(description="for the next page; null: this is the last one")]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this is the last page")]
 
 
 class TestedOut(ResponseModel):
-    """What the endpoint answered to a test event."""
+    """The endpoint's response to a test event."""
 
-    delivered: Annotated[bool, Field(description="whether the answer was a success")]
-    http: Annotated[Whole | None, Field(description="the status of the answer; null: there was none")]
-    error: Annotated[Sentence | None, Field(description="why it was no success")]
-    took_ms: Annotated[Whole, Field(description="milliseconds until the answer")]
+    delivered: Annotated[bool, Field(description="whether the delivery succeeded")]
+    http: Annotated[Whole | None, Field(description="the status of the response; null: no response")]
+    error: Annotated[Sentence | None, Field(description="why it failed")]
+    took_ms: Annotated[Whole, Field(description="milliseconds until the response")]
 
 
 class RemovedWebhookOut(ResponseModel):
-    """The endpoint is removed."""
+    """The endpoint was removed."""
 
     removed: Annotated[Literal[True], Field(description="always true")]
 
 
 class ReplayedOut(ResponseModel):
-    """How many events are delivered once more."""
+    """The number of events to deliver again."""
 
-    events: Annotated[Whole, Field(description="how many events are due again")]
+    events: Annotated[Whole, Field(description="the number of events")]
 
 
 MAX_BODY: Final = 64 * 1024

@@ -347,7 +347,7 @@ class Renderer:
             raise
         except Exception as error:
             # A bug here is no letter's fault.
-            self._exits.events.renderer_broke(renderer=self._exits.renderer, origin=request.origin, error=error)
+            self._exits.events.renderer_crashed(renderer=self._exits.renderer, origin=request.origin, error=error)
             raise RendererError(t("internal error in the renderer: {error!r}", error=error)) from error
         finally:
             self._requests.discard(request)

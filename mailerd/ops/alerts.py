@@ -98,8 +98,8 @@ class AlertState:
     def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
         """Take note of an event; `now` is for tests."""
         now = time.monotonic() if now is None else now
-        if event.name in {"letter_failed", "letter_sent"}:
-            self._outcomes.append((now, event.name == "letter_failed"))
+        if event.name in {"message_failed", "message_sent"}:
+            self._outcomes.append((now, event.name == "message_failed"))
         elif event.name == "job_finished" and fields["failed"]:
             self._notes.append(
                 f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "

@@ -27,6 +27,7 @@ from mailerd.config import LogSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
+from mailerd.locale import say
 from mailerd.texts import in_chinese
 
 # Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
@@ -261,7 +262,7 @@ class Log:
     def configure(self, settings: LogSettings) -> None:
         """Take other settings, from the next event on."""
         self._least = _NUMBERS[settings.level]
-        self._chinese = settings.language == "zh"
+        self._language = settings.language
         self._kind = _kind(settings)
         if self._kind == "journald" and self._journald is None:
             self._journald = JournaldTransport(lost=self._lost, told=self._lost_told)
@@ -293,9 +294,9 @@ class Log:
             _out_at_most(heading + "".join(of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
-        if self._chinese:
+        if self._language == "zh":
             fields = {name: _in_chinese(value) for name, value in fields.items()}
-        words = event.words(fields, chinese=self._chinese)
+        words = say(event.words(fields), self._language)
         return words if words.isprintable() else words.translate(_ESCAPED)
 
     def _take(self, message: "Message") -> None:

@@ -35,7 +35,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MAX_SENDERS: Final = 200
 """Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
 _TOGETHER: Final = "other"
-_NO_SUMS: Final = frozenset({"mailerd_sender_limit_letters", "mailerd_sender_used_letters"})
+_NO_SUMS: Final = frozenset({"mailerd_sender_limit_messages", "mailerd_sender_used_messages"})
 """Gauges of single senders: a limit may be 0, which is none."""
 _REMEMBERED: Final = 10_000
 """Letters and jobs whose beginning is remembered for a duration."""
@@ -43,13 +43,13 @@ _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 _SLOW: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 _OUTCOMES: Final = {
-    "letter_sent": "sent",
-    "letter_failed": "failed",
-    "letter_deferred": "deferred",
-    "letter_released": "released",
-    "letter_unsure": "unsure",
-    "letter_found": "found",
-    "letter_missing": "missing",
+    "message_sent": "sent",
+    "message_failed": "failed",
+    "message_deferred": "deferred",
+    "message_released": "released",
+    "message_unsure": "unsure",
+    "message_found": "found",
+    "message_missing": "missing",
 }
 
 
@@ -82,36 +82,32 @@ class Metrics:
         return Histogram(name, words, labels, registry=self._registry, buckets=buckets)
 
     def _of_letters(self) -> None:
-        self._letters = self._counter(
-            "mailerd_letters", "What became of letters, as the log tells it.", "outcome", "sender"
-        ).labels
-        self._send = self._histogram("mailerd_send_seconds", "From taking a letter up to its record.", buckets=_FAST)
+        self._letters = self._counter("mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender").labels
+        self._send = self._histogram("mailerd_send_seconds", "Seconds from claim to recorded outcome.", buckets=_FAST)
         self._waited = self._histogram(
             "mailerd_accepted_to_sent_seconds",
-            "From a job's acceptance (or its send_at) to each letter sent.",
+            "Seconds from a job's acceptance (or its send_at) to each message sent.",
             buckets=_SLOW,
         )
         self._jobs_accepted = self._counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.")
-        self._accepted = self._counter("mailerd_recipients_accepted", "Recipients that it accepted.")
-        self._jobs_finished = self._counter(
-            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", "result"
-        ).labels
-        for result in ("whole", "with_failures", "cancelled"):
+        self._accepted = self._counter("mailerd_recipients_accepted", "Recipients that this daemon accepted.")
+        self._jobs_finished = self._counter("mailerd_jobs_finished", "Jobs that this daemon finished.", "result").labels
+        for result in ("all_sent", "with_failures", "cancelled"):
             self._jobs_finished(result)
         self._fates = self._counter(
-            "mailerd_letter_fates", "What this daemon learnt of sent letters from inboxes.", "fate", "kind"
+            "mailerd_message_results", "Bounces and replies that this daemon read.", "result", "kind"
         ).labels
         for kind in sorted(BOUNCES):
             self._fates(Fate.BOUNCED, kind)
         self._given_back = self._counter(
-            "mailerd_letters_given_back", "Letters that limit notices of Google gave back."
+            "mailerd_messages_returned", "Messages returned by Google: sending limit reached."
         )
         self._requests = self._counter("mailerd_http_requests", "Answered requests.", "method", "status").labels
-        self._google = self._counter("mailerd_google_calls", "Calls to Google that ended.", "call", "outcome").labels
+        self._google = self._counter("mailerd_google_calls", "Finished calls to Google.", "call", "outcome").labels
         self._google_s = self._histogram(
-            "mailerd_google_call_seconds", "How long they took.", "call", buckets=_FAST
+            "mailerd_google_call_seconds", "Seconds per call to Google.", "call", buckets=_FAST
         ).labels
-        self._tokens = self._counter("mailerd_token_refreshes", "Access tokens asked for.", "result").labels
+        self._tokens = self._counter("mailerd_token_refreshes", "Access token requests.", "result").labels
         for result in ("granted", "refused"):
             self._tokens(result)
 
@@ -125,62 +121,71 @@ class Metrics:
         for reason in Reason:
             self._suppressions(reason, Channel.API)
         self._suppressions_by_command = self._counter(
-            "mailerd_suppressions_added_by_command", "By commands; each daemon counts them."
+            "mailerd_suppressions_added_by_command", "Suppressions added by commands; every daemon counts them."
         )
 
     def _of_tables(self) -> None:
         self._jobs = self._gauge("mailerd_jobs", "Jobs in the tables.", "status")
-        self._recipients = self._gauge("mailerd_recipients", "Recipients of the jobs that are not ended.", "status")
+        self._recipients = self._gauge("mailerd_recipients", "Recipients of unfinished jobs.", "status")
         self._oldest_claimable = self._gauge(
-            "mailerd_oldest_claimable_letter_seconds", "How long a letter that may go was not taken."
+            "mailerd_oldest_claimable_message_seconds",
+            "Age of the oldest message that is due, not paused and not claimed.",
         )
         self._oldest_unsure = self._gauge(
-            "mailerd_oldest_unsure_letter_seconds", "How long the oldest doubt has stood."
+            "mailerd_oldest_unsure_message_seconds", "Age of the oldest unconfirmed message."
         )
-        self._limit = self._gauge("mailerd_sender_limit_letters", "What it may send; 0: no limit.", "sender", "window")
-        self._used = self._gauge("mailerd_sender_used_letters", "What of it was used.", "sender", "window")
+        self._limit = self._gauge(
+            "mailerd_sender_limit_messages", "Messages that a sender may send; 0: no limit.", "sender", "window"
+        )
+        self._used = self._gauge(
+            "mailerd_sender_used_messages", "Messages counted towards the limit.", "sender", "window"
+        )
         self._paused = self._gauge(
-            "mailerd_sender_paused", "1 while it is paused, by cause; of `other` how many.", "sender", "cause"
+            "mailerd_sender_paused", "1 while paused, by cause; for `other` the number of senders.", "sender", "cause"
         )
-        self._stats_at = self._gauge("mailerd_stats_timestamp_seconds", "When the tables were last looked at.")
+        self._stats_at = self._gauge("mailerd_stats_timestamp_seconds", "Time of the last read of the tables.")
 
     def _of_webhooks(self) -> None:
         self._webhook_attempts = self._counter(
-            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome"
+            "mailerd_webhook_attempts", "Delivery attempts to webhooks.", "outcome"
         ).labels
         for outcome in ("delivered", "failed", "given_up"):
             self._webhook_attempts(outcome)
-        self._webhooks = self._gauge("mailerd_webhooks", "Endpoints of webhooks.", "standing")
-        self._undelivered = self._gauge(
-            "mailerd_webhook_undelivered_events", "Events that wait for an endpoint that is on."
-        )
+        self._webhooks = self._gauge("mailerd_webhooks", "Webhook endpoints by standing.", "standing")
+        self._undelivered = self._gauge("mailerd_webhook_undelivered_events", "Events waiting for an active endpoint.")
         self._oldest_undelivered = self._gauge(
-            "mailerd_webhook_oldest_undelivered_seconds", "How long ago the oldest of them happened."
+            "mailerd_webhook_oldest_undelivered_seconds", "Age of the oldest undelivered event."
         )
 
     def _of_database(self) -> None:
-        self._calls = self._counter("mailerd_database_calls", "Transactions that ended.", "outcome").labels
-        for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
+        self._calls = self._counter("mailerd_database_calls", "Finished transactions.", "outcome").labels
+        for outcome in ("ok", "refused", "unavailable", "in_doubt", "cut_off"):
             self._calls(outcome)
         self._calls_s = self._histogram(
-            "mailerd_database_call_seconds", "How long they took, queueing included.", buckets=_FAST
+            "mailerd_database_call_seconds",
+            "Seconds per transaction, including the wait for a connection.",
+            buckets=_FAST,
         )
-        self._retries = self._counter("mailerd_database_retries", "Tries after the first.")
-        self._up = self._gauge("mailerd_database_up", "0 while the database is away or takes no writes.")
-        self._connections = self._gauge("mailerd_database_connections", "Connections that are open.")
+        self._retries = self._counter("mailerd_database_retries", "Repeated attempts.")
+        self._up = self._gauge("mailerd_database_up", "0 while the database is unavailable or accepts no writes.")
+        self._connections = self._gauge("mailerd_database_connections", "Open connections.")
         self._server = self._gauge("mailerd_database_server", "1 for the server in use, 0 for the others.", "server")
-        self._moves = self._counter("mailerd_database_moves", "Times another server took the writes.")
-        self._pool = self._gauge("mailerd_database_pool_size", "Connections at most.")
+        self._moves = self._counter("mailerd_database_moves", "Times that writes moved to another server.")
+        self._pool = self._gauge("mailerd_database_pool_size", "Maximum number of connections.")
 
     def _of_process(self) -> None:
-        self._told = self._counter("mailerd_events", "Events of the log.", "event", "level").labels
+        self._told = self._counter("mailerd_events", "Logged events.", "event", "level").labels
         # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
         for event in registered_events().values():
             self._told(event.name, event.level)
-        self._lost = self._counter("mailerd_log_records_lost", "Records that journald did not take.")
-        self._in_flight = self._gauge("mailerd_letters_in_flight", "Letters that are being sent.")
-        self._lag = self._histogram("mailerd_event_loop_lag_seconds", "How late the event loop was.", buckets=_FAST)
-        self._heartbeat_age = self._gauge("mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", "loop")
+        self._lost = self._counter("mailerd_log_records_lost", "Log records that journald did not accept.")
+        self._in_flight = self._gauge("mailerd_messages_in_flight", "Messages in flight.")
+        self._lag = self._histogram(
+            "mailerd_event_loop_lag_seconds", "Delay of the event loop in seconds.", buckets=_FAST
+        )
+        self._heartbeat_age = self._gauge(
+            "mailerd_loop_heartbeat_age_seconds", "Seconds since a loop last made progress.", "loop"
+        )
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count an event."""
@@ -199,7 +204,7 @@ class Metrics:
             self._sender(str(fields["sender"]))
 
         def job_finished(fields: Mapping[str, object]) -> None:
-            stopped = "cancelled" if fields["cancelled"] else "whole"
+            stopped = "cancelled" if fields["cancelled"] else "all_sent"
             self._jobs_finished("with_failures" if fields["failed"] else stopped).inc()
 
         def request_answered(fields: Mapping[str, object]) -> None:
@@ -215,18 +220,18 @@ class Metrics:
             "suppression_added": suppression_added,
             "suppressions_added": suppression_added,
             "suppressions_added_by_command": lambda fields: self._suppressions_by_command.inc(_number(fields["added"])),
-            "letter_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
-            "letter_answered": lambda fields: self._fates(str(fields["fate"]), "").inc(),
-            "letter_given_back": lambda _: self._given_back.inc(),
+            "message_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
+            "message_replied": lambda fields: self._fates(str(fields["result"]), "").inc(),
+            "message_returned": lambda _: self._given_back.inc(),
             "google_call_failed": lambda fields: self._google_call(fields, outcome=str(fields["outcome"])),
             "google_call_succeeded": self._google_call,
             "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),
-            "letter_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
+            "message_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
             "job_found": lambda fields: self._begin(str(fields["job"]), before=float(_number(fields["age"]))),
             "job_accepted": job_accepted,
             "job_finished": job_finished,
             "request_answered": request_answered,
-            "stranger_answered": request_answered,
+            "anonymous_answered": request_answered,
             "writer_changed": lambda _: self._moves.inc(),
             "transaction_repeated": lambda _: self._retries.inc(),
             "database_attempt_failed": lambda _: self._retries.inc(),
@@ -266,7 +271,7 @@ class Metrics:
         return email
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
-        """One transaction has ended: ok, refused, away, in_doubt or cut_off."""
+        """One transaction has ended: ok, refused, unavailable, in_doubt or cut_off."""
         self._calls(outcome).inc()
         self._calls_s.observe(seconds)
 
@@ -424,7 +429,7 @@ class ManualChanges:
     def _log_action(self, one: RecentAction, changed: int) -> None:
         events, mailing_list = self._suppression_events, one.detail or EVERYTHING_NAME
         if one.job is not None:
-            self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, letters=changed)
+            self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
         elif one.sender is not None:
             self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
         elif one.action == "suppress":
@@ -444,7 +449,7 @@ _CLOCKS_DIFFER: Final = 5.0
 """Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset({
-    "database_back", "job_accepted", "job_found", "job_asked", "job_finished", "sender_paused", "project_paused",
+    "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_paused", "project_paused",
     "sender_resumed",
 })  # fmt: skip
 """Events after which the counts are read soon, and not only at the next interval."""

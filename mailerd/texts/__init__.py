@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Final
 
 from mailerd.core.i18n import Text
-from mailerd.core.labels import LABELS
+from mailerd.core.labels import coded
 from mailerd.core.texts import Catalogue
 from mailerd.locale import from_environment, language, say, speak
 from mailerd.texts.headings import HEADINGS
@@ -54,4 +54,4 @@ def heading(english: str) -> str:
 
 def label(code: str) -> str:
     """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
-    return say(LABELS[code]) if language() == "zh" and code in LABELS else code
+    return say(coded(code))

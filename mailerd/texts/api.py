@@ -3,11 +3,6 @@
 from typing import Final
 
 TEXTS: Final = {
-    "mailerd: the API": "mailerd：API",
-    "Every call but `/health` takes a key in `X-API-Key`. The same in a form for programs:": "除 `/health` 外，每次调用都须在 `X-API-Key` 中给出密钥。供程序使用的同一文档：",
-    "Codes of errors": "错误代码",
-    "needs a key that may": "需要具有此权限的密钥：",
-    "an answer": "应答示例",
     "is not base64: {error}": "不是 base64：{error}",
     "is empty": "为空",
     "content_id {each} is given twice": "content_id {each} 重复",

@@ -129,7 +129,7 @@ class Console:
                     request,
                     421,
                     t("unknown host"),
-                    t("The console does not answer to this host name. Add it to web.hosts."),
+                    t("The console is not configured for this host name. Add it to web.hosts."),
                 )
             if not guards.is_own_request(request):
                 return self._refused(

@@ -81,8 +81,8 @@ async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any)
         ImpossibleRequestError: the job's status does not allow it.
     """
     done = await it.services.actions.apply(job.id, change, actor=it.actor, letters=job.total, **options)
-    it.services.events.console_job_asked(
-        job=job.id, action=change.value, actor=it.actor, letters=done.letters, status=done.status.value
+    it.services.events.console_job_action(
+        job=job.id, action=change.value, actor=it.actor, messages=done.letters, status=done.status.value
     )
     if done.changed:
         it.services.wake()

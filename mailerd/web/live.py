@@ -22,7 +22,7 @@ GONE_INTERVAL: Final = 0.5
 """Seconds between two looks whether the browser has gone: who leaves a page holds its place no longer than that."""
 MAX_VIEWERS: Final = 100
 _LATER: Final = {"Retry-After": "30"}
-_QUIET: Final = frozenset({"request_answered", "probe_answered", "stranger_answered", "console_signed_in"})
+_QUIET: Final = frozenset({"request_answered", "probe_answered", "anonymous_answered", "console_signed_in"})
 """Events that change no page; were a viewer's own requests among them, they would call for the next ones."""
 PAGE_SHARED: Final = 2.0
 """Seconds for which a page that fetches itself anew is shared by those who watch it with one key in one language."""

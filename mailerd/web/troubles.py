@@ -1,7 +1,7 @@
 """What is wrong now, with its cause and its remedy in the runbook's words; pure: it reads nothing itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.states import State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
-from mailerd.events.runbook import FULL_DAY, INBOX_RUNBOOKS, RUNBOOKS, WEBHOOK_RUNBOOKS, Runbook, pause_runbook
+from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, Runbook, pause_runbook
 from mailerd.locale import say
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
@@ -32,12 +32,7 @@ UNREACHABLE: Final = ("google_unreachable", "no_access_token", "token_endpoint_u
 """Reasons (core/reasons.py) that mean: Google cannot be reached."""
 SILENT_GOOGLE: Final = "google_silent"
 """The reason that means: a request went out, and no answer came; the attempt counts."""
-NO_ANSWER: Final = replace(
-    RUNBOOKS["google_unreachable"],
-    en="Requests go out to Google, and no answer comes. Each letter is tried again, and each of these attempts counts: "
-    "after the last one (retry.max_attempts) it is failed.",
-    zh="请求已发往 Google，但没有应答。每封邮件会重试，每次尝试都计入次数；用完 retry.max_attempts 次后邮件失败。",
-)
+NO_ANSWER: Final = GOOGLE_SILENT
 """Of letters of which nothing was sent; one whose sending was begun is unsure, and waits."""
 UNREAD: Final = timedelta(minutes=15)
 """An inbox that could not be read for so long is trouble."""
@@ -134,7 +129,7 @@ def database_trouble(language: Language, outage: str) -> Trouble:
     text = translate(language, "The database is {how}: nothing is accepted and nothing is sent.",
                      how=_said(language, outage))  # fmt: skip
     silent = translate(language, "The database does not answer in time.")
-    return Trouble("bad", text if outage else silent, RUNBOOKS["database_away"])
+    return Trouble("bad", text if outage else silent, RUNBOOKS["database_unavailable"])
 
 
 def worst(troubles: Sequence[Trouble]) -> Level:
@@ -164,7 +159,7 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
 def _bad_list(language: Language, job: Job) -> Trouble:
     """A job that was paused for what came back of it, or soon will be."""
     said = _said(language, job.own_reason or job.warning or "")
-    book = INBOX_RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
+    book = RUNBOOKS["job_paused_for_bounces" if job.own_reason else "job_bounces"]
     if job.own_reason:
         text = translate(language, "The job {job} is paused: {reason}.", job=job.id, reason=said)
     else:
@@ -184,11 +179,11 @@ def _late(language: Language, stats: QueueStats) -> list[Trouble]:
         found.append(Trouble("warning", text, RUNBOOKS["job_stuck"], "/jobs?status=sending"))
     if stats.oldest_unsure > DOUBTFUL.total_seconds():
         text = translate(language, "A letter has been unsure for {minutes:.0f} min.", minutes=stats.oldest_unsure / 60)
-        found.append(Trouble("warning", text, RUNBOOKS["letter_still_unsure"], "/doubts"))
+        found.append(Trouble("warning", text, RUNBOOKS["message_still_unsure"], "/doubts"))
     elif unsure := stats.recipients.get(State.UNSURE, 0):
         one = translate(language, "1 letter is unsure.")
         text = translate(language, "{n} letters are unsure.", n=unsure) if unsure > 1 else one
-        found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
+        found.append(Trouble("note", text, RUNBOOKS["message_unsure"], "/doubts"))
     return found
 
 
@@ -227,7 +222,7 @@ def _unread(language: Language, inboxes: Sequence[InboxState], stats: QueueStats
                      sender=it.email, reason=_said(language, it.detail or ""))  # fmt: skip
     if len(refused) > 1:
         text += " " + translate(language, "The same holds for {n} more senders.", n=len(refused) - 1)
-    return [Trouble("warning", text, INBOX_RUNBOOKS["inbox_unreadable"], "/inbox", it.email)]
+    return [Trouble("warning", text, RUNBOOKS["inbox_unreadable"], "/inbox", it.email)]
 
 
 def _silent(language: Language, daemons: Sequence[DaemonInfo]) -> list[Trouble]:
@@ -257,7 +252,7 @@ def _held_up(language: Language, it: PutOff | None) -> list[Trouble]:
         return [Trouble("bad", text, RUNBOOKS["google_unreachable"], link, letter=it.example)]
     if code_of(it.reason) == SILENT_GOOGLE:
         return [Trouble("bad", text, NO_ANSWER, link, letter=it.example)]
-    return [Trouble("warning", text, RUNBOOKS["letter_deferred"], link, letter=it.example)]
+    return [Trouble("warning", text, RUNBOOKS["message_deferred"], link, letter=it.example)]
 
 
 def _webhook(language: Language, it: WebhookStats) -> Trouble | None:
@@ -273,7 +268,7 @@ def _webhook(language: Language, it: WebhookStats) -> Trouble | None:
             book = "gone"
         case _:
             return None
-    return Trouble("warning", text, WEBHOOK_RUNBOOKS[f"webhook_{book}"], "/webhooks", webhook=it.name)
+    return Trouble("warning", text, RUNBOOKS[f"webhook_{book}"], "/webhooks", webhook=it.name)
 
 
 def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:
@@ -282,4 +277,4 @@ def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:
     if failed < MIN_FAILED or failed < FAILED_SHARE * ended:
         return []
     text = translate(language, "{failed} of the last {ended} letters failed.", failed=failed, ended=ended)
-    return [Trouble("warning", text, RUNBOOKS["letter_failed"], "/jobs?status=failures")]
+    return [Trouble("warning", text, RUNBOOKS["message_failed"], "/jobs?status=failures")]

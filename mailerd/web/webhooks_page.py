@@ -13,7 +13,7 @@ from mailerd.clock import ULID
 from mailerd.core.i18n import t, tn
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
-from mailerd.events.runbook import WEBHOOK_RUNBOOKS, Runbook
+from mailerd.events.runbook import RUNBOOKS, Runbook
 from mailerd.http.responses import not_allowed
 from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test
@@ -47,7 +47,7 @@ def _counted(it: ConsoleRequest) -> Mapping[str, WebhookStats]:
 
 
 def _book(one: WebhookEndpoint) -> Runbook | None:
-    return WEBHOOK_RUNBOOKS.get(f"webhook_{one.standing}")
+    return RUNBOOKS.get(f"webhook_{one.standing}")
 
 
 async def show(it: ConsoleRequest) -> web.Response:

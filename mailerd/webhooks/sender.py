@@ -135,7 +135,7 @@ class WebhookSender:
             if not isinstance(error, DatabaseAwayError):
                 self._not_recorded(error)
         except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the letters go on
-            self.events.webhook_broke(webhook=it.name, uid=it.uid, error=error)
+            self.events.webhook_crashed(webhook=it.name, uid=it.uid, error=error)
             await self._record_broken(it, error, timedelta(seconds=time.monotonic() - began))
         else:
             if recorded is not None:
@@ -149,7 +149,7 @@ class WebhookSender:
         except (DatabaseError, TimeoutError) as cause:
             self._not_recorded(cause)
         except Exception as cause:  # noqa: BLE001 - its lease ends and it is tried again; the other deliveries go on
-            self.events.webhook_broke(webhook=it.name, uid=it.uid, error=cause)
+            self.events.webhook_crashed(webhook=it.name, uid=it.uid, error=cause)
 
     def _not_recorded(self, error: DatabaseError | TimeoutError) -> None:
         cause = str(error) or f"no answer of the database within {RECORD_MARGIN:g} s"

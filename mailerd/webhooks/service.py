@@ -21,7 +21,7 @@ from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 _CONNECTIONS: Final = 2
 """The connections to the database for webhooks; those of the letters are never used for this."""
 _TOLD_ALREADY: Final = frozenset(
-    {"connection_cut", "database_away", "database_back", "database_still_away", "writer_changed"}
+    {"connection_cut", "database_unavailable", "database_back", "database_still_unavailable", "writer_changed"}
 )
 """The events that the letters' connections report as well."""
 

@@ -163,15 +163,15 @@ class DeliveryLog:
 
     def bug(self, letter: ClaimedRecipient, then: str, error: Exception) -> None:
         """A bug of mailerd that this letter met."""
-        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, then=then, error=error)
+        self.events.message_crashed(job=letter.job_id, recipient=letter.id, to=letter.to_email, then=then, error=error)
 
     def claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
         """The claim had ended, and another daemon decides about the letter."""
-        self.events.letter_claim_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
+        self.events.message_claim_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
     def handover_lost(self, letter: ClaimedRecipient) -> None:
         """The claim had ended before the letter's next request, which is not made."""
-        self.events.letter_handover_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email)
+        self.events.message_handover_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email)
 
     def result(self, letter: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
         """What became of a decision; `began`: when the attempt did, in monotonic seconds."""
@@ -179,7 +179,7 @@ class DeliveryLog:
             case WriteResult.APPLIED:
                 self.decision(letter, decision, began=began)
             case WriteResult.CANCELLED:
-                self.events.letter_cancelled(
+                self.events.message_cancelled(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause=decision.error or "",
                 )  # fmt: skip
@@ -192,7 +192,7 @@ class DeliveryLog:
 
     def found(self, letter: ClaimedRecipient, proof: str) -> None:
         """Google had the letter already."""
-        self.events.letter_found(
+        self.events.message_found(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
         )
 
@@ -204,34 +204,34 @@ class DeliveryLog:
                 self.progress.sent += 1
                 self.pause_log.sender_recovered(letter.sender, began=began)
                 done, total = self.progress.advance(letter.job_id, letter.id)
-                say.letter_sent(
+                say.message_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, message_id=decision.message_id or "",
                 )  # fmt: skip
             case Transition.FAILED:
                 self.progress.failed += 1
                 done, total = self.progress.advance(letter.job_id, letter.id)
-                say.letter_failed(
+                say.message_failed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, cause=cause,
                 )  # fmt: skip
             case Transition.DEFERRED:
-                say.letter_deferred(
+                say.message_deferred(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     attempt=letter.attempt, again_in=decision.wait.total_seconds(), cause=cause,
                 )  # fmt: skip
             case Transition.LOST:
-                say.letter_unsure(
+                say.message_unsure(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause=cause, look_in=decision.wait.total_seconds(),
                 )  # fmt: skip
             case Transition.SUPPRESSED:
                 self.progress.advance(letter.job_id, letter.id)
-                say.letter_suppressed(
+                say.message_suppressed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
                 )
             case _:
-                say.letter_released(
+                say.message_released(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
                 )
 
@@ -379,7 +379,7 @@ class Delivery:
 
     def _announce(self, letter: ClaimedRecipient) -> None:
         number, total = self.log.progress.begin(letter.job_id, letter.id)
-        self.events.letter_started(
+        self.events.message_started(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
             number=number, total=total, attempt=letter.attempt,
         )  # fmt: skip
@@ -605,16 +605,16 @@ class Delivery:
 
     async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
-            decision, then = None, t("its lease will expire, then it is checked")  # the record itself was refused
+            decision, then = None, t("the recovery checks it after its lease")  # the record itself was refused
         elif state.maybe_sent or state.letter.unanswered:
             decision = Decision(
                 Transition.LOST, error=reason("internal_error", error=repr(error)), wait=self.policy.late_arrival,
                 refused=state.refused, discarding=state.refused,
             )  # fmt: skip
-            then = t("it may have been sent and is checked")
+            then = t("it may have been sent; checking at Google")
         else:
             decision = Decision(Transition.FAILED, error=reason("internal_error", error=repr(error)))
-            then = t("only this message failed")
+            then = t("only this message fails")
         self.log.bug(state.letter, then, error)
         if decision is None:
             return

@@ -78,16 +78,16 @@ class CircuitBreaker:
             self._all = _Outage.begun(now)
             self._events.google_unreachable(seconds=self._all.rest, cause=cause)
         elif self._all.goes_on(now) and self._all.remind(now):
-            self._events.google_still_away(seconds=now - self._all.since, cause=cause)
+            self._events.google_still_unreachable(seconds=now - self._all.since, cause=cause)
 
     def sender_failure(self, sender: str, cause: str) -> None:
         """No access token could be obtained for this sender: it alone rests, twice as long as the last time."""
         now = self._clock.monotonic()
         if (outage := self._senders.get(sender)) is None:
             self._senders[sender] = _Outage.begun(now)
-            self._events.sender_out_of_reach(sender=sender, seconds=_FIRST_RETRY_DELAY, cause=cause)
+            self._events.sender_unreachable(sender=sender, seconds=_FIRST_RETRY_DELAY, cause=cause)
         elif outage.goes_on(now) and outage.remind(now):
-            self._events.sender_out_of_reach(sender=sender, seconds=outage.rest, cause=cause)
+            self._events.sender_unreachable(sender=sender, seconds=outage.rest, cause=cause)
 
     def success(self, sender: str) -> None:
         """Google answered a call of this sender, whatever the answer was."""
@@ -96,7 +96,7 @@ class CircuitBreaker:
             self._events.google_back(seconds=now - self._all.since)
             self._all = None
         if (outage := self._senders.pop(sender, None)) is not None:
-            self._events.sender_in_reach(sender=sender, seconds=now - outage.since)
+            self._events.sender_reachable(sender=sender, seconds=now - outage.since)
 
 
 MARGIN: Final = 1.0
@@ -172,7 +172,7 @@ class InFlight:
         try:
             kept = await self._rows.renew(held, lease=self._lease)
         except DatabaseError as error:
-            self._events.leases_not_renewed(letters=len(held), cause=str(error))
+            self._events.leases_not_renewed(messages=len(held), cause=str(error))
             return
         safe_until = self._safe_until(asked_at)
         for one in held:

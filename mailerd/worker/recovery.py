@@ -271,7 +271,7 @@ _MAX_FOREIGN_DRAFTS: Final = 200_000
 """The most foreign drafts that are remembered, so that each is read once; others are read at every sweep. None is
 dropped for a newer one: each sweep begins with the first drafts of the list, so these are needed again."""
 
-_WHAT_FOLLOWS: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
+_WHAT_FOLLOWS: Final = {State.WAITING: t("it is sent with that draft"), State.CANCELLED: t("cancelled with its job")}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
 """An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Any client may write a draft with any other."""
 
@@ -336,7 +336,7 @@ class OrphanDrafts:
             return 0
         if not orphan:
             if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
-                self.events.letter_undone(
+                self.events.message_undone(
                     job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
                     then=_WHAT_FOLLOWS[undone.status],
                 )  # fmt: skip
@@ -503,13 +503,13 @@ class Recovery:
     def _log_expired(self, row: ExpiredClaim) -> None:
         match row.status:
             case State.UNSURE:
-                then = t("it may have been sent and is checked")
+                then = t("it may have been sent; checking at Google")
             case State.FAILED:
-                then = t("it failed: tried alone, it crashed its daemon each time")
+                then = t("failed: it crashed its daemon again, tried alone")
             case State.CANCELLED:
-                then = t("it was not handed to Google and is cancelled with its job")
+                then = t("not handed to Google; cancelled with its job")
             case _:
-                then = t("it was not handed to Google; it is sent again, attempt not counted")
+                then = t("not handed to Google; requeued, attempt not counted")
                 self.wake()
         if row.status in SETTLED:
             self.job_changed(row.job_id)
@@ -518,12 +518,12 @@ class Recovery:
             owner=row.daemon_id or "?", then=then,
         )  # fmt: skip
         if row.status is State.UNSURE:
-            self.runner_events.letter_unsure(
+            self.runner_events.message_unsure(
                 job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, cause=row.error,
                 look_in=row.look_in.total_seconds(),
             )  # fmt: skip
         elif row.status is State.FAILED:
-            self.runner_events.letter_failed(
+            self.runner_events.message_failed(
                 job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, done=row.done, total=row.total,
                 cause=row.error,
             )  # fmt: skip
@@ -544,7 +544,7 @@ class Recovery:
             case WriteResult.APPLIED | WriteResult.RESOLVED:
                 self._log_resolution(settled)
             case WriteResult.CANCELLED:
-                self.runner_events.letter_cancelled(
+                self.runner_events.message_cancelled(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause=t("checked: Google does not have it"),
                 )  # fmt: skip
@@ -571,7 +571,7 @@ class Recovery:
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other checks go on
-            self.runner_events.letter_broke(
+            self.runner_events.message_crashed(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, then=t("it is checked again later"),
                 error=error,
             )  # fmt: skip
@@ -582,19 +582,17 @@ class Recovery:
         match it.transition:
             case Transition.FOUND:
                 proof = t("message {message}", message=it.message_id) if it.message_id else t("its draft is gone")
-                self.runner_events.letter_found(
+                self.runner_events.message_found(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
                 )
                 self.job_changed(letter.job_id)
             case Transition.MISSING:
-                say.letter_missing(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
+                say.message_missing(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
                 self.wake()
             case _ if it.retry_in is None:
-                say.letter_needs_a_person(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender
-                )
+                say.message_unresolved(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
             case _:
-                say.letter_still_unsure(
+                say.message_still_unsure(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     checks=letter.checks + 1, cause=it.error or "", again_in=it.retry_in.total_seconds(),
                 )  # fmt: skip

@@ -144,7 +144,7 @@ class Runner:
         heartbeat.working("claiming a letter alone")
         claim = await self._claim_shielded(self.claims.claim_alone(recipient), letters)
         if claim is not None and claim.letters:
-            self.events.letter_tried_alone(
+            self.events.message_tried_alone(
                 job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
             )
             heartbeat.waiting("a letter that is tried alone", at_most=None)
@@ -225,7 +225,7 @@ class Runner:
         for job_id, letters in Counter(letter.job_id for letter in claim.letters).items():
             self.progress.claimed(job_id, letters=letters)
         if claim.letters:
-            self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
+            self.events.claimed(messages=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
         return begun
 
     async def _count(self, jobs: Sequence[str]) -> None:

@@ -105,7 +105,7 @@ class Place:
             )
         self._stack.callback(_end, process)
         _until(lambda: "runner started" in log.read_text(), process)
-        port = int(re.findall(r"listens on http://[\d.]+:(\d+)", log.read_text())[0])
+        port = int(re.findall(r"listening on http://[\d.]+:(\d+)", log.read_text())[0])
         return Daemon(process, log, port)
 
     def command(self, *words: str) -> str:

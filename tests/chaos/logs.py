@@ -45,7 +45,7 @@ def hear(children: Sequence[Child], *, until: float) -> Heard:
                 if line["event"] == "google_call_failed" and not _stopped(run, at, line["seconds"]):
                     over = max(over, line["seconds"] - REQUEST_TIMEOUT)
                 deadlocks += line["event"] == "transaction_repeated" and "1213" in line["cause"]
-                if line["event"] in {"letter_broke", "process_died", "google_call_crashed", "request_failed"}:
+                if line["event"] in {"message_crashed", "process_died", "google_call_crashed", "request_failed"}:
                     bugs.append(f"{child.name}: {line['message']}\n{line.get('stack', '')}")
     return Heard(silence, over, events, deadlocks, bugs)
 

@@ -29,8 +29,8 @@ def _cells(result: Result) -> tuple[str, ...]:
     return (
         result.scenario, str(result.seed), str(truth.letters), str(result.faults), str(truth.lost), str(truth.twice),
         str(truth.apart), str(truth.unsure), str(truth.orphans), f"{result.silence:.1f}", f"{result.over:+.1f}",
-        *(str(result.events[name]) for name in ("lease_lapsed", "letter_found", "letter_missing")),
-        str(result.events["letter_claim_lost"] + result.events["letter_handover_lost"]),
+        *(str(result.events[name]) for name in ("lease_lapsed", "message_found", "message_missing")),
+        str(result.events["message_claim_lost"] + result.events["message_handover_lost"]),
         f"{result.seconds:.0f}", str(len(result.breaches)),
     )  # fmt: skip
 

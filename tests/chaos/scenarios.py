@@ -85,7 +85,7 @@ async def _db_freeze(place: Place, size: Size) -> int:
         place.server.freeze()
         await asyncio.sleep(size.seconds)
         for child in place.daemons:
-            await child.until(lambda log: "database_away" in log)
+            await child.until(lambda log: "database_unavailable" in log)
         place.server.thaw()
         await asyncio.sleep(REQUEST_TIMEOUT)
     return size.rounds
@@ -204,28 +204,28 @@ _SLOW: Final = 0.3
 ALL: Final = (
     Scenario(
         "kill9", "SIGKILL of two daemons at random moments", _kill9, Size(200, 3), Size(5000, 100),
-        setting=Setting(concurrency=10), within=300, hits=("lease_lapsed", "letter_found", "orphan_deleted"),
+        setting=Setting(concurrency=10), within=300, hits=("lease_lapsed", "message_found", "orphan_deleted"),
     ),
     Scenario(
         "stop_cont", "SIGSTOP past the lease, a successor at work, SIGCONT", _stop_cont, Size(250, 1), Size(1500, 4),
-        setting=Setting(latency=_SLOW), hits=("lease_lapsed", "letter_claim_lost"),
+        setting=Setting(latency=_SLOW), hits=("lease_lapsed", "message_claim_lost"),
     ),
     Scenario(
         "db_kill9", "SIGKILL of the database (flush at commit), restarted", _db_kill9, Size(250, 3), Size(1500, 12),
-        setting=Setting(durable=True, latency=_SLOW), hits=("database_away", "database_back"),
+        setting=Setting(durable=True, latency=_SLOW), hits=("database_unavailable", "database_back"),
     ),
     Scenario(
         "db_freeze", "the database stands still (SIGSTOP)", _db_freeze, Size(150, 1, 5.0), Size(500, 1, 30.0),
-        hits=("database_away", "database_back"),
+        hits=("database_unavailable", "database_back"),
     ),
     Scenario(
         "black_hole", "one daemon's packets to and from the database vanish", _black_hole, Size(150, 1, 8.0),
         Size(600, 1, 60.0), setting=Setting(proxied=frozenset({0}), latency=_SLOW), within=150,
-        hits=("database_away", "database_back", "lease_lapsed"),
+        hits=("database_unavailable", "database_back", "lease_lapsed"),
     ),
     Scenario(
         "google_faults", "every kind of lost answer to drafts.create and drafts.send", _google_faults, Size(100, 1),
-        Size(1200, 20), within=180, hits=("letter_found", "letter_missing", "orphan_deleted"),
+        Size(1200, 20), within=180, hits=("message_found", "message_missing", "orphan_deleted"),
     ),
     Scenario(
         "clock", "one daemon's clock 10 min ahead, the other's 10 min behind, and kills", _clock, Size(200, 2),
@@ -242,7 +242,7 @@ ALL: Final = (
     Scenario(
         "direct_mode", "messages.send with lost answers and kills", _direct_mode, Size(80, 1), Size(400, 4),
         setting=Setting(senders={LOOKS: (SEND, METADATA), BLIND: (SEND,)}), may_be_unsure=frozenset({BLIND}),
-        within=150, hits=("letter_found", "letter_missing", "letter_needs_a_person"),
+        within=150, hits=("message_found", "message_missing", "message_unresolved"),
     ),
     *OF_CLUSTER,
     *AT_RANDOM,

@@ -173,7 +173,7 @@ async def _group(place: Place, size: Size) -> int:
     return await _storm(place, size, (_killed, _frozen) if size.seconds else (_killed,))
 
 
-_MOVED: Final = ("writer_changed", "database_told_again")
+_MOVED: Final = ("writer_changed", "outcomes_rewritten")
 
 OF_CLUSTER: Final = (
     Scenario(

@@ -117,7 +117,7 @@ async def _known_to_the_dead_alone(place: Place) -> set[str]:
     for child in place.daemons[1:]:
         for text in child.runs[-1].log.read_text(encoding="utf-8", errors="replace").splitlines():
             line = json.loads(text)
-            if line["event"] in {"letter_started", "letter_sent"}:
+            if line["event"] in {"message_started", "message_sent"}:
                 living.add(line["recipient"])
     return {key for number, key, status in rows if status != "sent" and number not in living}
 
@@ -151,18 +151,18 @@ OF_FAILOVER: Final = (
     Scenario(
         "late_requests", "Google carries requests out 12 s late, and connections are reset", _late, Size(60, 1),
         Size(600, 5), setting=Setting(senders={ME: (COMPOSE,), LOOKS: (COMPOSE, METADATA)}), within=240,
-        hits=("letter_missing", "letter_unsure"),
+        hits=("message_missing", "message_unsure"),
     ),
     Scenario(
         "failover_behind", "the primary dies, a replica that was behind takes over", _asynchronous, Size(200),
-        Size(1000), setting=_replicated("asynchronous"), within=200, hits=("database_told_again",),
+        Size(1000), setting=_replicated("asynchronous"), within=200, hits=("outcomes_rewritten",),
     ),
     Scenario(
         "failover_and_a_death", "the same, and a daemon dies at the same moment", _asynchronous_and_a_death, Size(120),
-        Size(1000), setting=_replicated("asynchronous"), within=400, hits=("database_told_again",),
+        Size(1000), setting=_replicated("asynchronous"), within=400, hits=("outcomes_rewritten",),
     ),
     Scenario(
         "failover_semi_synchronous", "the primary dies, a replica that has every commit takes over", _semi_synchronous,
-        Size(200), Size(1000), setting=_replicated("semi-synchronous"), within=200, hits=("database_told_again",),
+        Size(200), Size(1000), setting=_replicated("semi-synchronous"), within=200, hits=("outcomes_rewritten",),
     ),
 )  # fmt: skip

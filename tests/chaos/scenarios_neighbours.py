@@ -132,16 +132,16 @@ OF_NEIGHBOURS: Final = (
     Scenario(
         "dead_tokens", "the token endpoint is dead: who has a token goes on", _dead_tokens, Size(1500, 1, 6.0),
         Size(6000, 1, 20.0), setting=Setting(senders=_TWO), within=240,
-        hits=("sender_out_of_reach", "sender_in_reach"),
+        hits=("sender_unreachable", "sender_reachable"),
     ),
     Scenario(
         "long_search", "a scan of very many sent letters, and a daemon that dies beside it", _long_search,
         Size(200), Size(1900), setting=Setting(latency=0.02, senders={SENDER: (COMPOSE,), BAD: (SEND, METADATA)}),
-        within=300, hits=("lease_lapsed", "letter_missing"),
+        within=300, hits=("lease_lapsed", "message_missing"),
     ),
     Scenario(
         "crashing", "letters that kill the daemon that makes them", _crashing, Size(150, 1), Size(300, 2),
         setting=Setting(senders=_TWO, module="tests.chaos.crashing"), within=400, may_fail=frozenset({BAD}),
-        hits=("lease_lapsed", "letter_tried_alone"),
+        hits=("lease_lapsed", "message_tried_alone"),
     ),
 )  # fmt: skip

@@ -80,6 +80,6 @@ OF_OPT_OUT: Final = (
         "opt_out", "people leave a list while its letters go out: no send begins after the answer", _opt_out,
         Size(600, 2, 3.0), Size(5000, 10, 40.0),
         setting=Setting(latency=_LATENCY, concurrency=4), within=300,
-        hits=("letter_suppressed", "lease_lapsed", "letter_found"),
+        hits=("message_suppressed", "lease_lapsed", "message_found"),
     ),
 )  # fmt: skip

@@ -127,22 +127,22 @@ OF_PROOF: Final = (
     Scenario(
         "drafts_by_hand", "Google refuses, and the owner deletes every draft that he finds", _by_hand, Size(80, 1),
         Size(400, 8), setting=Setting(senders=_SENDERS, latency=0.05), may_be_unsure=frozenset({DRAFTS}), within=240,
-        hits=("draft_discarded", "letter_needs_a_person", "letter_missing"),
+        hits=("draft_discarded", "message_unresolved", "message_missing"),
     ),
     Scenario(
         "drafts_by_hand_and_kills", "the same with kills, for a mailbox whose sent mail can be read",
         _by_hand_and_kills, Size(60, 2), Size(300, 8),
         setting=Setting(senders={LOOKS: (COMPOSE, METADATA)}, latency=0.05),
-        within=300, hits=("draft_discarded", "letter_missing", "lease_lapsed"),
+        within=300, hits=("draft_discarded", "message_missing", "lease_lapsed"),
     ),
     Scenario(
         "refused_and_killed", "long refusals, lost answers to the deletion of drafts, and kills", _refused_and_killed,
         Size(60, 2), Size(400, 10), setting=Setting(senders=_SENDERS, latency=0.1), within=300,
-        hits=("draft_discarded", "letter_missing", "lease_lapsed"),
+        hits=("draft_discarded", "message_missing", "lease_lapsed"),
     ),
     Scenario(
         "lagging_replica", "drafts.get denies young drafts for longer than the rest, and answers are lost", _lagging,
         Size(60, 2), Size(300, 10), setting=Setting(senders=_SENDERS, latency=0.05), within=240,
-        hits=("letter_undone", "letter_still_unsure"),
+        hits=("message_undone", "message_still_unsure"),
     ),
 )  # fmt: skip

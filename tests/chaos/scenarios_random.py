@@ -160,6 +160,6 @@ AT_RANDOM: Final = (
         "switched; meanwhile daemons are killed and stopped and their ways to single servers cut; clients post by "
         "idempotency key all the time", _at_random, Size(200, 1), Size(1000, 2),
         setting=Setting(cluster="semi-synchronous", lanes=True), within=600,
-        hits=("writer_changed", "database_told_again"),
+        hits=("writer_changed", "outcomes_rewritten"),
     ),
 )  # fmt: skip

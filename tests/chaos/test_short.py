@@ -10,13 +10,13 @@ from tests.chaos.scenarios import ALL
 
 _AIMS: Final = {
     "kill9": ("lease_lapsed",),
-    "db_freeze": ("database_away", "database_back"),
-    "failover_and_a_death": ("database_told_again", "lease_lapsed"),
-    "cluster_semi_synchronous": ("writer_changed", "database_told_again"),
+    "db_freeze": ("database_unavailable", "database_back"),
+    "failover_and_a_death": ("outcomes_rewritten", "lease_lapsed"),
+    "cluster_semi_synchronous": ("writer_changed", "outcomes_rewritten"),
     "poison": ("renderer_ended",),
     "hanging": ("google_call_failed",),
-    "drafts_by_hand": ("draft_discarded", "letter_missing"),
-    "opt_out": ("letter_suppressed",),
+    "drafts_by_hand": ("draft_discarded", "message_missing"),
+    "opt_out": ("message_suppressed",),
 }
 """The storms of the suite, and the events that show that the fault was met: a daemon killed, a database that stands
 still, commits lost with a primary, one of three servers killed and all restarted, a template that ends its renderer, a

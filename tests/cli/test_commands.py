@@ -175,9 +175,7 @@ def test_the_daemon_names_the_dotenv_that_it_uses_and_does_not_start_with_one_of
         assert daemon.stderr is not None
         first = daemon.stderr.readline()
         daemon.terminate()
-    assert first.strip().endswith(
-        f"settings are also taken from {tmp_path / '.env'}: DATABASE_URL, MAILERD_INTAKE__PORT"
-    )
+    assert first.strip().endswith(f"settings also read from {tmp_path / '.env'}: DATABASE_URL, MAILERD_INTAKE__PORT")
     (tmp_path / ".env").chmod(0o622)
     ended = subprocess.run(command, cwd=tmp_path, env=clean, timeout=60, check=False, capture_output=True, text=True)
     assert ended.returncode == 2

@@ -43,9 +43,9 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
     google.change_rules(latency_s=0.2)
     job = await post(database, recipients=12)
     async with running(known, heard):
-        await heard.wait_for("letter_sent", times=4)
+        await heard.wait_for("message_sent", times=4)
         getattr(mariadb, trouble)()
-        await heard.wait_for("database_away")
+        await heard.wait_for("database_unavailable")
         accepted = len(google.sent)
         if trouble == "freeze":
             mariadb.thaw()
@@ -56,7 +56,7 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
     assert await states(database, job) == {"sent": 12}
     assert google.duplicates() == {}
     assert len(google.sent) == 12
-    assert len(heard.of("database_back")) == len(heard.of("database_away"))
+    assert len(heard.of("database_back")) == len(heard.of("database_unavailable"))
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
 
 
@@ -69,22 +69,22 @@ async def test_letters_in_hand_while_the_database_takes_no_writes_are_sent_once(
     google.change_rules(latency_s=0.2)
     job = await post(database, recipients=MANY)
     async with running(known, heard):
-        await heard.wait_for("letter_sent", times=4)
+        await heard.wait_for("message_sent", times=4)
         async with read_only(mariadb):
-            await heard.wait_for("database_away")
+            await heard.wait_for("database_unavailable")
             before, connections = len(google.sent), await _connections(database)
             with pytest.raises(AssertionError):  # none of those in hand can be recorded, and no other is handed over
                 await heard.wait_for("database_back", within=2.0)
             assert len(google.sent) - before <= known.runner.concurrency
             assert await _connections(database) - connections < 60  # a refused try costs two: nobody tries in a hurry
-            recorded = len(heard.of("letter_sent"))
+            recorded = len(heard.of("message_sent"))
         await heard.wait_for("job_finished")
     assert recorded < MANY
     assert await states(database, job) == {"sent": MANY}
     assert google.duplicates() == {}
     assert len(google.sent) == MANY
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
-    assert len(heard.of("database_away")) == len(heard.of("database_back")) == 1
+    assert len(heard.of("database_unavailable")) == len(heard.of("database_back")) == 1
 
 
 async def _connections(database: Database) -> int:
@@ -97,12 +97,12 @@ async def test_a_daemon_that_starts_on_a_read_only_database_waits_until_it_takes
     job = await post(database, recipients=2)
     async with read_only(mariadb):
         starting = asyncio.create_task(_run(known, heard))
-        await heard.wait_for("database_away")
+        await heard.wait_for("database_unavailable")
         assert heard.of("runner_started") == []
     await starting
     assert await states(database, job) == {"sent": 2}
     assert heard.names().count("database_connected") == 1
-    assert len(heard.of("database_away")) == len(heard.of("database_back")) == 1
+    assert len(heard.of("database_unavailable")) == len(heard.of("database_back")) == 1
 
 
 async def test_a_daemon_starts_without_its_database_and_goes_on_when_it_is_there(
@@ -138,7 +138,7 @@ async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
             await first.aclose()
             job = await post(database, recipients=5)
             await heard.wait_for("google_unreachable")
-            await heard.wait_for("letter_released", times=6)  # tried again, one letter at a time
+            await heard.wait_for("message_released", times=6)  # tried again, one letter at a time
             async with serve(google, port=port):
                 await heard.wait_for("job_finished", times=2)
     assert await states(database, job) == {"sent": 5}
@@ -156,13 +156,13 @@ async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
         known = settings(database_url, first, tmp_path / "credentials", runner={"poll_interval": 0.1})
     job = await post(database, recipients=5)
     async with running(known, heard):
-        await heard.wait_for("sender_out_of_reach")
-        await heard.wait_for("letter_released", times=7)  # tried again, one letter at a time
+        await heard.wait_for("sender_unreachable")
+        await heard.wait_for("message_released", times=7)  # tried again, one letter at a time
         async with serve(google, port=port):
             await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 5}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
-    assert len(heard.of("sender_out_of_reach")) == len(heard.of("sender_in_reach")) == 1
+    assert len(heard.of("sender_unreachable")) == len(heard.of("sender_reachable")) == 1
     assert heard.of("google_unreachable") == []
 
 

@@ -64,7 +64,7 @@ async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     async with running(known, heard):
-        await heard.wait_for("letter_sent", times=5)
+        await heard.wait_for("message_sent", times=5)
         before = await ask.counts()
         done = await ask(JobChange.CANCEL)
         finished = await heard.wait_for("job_finished")
@@ -83,7 +83,7 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=-1))
     async with running(known, heard):
-        await heard.wait_for("letter_started")
+        await heard.wait_for("message_started")
         await ask(JobChange.CANCEL)
         await heard.wait_for("job_finished")
 
@@ -98,7 +98,7 @@ async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_sent", times=5)
+        await heard.wait_for("message_sent", times=5)
         await ask(JobChange.PAUSE)
         await eventually(ask.at_rest)
         paused = await ask.counts()
@@ -123,9 +123,9 @@ async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=4))
     async with running(known, heard):
-        await heard.wait_for("letter_started")
+        await heard.wait_for("message_started")
         await ask(JobChange.PAUSE)
-        await heard.wait_for("letter_deferred")
+        await heard.wait_for("message_deferred")
         await eventually(ask.at_rest)
         assert await query(database, "SELECT status, next_claim_at FROM jobs") == [("paused", None)]
         await ask(JobChange.RESUME)
@@ -170,7 +170,7 @@ async def test_retrying_the_unsure_looks_now_and_sends_nothing_twice(
     )
     google.fault(Fault(kind="reset_after", method="drafts.send", count=3))
     async with running(known, heard):
-        await heard.wait_for("letter_unsure", times=3)
+        await heard.wait_for("message_unsure", times=3)
         await query(database, "UPDATE job_recipients SET lease_until = NULL WHERE status = 'unsure'")
         done = await ask(JobChange.RETRY, unsure=True)
         await heard.wait_for("job_finished")

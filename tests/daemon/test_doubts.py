@@ -66,7 +66,7 @@ async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
     assert await states(database, job) == {"sent": len(LOST_ANSWERS) + 2}
     assert_each_was_sent_once(google, len(LOST_ANSWERS) + 2)
     assert google.drafts() == []
-    assert len(heard.of("letter_unsure")) >= len(LOST_ANSWERS)
+    assert len(heard.of("message_unsure")) >= len(LOST_ANSWERS)
 
 
 async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_letter_and_orphans_are_deleted(
@@ -104,7 +104,7 @@ async def test_a_look_that_fails_decides_nothing(
     job = await post(database, recipients=1)
     runner = known.runner.model_copy(update={"sweep_interval": 600.0})  # a sweep would take the fault of drafts.get
     async with running(known.model_copy(update={"runner": runner}), heard):
-        await heard.wait_for("letter_still_unsure")
+        await heard.wait_for("message_still_unsure")
         assert await states(database, job) == {"unsure": 1}
         await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
         await heard.wait_for("job_finished")
@@ -119,7 +119,7 @@ async def test_what_is_found_carries_its_message_id_where_the_sign_in_may_look(
     arm(google, "drafts.send", "reset_after")
     await post(database, sender="full@example.com", recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_found")
+        await heard.wait_for("message_found")
     (letter,) = google.sent
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", letter.id)]
 
@@ -134,7 +134,7 @@ async def test_a_direct_doubt_is_settled_by_the_sent_mail_where_the_sign_in_may_
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 3}
     assert_each_was_sent_once(google, 3)
-    assert (len(heard.of("letter_found")), len(heard.of("letter_missing"))) == (1, 1)
+    assert (len(heard.of("message_found")), len(heard.of("message_missing"))) == (1, 1)
 
 
 async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
@@ -144,7 +144,7 @@ async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
     arm(google, "messages.send", "reset_after", "reset_before")
     job = await post(database, sender="direct@example.com", recipients=3)
     async with running(known, heard):
-        await heard.wait_for("letter_needs_a_person", times=2)
+        await heard.wait_for("message_unresolved", times=2)
     assert await states(database, job) == {"sent": 1, "unsure": 2}
     assert google.duplicates() == {}
     assert await query(database, "SELECT DISTINCT lease_until FROM job_recipients WHERE status = 'unsure'") == [(None,)]
@@ -166,9 +166,9 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
         await heard.wait_for("job_finished")
         page = daemon.service.metrics.page().decode()
     assert await states(database, job) == {"sent": 1, "failed": 1}
-    assert 'mailerd_letters_total{outcome="failed",sender="me@example.com"} 1.0' in page, "it is counted once"
+    assert 'mailerd_messages_total{outcome="failed",sender="me@example.com"} 1.0' in page, "it is counted once"
     assert 'outcome="failed",sender="other"' not in page
-    (told,) = heard.of("letter_broke")
+    (told,) = heard.of("message_crashed")
     assert isinstance(told["error"], KeyError)
     assert told["error"].__traceback__ is not None
     assert google.duplicates() == {}
@@ -185,7 +185,7 @@ async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
     monkeypatch.setattr("mailerd.worker.delivery.judge", broken)
     job = await post(database, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_broke")
+        await heard.wait_for("message_crashed")
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 1}
     assert_each_was_sent_once(google, 1)
@@ -197,7 +197,7 @@ async def test_a_failed_letter_leaves_no_draft_behind(
     google.fault(Fault(kind="invalid_to", method="drafts.send"))
     job = await post(database, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_failed")
+        await heard.wait_for("message_failed")
     assert await states(database, job) == {"failed": 1}
     assert google.drafts() == []
 
@@ -222,5 +222,5 @@ async def test_throttling_never_costs_an_attempt(
             await asyncio.sleep(0.3)
     assert await states(database, job) == {"sent": 12}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
-    assert len(heard.of("letter_released")) == 8
+    assert len(heard.of("message_released")) == 8
     assert {told["cause"] for told in heard.of("sender_paused")} >= {"throttled", "daily_limit"}

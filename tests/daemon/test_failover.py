@@ -53,15 +53,15 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
             async with running(near, heard) as daemon:
                 job = await post(daemon.database, recipients=LETTERS)
                 daemon.runner.wake()
-                await heard.wait_for("letter_sent", times=5)
+                await heard.wait_for("message_sent", times=5)
                 await asyncio.to_thread(pair.lag)
-                await heard.wait_for("letter_sent", times=len(heard.of("letter_sent")) + 5)
+                await heard.wait_for("message_sent", times=len(heard.of("message_sent")) + 5)
                 pair.primary.kill()
                 await asyncio.to_thread(pair.fail_over)
                 proxy.lead_to(pair.replica.port)
                 await proxy.reset_all()
-                told = await heard.wait_for("database_told_again")
-                assert told["forgotten"] > 0
+                told = await heard.wait_for("outcomes_rewritten")
+                assert told["lost"] > 0
                 await heard.wait_for("job_finished")
             database = Database(known.database.model_copy(update={"url": pair.replica.url}), events=daemon.store_events)
             assert await states(database, job) == {"sent": LETTERS}
@@ -94,12 +94,12 @@ async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_
                 await asyncio.to_thread(pair.until_followed)
                 await asyncio.to_thread(pair.lag)
                 waking = asyncio.create_task(_keep_awake(daemon))
-                await heard.wait_for("letter_unsure", times=DOUBTS)
+                await heard.wait_for("message_unsure", times=DOUBTS)
                 await asyncio.to_thread(pair.fail_over)
                 proxy.lead_to(pair.replica.port)
                 await proxy.reset_all()
-                told = await heard.wait_for("database_told_again")
-                assert told["forgotten"] == DOUBTS
+                told = await heard.wait_for("outcomes_rewritten")
+                assert told["lost"] == DOUBTS
                 await heard.wait_for("job_finished")
                 waking.cancel()
                 database = daemon.database

@@ -64,7 +64,7 @@ async def test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt(
     assert await proven(database, job) == {("sent", proof)}
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
     assert_the_truth(google, job, 1)
-    rests = [told["look_in"] for told in heard.of("letter_unsure")]
+    rests = [told["look_in"] for told in heard.of("message_unsure")]
     assert len(rests) == (3 if sender == DRAFTS else 2)
     assert all(later >= 2 * rest for rest, later in pairwise(rests)), rests
 
@@ -96,7 +96,7 @@ async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
             while google.drafts():
                 await sweep(daemon)
     assert await states(database, job) == {"failed": 1}
-    assert "gave up after attempt 1; last error: no response from Google: " in heard.of("letter_failed")[0]["cause"]
+    assert "gave up after attempt 1; last error: no response from Google: " in heard.of("message_failed")[0]["cause"]
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
     assert await query(database, "SELECT attempt FROM attempts WHERE event = 'failed'") == [(1,)]
     (said,) = await query(database, "SELECT data FROM events WHERE type = 'recipient.failed'")

@@ -34,7 +34,7 @@ async def test_a_request_that_the_network_held_back_is_not_carried_out_after_the
         near = known.gmail.model_copy(update={"api_root": str(root.with_port(proxy.port))})
         job = await post(database, recipients=1)
         async with running(known.model_copy(update={"gmail": near}), heard):
-            await heard.wait_for("letter_started")
+            await heard.wait_for("message_started")
             await proxy.forsake()
             await heard.wait_for("job_finished")
             await proxy.remember()
@@ -54,9 +54,9 @@ async def test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once(
     google.fault(Fault(kind="late", method="drafts.send", seconds=8.0))
     job = await post(database, recipients=1)
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         await query(database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", job)
-        await heard.wait_for("letter_cancelled")
+        await heard.wait_for("message_cancelled")
 
         async def the_late_one_has_come() -> bool:
             return any(entry.method == "drafts.send" for entry in google.log)
@@ -76,9 +76,9 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_leaves_no_draft(
     google.fault(Fault(kind="status", status=409, body="{}", accepts=False, method="drafts.send"))
     job = await post(database, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_started")
+        await heard.wait_for("message_started")
         await query(database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", job)
-        await heard.wait_for("letter_cancelled")
+        await heard.wait_for("message_cancelled")
 
         async def it_is_deleted() -> bool:
             return google.drafts() == []

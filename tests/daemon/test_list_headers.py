@@ -29,7 +29,7 @@ async def with_list(database: Database, title: str | None) -> tuple[str, int]:
 async def only_letter(known: Settings, google: FakeGoogle, heard: Heard, base_url: str) -> EmailMessage:
     public = known.public.model_copy(update={"base_url": base_url})
     async with running(known.model_copy(update={"public": public}), heard):
-        await heard.wait_for("letter_sent")
+        await heard.wait_for("message_sent")
     (letter,) = google.sent
     return message_from_bytes(letter.raw, policy=policy.default)
 

@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def look_now(database: Database, heard: Heard) -> None:
     """Once the answer is lost, somebody looks for the letter at once."""
-    await heard.wait_for("letter_unsure")
+    await heard.wait_for("message_unsure")
     await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'")
 
 
@@ -77,7 +77,7 @@ async def test_a_direct_send_is_durable_before_google_is_asked(
         await until(lambda: len(google.sent) == 1)
         assert await query(database, "SELECT status, mode FROM job_recipients") == [("sending", "direct")]
         await look_now(database, heard)
-        await heard.wait_for("letter_needs_a_person")
+        await heard.wait_for("message_unresolved")
 
 
 async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to(
@@ -93,7 +93,7 @@ async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_t
         assert row == [("sending", 0, 1, 1)]
         assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(1,)]
         await look_now(database, heard)
-        await heard.wait_for("letter_missing")
+        await heard.wait_for("message_missing")
 
 
 async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
@@ -109,7 +109,7 @@ async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
         ):
             await asyncio.sleep(0.01)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_handover_lost")
+        await heard.wait_for("message_handover_lost")
     assert requests(google, "drafts.delete") == 0
 
 
@@ -121,7 +121,7 @@ async def test_a_worker_whose_claim_has_gone_does_not_send(
     async with running(patient, heard):
         await until(lambda: len(google.drafts()) == 1)
         await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
-        await heard.wait_for("letter_handover_lost")
+        await heard.wait_for("message_handover_lost")
     assert requests(google, "drafts.send") == 0
     assert google.sent == []
 
@@ -132,7 +132,7 @@ async def test_nobody_looks_before_a_lost_request_can_no_longer_arrive(
     google.fault(Fault(kind="hang_before", method="drafts.send"))
     await post(database, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         ((waits,),) = await query(
             database, "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, lease_until) FROM job_recipients"
         )

@@ -81,7 +81,7 @@ async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
     patient = known.gmail.model_copy(update={"request_timeout": 20.0})
     runner = known.runner.model_copy(update={"lease": 60.0, "drain_timeout": 1.0})
     async with running(known.model_copy(update={"gmail": patient, "runner": runner}), heard):
-        await until(lambda: len(heard.of("letter_started")) >= CONCURRENCY)
+        await until(lambda: len(heard.of("message_started")) >= CONCURRENCY)
         await post(database, sender=OTHERS[0], recipients=1)
         await until(lambda: sent(google)[OTHERS[0]] == 1)
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
@@ -128,10 +128,10 @@ async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
         await post(database, sender=BAD, recipients=50)  # it has none yet
         beside = await rate(google, seconds=2.5 * TIMEOUT)
         assert sent(google)[BAD] == 0
-        await heard.wait_for("sender_out_of_reach")
+        await heard.wait_for("sender_unreachable")
         google.clear_faults()
         await until(lambda: sent(google)[BAD] == 50)
-        await heard.wait_for("sender_in_reach")
+        await heard.wait_for("sender_reachable")
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL WHERE sender_email <> %s", BAD)
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
     assert heard.of("google_unreachable") == []

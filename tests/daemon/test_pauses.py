@@ -48,7 +48,7 @@ async def test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it(
         await post(database, sender=sender, recipients=1)
     limited = known.model_copy(update={"pace": known.pace.model_copy(update={"units_per_minute": 6000})})
     async with running(limited, heard):
-        await heard.wait_for("letter_sent", times=2)
+        await heard.wait_for("message_sent", times=2)
     rows = await query(database, "SELECT latency >= 0.7, latency_at IS NOT NULL FROM senders WHERE email LIKE 'slow%%'")
     assert rows == [(1, 1)]
 
@@ -67,9 +67,9 @@ async def test_each_answer_of_google_has_its_own_scope_and_spares_everybody_else
         await post(database, sender=sender, recipients=1)
     spared = await post(database, recipients=5)
     async with running(known, heard):
-        await heard.wait_for("letter_released", times=len(ROWS) + len(TOKENS) - 2)
-        await heard.wait_for("letter_failed", times=2)
-        await heard.wait_for("letter_sent", times=5)
+        await heard.wait_for("message_released", times=len(ROWS) + len(TOKENS) - 2)
+        await heard.wait_for("message_failed", times=2)
+        await heard.wait_for("message_sent", times=5)
     assert await states(database, spared) == {"sent": 5}
     rows = await query(
         database,
@@ -128,7 +128,7 @@ async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_wit
     google.change_rules(latency_s=0.05, token_lifetime_s=3600)
     job = await post(database, recipients=40)
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_sent", times=5)
+        await heard.wait_for("message_sent", times=5)
         google.revoke("me@example.com")
         told = await heard.wait_for("sender_paused")
         assert told["sender"] == "me@example.com"
@@ -169,7 +169,7 @@ async def test_a_pause_survives_a_restart(
         await again.wait_for("heartbeat")
     assert await query(database, "SELECT paused_until, pause_cause FROM senders") == before
     assert await states(database, job) == {"waiting": 1}
-    assert again.of("letter_started") == []
+    assert again.of("message_started") == []
 
 
 async def test_what_google_charges_is_what_the_ledger_was_asked_for(
@@ -207,6 +207,6 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
     looks = [entry.method for entry in google.log if entry.method not in {"token", "drafts.create", "drafts.send"}]
     assert {"drafts.get", "drafts.list", "drafts.delete"} <= set(looks)
     assert sorted(paid) == sorted(UNITS[Call(method)] for method in looks)
-    letters = sum(told["letters"] for told in heard.of("claimed"))
+    letters = sum(told["messages"] for told in heard.of("claimed"))
     sends = sum(entry.units for entry in google.log if entry.method in {"drafts.create", "drafts.send"})
     assert sends <= letters * DRAFT_PAIR_UNITS

@@ -93,7 +93,7 @@ async def test_what_was_sent_without_an_answer_says_how_that_is_known(
     google.fault(Fault(kind="reset_after", method=call(sender)))
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_found" if proof else "letter_needs_a_person")
+        await heard.wait_for("message_found" if proof else "message_unresolved")
     assert await proven(database, job) == {("sent", proof) if proof else ("unsure", None)}
     assert_the_truth(google, job, 1)
 
@@ -121,12 +121,12 @@ async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_s
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
     job = await post(database, sender=sender, recipients=3)
     async with running(known, heard):
-        await heard.wait_for("letter_released", times=3)
+        await heard.wait_for("message_released", times=3)
         assert len(google.drafts(sender)) == 3, "a pause of seconds leaves them where they are"
         delete_by_hand(google, sender)
         await unpause(database)
         if sender == DRAFTS:
-            await heard.wait_for("letter_needs_a_person", times=3)
+            await heard.wait_for("message_unresolved", times=3)
             assert await proven(database, job) == {("unsure", None)}
             assert_the_truth(google, job, 0)
             for (recipient,) in await query(database, "SELECT id FROM job_recipients"):
@@ -143,7 +143,7 @@ async def test_a_draft_that_its_owner_deletes_while_it_is_in_doubt(
     google.fault(Fault(kind="reset_before", method="drafts.send"))
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         delete_by_hand(google, sender)
         await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", proof)}
@@ -158,7 +158,7 @@ async def test_sent_mail_that_cannot_be_read_decides_nothing(
     job = await post(database, sender=LOOKS, recipients=1)
     async with running(known, heard):
         for look in (1, 2):
-            await heard.wait_for("letter_still_unsure", times=look)
+            await heard.wait_for("message_still_unsure", times=look)
             assert await proven(database, job) == {("unsure", None)}
             await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
         await heard.wait_for("job_finished")
@@ -173,7 +173,7 @@ async def test_a_draft_that_google_shows_in_its_thread_is_not_gone(
     google.fault(Fault(kind="not_found", method="drafts.get"))
     job = await post(database, sender=LOOKS, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_still_unsure")
+        await heard.wait_for("message_still_unsure")
         assert await proven(database, job) == {("unsure", None)}
         await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
         await heard.wait_for("job_finished")
@@ -204,10 +204,10 @@ async def test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing(
     see_nothing(google, sender)
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_still_unsure")
+        await heard.wait_for("message_still_unsure")
         await look_now(database)
         await heard.wait_for("job_finished")
-    assert len(heard.of("letter_still_unsure")) == 2
+    assert len(heard.of("message_still_unsure")) == 2
     assert await proven(database, job) == {("sent", "seen in SENT")}
     assert_the_truth(google, job, 1)
 
@@ -222,10 +222,10 @@ async def test_two_looks_that_found_nothing_lie_a_rest_apart(
     see_nothing(google, sender, looks=2)
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         for look in (1, 2):
             await look_now(database)
-            await heard.wait_for("letter_still_unsure", times=look)
+            await heard.wait_for("message_still_unsure", times=look)
         await look_now(database)
         await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", "seen in SENT")}
@@ -246,7 +246,7 @@ async def test_no_draft_lies_about_while_its_letter_waits_for_long(
     google.fault(Fault(kind=kind, method="drafts.send", count=5))
     job = await post(database, sender=sender, recipients=5)
     async with running(patient(known), heard):
-        await heard.wait_for("letter_released", times=5)
+        await heard.wait_for("message_released", times=5)
         assert google.drafts(sender) == []
         assert await query(
             database,
@@ -270,13 +270,13 @@ async def test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt(
     google.fault(Fault(kind="status", status=404, body=missing, method="drafts.delete", accepts=True))
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         if sender == LOOKS:
-            await heard.wait_for("letter_missing")
+            await heard.wait_for("message_missing")
             await unpause(database)
             await heard.wait_for("job_finished")
         else:
-            await heard.wait_for("letter_needs_a_person")
+            await heard.wait_for("message_unresolved")
     assert await proven(database, job) == {("sent", "answered") if sender == LOOKS else ("unsure", None)}
     assert_the_truth(google, job, int(sender == LOOKS))
 
@@ -290,7 +290,7 @@ async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_lett
     google.fault(Fault(kind=kind, method="drafts.delete", seconds=1.0))
     job = await post(database, sender=sender, recipients=2)
     async with running(known, heard):
-        await heard.wait_for("letter_missing")
+        await heard.wait_for("message_missing")
         await unpause(database)
         await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", "answered")}
@@ -305,7 +305,7 @@ async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
     google.fault(Fault(kind="user_rate_limit", method="drafts.delete"))
     job = await post(database, sender=DRAFTS, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_released")
+        await heard.wait_for("message_released")
         (draft,) = google.drafts(DRAFTS)
         assert await query(database, "SELECT status, draft_id FROM job_recipients") == [("waiting", draft.draft_id)]
         await unpause(database)
@@ -342,16 +342,16 @@ async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
     google.fault(Fault(kind="not_found", method="drafts.get"))
     job = await post(database, sender=DRAFTS, recipients=1)
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_found")
+        await heard.wait_for("message_found")
         await sweep(daemon)
-        await heard.wait_for("letter_undone")
-        await heard.wait_for("letter_sent")
+        await heard.wait_for("message_undone")
+        await heard.wait_for("message_sent")
         async with asyncio.timeout(PATIENCE):  # it may have been completed once before
             while await query(database, "SELECT status FROM jobs") != [("completed",)]:  # noqa: ASYNC110 - no bell
                 await asyncio.sleep(0.05)
     assert await proven(database, job) == {("sent", "answered")}
     assert_the_truth(google, job, 1)
-    assert len(heard.of("letter_undone")) == 1
+    assert len(heard.of("message_undone")) == 1
     assert google.drafts() == []
     assert await audit(database) == (1, [])
 
@@ -364,9 +364,9 @@ async def test_a_letter_that_waits_for_a_person_goes_on_by_itself_once_its_draft
     google.fault(Fault(kind="not_found", method="drafts.get"))
     job = await post(database, sender=DRAFTS, recipients=1)
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_needs_a_person")
+        await heard.wait_for("message_unresolved")
         await sweep(daemon)
-        await heard.wait_for("letter_missing")
+        await heard.wait_for("message_missing")
         await heard.wait_for("job_finished")
     assert await proven(database, job) == {("sent", "answered")}
     assert_the_truth(google, job, 1)
@@ -387,13 +387,13 @@ async def test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_on
     google.fault(Fault(kind="status", status=status, body=body, method=call(sender)))
     job = await post(database, sender=sender, recipients=4)
     async with running(known, heard):
-        await heard.wait_for("letter_sent", times=3)
+        await heard.wait_for("message_sent", times=3)
         google.fault(Fault(kind="status", status=status, body=body, method=call(sender), count=-1))
         await unpause(database)
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 3, "failed": 1}
     assert len(heard.of("sender_paused")) == 1
-    assert "takes others from its mailbox" in heard.of("letter_failed")[0]["cause"]
+    assert "takes others from its mailbox" in heard.of("message_failed")[0]["cause"]
     assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(0,)]
     assert google.drafts() == []
     assert_the_truth(google, job, 3)

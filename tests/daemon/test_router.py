@@ -48,7 +48,7 @@ async def test_letters_go_on_where_the_router_leads_after_the_primary_is(
         async with running(known, heard) as daemon:
             await post(daemon.database, recipients=LETTERS)
             daemon.runner.wake()
-            await heard.wait_for("letter_sent", times=5)
+            await heard.wait_for("message_sent", times=5)
             match end:
                 case "switched in good order":  # the connections that are open still lead to what is a replica now
                     await asyncio.to_thread(cluster.switch_over)
@@ -61,7 +61,7 @@ async def test_letters_go_on_where_the_router_leads_after_the_primary_is(
             router.lead_to(cluster.primary.port)
             await heard.wait_for("job_finished")
         assert heard.of("writer_changed") == []  # the router has moved, the address has not
-        assert heard.of("database_told_again") != []
+        assert heard.of("outcomes_rewritten") != []
     rows = as_admin(cluster.primary, "SELECT status, COUNT(*) FROM mailerd.job_recipients GROUP BY status")
     assert rows == [("sent", LETTERS)]
     assert google.duplicates() == {}

@@ -55,7 +55,7 @@ async def test_a_letter_whose_draft_was_never_sent_goes_out_directly_and_holds_u
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
     job = await post(database, sender=SENDER, recipients=3)
     async with running(known, heard):
-        await heard.wait_for("letter_released", times=3)
+        await heard.wait_for("message_released", times=3)
     sign_in(google, credentials, SENDER, scopes=scopes)
     await unpause(database)
     other = await post(database, sender=SENDER, recipients=2)
@@ -76,10 +76,10 @@ async def test_a_letter_whose_draft_may_have_been_sent_is_looked_for_without_dra
     google.fault(Fault(kind=kind, method="drafts.send"))
     job = await post(database, sender=SENDER, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
     sign_in(google, credentials, SENDER, scopes=scopes)
     async with running(known, heard):
-        await heard.wait_for("job_finished" if METADATA in scopes else "letter_needs_a_person")
+        await heard.wait_for("job_finished" if METADATA in scopes else "message_unresolved")
     if METADATA in scopes:
         assert await proven(database, job) == {("sent", "seen in SENT" if sent else "answered")}
         assert_the_truth(google, job, 1)
@@ -96,11 +96,11 @@ async def test_a_letter_that_waits_with_a_draft_that_may_have_been_sent_is_not_s
     google.fault(Fault(kind="user_rate_limit", method="drafts.send"))
     job = await post(database, sender=SENDER, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_released")
+        await heard.wait_for("message_released")
     sign_in(google, credentials, SENDER, scopes=scopes)
     await unpause(database)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure", times=2)
-        await heard.wait_for("job_finished" if METADATA in scopes else "letter_needs_a_person")
+        await heard.wait_for("message_unsure", times=2)
+        await heard.wait_for("job_finished" if METADATA in scopes else "message_unresolved")
     assert await proven(database, job) == {("sent", "answered") if METADATA in scopes else ("unsure", None)}
     assert_the_truth(google, job, int(METADATA in scopes))

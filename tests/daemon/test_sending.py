@@ -37,14 +37,14 @@ async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
         "job_found",
         "claimed",
         "sender_authenticated",
-        "letter_started",
-        "letter_sent",
+        "message_started",
+        "message_sent",
         "job_finished",
     ]
     told = [name for name in heard.names() if name in steps]
     assert sorted(set(told), key=told.index) == steps
-    assert [(fields["done"], fields["total"]) for fields in heard.of("letter_sent")] == [(1, 3), (2, 3), (3, 3)]
-    assert [(fields["number"], fields["total"]) for fields in heard.of("letter_started")] == [(1, 3), (2, 3), (3, 3)]
+    assert [(fields["done"], fields["total"]) for fields in heard.of("message_sent")] == [(1, 3), (2, 3), (3, 3)]
+    assert [(fields["number"], fields["total"]) for fields in heard.of("message_started")] == [(1, 3), (2, 3), (3, 3)]
 
 
 async def test_the_letter_is_what_the_template_says(
@@ -108,7 +108,7 @@ async def test_a_stop_finishes_and_records_what_is_in_hand_and_claims_nothing_mo
     known = settings(database_url, served, credentials, runner={"concurrency": 4})
     job = await post(database, recipients=40)
     async with running(known, heard):
-        await heard.wait_for("letter_started", times=4)
+        await heard.wait_for("message_started", times=4)
     counts = await states(database, job)
     assert set(counts) == {"sent", "waiting"}
     assert counts["sent"] == len(google.sent)
@@ -225,7 +225,7 @@ async def test_a_busy_daemon_claims_without_asking_first_whether_something_is_du
         return asked.count("due_in") > 2
 
     async def nearly_done() -> bool:
-        return len(heard.of("letter_sent")) >= 260
+        return len(heard.of("message_sent")) >= 260
 
     async with running(known, heard):
         await eventually(idle)

@@ -64,7 +64,7 @@ async def test_a_renderer_that_does_not_start_costs_no_letter_an_attempt(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     job = await post(database, sender=OTHERS[0], recipients=3)
     async with running(known, heard):
-        await eventually(lambda: asyncio.sleep(0, len(heard.of("letter_released")) >= 3))
+        await eventually(lambda: asyncio.sleep(0, len(heard.of("message_released")) >= 3))
         assert await query(database, "SELECT SUM(attempts), SUM(status = 'failed') FROM job_recipients") == [(0, 0)]
         monkeypatch.undo()
 

@@ -55,7 +55,7 @@ async def test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends(
     assert received(google) == {BOB}
     assert google.drafts() == []
     assert await query(database, "SELECT SUM(letters) FROM sender_hours") == [(1,)]
-    assert len(heard.of("letter_suppressed")) == 1
+    assert len(heard.of("message_suppressed")) == 1
 
 
 async def test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim(
@@ -101,7 +101,7 @@ async def test_the_draft_of_one_that_was_throttled_is_deleted_and_never_sent(
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=1))
     await post(database, recipients=[ADA])
     async with running(known, heard):
-        await heard.wait_for("letter_released")
+        await heard.wait_for("message_released")
         assert len(google.drafts()) == 1
         await suppress(database, ADA)
         await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6)")
@@ -147,10 +147,10 @@ async def test_one_whose_letter_may_have_been_sent_is_looked_for_and_not_called_
     google.fault(Fault(kind="reset_after", method="drafts.send", count=1))
     job = await post(database, recipients=[ADA])
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         await suppress(database, ADA)
         await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6)")
-        await heard.wait_for("letter_found")
+        await heard.wait_for("message_found")
     assert received(google) == {ADA}
     assert await states(database, job) == {"sent": 1}
 

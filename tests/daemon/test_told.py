@@ -30,9 +30,9 @@ async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
         )
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 1}
-    (found,) = heard.of("letter_found")
+    (found,) = heard.of("message_found")
     assert google.sent[0].id in found["proof"]
-    assert not {"letter_claim_lost", "letter_sent"} & set(heard.names())
+    assert not {"message_claim_lost", "message_sent"} & set(heard.names())
 
 
 async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
@@ -44,10 +44,10 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelle
     async with running(known, heard):
         await eventually(lambda: on_the_wire(database))
         await ask(database, job, JobChange.CANCEL)
-        await heard.wait_for("letter_cancelled")
+        await heard.wait_for("message_cancelled")
         await heard.wait_for("sender_paused")
     assert await states(database, job) == {"cancelled": 1}
-    assert "letter_released" not in heard.names()
+    assert "message_released" not in heard.names()
 
 
 async def test_a_stored_template_that_this_version_refuses_fails_its_letters_with_that_cause(
@@ -57,10 +57,10 @@ async def test_a_stored_template_that_this_version_refuses_fails_its_letters_wit
     async with running(known, heard):
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"failed": 2}
-    assert len(heard.of("letter_failed")) == 2
-    assert "refuses the template" in heard.of("letter_failed")[0]["cause"]
-    assert "text, line 1" in heard.of("letter_failed")[0]["cause"]
-    assert "letter_broke" not in heard.names()
+    assert len(heard.of("message_failed")) == 2
+    assert "refuses the template" in heard.of("message_failed")[0]["cause"]
+    assert "text, line 1" in heard.of("message_failed")[0]["cause"]
+    assert "message_crashed" not in heard.names()
 
 
 async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_doubt(
@@ -73,6 +73,6 @@ async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_do
         "SELECT id, 1, 'forgotten', 'D1', 'lost', 'no answer', UTC_TIMESTAMP(6) FROM job_recipients",
     )
     async with running(known, heard):
-        told = await heard.wait_for("letter_unsure")
+        told = await heard.wait_for("message_unsure")
     assert "a former claim" in told["cause"]
-    assert not heard.of("letter_claim_lost")
+    assert not heard.of("message_claim_lost")

@@ -21,7 +21,7 @@ async def test_a_reload_that_raises_the_days_limit_frees_what_waits(
     job = await post(database, recipients=7)
     known = settings(database_url, served, credentials, pace={"per_day": 4})
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_sent", times=4)
+        await heard.wait_for("message_sent", times=4)
         await eventually(lambda: asleep(database))
         daemon.reload(lambda: settings(database_url, served, credentials, pace={"per_day": 2000}), lambda _: None)
         await heard.wait_for("job_finished")
@@ -71,7 +71,7 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
     job = await post(database, recipients=200)  # most of them are not tried
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
     async with running(dead, heard) as daemon:
-        await heard.wait_for("letter_released")
+        await heard.wait_for("message_released")
         found = ForecastOut.of(await ForecastReader(database, daemon.claims.defaults, 5.0).read(job))
     assert str(found.cause_of_wait).startswith("the last attempt said: ")
     assert "no access token could be had" in str(found.cause_of_wait)

@@ -144,7 +144,7 @@ async def test_a_job_keeps_the_template_that_it_was_posted_with(
     first = [{"email": f"r{number}@example.org", "name": "R", "language": "zh"} for number in range(30)]
     await accept(database, recipients=[*first, {"email": "en@example.org", "name": "E"}], **fields)
     async with running(known, heard) as daemon:
-        await heard.wait_for("letter_sent", times=3)
+        await heard.wait_for("message_sent", times=3)
         (folder / "welcome" / "zh" / "subject.txt").write_text("new {{ name }}")
         await accept(database, recipients=[{"email": "late@example.org", "name": "L", "language": "zh"}], **fields)
         daemon.runner.wake()

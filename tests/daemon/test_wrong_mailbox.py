@@ -45,13 +45,13 @@ async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one
     google.fault(Fault(kind="reset_before", method=send, skip=5, count=3))
     job = await post(database, recipients=LETTERS)
     async with running(known, heard):
-        await heard.wait_for("letter_unsure")
+        await heard.wait_for("message_unsure")
         exchange(credentials, ME, for_file=credentials / f"{OTHER}.json")
         told = await heard.wait_for("sender_paused")
         assert (told["sender"], told["cause"]) == (ME, "wrong_mailbox")
         assert OTHER in told["reason"]
         assert heard.of("mailbox_wrong")[0]["address"] == OTHER
-        await heard.wait_for("letter_still_unsure")
+        await heard.wait_for("message_still_unsure")
         sent = {letter.key for letter in google.sent}
         rows = await query(database, "SELECT CONCAT(job_id, '-', seq) FROM job_recipients WHERE status = 'sent'")
         assert {key for (key,) in rows} <= sent
@@ -100,7 +100,7 @@ async def test_a_mailbox_that_is_refused_at_its_new_sign_in_fails_none_of_its_le
         sign_in(google, credentials, ME)
         job = await post(database, recipients=1)
         for times in (1, 2, 3):
-            await heard.wait_for("letter_released", times=times)
+            await heard.wait_for("message_released", times=times)
             assert await states(database, job) == {"waiting": 1}
             await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE next_claim_at IS NOT NULL")
             await query(database, "UPDATE senders SET paused_until = NULL, next_claim_at = UTC_TIMESTAMP(6)")

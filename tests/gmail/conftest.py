@@ -10,6 +10,7 @@ from mailerd.config import GmailSettings
 from mailerd.events.base import Event
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
+from mailerd.locale import say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, RunningServer, serve
 
 Told = list[tuple[str, Mapping[str, object]]]
@@ -23,8 +24,7 @@ def told() -> Told:
 @pytest.fixture
 def events(told: Told) -> GmailEvents:
     def tell(event: Event, fields: Mapping[str, object]) -> None:
-        event.words(fields)
-        event.words(fields, chinese=True)
+        say(event.words(fields), "zh")
         told.append((event.name, fields))
 
     return GmailEvents(tell)

@@ -123,7 +123,7 @@ async def test_a_proxy_that_fails_costs_a_letter_no_attempt(office: Office, trou
 
     async def known() -> bool:
         row = await query(office.database, "SELECT status, attempts FROM job_recipients")
-        return "has no access token" in office.said and row == [("waiting", 0)]
+        return "no access token: " in office.said and row == [("waiting", 0)]
 
     async with office.sending(proxy=f"http://127.0.0.1:{free_port()}" if trouble == "away" else ""):
         await eventually(known)

@@ -10,6 +10,7 @@ from tools import messages
 
 CHINESE = messages.read(next(messages.catalogues()))
 TRANSLATED = [message for message in CHINESE if message.id]
+CODE = [message for message in messages.in_code() if message.id]
 
 
 def fields(template: str) -> set[str]:
@@ -29,14 +30,19 @@ def test_what_is_not_translated_is_said_in_english() -> None:
     assert say(tn("{n} such", "{n} suches", 2), "zh") == "2 suches"
 
 
-def each(templates: object) -> list[str]:
+def each_of(templates: object) -> list[str]:
     return [templates] if isinstance(templates, str) else list(templates)  # type: ignore[call-overload]
 
 
 def fits(message: Message) -> bool:
-    known = {name for template in each(message.id) for name in fields(template)}
-    return all(fields(template) <= known for template in each(message.string))
+    known = {name for template in each_of(message.id) for name in fields(template)}
+    return all(fields(template) <= known for template in each_of(message.string))
 
 
 def test_a_translation_has_no_field_that_its_english_has_not() -> None:
     assert [message.id for message in TRANSLATED if not fits(message)] == []
+
+
+def test_every_template_of_the_code_is_translated() -> None:
+    known = {(each_of(message.id)[0], message.context): message.string for message in TRANSLATED}
+    assert [it.id for it in CODE if not known.get((each_of(it.id)[0], it.context))] == []

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.core.quantities import in_words
 from mailerd.core.verdicts import PauseCause
-from mailerd.events.journald_catalog import ALL_RUNBOOKS, RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events
+from mailerd.events.journald_catalog import RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events
+from mailerd.events.runbook import FULL_DAY, PAUSE_RUNBOOKS, REST_RUNBOOKS, RUNBOOKS
+from mailerd.locale import say
 from mailerd.ops.log import journald_record
 from tests.house.source import ROOT
+from tests.house.test_papers import complaint
 
 KNOWN = {event.name: event for event in events() if "test" not in event.name}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -26,25 +30,25 @@ def made() -> dict[Path, str]:
 
 @pytest.mark.parametrize("name", sorted(name for name, event in KNOWN.items() if event.level in SERIOUS))
 def test_an_event_at_warning_or_above_has_advice_in_both_languages(name: str) -> None:
-    advice = ALL_RUNBOOKS[name]
-    assert advice.en.isascii()
-    assert CHINESE.search(advice.zh)
+    advice = RUNBOOKS[name]
+    assert advice.meaning.isascii()
+    assert CHINESE.search(say(advice.meaning, "zh"))
     assert advice.causes
-    assert all(cause.en and cause.command and CHINESE.search(cause.zh) for cause in advice.causes)
+    assert all(cause.command and CHINESE.search(say(cause.text, "zh")) for cause in advice.causes)
     fields = {found.lower() for cause in advice.causes for found in re.findall(r"@MAILERD_(\w+)@", cause.command)}
-    named = set(re.findall(r"\{(\w+)", KNOWN[name].en))
+    named = set(re.findall(r"\{(\w+)", KNOWN[name].template))
     assert fields <= named | {"sender", "recipient", "job"}
 
 
 def test_nothing_is_advised_about_what_is_never_said() -> None:
-    assert set(ALL_RUNBOOKS) <= {name for name, event in KNOWN.items() if event.level in SERIOUS}
+    assert set(RUNBOOKS) <= {name for name, event in KNOWN.items() if event.level in SERIOUS}
 
 
 def test_message_ids_are_128_bits_and_differ() -> None:
     ids = {event.message_id for event in KNOWN.values()}
     assert len(ids) == len(KNOWN)
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
-    assert KNOWN["letter_sent"].message_id == "12cc972976a55a8f9a4c9193506e4845", "operators filter by it"
+    assert KNOWN["message_sent"].message_id == "55c67dccdfe6543d8df11a692fea342e", "operators filter by it"
 
 
 @pytest.mark.parametrize("path", sorted(path for path in made()), ids=lambda path: path.name)
@@ -61,7 +65,7 @@ def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
     assert set(RUNBOOKS_BY_CAUSE["sender_paused"]) == causes
     entries = {cause: words.split(f"-- {paused.id_by(cause)}\n")[1].split("\n-- ")[0] for cause in causes}
     assert len(set(entries.values())) == len(causes)
-    assert "1. the sign-in was revoked" in entries["token_refused"]
+    assert "1. the authorization was revoked" in entries["token_refused"]
     assert "daily limit" not in entries["token_refused"]
     fields = {"sender": "me@example.com", "seconds": 60.0, "cause": "token_refused", "reason": "invalid_grant"}
     told = journald_record(paused, fields=fields, words="", stack="")
@@ -71,11 +75,10 @@ def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
 
 def test_seconds_have_their_unit_in_the_subject_of_an_entry() -> None:
     paused = [KNOWN["sender_paused"]]
-    assert "is paused for @MAILERD_SECONDS@ s (@MAILERD_CAUSE@)" in catalogue("en", paused)
-    assert "暂停 @MAILERD_SECONDS@ 秒（@MAILERD_CAUSE@）" in catalogue("zh", paused)
+    assert "paused for @MAILERD_SECONDS@ s (@MAILERD_CAUSE@)" in catalogue("en", paused)
+    assert "已暂停 @MAILERD_SECONDS@ 秒（@MAILERD_CAUSE@）" in catalogue("zh", paused)
     known = list(KNOWN.values())
-    spans = sum(":span}" in event.en.partition("\n")[0] for event in known if event.level in SERIOUS)
-    assert spans > 10
+    assert sum(in_words in event.said.values() for event in known if event.level in SERIOUS) > 10
     assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! s\b)", catalogue("en", known))
     assert not re.search(r"@MAILERD_(SECONDS|AGAIN_IN|LOOK_IN)@(?! ?秒)", catalogue("zh", known))
 
@@ -88,5 +91,14 @@ def test_what_is_advised_to_run_lies_where_it_is_installed() -> None:
 
 def test_a_port_that_is_taken_is_looked_for_where_it_is_told() -> None:
     # the daemon says it as process_refused; process_died is an error without a name
-    assert any("port is taken" in cause.en for cause in ALL_RUNBOOKS["process_refused"].causes)
-    assert not any("port is taken" in cause.en for cause in ALL_RUNBOOKS["process_died"].causes)
+    assert any("port is taken" in cause.text for cause in RUNBOOKS["process_refused"].causes)
+    assert not any("port is taken" in cause.text for cause in RUNBOOKS["process_died"].causes)
+
+
+def test_a_command_that_a_runbook_advises_exists() -> None:
+    books = [*RUNBOOKS.values(), *PAUSE_RUNBOOKS.values(), *REST_RUNBOOKS.values(), FULL_DAY]
+    commands = {cause.command for book in books for cause in book.causes}
+    own = {command for command in commands if command.startswith("mailerd ")}
+    assert len(own) > 15
+    assert [command for command in own if complaint(re.sub(r"@\w+@", "1", command).split()[1:])] == []
+    assert [command for command in commands - own if not re.match(r"https://|[a-z/]+[ ;]", command)] == []

@@ -43,12 +43,6 @@ def test_an_event_that_is_declared_is_said_somewhere(name: str) -> None:
     assert name in {spoken for _, _, spoken in SAID}
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_an_event_speaks_both_languages(name: str) -> None:
-    assert KNOWN[name].en.isascii()
-    assert re.search(r"[\u4e00-\u9fff]", KNOWN[name].zh)
-
-
 def test_what_is_said_is_declared_and_said_by_keywords() -> None:
     wrong = [
         f"{spot(path, call)} {name}"

@@ -154,7 +154,7 @@ async def test_a_letter_from_its_claim_to_its_record(place: Place) -> None:
             trace.begin()
             await place.send()
         trace.check("letter")
-    assert len(place.heard.of("letter_sent")) == 2
+    assert len(place.heard.of("message_sent")) == 2
 
 
 async def test_a_post_of_a_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ async def test_a_send_whose_answer_never_came_until_it_is_resolved(place: Place)
             trace.begin()
             await place.look()
         trace.check("doubt")
-    assert len(place.heard.of("letter_found")) == 2
+    assert len(place.heard.of("message_found")) == 2
 
 
 async def test_a_bounce_from_the_inbox_to_its_record(place: Place) -> None:

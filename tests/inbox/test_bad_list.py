@@ -90,7 +90,7 @@ async def test_what_the_mailbox_sends_itself_is_no_notice_and_brakes_no_job(
         await heard.wait_for("job_finished")
     calls = [it for it in google.log if it.method == "history.list"]
     assert len(calls) > 2, "it was read in the meantime"
-    assert heard.of("job_braked") == []
+    assert heard.of("job_held") == []
 
 
 async def test_where_only_headers_may_be_read_there_is_no_rule(

@@ -65,9 +65,9 @@ async def test_a_notice_that_returns_no_header_is_believed_by_the_message_id_tha
         await answered_by_hand(google, database, list(google.sent))
         arrive(google, google.sent[0], "limit_bare")
         if scope == READONLY:
-            await heard.wait_for("letter_given_back")
+            await heard.wait_for("message_returned")
         else:
-            await heard.wait_for("letter_bounced")
+            await heard.wait_for("message_bounced")
             await read_up(database, google)
             assert list((await fates(database)).values()) == [("bounced", "unknown", None)]
 
@@ -83,7 +83,7 @@ async def test_a_notice_is_believed_though_one_round_has_too_few_units_for_all_i
         monkeypatch.setattr(RoundBudget, "of_round", lambda *_, **__: RoundBudget(60.0))
         asked = len([it for it in google.log if it.method == "messages.get"])
         arrive(google, google.sent[0], "limit_bare")
-        await heard.wait_for("letter_given_back")
+        await heard.wait_for("message_returned")
         assert len([it for it in google.log if it.method == "messages.get"]) - asked == 3
 
 
@@ -96,14 +96,16 @@ async def test_a_message_that_google_gives_back_twice_is_sent_again_once(
         arrive(google, google.sent[0], "limit")
         await heard.wait_for("job_finished", times=2)
         arrive(google, google.sent[1], "limit")
-        await heard.wait_for("letter_bounced")
+        await heard.wait_for("message_bounced")
         await read_up(database, google)
     assert await states(database, job) == {"sent": 1}
     assert len(google.sent) == 2
     assert list((await fates(database)).values()) == [("bounced", "unknown", "5.4.5")]
     assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
     assert await query(database, "SELECT * FROM suppressions") == []
-    assert len(heard.of("sender_rests")) == 1, "whoever holds the message can have such notices come without end"
+    assert len(heard.of("sender_paused_by_notice")) == 1, (
+        "whoever holds the message can have such notices come without end"
+    )
     assert (await audit(database))[1] == []
 
 
@@ -124,7 +126,7 @@ async def test_a_notice_about_the_first_sending_says_nothing_about_the_second(
             await read_up(database, google)
             actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
             await actions.apply(job, JobChange.RETRY, actor="T", bounced=["soft"])
-        await heard.wait_for("letter_sent", times=2 * number)
+        await heard.wait_for("message_sent", times=2 * number)
         for letter in sent_first:
             arrive(google, letter, late)
         await read_up(database, google)

@@ -97,7 +97,7 @@ async def test_many_blocked_letters_pause_their_sender(
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await one_by_one(google, database, heard, [[f"r{n}@example.org" for n in range(letters)]], "blocked")
     assert await query(database, "SELECT pause_cause FROM senders") == [(cause,)]
-    assert len(heard.of("sender_rests")) == (cause is not None)
+    assert len(heard.of("sender_paused_by_notice")) == (cause is not None)
     assert await query(database, "SELECT address FROM suppressions") == []
 
 

@@ -31,7 +31,7 @@ async def found_in_sent(google: FakeGoogle, database: Database, heard: Heard) ->
     """A letter whose answer got lost, and that was found in the sent mail."""
     google.fault(Fault(kind="reset_after", method="messages.send", count=1))
     await post(database, recipients=1)
-    await heard.wait_for("letter_found")
+    await heard.wait_for("message_found")
     assert await query(database, "SELECT status, mode, proof FROM job_recipients") == [
         ("sent", "direct", "seen in SENT")
     ]
@@ -53,8 +53,8 @@ async def test_a_letter_that_was_found_and_given_back_is_sent_again_once(
     async with running(known, heard):
         await found_in_sent(google, database, heard)
         arrive(google, google.sent[0], "limit")
-        await heard.wait_for("letter_given_back")
-        await heard.wait_for("letter_sent")
+        await heard.wait_for("message_returned")
+        await heard.wait_for("message_sent")
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", google.sent[1].id)]
 
 
@@ -72,7 +72,7 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_kn
         assert (await query(database, "SELECT waiting_from FROM mailboxes"))[0][0]
         settled = "UPDATE job_recipients SET status = 'sent', thread_id = %s, message_id = %s, proof = 'seen in SENT'"
         await query(database, settled, google.sent[0].thread_id, google.sent[0].id)
-        await heard.wait_for("letter_given_back")
+        await heard.wait_for("message_returned")
 
 
 @pytest.mark.parametrize("shape", ["reply", "auto_reply", "hard", "soft", "limit_bare", "limit"])
@@ -100,9 +100,9 @@ async def test_what_comes_before_the_outcome_is_known_is_not_forgotten(
         ((row,),) = await query(database, "SELECT MAX(id) FROM job_recipients")
         assert await query(database, undecided, row) == [(1, None)]
         await read_up(database, google)  # it is met while nothing is known
-        await heard.wait_for("letter_found")
+        await heard.wait_for("message_found")
         if shape.startswith("limit"):
-            await heard.wait_for("letter_given_back")
+            await heard.wait_for("message_returned")
             return
 
         async def is_known() -> bool:

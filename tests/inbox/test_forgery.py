@@ -62,7 +62,7 @@ async def test_a_recipient_reaches_no_other_recipient(
         _, letters = await forgeries_come(google, database, heard, with_own=False)
     assert set((await fates(database)).values()) == {(None, None, None)}
     assert await query(database, "SELECT address FROM suppressions") == []
-    assert {it["to"] for it in heard.of("notice_not_believed")} == set(letters)
+    assert {it["to"] for it in heard.of("notice_not_verified")} == set(letters)
 
 
 async def test_a_recipient_can_end_the_own_letters_alone(

@@ -50,7 +50,7 @@ async def test_a_broken_subject_is_read_also_in_a_walk(
         arrive(google, second, "hard")
         box.receive(BROKEN, now=google.now())
         box.forget_history()
-        await heard.wait_for("history_forgotten")
+        await heard.wait_for("history_expired")
         await read_up(database, google)
     assert {it[:2] for it in (await fates(database)).values()} == {("other_replied", None), ("bounced", "hard")}
     assert [it for name, it in heard.events if "crashed" in name] == []
@@ -84,7 +84,7 @@ async def test_a_bug_of_the_reader_stops_no_letter(
             await post(database, recipients=1)
             await heard.wait_for("inbox_crashed", times=2)
             await post(database, recipients=1)
-            await heard.wait_for("letter_sent", times=2)
+            await heard.wait_for("message_sent", times=2)
         await read_up(database, google)
     assert isinstance(heard.of("inbox_crashed")[0]["error"], ZeroDivisionError)
     assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]

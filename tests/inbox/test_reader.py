@@ -55,7 +55,7 @@ async def test_every_shape_has_its_fate(
     events = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
     assert events["recipient.bounced"] == bounced
     assert (events["recipient.replied"], events["recipient.auto_replied"]) == (2, 2)
-    assert {it["kind"] for it in heard.of("notice_not_believed")} == {"hard", "over_limit"}
+    assert {it["kind"] for it in heard.of("notice_not_verified")} == {"hard", "over_limit"}
     assert [it for name, it in heard.events if "crashed" in name] == []
 
 
@@ -81,8 +81,8 @@ async def test_a_letter_that_google_gives_back_is_sent_again_once(
     google.change_rules(notice_delay_s=0.2)
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         job = await post(database, recipients=6)
-        await heard.wait_for("letter_given_back", times=3)
-        await heard.wait_for("letter_sent", times=9)
+        await heard.wait_for("message_returned", times=3)
+        await heard.wait_for("message_sent", times=9)
         await read_up(database, google)
     assert await states(database, job) == {"sent": 6}
     assert sorted(it.to for it in google.sent) == [f"r{number}@example.org" for number in range(6)]
@@ -100,7 +100,7 @@ async def test_without_the_setting_a_limit_notice_only_pauses(
         await sent_and_read(google, database, heard, ["limit", "limit_fr", "limit_zh"])
     assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
     assert await query(database, "SELECT pause_cause FROM senders") == [("daily_limit",)]
-    assert heard.of("letter_given_back") == []
+    assert heard.of("message_returned") == []
 
 
 async def test_a_mailbox_without_the_scope_is_left_alone_and_sends_as_before(
@@ -127,7 +127,7 @@ async def test_history_that_google_has_forgotten_is_walked_again(
         arrive(google, second, "soft")
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.mailbox(ME).forget_history()
-        await heard.wait_for("history_forgotten")
+        await heard.wait_for("history_expired")
         await read_up(database, google)
     assert {fate[1] for fate in (await fates(database)).values()} == {"hard", "soft"}
     assert len(await query(database, "SELECT 1 FROM notices")) == 4
@@ -143,7 +143,7 @@ async def test_a_message_that_fails_three_times_is_passed_over_by_name(
         google.fault(Fault(kind="garbage", method="messages.get", count=3))
         for letter in list(google.sent):
             arrive(google, letter, "hard")
-        await heard.wait_for("notice_passed_over")
+        await heard.wait_for("notice_skipped")
         await read_up(database, google)
     assert sorted(str(fate[0]) for fate in (await fates(database)).values()) == ["None", "bounced"]
     assert [row[0] for row in await query(database, "SELECT kind FROM notices ORDER BY id")] == ["passed_over", "hard"]
@@ -161,7 +161,7 @@ async def test_a_notice_that_is_too_large_to_fetch_is_known_by_its_headers_and_h
         google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
         await read_up(database, google)
     assert (await fates(database))[letter.to][:2] == ("bounced", "unknown")
-    assert heard.of("notice_passed_over") == []
+    assert heard.of("notice_skipped") == []
 
 
 @pytest.mark.parametrize("by_hand", [3])
@@ -195,9 +195,9 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_re
             return bool((await query(database, "SELECT failures FROM mailboxes"))[0][0] > MAX_FAILURES)
 
         await eventually(read_often)
-        assert heard.of("notice_passed_over") == []
+        assert heard.of("notice_skipped") == []
         await query(database, "UPDATE job_recipients SET status = 'sent', lease_until = NULL")
-        await heard.wait_for("letter_given_back")
+        await heard.wait_for("message_returned")
 
 
 async def test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_read(
@@ -220,8 +220,8 @@ async def test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_
         await read_up(database, google)
         monkeypatch.setattr(Mailboxes, "letters_in", a_moment_ago)
         arrive(google, google.sent[0], "limit")
-        await heard.wait_for("letter_given_back")
-    assert heard.of("notice_not_believed") == []
+        await heard.wait_for("message_returned")
+    assert heard.of("notice_not_verified") == []
 
 
 async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list(

@@ -76,7 +76,7 @@ async def test_googles_notice_to_an_alias_of_the_mailbox_is_believed(
         letter = google.sent[0]
         raw = write("limit", letter).raw.replace(OURS, f"To: <{alias}>\r\n".encode(), 1)
         google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
-        await heard.wait_for("letter_given_back")
+        await heard.wait_for("message_returned")
 
 
 async def test_a_message_that_was_given_back_pauses_its_sender_once(
@@ -91,5 +91,5 @@ async def test_a_message_that_was_given_back_pauses_its_sender_once(
             arrive(google, google.sent[1], "limit")
             await read_up(database, google)
         assert len(google.sent) == 2
-    assert len(heard.of("sender_rests")) == 1
+    assert len(heard.of("sender_paused_by_notice")) == 1
     assert (await audit(database))[1] == []

@@ -86,7 +86,7 @@ async def test_what_waits_is_known_to_the_next_daemon(
         assert [it for it in (await fates(database)).values() if it[0]] != list(TRUTH.values())
         assert (await query(database, "SELECT waiting_from < history_id FROM mailboxes"))[0][0] == 1
     async with running(known, heard):
-        await heard.wait_for("letter_bounced", times=5)
+        await heard.wait_for("message_bounced", times=5)
         await read_up(database, google)
     assert await fates(database) == truth(shapes)
 
@@ -107,21 +107,21 @@ async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
                 google.mailbox(ME).forget_history()
                 google.arrivals.deliver(google.mailbox(ME), now=google.now())
                 google.mailbox(ME).forget_history()
-                await heard.wait_for("history_forgotten")
+                await heard.wait_for("history_expired")
             else:
                 google.arrivals.deliver(google.mailbox(ME), now=google.now())
                 await query(database, "DELETE FROM notices")
                 await query(database, "DELETE FROM mailboxes")
             await read_up(database, google)
-            bounced = len(heard.of("letter_bounced"))
+            bounced = len(heard.of("message_bounced"))
         assert bounced < 5
         google.mailbox(ME).forget_history()  # it has none of the oldest id, as a mailbox that is in use for long
     async with running(known, heard):
-        await heard.wait_for("letter_bounced", times=5)
+        await heard.wait_for("message_bounced", times=5)
         await read_up(database, google)
     assert await fates(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
-    assert why == "history forgotten" or heard.of("history_forgotten") == [], "Google has forgotten nothing"
+    assert why == "history forgotten" or heard.of("history_expired") == [], "Google has forgotten nothing"
 
 
 async def test_what_another_daemon_has_left_is_known(
@@ -152,8 +152,8 @@ async def test_what_another_daemon_has_left_is_known(
                 reads.append(second.inbox)
                 await arrives(1, "qmail")
                 reads.clear()
-            assert heard.of("letter_bounced") == []
-        await heard.wait_for("letter_bounced", times=2)
+            assert heard.of("message_bounced") == []
+        await heard.wait_for("message_bounced", times=2)
 
 
 async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
@@ -182,7 +182,7 @@ async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.mailbox(ME).forget_history()
         await read_up(database, google)
-    assert len(heard.of("history_forgotten")) <= 2, "one walk of each"
+    assert len(heard.of("history_expired")) <= 2, "one walk of each"
     assert await fates(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
 
@@ -210,7 +210,7 @@ async def test_what_could_not_be_written_is_not_forgotten_while_others_wait(
             arrive(google, google.sent[0], "exim")
             arrive(google, google.sent[1], "qmail")
             await read_up(database, google)
-        await heard.wait_for("letter_bounced", times=2)
+        await heard.wait_for("message_bounced", times=2)
     assert len(failures) == 1
 
 
@@ -229,7 +229,7 @@ async def test_what_comes_while_a_mailbox_is_first_looked_at_is_read(
         assert await _is_leased(database)
         arrive(google, google.sent[-1], "hard")
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
-        await heard.wait_for("letter_bounced")
+        await heard.wait_for("message_bounced")
 
 
 async def _is_leased(database: Database) -> bool:
@@ -250,7 +250,7 @@ async def test_a_flood_outside_our_threads_holds_up_nothing_in_them(
         asked = len([it for it in google.log if it.method == "messages.get"])
         arrive(google, google.sent[0], "hard")
         await read_up(database, google)
-    assert len(heard.of("letter_bounced")) == 1
+    assert len(heard.of("message_bounced")) == 1
     assert len([it for it in google.log if it.method == "messages.get"]) - asked <= 5 + 2
 
 
@@ -283,11 +283,11 @@ async def test_a_walk_goes_on_where_the_budget_ended_it(
         arrive_all(google, shapes)
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.mailbox(ME).forget_history()
-        await heard.wait_for("history_forgotten")
+        await heard.wait_for("history_expired")
         await read_up(database, google)
     asked = Counter(entry.method for entry in google.log)
     assert await fates(database) == truth(shapes)
-    assert len(heard.of("history_forgotten")) == 1
+    assert len(heard.of("history_expired")) == 1
     assert asked["getProfile"] == 1
     assert asked["messages.get"] <= 2 * len(SHAPES) + 2  # headers and body of each, and the ages of two
 
@@ -342,7 +342,7 @@ async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         google.accounts.expire_tokens()
         google.mailbox(ME).forget_history()
-        await heard.wait_for("history_forgotten")
+        await heard.wait_for("history_expired")
         await read_up(database, google)
         assert {it.struck for it in google.faults.spent} == {2}
         assert [it for it in google.log if it.status == 401]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mailerd.intake.openapi import curl, document
 from mailerd.intake.request_models import JobIn, RecipientIn
 from mailerd.intake.routes import OPERATIONS
 from mailerd.texts import language
+from tests.house.sentences import english_left, is_chinese
 from tests.intake.site import Site
 
 
@@ -82,10 +84,21 @@ async def test_the_frame_of_the_page_is_in_the_language_that_the_browser_asks_fo
         async with site.client.get(f"{site.url}/docs", headers={"Accept-Language": wish}) as response:
             pages[wish[:2]] = await response.text()
             assert response.headers["Vary"] == "Accept-Language", "a cache keeps both"
-    frame = ("错误代码", "数据结构", "参数", "请求正文", "应答示例", "必填", "需要具有此权限的密钥", "密钥。供程序")
+    frame = ("错误代码", "模式", "参数", "请求体", "响应示例", "必填", "权限", "密钥。供程序")
     assert [word for word in frame if word not in pages["zh"] or word in pages["en"]] == []
     assert ('lang="zh-CN"' in pages["zh"], 'lang="en"' in pages["en"]) == (True, True)
-    assert "<h2>Codes of errors</h2>" in pages["en"]
+    assert "<h2>Error codes</h2>" in pages["en"]
+
+
+async def test_the_page_in_chinese_has_no_english_sentence(site: Site) -> None:
+    async with site.client.get(f"{site.url}/docs", headers={"Accept-Language": "zh"}) as response:
+        page = re.sub(r"<pre>.*?</pre>|<code>.*?</code>", "`·`", await response.text(), flags=re.DOTALL)
+    lines = unescape(re.sub(r"<[^>]+>", "\n", page)).splitlines()
+    assert [found for line in lines for found in english_left(line)] == []
+    codes = re.compile(r"[\w .]+ \| [\w| .]+|not ready")
+    said = [line for line in lines if re.search(r"[A-Za-z]{2,} [a-z]{2,}", line) and not codes.fullmatch(line)]
+    assert [line for line in said if not is_chinese(line)] == []
+    assert len([line for line in lines if is_chinese(line)]) > 400
 
 
 async def test_the_pages_are_made_once_for_all_who_ask(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

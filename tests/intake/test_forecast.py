@@ -239,7 +239,7 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
     await site.rows("UPDATE senders SET per_day = 1")
     status, answer = await site.post(job(*many))
     assert (status, answer["accepted"], answer["forecast"]) == (200, 2, {})
-    assert isinstance(site.heard.of("forecast_broke")[0]["error"], OverflowError)
+    assert isinstance(site.heard.of("forecast_crashed")[0]["error"], OverflowError)
     assert await site.stored() == (2, 3)
     status, shown = await site.get(f"/api/jobs/{answer['job_id']}")
     assert (status, shown["forecast"]) == (200, {})
@@ -252,4 +252,4 @@ async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkey
     status, answer = await site.post(job())
     assert (status, answer["forecast"]) == (200, {})
     assert len(await listed(site)) == 1
-    assert len(site.heard.of("forecast_broke")) == 2
+    assert len(site.heard.of("forecast_crashed")) == 2

@@ -12,16 +12,16 @@ from mailerd.ops.metrics import Metrics
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site
 
-NAMED = b'mailerd_letters_total{outcome="sent",sender="me@example.com"} 1.0'
-TOGETHER = b'mailerd_letters_total{outcome="sent",sender="other"} 1.0'
+NAMED = b'mailerd_messages_total{outcome="sent",sender="me@example.com"} 1.0'
+TOGETHER = b'mailerd_messages_total{outcome="sent",sender="other"} 1.0'
 
 
 def metrics() -> Metrics:
     """One letter of one sender was sent."""
     made = Metrics()
     events = RunnerEvents(made.on_event)
-    events.letter_started(job="J", recipient=1, to="a@x", sender="me@example.com", number=1, total=1, attempt=1)
-    events.letter_sent(job="J", recipient=1, to="a@x", sender="me@example.com", done=1, total=1, message_id="m")
+    events.message_started(job="J", recipient=1, to="a@x", sender="me@example.com", number=1, total=1, attempt=1)
+    events.message_sent(job="J", recipient=1, to="a@x", sender="me@example.com", done=1, total=1, message_id="m")
     return made
 
 

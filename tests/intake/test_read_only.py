@@ -47,7 +47,10 @@ async def test_a_job_is_refused_with_the_cause_and_what_can_be_read_is_answered(
         assert site.heard.of("database_back") == []
     assert (await site.post(job(), headers={"Idempotency-Key": "one"}))[0] == 200
     assert await site.stored() == (2, 2)
-    assert [name for name in site.heard.names() if name.startswith("database")] == ["database_away", "database_back"]
+    assert [name for name in site.heard.names() if name.startswith("database")] == [
+        "database_unavailable",
+        "database_back",
+    ]
 
 
 async def test_it_is_not_ready_and_says_why_and_is_ready_when_writes_are_taken_again(
@@ -63,7 +66,7 @@ async def test_it_is_not_ready_and_says_why_and_is_ready_when_writes_are_taken_a
         assert site.database.outage == "read-only"
     assert await site.get("/health/ready") == (200, {"status": "ready"})
     assert not site.database.unavailable
-    [away] = site.heard.of("database_away")
+    [away] = site.heard.of("database_unavailable")
     assert away["cause"].startswith(SAID.replace("the database", "it"))
     assert "1290" in away["cause"]
     assert len(site.heard.of("database_back")) == 1
@@ -82,8 +85,8 @@ async def test_a_database_whose_transactions_are_read_only_is_not_ready(site: Si
     finally:
         as_admin(mariadb, "SET GLOBAL TRANSACTION READ WRITE")
     await check_writable(database)
-    assert heard.names() == ["database_away", "database_back"]
-    assert "switch transaction_read_only off" in heard.of("database_away")[0]["cause"]
+    assert heard.names() == ["database_unavailable", "database_back"]
+    assert "switch transaction_read_only off" in heard.of("database_unavailable")[0]["cause"]
     await database.close()
 
 
@@ -114,4 +117,4 @@ async def test_a_database_that_dies_while_it_is_read_only_is_still_read_only_whe
         await eventually(readable)
         assert site.database.outage == "read-only"
     assert (await site.get("/health/ready"))[0] == 200
-    assert site.heard.names().count("database_away") == site.heard.names().count("database_back") == 1
+    assert site.heard.names().count("database_unavailable") == site.heard.names().count("database_back") == 1

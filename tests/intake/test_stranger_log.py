@@ -30,7 +30,7 @@ async def test_requests_without_a_key_are_told_one_by_one_up_to_a_bound_and_then
     assert len(site.heard.of("key_refused")) <= logged
     assert (told["addresses"], told["address"]) == (1, "127.0.0.1")
     assert sum(each["count"] for each in site.heard.of("requests_not_logged")) <= MANY - logged
-    assert len(site.heard.of("stranger_answered")) == MANY - logged, "the metrics count them all the same"
+    assert len(site.heard.of("anonymous_answered")) == MANY - logged, "the metrics count them all the same"
 
 
 async def test_bytes_that_are_no_http_are_bounded_too(site: Site) -> None:

@@ -108,7 +108,7 @@ async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pyte
                 await it.render(GOOD, [READER], origin="o")
         (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
-    assert isinstance(heard.of("renderer_broke")[0]["error"], ZeroDivisionError)
+    assert isinstance(heard.of("renderer_crashed")[0]["error"], ZeroDivisionError)
 
 
 def test_the_time_of_a_letter_ends_with_its_answer() -> None:

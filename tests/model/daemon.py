@@ -176,7 +176,7 @@ class Daemon:
         )  # fmt: skip
 
     def _hear(self, event: Event, fields: Mapping[str, object], /) -> None:
-        if event.name == "letter_broke":
+        if event.name == "message_crashed":
             self.bugs.append(fields["error"])
 
     def begin(self, claim: Claim) -> None:

@@ -133,7 +133,7 @@ def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
     state = AlertState(AlertSettings())
     events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
     for number in range(20):
-        events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
+        events.message_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
     events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
     state.update(None, database_away=0, now=1)
     told = state.message(now=1)

@@ -180,7 +180,7 @@ def test_what_was_kept_to_the_end_is_said_on_standard_error_with_its_moment(
     monkeypatch.setattr(time, "time_ns", lambda: next(moments))
     journal = Log(LogSettings(format="journald"))
     for number in range(4):
-        RunnerEvents(journal.write).letter_sent(**_sent(number))
+        RunnerEvents(journal.write).message_sent(**_sent(number))
     assert capfd.readouterr().err == "", "while it lives, it waits for journald"
     journal.close()
     heading, *lines = capfd.readouterr().err.splitlines()
@@ -188,7 +188,7 @@ def test_what_was_kept_to_the_end_is_said_on_standard_error_with_its_moment(
     assert [line[:42] for line in lines[:2]] == [
         f"2026-09-21 14:13:{second:02d}.000Z SUCCESS  job J [1/9]:"[:42] for second in (20, 21)
     ]
-    assert "ERROR    2 records of this log were lost" in lines[2]
+    assert "ERROR    2 records of this log lost" in lines[2]
 
 
 def test_the_end_does_not_wait_for_a_reader_of_standard_error_that_stands_still(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ journal.close()
         os.close(writing)
         lines = said.read().splitlines()
     assert done.returncode == 0
-    assert b"database h:0 is back" in lines[1]
+    assert b"database h:0 back" in lines[1]
 
 
 def test_a_daemon_without_a_journald_says_why_it_ends(tmp_path: Path) -> None:
@@ -243,13 +243,13 @@ def test_standard_error_that_is_no_journal_is_seen() -> None:
 
 
 def test_an_event_becomes_a_record_with_its_fields(journald: Journald, events: RunnerEvents) -> None:
-    events.letter_sent(
+    events.message_sent(
         job="J1", recipient=7, to="a@example.org", sender="me@example.com", done=1, total=2, message_id="m"
     )
     record = journald.read()
-    assert record["MESSAGE"].startswith("job J1 [1/2]: sent to a@example.org")
+    assert record["MESSAGE"] == "job J1 [1/2]: a@example.org (recipient 7) sent, message_id m"
     assert record["PRIORITY"] == "5"
-    assert record["MAILERD_EVENT"] == "letter_sent"
+    assert record["MAILERD_EVENT"] == "message_sent"
     assert (record["MAILERD_JOB"], record["MAILERD_RECIPIENT"]) == ("J1", "7")
     assert record["MAILERD_SENDER"] == "me@example.com"
     assert len(record["MESSAGE_ID"]) == 32
@@ -279,7 +279,7 @@ def test_lost_records_are_counted_once_however_often_that_must_be_tried(
     journal, counted = Log(LogSettings(format="journald")), list[object]()
     journal.on_lost = lambda _, fields: counted.append(fields["lost"])
     for number in range(7):
-        RunnerEvents(journal.write).letter_sent(**_sent(number))
+        RunnerEvents(journal.write).message_sent(**_sent(number))
     for _ in range(3):
         assert journal.flush(), "nobody listens yet"
     assert counted == []

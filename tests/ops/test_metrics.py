@@ -25,8 +25,8 @@ def value(page: bytes, name: str) -> float:
 
 def sent(metrics: Metrics, *, sender: str = "me@example.com") -> None:
     events = RunnerEvents(metrics.on_event)
-    events.letter_started(job="J", recipient=1, to="a@x", sender=sender, number=1, total=1, attempt=1)
-    events.letter_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
+    events.message_started(job="J", recipient=1, to="a@x", sender=sender, number=1, total=1, attempt=1)
+    events.message_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
 
 
 def test_a_letter_is_counted_with_its_latency() -> None:
@@ -34,9 +34,9 @@ def test_a_letter_is_counted_with_its_latency() -> None:
     metrics = Metrics(now=lambda: next(now))
     sent(metrics)
     page = metrics.page()
-    assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 1
+    assert value(page, 'mailerd_messages_total{outcome="sent",sender="me@example.com"}') == 1
     assert value(page, "mailerd_send_seconds_sum") == 0.25
-    assert value(page, 'mailerd_events_total{event="letter_sent",level="success"}') == 1
+    assert value(page, 'mailerd_events_total{event="message_sent",level="success"}') == 1
 
 
 def test_calls_to_google_are_counted_by_google_s_own_names() -> None:
@@ -59,9 +59,9 @@ def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() 
     page = Metrics().page()
     for event in known:
         assert value(page, f'mailerd_events_total{{event="{event.name}",level="{event.level}"}}') == 0
-    for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
+    for outcome in ("ok", "refused", "unavailable", "in_doubt", "cut_off"):
         assert value(page, f'mailerd_database_calls_total{{outcome="{outcome}"}}') == 0
-    for result in ("whole", "with_failures", "cancelled"):
+    for result in ("all_sent", "with_failures", "cancelled"):
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 0
 
 
@@ -72,7 +72,7 @@ def test_a_senders_outcomes_are_there_before_its_first_letter() -> None:
     )
     page = metrics.page()
     for outcome in ("sent", "failed", "deferred", "released", "unsure", "found", "missing"):
-        assert value(page, f'mailerd_letters_total{{outcome="{outcome}",sender="me@example.com"}}') == 0
+        assert value(page, f'mailerd_messages_total{{outcome="{outcome}",sender="me@example.com"}}') == 0
 
 
 def test_senders_do_not_grow_without_bound() -> None:
@@ -80,8 +80,8 @@ def test_senders_do_not_grow_without_bound() -> None:
     for number in range(MAX_SENDERS + 50):
         sent(metrics, sender=f"s{number}@example.com")
     page = metrics.page()
-    assert page.count(b'mailerd_letters_total{outcome="sent"') == MAX_SENDERS + 1
-    assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 50
+    assert page.count(b'mailerd_messages_total{outcome="sent"') == MAX_SENDERS + 1
+    assert value(page, 'mailerd_messages_total{outcome="sent",sender="other"}') == 50
 
 
 def seen(email: str, *, until: datetime | None) -> SenderStats:
@@ -101,7 +101,7 @@ def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None
         line for line in page.decode().splitlines() if line.startswith("mailerd_sender_") and 'sender="a@x"' in line
     ]
     assert gauges == []
-    assert value(page, 'mailerd_sender_limit_letters{sender="b@x",window="day"}') == 2000
+    assert value(page, 'mailerd_sender_limit_messages{sender="b@x",window="day"}') == 2000
 
 
 def test_a_paused_sender_beyond_those_that_are_named_is_counted_with_the_others() -> None:
@@ -125,7 +125,7 @@ def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
     events.job_finished(job="B", sent=1, failed=0, cancelled=2, seconds=1.0)
     events.job_finished(job="C", sent=1, failed=1, cancelled=1, seconds=1.0)
     page = metrics.page()
-    for result in ("whole", "cancelled", "with_failures"):
+    for result in ("all_sent", "cancelled", "with_failures"):
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 1
 
 
@@ -143,10 +143,10 @@ def test_senders_that_are_not_shown_are_counted_together() -> None:
 
     assert b"b@x" not in page
     assert b"c@x" not in page
-    assert value(page, 'mailerd_letters_total{outcome="sent",sender="a@x"}') == 1
-    assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 2
-    assert value(page, 'mailerd_sender_limit_letters{sender="a@x",window="day"}') == 2000
-    assert b'mailerd_sender_limit_letters{sender="other"' not in page
+    assert value(page, 'mailerd_messages_total{outcome="sent",sender="a@x"}') == 1
+    assert value(page, 'mailerd_messages_total{outcome="sent",sender="other"}') == 2
+    assert value(page, 'mailerd_sender_limit_messages{sender="a@x",window="day"}') == 2000
+    assert b'mailerd_sender_limit_messages{sender="other"' not in page
     assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}') == 1
     assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 2
     assert value(page, 'mailerd_sender_paused{cause="manual",sender="other"}') == 0
@@ -180,11 +180,11 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
             page = await answer.read()
         assert answer.status == 200
         assert answer.headers["Content-Type"] == CONTENT_TYPE
-        assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 3
+        assert value(page, 'mailerd_messages_total{outcome="sent",sender="me@example.com"}') == 3
         assert value(page, 'mailerd_google_calls_total{call="drafts.send",outcome="accepted"}') == 3
         assert value(page, "mailerd_accepted_to_sent_seconds_count") == 3
         assert value(page, 'mailerd_jobs{status="completed"}') == 1
-        assert value(page, 'mailerd_sender_used_letters{sender="me@example.com",window="day"}') == 3
+        assert value(page, 'mailerd_sender_used_messages{sender="me@example.com",window="day"}') == 3
         assert value(page, "mailerd_database_up") == 1
         for event in events():
             assert f'mailerd_events_total{{event="{event.name}",'.encode() in page, "a daemon loads every event"

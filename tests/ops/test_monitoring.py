@@ -87,9 +87,9 @@ def test_an_expression_asks_for_what_is_shown(expression: str) -> None:
     "expression",
     [
         "mailerd_letter_total",
-        "mailerd_letters",  # a counter ends in _total
-        'mailerd_letters_total{result="sent"}',
-        "sum by (mailbox) (mailerd_letters_total)",
+        "mailerd_messages",  # a counter ends in _total
+        'mailerd_messages_total{result="sent"}',
+        "sum by (mailbox) (mailerd_messages_total)",
         "mailerd_send_seconds",
         "process_threads",
     ],

@@ -91,7 +91,7 @@ async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(dat
     config.write_text(f'[database]\nurl = "{database_url}"\n[intake]\nport = 0\n')
     command = [sys.executable, "-m", "mailerd", "run", "--config", str(config)]
     async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
-        await screen.shows("intake listens on")
+        await screen.shows("API listening on")
         await screen.shows("runner")
         screen.process.send_signal(signal.SIGHUP)
         await screen.shows("stopped")
@@ -99,7 +99,7 @@ async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(dat
     with (tmp_path / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stderr=log, cwd=tmp_path)
     try:
-        await eventually(lambda: logged(tmp_path / "log", "intake listens on"))
+        await eventually(lambda: logged(tmp_path / "log", "API listening on"))
         process.send_signal(signal.SIGHUP)
         await eventually(lambda: logged(tmp_path / "log", f"read again from {config}: pace, log and alerts"))
     finally:

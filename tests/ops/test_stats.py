@@ -34,7 +34,7 @@ async def held_up(database: Database) -> float:
     """Seconds, as the metric shows them."""
     metrics = Metrics()
     metrics.set_queue(await StatsReader(database, TERMS).read())
-    return value(metrics.page(), "mailerd_oldest_claimable_letter_seconds")
+    return value(metrics.page(), "mailerd_oldest_claimable_message_seconds")
 
 
 async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) -> None:

@@ -137,7 +137,7 @@ class Faults:
         async with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
             await child.until(lambda log: "runner started" in log)
             await asyncio.to_thread(_fill, self.full)
-            where = re.search(r"listens on (\S+)", child.runs[-1].log.read_text("utf-8"))
+            where = re.search(r"API listening on (\S+)", child.runs[-1].log.read_text("utf-8"))
             assert where is not None
             body = {
                 "sender_email": "me@example.com",

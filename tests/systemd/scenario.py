@@ -86,7 +86,7 @@ def first_start(server: Server) -> str:
     show(sh("systemctl status mailerd --no-pager -n 5"))
     show("journalctl -u mailerd:", journal("-u mailerd -n 40 -o cat"))
     show(f"journalctl MAILERD_JOB={id_}:", journal(f"MAILERD_JOB={id_} -o cat"))
-    record = journal("MAILERD_EVENT=letter_sent -n 1 -o verbose")
+    record = journal("MAILERD_EVENT=message_sent -n 1 -o verbose")
     show("fields:", record)
     for field in ("MESSAGE_ID=", "MAILERD_JOB=", "MAILERD_RECIPIENT=", "MAILERD_SENDER=me@example.com", "PRIORITY=5"):
         expect(field in record, f"the record has {field}")
@@ -180,7 +180,7 @@ def drain(key: str) -> None:
     sh("systemctl stop mailerd.socket mailerd")
     show(f"stopped after {time.monotonic() - began:.1f} s", journal("-u mailerd -n 8 -o cat"))
     log = journal("-u mailerd -n 400 -o cat")
-    expect("draining: nothing more is claimed" in log and "cut off" not in log, "drained, nothing was cut off")
+    expect("draining: no new claims" in log and "cut off" not in log, "drained, nothing was cut off")
     expect("Deactivated successfully" in log, "and ended well")
 
 

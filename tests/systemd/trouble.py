@@ -36,11 +36,11 @@ def stopped_journald(key: str) -> None:
     sh(f"kill -CONT {journald}")
     expect(done, f"1,000 letters sent in {took:.1f} s with journald standing still")
     sh("journalctl --sync")
-    until(lambda: len(journal(f"MAILERD_EVENT=letter_sent MAILERD_JOB={id_} -o cat").splitlines()) >= 1000)
-    told = len(journal(f"MAILERD_EVENT=letter_sent MAILERD_JOB={id_} -o cat").splitlines())
+    until(lambda: len(journal(f"MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines()) >= 1000)
+    told = len(journal(f"MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines())
     lost = journal("MAILERD_EVENT=log_records_lost -n 1 -o cat")
     figures = sh(f"curl -s {URL}/metrics | grep log_records_lost_total")
-    show(f"{told} of 1,000 letter_sent records are in the journal; {figures}", lost)
+    show(f"{told} of 1,000 message_sent records are in the journal; {figures}", lost)
     expect(told >= 1000 or "lost" in lost, "every record is there, or the losses are told")
 
 

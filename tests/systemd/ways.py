@@ -49,7 +49,7 @@ def instances(server: Server, key: str) -> None:
     id_ = send(key, letters, url="http://127.0.0.1:5001")
     expect(until(lambda: finished(key, id_, url="http://127.0.0.1:5002")), "a job posted to one is completed, says two")
     sent = {
-        name: len(journal(f"-u mailerd@{name} MAILERD_EVENT=letter_sent MAILERD_JOB={id_} -o cat").splitlines())
+        name: len(journal(f"-u mailerd@{name} MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines())
         for name in ("one", "two")
     }
     show(f"sent by each: {sent}", sh("systemctl status 'mailerd@*' --no-pager -n 0"))
@@ -145,5 +145,5 @@ def pace_by_reload(server: Server, key: str) -> None:
 
 def _limit(key: str) -> float:
     page = sh(f"curl -s -H 'X-API-Key: {key}' {URL}/metrics")  # without a key it names no sender
-    found = re.search(r'mailerd_sender_limit_letters\{sender="me@example.com",window="minute"\} (\S+)', page)
+    found = re.search(r'mailerd_sender_limit_messages\{sender="me@example.com",window="minute"\} (\S+)', page)
     return float(found[1]) if found else -1

@@ -143,7 +143,7 @@ async def test_whoever_is_refused_often_does_not_fill_the_log(site: ConsoleSite,
             assert answer.status in {403, 421}
     assert PER_MINUTE <= len(site.heard.of("console_refused")) <= PER_MINUTE + 30
     assert len(site.heard.of("request_answered")) == len(site.heard.of("console_refused"))
-    assert len(site.heard.of("stranger_answered")) == many - len(site.heard.of("request_answered"))
+    assert len(site.heard.of("anonymous_answered")) == many - len(site.heard.of("request_answered"))
 
 
 async def test_a_browser_that_says_only_its_origin_may_change_things(site: ConsoleSite) -> None:

@@ -165,7 +165,7 @@ async def test_an_endpoint_that_behaves_badly_gets_its_events_when_it_behaves(
     assert set(receiver.taken) == set(uids)
     assert before >= 6
     assert len({(post.uid, post.body) for post in receiver.posts}) == 6, "the same bytes at each attempt"
-    assert not heard.of("webhook_broke")
+    assert not heard.of("webhook_crashed")
 
 
 async def test_an_answer_whose_body_breaks_off_after_a_success_is_a_success(
@@ -236,7 +236,7 @@ async def test_a_bug_in_recording_ends_no_other_delivery(
         patched.setattr(sender, "decide", broken)
         async with running(deliver(retries=[300.0])):
             await happen(1)
-            await heard.wait_for("webhook_broke", times=2)
+            await heard.wait_for("webhook_crashed", times=2)
             patched.undo()
             await happen(2)
             await heard.wait_for("webhook_delivered", times=2)
@@ -253,7 +253,7 @@ async def test_a_bug_met_in_one_delivery_is_a_failed_attempt_with_its_wait(
     await happen(1)
     monkeypatch.setattr(sender, "post_event", broken)
     async with running(deliver(retries=[300.0])):
-        assert isinstance((await heard.wait_for("webhook_broke"))["error"], RecursionError)
+        assert isinstance((await heard.wait_for("webhook_crashed"))["error"], RecursionError)
 
         async def recorded() -> bool:
             rows = await query(
@@ -264,7 +264,7 @@ async def test_a_bug_met_in_one_delivery_is_a_failed_attempt_with_its_wait(
             return bool(rows == [("waiting", 1, "a bug in mailerd: RecursionError; its log has the stack", 1, 1)])
 
         await eventually(recorded)
-    assert len(heard.of("webhook_broke")) == 1
+    assert len(heard.of("webhook_crashed")) == 1
 
 
 async def test_a_database_that_does_not_answer_to_a_record_is_no_bug_and_no_failure_of_the_endpoint(
@@ -290,7 +290,7 @@ async def test_a_database_that_does_not_answer_to_a_record_is_no_bug_and_no_fail
             await query(database, "UPDATE webhook_deliveries SET lease_until = UTC_TIMESTAMP(6)")
             await proxy.heal()
             await delivered(database, 1)
-    assert heard.of("webhook_broke") == heard.of("webhook_attempt_failed") == []
+    assert heard.of("webhook_crashed") == heard.of("webhook_attempt_failed") == []
 
 
 async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything_once_it_is_resumed(

@@ -18,7 +18,7 @@ async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
         rests.append(breaker.retry_in())
         await clock.move(rests[-1])
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert heard.names() == ["google_unreachable", *["google_still_away"] * 4]
+    assert heard.names() == ["google_unreachable", *["google_still_unreachable"] * 4]
     breaker.success(ME)
     breaker.success(ME)
     assert heard.names()[-1] == "google_back"
@@ -40,10 +40,10 @@ async def test_a_sender_without_a_token_rests_alone_and_longer_each_time() -> No
         await clock.move(rests[-1])
         assert breaker.blocked_senders() == {}
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert set(heard.names()) == {"sender_out_of_reach"}
+    assert set(heard.names()) == {"sender_unreachable"}
     breaker.success(YOU)
-    assert heard.of("sender_in_reach") == []
+    assert heard.of("sender_reachable") == []
     breaker.success(ME)
-    assert heard.of("sender_in_reach") == [{"sender": ME, "seconds": sum(rests)}]
+    assert heard.of("sender_reachable") == [{"sender": ME, "seconds": sum(rests)}]
     breaker.sender_failure(ME, "again")
     assert breaker.blocked_senders() == {ME: 1.0}

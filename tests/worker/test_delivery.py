@@ -126,9 +126,9 @@ async def test_a_letter_is_made_while_it_waits_for_its_slot_and_starts_when_it_h
             delivering = asyncio.create_task(delivery.deliver(letter(1)))
             await builder.built.wait()
             await asyncio.sleep(0)
-            assert (google.drafts, heard.of("letter_started")) == (0, [])
+            assert (google.drafts, heard.of("message_started")) == (0, [])
         await delivering
-    assert (google.drafts, len(heard.of("letter_started"))) == (1, 1)
+    assert (google.drafts, len(heard.of("message_started"))) == (1, 1)
 
 
 class SlowRecorder(Recorder):

@@ -60,12 +60,12 @@ async def test_a_letter_that_was_found_is_told(
     far.fates["settle"] = fate
     await rounds(place)
     assert await states(database, job) == {"sent": 1}
-    assert heard.names() == ["letter_found"]
+    assert heard.names() == ["message_found"]
     assert place.touched == [job]
 
 
 @pytest.mark.parametrize(
-    "answer, told", [(THERE, "letter_missing"), (NoResponse("no answer within 30 s"), "letter_still_unsure")]
+    "answer, told", [(THERE, "message_missing"), (NoResponse("no answer within 30 s"), "message_still_unsure")]
 )
 @pytest.mark.parametrize("fate", FATES)
 async def test_a_letter_that_was_not_found_is_told(
@@ -85,7 +85,7 @@ async def test_a_letter_that_only_a_person_can_settle_is_told(far: Doubtful, hea
     await query(far, "UPDATE job_recipients SET mode = 'direct', draft_id = NULL")
     far.fates["settle"] = "done"
     await rounds(place)
-    assert heard.names() == ["letter_needs_a_person"]
+    assert heard.names() == ["message_unresolved"]
 
 
 async def test_a_missing_letter_of_a_cancelled_job_is_told_as_cancelled(far: Doubtful, heard: Heard) -> None:
@@ -94,7 +94,7 @@ async def test_a_missing_letter_of_a_cancelled_job_is_told_as_cancelled(far: Dou
     await ask(far, job, JobChange.CANCEL)
     far.fates["settle"] = "done"
     await rounds(place)
-    assert heard.names() == ["letter_cancelled"]
+    assert heard.names() == ["message_cancelled"]
 
 
 async def test_what_somebody_else_has_found_meanwhile_is_not_told_as_ours(
@@ -131,7 +131,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
 
     far.fates["settle"], far.meanwhile = "undone", looks
     await rounds(place)
-    assert heard.names() == ["letter_still_unsure"]
+    assert heard.names() == ["message_still_unsure"]
 
 
 @pytest.mark.parametrize("fate", FATES)
@@ -146,8 +146,8 @@ async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
     far.fates["rescue"] = fate
     await rounds(place)
     assert await states(database, job) == {"failed": 2}
-    assert heard.names() == ["lease_lapsed", "letter_failed"] * 2
-    assert [told["done"] for told in heard.of("letter_failed")] == [1, 2]
+    assert heard.names() == ["lease_lapsed", "message_failed"] * 2
+    assert [told["done"] for told in heard.of("message_failed")] == [1, 2]
     assert place.touched == [job, job]
 
 
@@ -173,8 +173,8 @@ async def test_a_letter_that_lapses_while_the_others_are_in_doubt_is_told_with_t
 
     far.fates["rescue"], far.meanwhile = "done", another
     await rounds(Place(far, heard))
-    assert heard.names() == ["lease_lapsed", "letter_failed"] * 3
-    assert len({told["recipient"] for told in heard.of("letter_failed")}) == 3
+    assert heard.names() == ["lease_lapsed", "message_failed"] * 3
+    assert len({told["recipient"] for told in heard.of("message_failed")}) == 3
 
 
 async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as_ours(

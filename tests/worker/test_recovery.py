@@ -93,7 +93,7 @@ async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
         while await states(database, theirs.job_id) != {"unsure": 1}:
             await place.clock.move(5)
         await query(database, f"{LAPSE} AND id = %s", theirs.id)
-        while not heard.of("letter_missing"):
+        while not heard.of("message_missing"):
             await place.clock.move(5)
     assert place.google.asked == ["d99"], "the other mailbox has as many looks as it may, and they hang"
     for loop in loops:
@@ -122,12 +122,12 @@ async def test_what_goes_wrong_with_one_look_is_told_and_the_others_come_to_thei
     assert await states(database, job) == {"unsure": 2, "sent": 1, "waiting": 1}
     (failed,) = heard.of("step_failed")
     assert failed["again_in"] == 60
-    (broke,) = heard.of("letter_broke")
+    (broke,) = heard.of("message_crashed")
     assert isinstance(broke["error"], KeyError)
     assert broke["error"].__traceback__ is not None
-    (later,) = heard.of("letter_still_unsure")
+    (later,) = heard.of("message_still_unsure")
     assert "nobody foresaw this" in later["cause"]
-    assert len(heard.of("letter_found")) == len(heard.of("letter_missing")) == 1
+    assert len(heard.of("message_found")) == len(heard.of("message_missing")) == 1
 
 
 async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed(
@@ -140,9 +140,9 @@ async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed
     place = Place(database, heard)
     await place.once()
     assert await states(database, job) == {"failed": 2, "waiting": 1}
-    assert [(told["done"], told["total"]) for told in heard.of("letter_failed")] == [(1, 3), (2, 3)]
+    assert [(told["done"], told["total"]) for told in heard.of("message_failed")] == [(1, 3), (2, 3)]
     errors = [error for (error,) in await query(database, "SELECT error FROM job_recipients WHERE status = 'failed'")]
-    assert [told["cause"] for told in heard.of("letter_failed")] == errors
+    assert [told["cause"] for told in heard.of("message_failed")] == errors
     assert job in place.touched
 
 
@@ -154,8 +154,8 @@ async def test_a_letter_that_is_in_doubt_when_its_lease_lapses_is_told_as_unsure
     await query(database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd1'")
     await query(database, LAPSE)
     await Place(database, heard).once()
-    assert heard.names() == ["lease_lapsed", "letter_unsure"]
-    assert heard.of("letter_unsure")[0]["look_in"] == 60
+    assert heard.names() == ["lease_lapsed", "message_unsure"]
+    assert heard.of("message_unsure")[0]["look_in"] == 60
 
 
 async def test_a_letter_that_lapses_in_a_cancelled_job_is_not_said_to_be_sent_again(
@@ -180,7 +180,7 @@ async def test_a_letter_that_is_missing_in_a_cancelled_job_is_told_as_cancelled(
     await ask(database, job, JobChange.CANCEL)
     await place.once()
     assert await states(database, job) == {"cancelled": 1}
-    assert heard.names() == ["letter_cancelled"]
+    assert heard.names() == ["message_cancelled"]
     assert place.touched == [job]
 
 

@@ -357,7 +357,7 @@ async def test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_besid
         await place.started(5)
         await asyncio.sleep(0.1)
         assert (place.claims, len(place.in_flight)) == (2, 1), "nothing goes beside it"
-        assert [told["recipient"] for told in place.heard.of("letter_tried_alone")] == [77]
+        assert [told["recipient"] for told in place.heard.of("message_tried_alone")] == [77]
         place.ends[-1].set()
         await place.started(7)
         running.cancel()

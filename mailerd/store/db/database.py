@@ -157,7 +157,7 @@ class Database:
             outcome = "cut_off"  # by the caller, at a stop or a time-out: it says nothing about the database
             raise
         except DatabaseAwayError as error:
-            outcome = "in_doubt" if error.in_doubt else "away"
+            outcome = "in_doubt" if error.in_doubt else "unavailable"
             await self._learn_from(error, reads=reads, began=started)
             raise
         except DatabaseError as error:
@@ -345,10 +345,10 @@ class Database:
         if self._away_since is None:
             self._away_since = self._reminded = now
             if not told:
-                self._events.database_away(where=self.where, cause=cause)
+                self._events.database_unavailable(where=self.where, cause=cause)
         elif news or now - self._reminded >= REMIND_INTERVAL:
             self._reminded = now
-            self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
+            self._events.database_still_unavailable(where=self.where, seconds=now - self._away_since, cause=cause)
 
     def _mark_up(self, *, wrote: bool, changed: bool = False) -> None:
         self._unreachable = False

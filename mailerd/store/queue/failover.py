@@ -277,7 +277,7 @@ class ReplayLog:
         if others and time.monotonic() - met.at < OTHER_DAEMONS_TIMEOUT:
             return False
         if met.again:
-            self.events.database_told_again(where=server, letters=met.letters, forgotten=met.forgotten)
+            self.events.outcomes_rewritten(where=server, messages=met.letters, lost=met.forgotten)
         del self._unreplayed[server]
         self._doubted = False
         live = self.database.pool.servers

@@ -69,7 +69,7 @@ async def test_a_server_that_answers_no_other_question_either_is_away(
     with pytest.raises(DatabaseAwayError):
         await far.request(freeze, what="list doubts", bound=0.3, read_only=True)
     assert far.unavailable
-    assert heard.names() == ["database_away"]
+    assert heard.names() == ["database_unavailable"]
 
 
 async def test_a_server_that_answers_reads_and_no_write_is_away(
@@ -84,7 +84,7 @@ async def test_a_server_that_answers_reads_and_no_write_is_away(
 
     await database.read(locked, what="lock a table")
     assert far.unavailable
-    assert heard.names()[-1] == "database_away"
+    assert heard.names()[-1] == "database_unavailable"
     assert not heard.of("connection_cut")
 
 
@@ -122,4 +122,4 @@ async def test_a_database_that_has_gone_is_told_when_the_new_connection_fails_to
     with pytest.raises(DatabaseAwayError):
         await far.request(goes, what="accept a job")
     assert far.unavailable
-    assert heard.names() == ["database_away"]
+    assert heard.names() == ["database_unavailable"]

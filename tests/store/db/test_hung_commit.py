@@ -51,12 +51,12 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
                 assert database.outage == "away"
                 with pytest.raises(DatabaseAwayError, match="no response to the last COMMIT"):
                     await check_writable(database)
-            assert heard.names() == ["database_away"]
+            assert heard.names() == ["database_unavailable"]
             began = time.monotonic()
             await asyncio.to_thread(pair.replica.start)
             await asyncio.to_thread(pair.follow_again)
             await eventually(is_written)
-            assert heard.names() == ["database_away", "database_back"]
+            assert heard.names() == ["database_unavailable", "database_back"]
             assert 0 < heard.of("database_back")[0]["seconds"] < time.monotonic() - began + 10
             assert database.outage == ""
             await check_writable(database)

@@ -29,10 +29,10 @@ async def test_after_a_refused_write_only_a_write_means_that_the_database_is_bac
     for read_only in (True, False):
         assert await database.request(reading(), what="read a job", read_only=read_only) == 1
     assert await query(database, "SELECT id FROM t WHERE id = 1 FOR UPDATE") == []
-    assert heard.names() == ["database_away"]
+    assert heard.names() == ["database_unavailable"]
     assert "it accepts no writes: the server is read-only" in said(heard)[0]
     await query(database, "UPDATE t SET id = id WHERE id = 1")
-    assert (heard.names(), database.outage) == (["database_away", "database_back"], "")
+    assert (heard.names(), database.outage) == (["database_unavailable", "database_back"], "")
 
 
 async def test_a_write_that_began_before_another_was_refused_proves_nothing(database: Database, heard: Heard) -> None:
@@ -51,7 +51,7 @@ async def test_a_write_that_began_before_another_was_refused_proves_nothing(data
         await database.transaction(reading(READ_ONLY.format(1290)), what="write")
     refused.set()
     await writing
-    assert heard.names() == ["database_away"]
+    assert heard.names() == ["database_unavailable"]
 
 
 async def test_a_refusal_that_is_heard_after_a_later_write_was_taken_is_no_news(
@@ -76,10 +76,10 @@ async def test_a_refusal_that_is_heard_after_a_later_write_was_taken_is_no_news(
     taken.set()
     with pytest.raises(DatabaseAwayError):
         await writing
-    assert (heard.names(), database.outage) == (["database_away", "database_back"], "")
+    assert (heard.names(), database.outage) == (["database_unavailable", "database_back"], "")
     with pytest.raises(DatabaseAwayError):
         await database.transaction(reading(READ_ONLY.format(1290)), what="write")
-    assert heard.names() == ["database_away", "database_back", "database_away"]
+    assert heard.names() == ["database_unavailable", "database_back", "database_unavailable"]
 
 
 async def test_a_database_that_comes_back_without_taking_writes_is_told_at_once(
@@ -93,7 +93,7 @@ async def test_a_database_that_comes_back_without_taking_writes_is_told_at_once(
     for _ in range(2):
         with pytest.raises(DatabaseAwayError):
             await far.transaction(reading(READ_ONLY.format(1290)), what="write")
-    assert heard.names() == ["database_away", "database_still_away"]
+    assert heard.names() == ["database_unavailable", "database_still_unavailable"]
     assert "read-only (read_only)" in said(heard)[1]
 
 
@@ -105,5 +105,5 @@ async def test_opening_a_database_that_takes_no_writes_says_once_that_it_is_conn
         await database.open()
         with pytest.raises(DatabaseAwayError):
             await database.transaction(reading(READ_ONLY.format(1290)), what="migrate")
-    assert heard.names() == ["database_connected", "database_away"]
+    assert heard.names() == ["database_connected", "database_unavailable"]
     await database.close()

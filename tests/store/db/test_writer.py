@@ -238,7 +238,7 @@ async def test_a_caller_that_comes_while_the_writes_are_moved_waits_for_it(
             with pytest.raises(DatabaseAwayError):
                 await write(database, 2)
         waiting = [asyncio.create_task(accept(database, number)) for number in (3, 4, 5)]
-        await heard.wait_for("database_away")
+        await heard.wait_for("database_unavailable")
         await asyncio.to_thread(cluster.switch_over)
         assert await asyncio.gather(*waiting) == [cluster.primary.port] * 3 != [old.port] * 3
 

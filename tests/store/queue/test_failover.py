@@ -96,8 +96,8 @@ async def test_what_was_sent_and_forgotten_is_told_again_before_anything_is_clai
     assert left.id not in {letter.id for letter in letters}
     assert await states(database, job) == {"sent": 3, "sending": 1}
     assert await query(database, "SELECT event, COUNT(*) FROM attempts GROUP BY event") == [("sent", 3)]
-    (told,) = heard.of("database_told_again")
-    assert (told["letters"], told["forgotten"]) == (3, 3)
+    (told,) = heard.of("outcomes_rewritten")
+    assert (told["messages"], told["lost"]) == (3, 3)
 
 
 async def test_a_senders_first_letter_that_was_forgotten_lets_its_mailbox_be_read(
@@ -414,10 +414,10 @@ async def test_a_database_that_has_forgotten_beats_is_told_again(database: Datab
     alive = Daemons(database, one.name, one.replay_log, one.replay_log.events)
     await alive.heartbeat()
     await alive.heartbeat()
-    assert heard.of("database_told_again") == []
+    assert heard.of("outcomes_rewritten") == []
     await query(database, "UPDATE daemons SET heartbeats = heartbeats - 2")
     await alive.heartbeat()
-    assert len(heard.of("database_told_again")) == 1
+    assert len(heard.of("outcomes_rewritten")) == 1
 
 
 async def test_only_the_last_minute_before_the_last_letter_is_remembered(

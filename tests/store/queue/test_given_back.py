@@ -166,7 +166,7 @@ async def test_a_letter_that_came_back_is_no_sign_that_the_database_has_forgotte
     await come_back(database, how)
     (again,) = await one.letters(1)
     assert again.id == letter.id
-    assert heard.of("database_told_again") == []
+    assert heard.of("outcomes_rewritten") == []
 
 
 @PROOFS
