@@ -27,7 +27,7 @@ async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
     assert {each["field"]: each["message"] for each in answer["error"]["details"]} == {
         "colour": "未知的字段",
         "reference": "必须是字符串",
-        "recipients[0].email": "电子邮件地址必须有 @。",
+        "recipients[0].email": "缺少 @",
         "recipients[1].variables": "subject，第 1 行：'name' 未定义，空名称也视为未定义",
     }
 
@@ -77,7 +77,7 @@ async def test_a_stream_speaks_the_language_of_its_request_as_a_page_does(site: 
     _, page = await site.get("/api/events?types=recipient.failed", headers=CHINESE)
     assert not job_now["cause_of_wait"].isascii()
     assert page["events"][0]["data"] == {
-        "recipient_id": 1, "reason": "该地址已禁发：人工", "reason_code": "suppressed",
+        "recipient_id": 1, "reason": "该地址已禁发：手动", "reason_code": "suppressed",
         "reason_args": {"reason": {"text": "manual", "args": {}}},
     }  # fmt: skip
     accept = CHINESE | {"Accept": "text/event-stream"}

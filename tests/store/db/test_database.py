@@ -99,7 +99,7 @@ async def test_a_port_that_never_greets_is_told_with_its_time_out(proxy: Proxy, 
     database = Database(settings(proxy.port, connect_timeout=0.2, connect_attempts=1), events=StoreEvents(heard))
     with pytest.raises(DatabaseAwayError):
         await database.open()
-    assert "attempt 1/1: no response within 0.2 s; giving up" in said(heard)[0]
+    assert "attempt 1/1 failed: no response within 0.2 s; check" in said(heard)[0]
 
 
 @pytest.mark.skipif(not is_mariadb(), reason="MySQL asks for the plain password, see test_rogue_server.py")
@@ -109,7 +109,7 @@ async def test_a_wrong_password_is_not_tried_again(mariadb: Server, database_url
     with pytest.raises(DatabaseAwayError):
         await database.open()
     (words,) = said(heard)
-    assert "attempt 1/1: Access denied for user 'mailerd'@'127.0.0.1' (using password: YES)" in words
+    assert "attempt 1/1 failed: Access denied for user 'mailerd'@'127.0.0.1' (using password: YES)" in words
     assert "wrong" not in words.replace("using password", "")
     assert mariadb.password not in words
 
