@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from mailerd.core.i18n import Text
 from mailerd.core.notices import MICROSOFT_DEAD, Kind
+from mailerd.core.reasons import reason
 
 LAST: Final = 200
 """The messages that are looked at: the last, up to the newest dead one; of those that were sent later nothing is known.
@@ -86,29 +88,19 @@ def is_dead(kind: str | None, code: str | None, reason: str | None) -> bool:
     return kind in (Kind.SOFT, Kind.UNKNOWN) and any(code == each and words in said for each, words in MICROSOFT_DEAD)
 
 
-def job_reason(job: str, *, dead: int, sent: int) -> str:
+def job_reason(job: str, *, dead: int, sent: int) -> Text:
     """Why a job is paused, and what to do; every surface says it so.
 
     The newest of these messages is a dead one: of what was sent after it nothing is known yet.
     """
-    return (
-        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist. Look "
-        f"at `mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
-        "addresses are right"
-    )
+    return reason("job_bounces", dead=dead, sent=sent, job=job)
 
 
-def job_warning(job: str, *, dead: int, sent: int, limit: int) -> str:
+def job_warning(job: str, *, dead: int, sent: int, limit: int) -> Text:
     """What people are warned of before a job is paused."""
-    return (
-        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist; at "
-        f"{limit} the job is paused. Look at `mailerd bounces --job {job}`"
-    )
+    return reason("job_bounces_soon", dead=dead, sent=sent, limit=limit, job=job)
 
 
-def sender_reason(dead: int, sent: int) -> str:
+def sender_reason(dead: int, sent: int) -> Text:
     """Why a sender is paused."""
-    return (
-        f"{dead} of the last {sent} messages whose result is known came back, since their addresses do not exist. Look "
-        "at `mailerd bounces`, cancel the jobs with bad lists, then resume the sender"
-    )
+    return reason("sender_bounces", dead=dead, sent=sent)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from mailerd.core.i18n import Text
+from mailerd.core.reasons import reason
 from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Verdict
@@ -125,27 +127,26 @@ def after_deletion(
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
         case Disposition.DRAFT_GONE:
-            reason = "when it was to be deleted, its draft was gone"
+            code = "draft_gone_at_deletion"
         case Disposition.UNKNOWN:
-            reason = "no answer came when its draft was to be deleted"
+            code = "deletion_unanswered"
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
             unanswered and decision.transition in {Transition.FAILED, Transition.SUPPRESSED}
         ):
-            reason = "an earlier send had no answer, and its draft could not be deleted"
+            code = "deletion_failed"
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
             return decision  # the draft stays, and is sent when the wait is over
         case _:
             assert_never(disposition)
     return Decision(
-        Transition.LOST, error=f"{reason}; before: {decision.error}", wait=late_arrival, pause=decision.pause,
+        Transition.LOST, error=reason(code, before=decision.error), wait=late_arrival, pause=decision.pause,
         refused=True, discarding=disposition is Disposition.UNKNOWN,
     )  # fmt: skip
 
 
 def no_drafts(*, late_arrival: timedelta) -> Decision:
     """What to write about a letter whose draft may have been sent, where the sign-in may no longer use drafts."""
-    error = "its draft may have been sent, and this sign-in may use no drafts any more"
-    return Decision(Transition.LOST, error=error, wait=late_arrival, refused=True)
+    return Decision(Transition.LOST, error=reason("drafts_not_allowed"), wait=late_arrival, refused=True)
 
 
 def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decision | None:
@@ -153,8 +154,11 @@ def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decisi
     if attempt <= policy.max_attempts:
         return None
     attempt -= 1  # this one asks Google for nothing, and is not counted
-    error = f"given up after {attempt} attempts; the last: {reason}" if reason else f"given up after {attempt} attempts"
-    return Decision(Transition.FAILED, error=error, untried=True)
+    return Decision(Transition.FAILED, error=_gave_up(attempt, reason), untried=True)
+
+
+def _gave_up(attempt: int, last: str | None) -> Text:
+    return reason("gave_up_after", attempt=attempt, reason=last) if last else reason("gave_up", attempt=attempt)
 
 
 def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:
@@ -184,11 +188,11 @@ def _retry_after(reply: Reply, *, cap: timedelta) -> timedelta:
     return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
 
 
-def _retry(reason: str, *, attempt: int, policy: RetryPolicy, chance: float, retry_after: timedelta) -> Decision:
+def _retry(why: str, *, attempt: int, policy: RetryPolicy, chance: float, retry_after: timedelta) -> Decision:
     if attempt >= policy.max_attempts:
-        return Decision(Transition.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
+        return Decision(Transition.FAILED, error=_gave_up(attempt, why))
     wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
-    return Decision(Transition.DEFERRED, error=reason, wait=max(wait, retry_after))
+    return Decision(Transition.DEFERRED, error=why, wait=max(wait, retry_after))
 
 
 def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, retry_after: timedelta) -> Decision:
@@ -258,14 +262,6 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
             return None
 
 
-def needs_person_reason(*, unanswered: bool) -> str:
-    """Why only a person can tell what became of a letter whose draft is gone, where `draft_gone` decides nothing."""
-    if unanswered:
-        return (
-            "its draft is gone, and may have been sent by a request that had no answer, or deleted by us after another "
-            "was refused; this sign-in may not look: settle it"
-        )
-    return (
-        "its draft is gone, though Google took none of its sends: it was deleted, or sent by hand, and this "
-        "sign-in may not look: settle it"
-    )
+def needs_person_reason(*, unanswered: bool) -> Text:
+    """Why only a person can tell what became of a letter whose draft is gone, of which `draft_gone` decides nothing."""
+    return reason("draft_gone_ambiguous" if unanswered else "draft_gone_unexplained")

@@ -15,6 +15,7 @@ from mailerd.core.decisions import Decision, Pause
 from mailerd.core.fates import Consequence
 from mailerd.core.notices import Classification
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.reasons import code_of
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
@@ -457,12 +458,10 @@ MOSTLY: Final = 3
 """So many of them, and more than half, have to fail where the one before the last did not."""
 RECENT: Final = timedelta(minutes=10)
 """How far back attempts tell how it goes now."""
-GOOGLE_SILENT: Final = ("no answer from Google", "no response from Google")
-"""Reasons that begin so mean: a request went out, and no response came; the attempt counts."""
-GOOGLE_UNREACHABLE: Final = (
-    "Google cannot be reached", "no access token could be had", "Google unreachable", "no access token"
-)  # fmt: skip
-"""Reasons that begin so: nothing was sent, and the attempt does not count."""
+GOOGLE_SILENT: Final = frozenset({"google_silent"})
+"""Codes of reasons that mean: a request went out, and no response came; the attempt counts."""
+GOOGLE_UNREACHABLE: Final = frozenset({"google_unreachable", "no_access_token", "token_endpoint_unavailable"})
+"""Codes of reasons that mean: nothing was sent, and the attempt does not count."""
 
 
 @dataclass(frozen=True)
@@ -507,7 +506,7 @@ def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     reason = newest[0].reason or ""
     failed = list(newest[:run])
     tried = run
-    if run == 1 and not reason.startswith(GOOGLE_SILENT + GOOGLE_UNREACHABLE):
+    if run == 1 and code_of(reason) not in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
         failed, tried = [it for it in newest if it.reason is not None], len(newest)
         if len(failed) < MOSTLY or 2 * len(failed) <= tried:
             return None

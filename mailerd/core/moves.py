@@ -21,22 +21,13 @@ from mailerd.core.models import (
     Resolution,
     mode_of,
 )
+from mailerd.core.reasons import code_of, reason
 from mailerd.core.states import REFUNDED, UNSENT, Proof, State, Transition
 from mailerd.core.states import after as after_of
 
-GIVEN_BACK: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
-"""The note of a letter that a limit notice has undone, in its row and in its log."""
-DRAFT_IS_THERE: Final = "it was recorded as sent because its draft was gone, and the draft is there"
-RESTORED: Final = "the database was restored from a backup: it may have been sent since, and is looked for first"
-SETTLED: Final = "settled by hand"
-"""How the error of a letter begins that a person has resolved."""
-_WHY_LAPSED: Final = "it died, was paused or lost the database"
-_KNOWN_TO_LOG: Final = "it may have been sent by a claim that the row knows nothing of, and is looked for first"
-_TAKEN: Final = "an earlier send of this letter had no answer: it was taken from this claim before its hand-over"
-
 
 class Row(NamedTuple):
-    """A row of `job_recipients` under its lock; the names are its columns."""
+    """A row of `job_recipients` under its lock; the names are its columns, and `error` is also its code and fields."""
 
     id: int
     job_id: str
@@ -131,9 +122,13 @@ class AttemptLog:
     def came_back(self) -> list[Line]:
         """The sendings that came back: each line names its draft, and its message if that is known.
 
-        By the note, since a draft that is found again is logged as `undone` too.
+        By the reason, since a draft that is found again is logged as `undone` too.
         """
-        return [it for it in self.lines if it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)]
+        return [
+            it
+            for it in self.lines
+            if it.event == "retried" or (it.event == "undone" and code_of(it.error) == "given_back")
+        ]
 
     @property
     def known_message(self) -> str | None:
@@ -243,7 +238,7 @@ NEVER_HANDED_OVER: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 """What is set where a letter that came back waits again, as if Google had never been asked to send it."""
 TRIED_ANEW: Final[Mapping[str, Any]] = {
-    "attempts": 0, "checks": 0, "crashes": 0, "error": None, "mode": None, "draft_id": None, "thread_id": None,
+    "attempts": 0, "checks": 0, "crashes": 0, "mode": None, "draft_id": None, "thread_id": None,
 }  # fmt: skip
 """What is set where a failed letter is tried anew. It forgets its draft: one that is gone would look like sent."""
 
@@ -288,9 +283,10 @@ def in_doubt_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now:
     if (doubt := log.unresolved) is None or not row.is_held(letter):
         return None
     draft, why = doubt.draft_id, doubt.error
+    error = reason("sent_by_lost_claim_after", reason=why) if why else reason("sent_by_lost_claim")
     after = _ended(row, now)._replace(
         status=State.UNSURE, lease_until=now, mode=mode_of(draft), draft_id=draft, thread_id=None, unanswered=1,
-        discarding=int(log.was_refused(draft)), error=f"{_KNOWN_TO_LOG}: {why or ''}", checks=0, handed_over_at=None,
+        discarding=int(log.was_refused(draft)), error=error, checks=0, handed_over_at=None,
     )  # fmt: skip
     line = Line(row.id, row.attempts, letter.token, "lost", draft, error=why)
     return Move(row, after, Transition.LOST, letter.sender, [line])
@@ -394,7 +390,7 @@ def late_doubt(row: Row, log: AttemptLog, it: Outcome, *, now: datetime) -> Move
     )  # fmt: skip
     lines = [Line(row.id, letter.attempt, letter.token, "lost", draft, error=decision.error)]
     if other and row.claim_token:  # or its worker would take the row back, with a draft that is deleted by then
-        lines.append(Line(row.id, row.attempts, row.claim_token, "lapsed", error=_TAKEN))
+        lines.append(Line(row.id, row.attempts, row.claim_token, "lapsed", error=reason("taken_from_claim")))
     return Move(row, after, Transition.LOST, letter.sender, lines)
 
 
@@ -442,18 +438,13 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
     handed = row.draft_id is not None or row.mode == "direct" or row.message_id is not None
     crash = crashed and row.daemon_id != by and not handed
     crashes, daemon = row.crashes + crash, row.daemon_id
-    change, error = (
-        Transition.RELEASED,
-        f"the lease of daemon {daemon} ran out at attempt {row.attempts}: {_WHY_LAPSED}",
-    )
+    change, error = Transition.RELEASED, reason("lease_expired", daemon=daemon, attempt=row.attempts)
     if handed:
         change = Transition.LOST
     elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:
         change = Transition.FAILED
-        error = (
-            f"it was in flight when {ALONE_AFTER} daemons crashed; then {FAILED_AFTER_ALONE} more, the last of "
-            f"them {daemon}, had nothing else in flight and crashed as well: it is not tried again"
-        )
+        together = ALONE_AFTER + FAILED_AFTER_ALONE
+        error = reason("crashed_alone", crashes=together, alone=FAILED_AFTER_ALONE, daemon=daemon)
     released, lost = change is Transition.RELEASED, change is Transition.LOST
     after = _ended(row, now)._replace(
         status=State.UNSURE if lost else State.WAITING if released else State.FAILED,
@@ -463,7 +454,8 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
         unanswered=1 if lost and not row.discarding else row.unanswered,
         lease_until=now + late_arrival if lost else None, due_at=now, error=error, **NO_FATE if released else {},
     )  # fmt: skip
-    line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=f"{change.value}: {error}")
+    why = reason(f"lapsed_{change.value}", reason=error)
+    line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=why)
     return Move(row, after, change, sender, [line], reason=error)
 
 
@@ -504,7 +496,7 @@ def settled(
     if row.status != State.UNSURE:
         return None
     sent = change is Transition.FOUND
-    note = f"settled by hand: sent, by {actor}" if sent else f"settled by hand: not sent, by {actor}"
+    note = reason("settled_sent" if sent else "settled_not_sent", actor=actor)
     after = _ended(row, now)._replace(
         status=State.SENT if sent else State.WAITING, error=note, proof=Proof.PERSON.value if sent else None,
         message_id=row.message_id if message_id is None else message_id, discarding=0, nothing_found_at=None,
@@ -524,11 +516,12 @@ def doubted(row: Row, *, token: str, sender: str, now: datetime) -> Move:
     Another draft may have been made and deleted since: that one is gone proves nothing, and where the sent mail cannot
     be read a person decides. The search goes back to the time when the job was accepted.
     """
+    error = reason("restored")
     after = _ended(row, now)._replace(
-        status=State.UNSURE, lease_until=now, mode=mode_of(row.draft_id), unanswered=1, discarding=1, error=RESTORED,
+        status=State.UNSURE, lease_until=now, mode=mode_of(row.draft_id), unanswered=1, discarding=1, error=error,
         checks=0, handed_over_at=None, nothing_found_at=None,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, token, "lost", row.draft_id, error=RESTORED)
+    line = Line(row.id, row.attempts, token, "lost", row.draft_id, error=error)
     return Move(row, after, Transition.LOST, sender, [line])
 
 
@@ -540,12 +533,13 @@ def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> M
     """
     if row.status != State.SENT or row.proof != Proof.GONE or row.draft_id != draft or row.is_forgotten:
         return None
+    error = reason("draft_still_there")
     after = row._replace(
         status=State.WAITING, proof=None, sent_at=None, checks=0, attempts=max(row.attempts, 1) - 1,
-        error=DRAFT_IS_THERE, due_at=now, updated_at=now, **NO_FATE,
+        error=error, due_at=now, updated_at=now, **NO_FATE,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, token, "undone", draft, error=DRAFT_IS_THERE)
-    return Move(row, after, Transition.UNDONE, sender, [line], reason=DRAFT_IS_THERE)
+    line = Line(row.id, row.attempts, token, "undone", draft, error=error)
+    return Move(row, after, Transition.UNDONE, sender, [line], reason=error)
 
 
 def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime) -> Move | None:
@@ -562,12 +556,13 @@ def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime)
         or row.given_back or row.is_forgotten or letter.message_id not in {None, row.message_id}
     ):  # fmt: skip
         return None
+    error = reason("given_back")
     after = row._replace(
-        status=State.WAITING, attempts=max(row.attempts, 1) - 1, error=GIVEN_BACK, given_back=1, due_at=now,
+        status=State.WAITING, attempts=max(row.attempts, 1) - 1, error=error, given_back=1, due_at=now,
         updated_at=now, **NEVER_HANDED_OVER,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, token, "undone", row.draft_id, row.message_id, GIVEN_BACK)
-    return Move(row, after, Transition.UNDONE, sender, [line], forgets_messages=True, reason=GIVEN_BACK)
+    line = Line(row.id, row.attempts, token, "undone", row.draft_id, row.message_id, error)
+    return Move(row, after, Transition.UNDONE, sender, [line], forgets_messages=True, reason=error)
 
 
 def fated(
@@ -583,7 +578,7 @@ def fated(
 
 def cancelled(row: Row, actor: str, *, now: datetime) -> Move:
     """It came back into a cancelled job: it has nothing to wait for."""
-    after = row._replace(status=State.CANCELLED, error=f"the job was cancelled by {actor}", updated_at=now)
+    after = row._replace(status=State.CANCELLED, error=reason("job_cancelled", actor=actor), updated_at=now)
     return Move(row, after, Transition.CANCELLED)
 
 

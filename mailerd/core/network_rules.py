@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 from urllib.parse import urlsplit
 
+from mailerd.core.i18n import t
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -91,15 +93,17 @@ class NetworkRules:
         try:
             given = ip_address(address)
         except ValueError:
-            return f"{address} is not an IP address"
+            return t("{address} is not an IP address", address=address)
         hidden = list(_embedded(given))
         for each in (given, *hidden):
             if any(each in network for network in NEVER if each.version == network.version):
-                return f"{_named(given, each)} is link-local, a cloud's metadata or no address of a host"
+                return t(
+                    "{given} is link-local, a cloud metadata address or not a host address", given=_named(given, each)
+                )
         judged: list[Address] = [*hidden, given] if given in _LOCAL_NAT64 or not hidden else [*hidden]
         for each in judged:
             if not (_is_public(each) or self._is_allowed(each)):
-                return f"{_named(given, each)} is not a public address"
+                return t("{given} is not a public address", given=_named(given, each))
         return ""
 
     def _is_allowed(self, address: Address) -> bool:
@@ -111,17 +115,21 @@ class NetworkRules:
         `host`: without brackets; `port`: the scheme's own where the URL names none; `user`: it has a user or password.
         """
         if scheme != "https" and not (self.allow_http and scheme == "http"):
-            return "it must begin with https:// (webhooks.allow_http = true allows http://)"
+            return t("it must start with https:// (webhooks.allow_http = true allows http://)")
         if user:
-            return "it must have no user and no password"
+            return t("it must not contain a user or a password")
         if not host:
-            return "it names no host"
+            return t("it has no host")
         if self.ports and port not in self.ports:
-            return f"port {port} is not allowed, only {', '.join(map(str, sorted(self.ports)))} (webhooks.ports)"
+            return t(
+                "port {port} is not allowed; allowed: {join} (webhooks.ports)",
+                port=port,
+                join=", ".join(map(str, sorted(self.ports))),
+            )
         if ":" in host or _is_dotted(host):
             return self.refusal(host)
         if _NUMERIC.fullmatch(host):
-            return f"{host} is a number in place of a host"
+            return t("{host} is a number, not a host name", host=host)
         return ""
 
 

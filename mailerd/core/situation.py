@@ -15,6 +15,7 @@ from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import MANUAL, repair_command
 from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import code_of
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 
@@ -196,7 +197,7 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
-        code = next((code for code, begins in _SCOPES if found.reason.startswith(begins)), "deferred")
+        code = next((code for code, reasons in _SCOPES if code_of(found.reason) in reasons), "deferred")
         if found.nothing_sent:
             text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
                       found.failed, sender=it.email, reason=found.reason)  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.core.webhooks import EventType
 
 MIN_PRIORITY: Final = -100
@@ -156,7 +157,7 @@ class ImpossibleTransitionError(Exception):
     """A change that the table does not know was asked for: a bug in mailerd, never the fault of a letter."""
 
     def __init__(self, state: State, change: Transition) -> None:
-        super().__init__(f"a recipient that is {state} cannot be {change}")
+        super().__init__(t("a recipient that is {state} cannot be {change}", state=state, change=change))
 
 
 def after(state: State, change: Transition) -> State:
@@ -202,7 +203,7 @@ class ImpossibleRequestError(Exception):
     """A job in this status cannot do what is asked of it."""
 
     def __init__(self, status: JobStatus, change: JobChange) -> None:
-        super().__init__(f"a job that is {status} cannot do: {change}")
+        super().__init__(t("a job that is {status} does not allow: {change}", status=status, change=change))
         self.status = status
         self.change = change
 

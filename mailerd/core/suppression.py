@@ -17,7 +17,9 @@ from enum import StrEnum
 from typing import Final
 from unicodedata import normalize
 
+from mailerd.core.i18n import N_, Text, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
+from mailerd.core.reasons import reason
 
 # Texts in a CSV that a person may open: no cell is a formula to a spreadsheet, and each can be read back as it was.
 
@@ -42,7 +44,6 @@ def _is_sign(text: str, at: int) -> bool:
     return text[at : at + 1] in _FORMULA_SIGNS
 
 
-SUPPRESSED: Final = "the address is suppressed"
 EVERYTHING: Final = 0
 """The list id of a suppression that binds every job, whatever its list."""
 EVERYTHING_NAME: Final = "everything"
@@ -198,9 +199,15 @@ def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
     return None
 
 
-def why_suppressed(reason: str) -> str:
+_WORDS: Final = {
+    Reason.UNSUBSCRIBED: N_("unsubscribed"), Reason.HARD_BOUNCE: N_("hard_bounce"), Reason.COMPLAINED: N_("complained"),
+    Reason.MANUAL: N_("manual"), Reason.IMPORTED: N_("imported"),
+}  # fmt: skip
+
+
+def why_suppressed(why: str) -> Text:
     """What stands in a recipient's `error`."""
-    return f"{SUPPRESSED}: {reason}"
+    return reason("suppressed", reason=t(_WORDS[Reason(why)]))
 
 
 def masked(address: str) -> str:

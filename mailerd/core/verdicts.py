@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, assert_never
 
+from mailerd.core.reasons import reason
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -77,7 +78,7 @@ class Verdict:
 
     disposition: Disposition
     reason: str = ""
-    """For people: what happened, in Google's words where there are any."""
+    """What happened (core/reasons.py), in Google's words where there are any."""
     backoff: Backoff | None = None
 
 
@@ -109,14 +110,14 @@ def judge(call: Call, reply: Reply) -> Verdict:
         case Refused():
             return _refused(call, reply)
         case NoResponse(cause):
-            return _unknown(call, f"no answer from Google: {cause}")
+            return _unknown(call, reason("google_silent", cause=cause))
         case MalformedResponse(status, excerpt):
-            return _unknown(call, f"Google answered {status} without what {call} promises: {excerpt}")
+            return _unknown(call, reason("malformed_response", status=status, call=call.value, excerpt=excerpt))
         case TokenRefused():
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
             pause = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
-            return _not_counted(pause, cause)
+            return _not_counted(pause, reason(pause.value, cause=cause))
         case NotSent():
             return _unreachable(reply)
         case _:
@@ -125,23 +126,26 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 def refused_alone(reply: Refused) -> Verdict:
     """What a refusal means that seems to concern the mailbox, where Google takes other letters from it meanwhile."""
-    said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
-    return Verdict(Disposition.REJECTED, f"Google refuses this letter ({said}), and takes others from its mailbox")
+    return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=_said(reply)))
 
 
-def _unknown(call: Call, reason: str) -> Verdict:
+def _said(reply: Refused) -> str:
+    return f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
+
+
+def _unknown(call: Call, why: str) -> Verdict:
     # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the recovery finds by its key.
-    return Verdict(Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT, reason)
+    return Verdict(Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT, why)
 
 
-def _not_counted(cause: PauseCause, reason: str, *, until: datetime | None = None, everybody: bool = False) -> Verdict:
-    return Verdict(Disposition.NOT_COUNTED, reason, Backoff(cause, until, everybody))
+def _not_counted(cause: PauseCause, why: str, *, until: datetime | None = None, everybody: bool = False) -> Verdict:
+    return Verdict(Disposition.NOT_COUNTED, why, Backoff(cause, until, everybody))
 
 
 def _unreachable(reply: NotSent) -> Verdict:
     if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
-        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
-    return _not_counted(PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}", everybody=True)
+        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("no_access_token", cause=reply.cause))
+    return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("google_unreachable", cause=reply.cause), everybody=True)
 
 
 def _token(reply: TokenRefused) -> Verdict:
@@ -149,74 +153,62 @@ def _token(reply: TokenRefused) -> Verdict:
         f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-        return _not_counted(PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
+        return _not_counted(PauseCause.THROTTLED, reason("token_endpoint_unavailable", said=said))
     if any(word in said for word in _POLICY):
-        return _not_counted(
-            PauseCause.DOMAIN_POLICY, f"the domain's administrator does not allow this app to use the mailbox ({said})"
-        )
+        return _not_counted(PauseCause.DOMAIN_POLICY, reason("mailbox_policy", said=said))
     if reply.error == "invalid_grant":
-        return _not_counted(PauseCause.TOKEN_REFUSED, f"Google no longer honours the sign-in ({said})")
-    return _not_counted(
-        PauseCause.CLIENT_REFUSED, f"Google refused the OAuth client or service account ({said}): see its file"
-    )
+        return _not_counted(PauseCause.TOKEN_REFUSED, reason("authorization_revoked", said=said))
+    return _not_counted(PauseCause.CLIENT_REFUSED, reason("client_rejected", said=said))
 
 
 def _refused(call: Call, reply: Refused) -> Verdict:
-    said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
+    said = _said(reply)
     if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
-        return _unknown(call, f"Google answered {said}")
+        return _unknown(call, reason("google_error", said=said))
     match reply.status:
         case 400:
             return _bad_request(reply, said)
         case 401:
-            return _not_counted(PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said})")
+            return _not_counted(PauseCause.TOKEN_REFUSED, reason("access_token_rejected", said=said))
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
-            return Verdict(Disposition.DRAFT_GONE, "the draft is gone: it was sent, or it was deleted")
+            return Verdict(Disposition.DRAFT_GONE, reason("draft_gone"))
         case 413:
-            return Verdict(Disposition.REJECTED, f"the letter is too large for Google ({said})")
+            return Verdict(Disposition.REJECTED, reason("message_too_large", said=said))
         case 429:
             return _throttled(reply, said)
         case _:
-            return Verdict(Disposition.TRANSIENT, f"Google answered {said}")
+            return Verdict(Disposition.TRANSIENT, reason("google_error", said=said))
 
 
 def _bad_request(reply: Refused, said: str) -> Verdict:
     if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
-        return _not_counted(
-            PauseCause.MAILBOX_REFUSED,
-            f"this mailbox cannot send ({said}): is Gmail enabled for it, does the service account have a subject?",
-        )
-    return Verdict(Disposition.REJECTED, f"Google rejected the letter ({said})")
+        return _not_counted(PauseCause.MAILBOX_REFUSED, reason("gmail_disabled", said=said))
+    return Verdict(Disposition.REJECTED, reason("message_rejected", said=said))
 
 
 def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
-        return _not_counted(PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
+        return _not_counted(PauseCause.PROJECT_LIMIT, reason("project_limit", said=said))
     if reply.reason in SCOPE_REFUSED:
-        return _not_counted(PauseCause.SCOPE_MISSING, f"the sign-in lacks the scope {_NEEDED[call]} ({said})")
+        return _not_counted(PauseCause.SCOPE_MISSING, reason("scope_missing", scope=_NEEDED[call], said=said))
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
     if reply.reason in API_DISABLED:
-        return _not_counted(PauseCause.API_DISABLED, f"the Gmail API is not enabled in the Cloud project ({said})")
+        return _not_counted(PauseCause.API_DISABLED, reason("gmail_api_disabled", said=said))
     if reply.reason == "domainPolicy":
-        return _not_counted(
-            PauseCause.DOMAIN_POLICY, f"the domain's administrator does not allow Gmail to this app ({said})"
-        )
-    return _not_counted(
-        PauseCause.MAILBOX_REFUSED,
-        f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",
-    )
+        return _not_counted(PauseCause.DOMAIN_POLICY, reason("domain_policy", said=said))
+    return _not_counted(PauseCause.MAILBOX_REFUSED, reason("mailbox_rejected", said=said))
 
 
 def _throttled(reply: Refused, said: str) -> Verdict:
     if "concurrent" in reply.message.lower():
-        return _not_counted(PauseCause.TOO_MANY_CONCURRENT, said)
+        return _not_counted(PauseCause.TOO_MANY_CONCURRENT, reason("too_many_concurrent", said=said))
     cause = PauseCause.DAILY_LIMIT if "(Mail sending)" in reply.message else PauseCause.THROTTLED
-    return _not_counted(cause, said, until=_stamp(reply.message))
+    return _not_counted(cause, reason(cause.value, said=said), until=_stamp(reply.message))
 
 
 def _stamp(message: str) -> datetime | None:

@@ -15,9 +15,10 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
+from mailerd.core.i18n import Text, t
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.errors import ApiError
+from mailerd.http.errors import ApiError, unstored
 from mailerd.http.responses import RETRY_AFTER, RowPace
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
@@ -257,36 +258,40 @@ class KeyShare:
     def _refusal(self, key: ApiKey) -> ApiError:
         if self._held[key.id] < self._per_key:
             return ApiError(
-                503, "busy", f"other keys have {self.places} {self._what} under way; nothing was stored, try again",
-                retry_after=RETRY_AFTER,
+                503, "busy", unstored(t("all {places} places for {what} are taken by other keys; try again",
+                                        places=self.places, what=self._what)), retry_after=RETRY_AFTER,
             )  # fmt: skip
         return ApiError(
             429,
             "share_used_up",
-            f"the key {key.name!r} has {self._per_key} {self._what} under way, which is its share ({self._setting}); "
-            "nothing was stored, try again",
+            unstored(
+                t(
+                    "key {name!r} has reached its share of {per_key} concurrent {what} ({setting}); try again",
+                    name=key.name, per_key=self._per_key, what=self._what, setting=self._setting,
+                )
+            ),
             retry_after=RETRY_AFTER,
-        )
+        )  # fmt: skip
 
 
 class KeyShares:
     """All shares of one daemon."""
 
     def __init__(self, settings: IntakeSettings, clock: Clock | None = None) -> None:
-        def share(what: str, setting: str, *, keys: int, within: float = SHARE_TIMEOUT) -> KeyShare:
+        def share(what: Text, setting: str, *, keys: int, within: float = SHARE_TIMEOUT) -> KeyShare:
             per_key: int = getattr(settings, setting)
             return KeyShare(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
 
-        self.posts = share("posts", "posts_per_key", keys=5, within=0)
-        self.checks = share("checks of recipients", "checks_per_key", keys=2)
-        self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2)
-        self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2)
-        self.downloads = share("downloads of CSV", "downloads_per_key", keys=2)
+        self.posts = share(t("posts"), "posts_per_key", keys=5, within=0)
+        self.checks = share(t("checks of recipients"), "checks_per_key", keys=2)
+        self.large_bodies = share(t("bodies above 1 MiB"), "large_bodies_per_key", keys=2)
+        self.dry_runs = share(t("dry runs"), "dry_runs_per_key", keys=2)
+        self.downloads = share(t("CSV downloads"), "downloads_per_key", keys=2)
         self.rows = RowPace(clock or Clock())
-        self.reads = share("reads", "reads_per_key", keys=5)
-        self.streams = share("event streams", "streams_per_key", keys=5, within=0)
+        self.reads = share(t("reads"), "reads_per_key", keys=5)
+        self.streams = share(t("event streams"), "streams_per_key", keys=5, within=0)
         self.webhook_calls = KeyShare(  # these take seconds
-            "tests or replays of webhooks", per_key=1, keys=4, within=0, setting="one at a time"
+            t("webhook tests or replays"), per_key=1, keys=4, within=0, setting=t("one at a time")
         )
 
     def for_check(self, body: bytearray, key: ApiKey, *, dry_run: bool = False) -> AbstractAsyncContextManager[None]:
@@ -353,9 +358,16 @@ class ApiKeyAuth:
         CALLER.set(key.name)
         self.count_request(key)
         if not key.may(call):
-            allowed = ", ".join(sorted(key.permissions)) if key.permissions else "certain senders"
+            allowed = ", ".join(sorted(key.permissions)) if key.permissions else t("certain senders")
             raise ApiError(
-                403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
+                403,
+                "call_not_allowed",
+                t(
+                    "key {name!r} has the permissions {allowed}; this call needs {value}",
+                    name=key.name,
+                    allowed=allowed,
+                    value=call.value,
+                ),
             )
         self.note_use(key)
         return key
@@ -383,8 +395,8 @@ class ApiKeyAuth:
             if self.is_logged(request):
                 address = self.client_address.address(request)
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
-            missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
-            raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
+            missing = t("the header {header} is missing; create a key with `mailerd keys create`", header=HEADER)
+            raise ApiError(401, "unauthorized", t("this API key is unknown or revoked") if secret else missing)
         return key
 
     async def look_up[T](
@@ -410,7 +422,7 @@ class ApiKeyAuth:
         if self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now) and not (
             await self._is_active(shown) if is_key else shown in self._sessions
         ):
-            raise _too_fast("this address has shown too many bad API keys, sessions or links", FAILURE_RETRY_AFTER)
+            raise _too_fast(t("too many invalid API keys, sessions or links from this address"), FAILURE_RETRY_AFTER)
         found = await find(secret)
         self._sessions.pop(shown, None)
         if found is None:
@@ -438,7 +450,14 @@ class ApiKeyAuth:
         """
         now = self._clock.monotonic()
         if key.per_minute and (wait := self._rates.wait((key.id, refresh), per_minute=key.per_minute, now=now)):
-            raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
+            raise _too_fast(
+                t(
+                    "key {name!r} is limited to {per_minute} requests per minute",
+                    name=key.name,
+                    per_minute=key.per_minute,
+                ),
+                wait,
+            )
 
     async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
         """The key of a long request as it is now; None: it is revoked, or may not make the call any more."""

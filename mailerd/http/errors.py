@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mailerd.core.i18n import N_, Text, t, tn
 from mailerd.errors import MailerdError
 
 MAX_DETAILS: Final = 100
@@ -17,6 +18,15 @@ MAX_COUNTED: Final = 10_000
 """Errors after which counting stops where nothing needs the rest of them."""
 MAX_REASON: Final = 300
 """Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
+
+
+NOTHING_STORED: Final = N_("{message}; nothing was stored")
+NOTHING_CHANGED: Final = N_("{message}; nothing was changed")
+
+
+def unstored(message: str) -> Text:
+    """What an answer says of a request that has stored nothing; `server.for_request` fits it to other requests."""
+    return t(NOTHING_STORED, message=message)
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,15 @@ class FieldErrors:
         return self.total > MAX_COUNTED
 
 
-def cut(reason: str) -> str:
-    """A reason's beginning."""
-    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+def cut(reason: str, most: int = MAX_REASON) -> str:
+    """A reason's beginning; of a `Text` what it quotes is cut as well."""
+    if len(reason) <= most:
+        return reason
+    english = str.__str__(reason)[: most - 1] + "…"
+    if not isinstance(reason, Text) or not reason.msgid:
+        return english
+    fields = {name: cut(it, most // 2) if isinstance(it, str) else it for name, it in reason.fields.items()}
+    return Text(english, reason.msgid, fields, reason.plural, reason.context)
 
 
 class ApiError(MailerdError):
@@ -81,10 +97,11 @@ def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
     """The 422 that names every error, or the first hundred of them and the number of all."""
     if not isinstance(errors, FieldErrors):
         errors = FieldErrors().after(errors)
-    number = f"more than {MAX_COUNTED:,}" if errors.are_enough else f"{errors.total:,}"
-    message = f"{number} problems in the request" if errors.total != 1 else "1 problem in the request"
-    if errors.total > MAX_DETAILS:
-        message += f", of which the first {MAX_DETAILS} are listed"
-        if not errors.are_enough:
-            message += f", and {errors.total - MAX_DETAILS:,} more"
-    return ApiError(422, "invalid_request", f"{message}; nothing was stored", errors=errors.kept)
+    message = tn("{n:,} problem in the request", "{n:,} problems in the request", errors.total)
+    if errors.are_enough:
+        message = t(
+            "more than {most:,} problems in the request; the first {n} are listed", most=MAX_COUNTED, n=MAX_DETAILS
+        )
+    elif errors.total > MAX_DETAILS:
+        message = t("{total:,} problems in the request; the first {n} are listed", total=errors.total, n=MAX_DETAILS)
+    return ApiError(422, "invalid_request", unstored(message), errors=errors.kept)

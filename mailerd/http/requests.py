@@ -11,8 +11,9 @@ from typing import Final, Self
 from aiohttp import HttpVersion11, web
 
 from mailerd.clock import read_moment
+from mailerd.core.i18n import t
 from mailerd.http.auth import LARGE_BODY, KeyShare
-from mailerd.http.errors import ApiError, FieldError, invalid
+from mailerd.http.errors import ApiError, FieldError, invalid, unstored
 from mailerd.http.responses import not_found, too_large
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.jobs import Job, Jobs
@@ -46,7 +47,7 @@ class BodyReader:
         if length is not None and length > self._max_body:
             raise self._too_large()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ApiError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
+            raise ApiError(415, "unsupported_encoding", unstored(t("send the body uncompressed")))
         body = bytearray()
         # A body without Content-Length may be small, and small bodies need no place.
         if (length or 0) <= LARGE_BODY and await self._read(request, body, most=LARGE_BODY):
@@ -70,15 +71,19 @@ class BodyReader:
                         return False
         except TimeoutError:
             raise ApiError(
-                408, "timeout", f"the body did not come within {BODY_TIMEOUT:g} s; nothing was stored"
+                408,
+                "timeout",
+                unstored(t("the body did not arrive within {body_timeout:g} s", body_timeout=BODY_TIMEOUT)),
             ) from None
         except (web.RequestPayloadError, ConnectionError) as error:
-            raise ApiError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error
+            raise ApiError(400, "cut_off", unstored(t("the body is incomplete: {error}", error=error))) from error
         return True
 
     def _too_large(self) -> ApiError:
         setting = f" ({self._setting})" if self._setting else ""
-        return too_large(f"the body is above the limit of {self._max_body:,} bytes{setting}")
+        return too_large(
+            t("the body exceeds the limit of {max_body:,} bytes{setting}", max_body=self._max_body, setting=setting)
+        )
 
 
 def _continue(request: web.Request) -> None:
@@ -104,10 +109,12 @@ class Query:
 
     def __init__(self, request: web.Request, *, allowed: tuple[str, ...]) -> None:
         given = request.query
-        self._errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
-        self._errors += [FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1]
+        self._errors = [FieldError(name, t("unknown parameter")) for name in given if name not in allowed]
+        self._errors += [FieldError(name, t("is given twice")) for name in allowed if len(given.getall(name, ())) > 1]
         self._errors += [
-            FieldError(name, "is not UTF-8, or has a NUL in it") for name, value in given.items() if not _is_text(value)
+            FieldError(name, t("is not UTF-8 or contains a NUL character"))
+            for name, value in given.items()
+            if not _is_text(value)
         ]
         wrong = {error.field for error in self._errors}
         self._given = {name: value for name, value in given.items() if value and name not in wrong}
@@ -135,7 +142,7 @@ class Query:
 
         def number(text: str) -> int:
             if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
-                raise ValueError(f"must be a number from 1 to {most}")
+                raise ValueError(t("must be a number from 1 to {most}", most=most))
             return int(text)
 
         return self.read("limit", number) or default
@@ -145,7 +152,7 @@ class Query:
 
         def member(text: str) -> E:
             if text not in set(kind):
-                raise ValueError(f"must be one of {', '.join(kind)}")
+                raise ValueError(t("must be one of {kind}", kind=", ".join(kind)))
             return kind(text)
 
         return self.read(name, member)
@@ -157,7 +164,7 @@ class Query:
             try:
                 return read_moment(text)
             except ValueError:
-                raise ValueError('must be a time such as "2026-12-01T09:00:00Z"') from None
+                raise ValueError(t('must be a time such as "2026-12-01T09:00:00Z"')) from None
 
         return self.read(name, moment)
 
@@ -166,7 +173,7 @@ class Query:
 
         def short(text: str) -> str:
             if len(text) > MAX_TEXT:
-                raise ValueError(f"is longer than {MAX_TEXT} characters")
+                raise ValueError(t("exceeds {max_text} characters", max_text=MAX_TEXT))
             return convert(text)
 
         return self.read(name, short)
@@ -174,7 +181,7 @@ class Query:
     def required_text(self, name: str, *, convert: Callable[[str], str]) -> str:
         """A parameter that is a text; "" where it is wrong: without it the request is wrong too."""
         if not any(error.field == name for error in self._errors) and name not in self._given:
-            self._errors.append(FieldError(name, "is missing"))
+            self._errors.append(FieldError(name, t("is missing")))
         return self.text(name, convert=convert) or ""
 
     def cursor(self, *, shape: re.Pattern[str] = _NUMBER) -> str | None:
@@ -182,7 +189,7 @@ class Query:
 
         def known(text: str) -> str:
             if not shape.fullmatch(text):
-                raise ValueError("is not one that an answer has given as next_cursor")
+                raise ValueError(t("is not a value returned as next_cursor"))
             return text
 
         return self.read("cursor", known)
@@ -211,5 +218,5 @@ async def job_of(request: web.Request, key: ApiKey, jobs: Jobs) -> Job:
     """
     job = await jobs.seen_by(key, request.match_info["id"])
     if job is None:
-        raise not_found("there is no job with this id")
+        raise not_found(t("no job has this ID"))
     return job

@@ -10,20 +10,19 @@ from contextvars import ContextVar
 from typing import Annotated, Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import Text, t
 from mailerd.core.states import State
-from mailerd.core.suppression import Reason, without_formula
-from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError
+from mailerd.core.suppression import without_formula
+from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
+from mailerd.locale import language
 from mailerd.mail.templates import RendererError
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.jobs import Jobs, Recipient
-from mailerd.texts import in_chinese, language
+from mailerd.texts import tr
 
-NOTHING_STORED: Final = "; nothing was stored"
-NOTHING_CHANGED: Final = "; nothing was changed"
-"""The end of the message where a request would have changed a job."""
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
 
@@ -66,18 +65,26 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(extra="forbid", from_attributes=True)
 
 
+def _as_it_is(value: Any, check: ValidatorFunctionWrapHandler) -> str:
+    return value if isinstance(value, Text) else str(check(value))
+
+
+Sentence = Annotated[str, WrapValidator(_as_it_is), PlainSerializer(tr)]
+"""What people read: a `Text` is said in the language of its request."""
+
+
 class DetailOut(ResponseModel):
     """One error."""
 
     field: Annotated[str, Field(description="its path in the request, such as recipients[3].email")]
-    message: str
+    message: Sentence
 
 
 class FailureOut(ResponseModel):
     """The error."""
 
     code: Annotated[str, Field(examples=["invalid_request"])]
-    message: str
+    message: Sentence
     details: Annotated[list[DetailOut], Field(description="all errors, at most 100; `message` has their number")]
     request_id: Annotated[str, Field(description="with 5xx: the request's ID in the log")] = ""
 
@@ -100,7 +107,7 @@ def not_found(what: str) -> ApiError:
 
 def too_large(message: str) -> ApiError:
     """The 413."""
-    return ApiError(413, "too_large", f"{message}; nothing was stored")
+    return ApiError(413, "too_large", unstored(message))
 
 
 def away(message: str) -> ApiError:
@@ -110,7 +117,7 @@ def away(message: str) -> ApiError:
 
 def cannot_render(error: RendererError) -> ApiError:
     """The 503 of a post whose letters no process can render now."""
-    return ApiError(503, "renderer_unavailable", f"{error}{NOTHING_STORED}", retry_after=RETRY_AFTER)
+    return ApiError(503, "renderer_unavailable", unstored(str(error)), retry_after=RETRY_AFTER)
 
 
 async def no_such_path(request: web.Request) -> web.StreamResponse:
@@ -135,10 +142,6 @@ WRITE_TIMEOUT: Final = 60.0
 """Seconds for a client to read its answer."""
 MAX_MESSAGE: Final = 1_000
 """Characters of an error's message; each of its details has its own bound."""
-SENTENCES: Final = frozenset({"message", "error", "reason", "cause_of_wait", "warnings"})
-"""The fields whose values are for people: they are Chinese where Accept-Language asks for it."""
-_CODES: Final = frozenset(Reason)
-"""What programs read in such a field: the reason of a suppression."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -148,29 +151,7 @@ class UnreadError(ConnectionError):
 
 def json_response(body: ResponseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A model as an answer."""
-    return web.Response(
-        text=in_language(to_json(body)), status=status, headers=headers, content_type="application/json"
-    )
-
-
-def in_language(answer: str) -> str:
-    """An answer in JSON whose sentences are in the language of its request; what programs read stays as it is."""
-    return answer if language() == "en" else _ENCODE(_in_chinese(json.loads(answer), name=""))
-
-
-def _in_chinese(value: Any, *, name: str) -> Any:
-    match value:
-        case dict():
-            return {
-                key: _in_chinese(each, name="message" if (name, key) == ("forecast", "text") else key)
-                for key, each in value.items()
-            }
-        case list():
-            return [_in_chinese(each, name=name) for each in value]
-        case str() if name in SENTENCES and value not in _CODES:
-            return in_chinese(value)
-        case _:
-            return value
+    return web.Response(text=to_json(body), status=status, headers=headers, content_type="application/json")
 
 
 def to_json(body: ResponseModel) -> str:
@@ -181,7 +162,7 @@ def to_json(body: ResponseModel) -> str:
 def error_response(error: ApiError) -> web.Response:
     """An error as an answer."""
     details = [DetailOut(field=it.field[:MAX_FIELD_PATH], message=it.message) for it in error.errors[:MAX_DETAILS]]
-    failure = FailureOut(code=error.code, message=str(error)[:MAX_MESSAGE], details=details)
+    failure = FailureOut(code=error.code, message=cut(str(error), MAX_MESSAGE), details=details)
     if error.status >= 500:  # noqa: PLR2004 - the server's own errors begin there (RFC 9110, section 15.6)
         failure.request_id = REQUEST.get()
     response = json_response(ErrorOut(error=failure), status=error.status, headers=error.headers)
@@ -213,7 +194,7 @@ async def write(response: web.StreamResponse, data: bytes, *, timeout: float | N
         async with asyncio.timeout(timeout):
             await response.write(data)
     except TimeoutError:
-        raise UnreadError(f"the answer was not read within {timeout:g} s") from None
+        raise UnreadError(t("the response was not read within {timeout:g} s", timeout=timeout)) from None
 
 
 async def write_whole(response: web.StreamResponse, request: web.Request) -> None:
@@ -223,7 +204,9 @@ async def write_whole(response: web.StreamResponse, request: web.Request) -> Non
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
-        raise UnreadError(f"the answer was not read within {WRITE_TIMEOUT:g} s") from None
+        raise UnreadError(
+            t("the response was not read within {write_timeout:g} s", write_timeout=WRITE_TIMEOUT)
+        ) from None
 
 
 def json_size(value: object) -> int:
@@ -346,8 +329,8 @@ class RowPace:
 async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Response:
     """A model as an answer, as `json_response` makes it; the list `name` of it is long, and encoded in turns."""
     rows: Sequence[ResponseModel] = getattr(body, name)
-    encoded = await pace.encode(rows, lambda row: in_language(to_json(row)))
-    begin, there, end = in_language(to_json(body.model_copy(update={name: []}))).partition(f'"{name}":[')
+    encoded = await pace.encode(rows, to_json)
+    begin, there, end = to_json(body.model_copy(update={name: []})).partition(f'"{name}":[')
     return web.Response(text="".join([begin, there, ",".join(encoded), end]), content_type="application/json")
 
 
@@ -376,5 +359,5 @@ def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
     known = row.fate
     fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
-    said = (row.error, row.message_id, row.proof)
+    said = (row.error and tr(row.error), row.message_id, row.proof)
     return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate

@@ -17,16 +17,15 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
+from mailerd.core.i18n import Text, t
 from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
-from mailerd.http.errors import ApiError
+from mailerd.http.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, unstored
 from mailerd.http.requests import refuse_parameters
 from mailerd.http.responses import (
-    NOTHING_CHANGED,
-    NOTHING_STORED,
     REQUEST,
     UnreadError,
     away,
@@ -97,8 +96,11 @@ async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, p
     """
     if path and await socket_owner(path):  # to listen there would take the file away, and that program not notice
         raise ListenError(
-            f"the intake cannot listen on {path} (intake.unix_socket): another program listens there, such as another "
-            "mailerd; use that one, end it, or choose another intake.unix_socket"
+            t(
+                "cannot listen on {path} (intake.unix_socket): another program is listening there, such as "
+                "another mailerd; use that one, stop it, or choose another intake.unix_socket",
+                path=path,
+            )
         )
     before = os.umask(SOCKET_UMASK) if path else None
     try:
@@ -106,7 +108,9 @@ async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, p
     except OSError as error:
         if path:
             why = error.strerror or error
-            raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
+            raise ListenError(
+                t("cannot listen on {path}: {why}; change intake.unix_socket", path=path, why=why)
+            ) from error
         raise await cannot_listen(error, part=part, section=section, host=host, port=port) from error
     finally:
         if before is not None:
@@ -114,17 +118,36 @@ async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, p
 
 
 async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:
-    beginning = f"{part} cannot listen on {host}:{port} ({section}.port)"
+    beginning = t(
+        "{part} cannot listen on {host}:{port} ({section}.port)", part=part, host=host, port=port, section=section
+    )
     if error.errno != errno.EADDRINUSE:
         why = os.strerror(error.errno) if error.errno else error
-        return ListenError(f"{beginning}: {why}; correct {section}.host and {section}.port")
+        return ListenError(
+            t(
+                "{beginning}: {why}; correct {section}.host and {section}.port",
+                beginning=beginning,
+                why=why,
+                section=section,
+            )
+        )
     if await port_owner(host, port) == "mailerd":
         return ListenError(
-            f"{beginning}: another mailerd listens there; use that one, end it, or choose another {section}.port"
+            t(
+                "{beginning}: another mailerd is listening there; use that one, stop it, or choose another "
+                "{section}.port",
+                beginning=beginning,
+                section=section,
+            )
         )
     return ListenError(
-        f"{beginning}: another program listens there; see which (`ss -ltnp sport = :{port}`), and end it or choose "
-        f"another {section}.port"
+        t(
+            "{beginning}: another program is listening there; find it (`ss -ltnp sport = :{port}`), then stop"
+            " it or choose another {section}.port",
+            beginning=beginning,
+            port=port,
+            section=section,
+        )
     )
 
 
@@ -203,18 +226,24 @@ class SlowClientReaper:
             self._first_seen = {each: self._first_seen.get(each, now) for each in silent}
             for each in silent:
                 if now - self._first_seen[each] > FIRST_REQUEST_TIMEOUT - interval:
-                    self._close(each, f"no whole request came within {FIRST_REQUEST_TIMEOUT:g} s")
+                    self._close(
+                        each,
+                        t(
+                            "no complete request within {first_request_timeout:g} s",
+                            first_request_timeout=FIRST_REQUEST_TIMEOUT,
+                        ),
+                    )
             idle = [each for each in there if each in self._have_asked and each not in self._being_served]
             served = sorted((each for each in there if each in self._being_served), key=self._is_known)
             waiting = [each for each in served if not self._is_known(each) and not self._has_body(each)]
             strangers = [*silent, *(each for each in idle if not self._is_known(each)), *waiting]
             beyond = [*strangers, *filter(self._is_known, idle)][: max(len(there) - most, 0)]  # the oldest first
             for each in beyond:
-                asked = "its request has not come whole" if each in self._being_served else "it asked nothing"
-                self._close(each, f"there are more than {most:,} connections, and {asked}")
+                asked = t("its request is incomplete") if each in self._being_served else t("it sent no request")
+                self._close(each, t("more than {most:,} connections, and {asked}", most=most, asked=asked))
             left = [each for each in served if each not in beyond]
             for each in left[: max(len(left) - 2 * most, 0)]:
-                self._close(each, f"there are more than {2 * most:,} requests under way")
+                self._close(each, t("more than {it:,} requests in progress", it=2 * most))
 
         await every(interval, check_all, first_after=interval)
 
@@ -326,10 +355,12 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
-_SCHEMA: Final = "the database's schema is not the one that this mailerd needs: run `mailerd migrate`"
-_DENIED: Final = (
-    "the database refuses it: GRANT ALL PRIVILEGES ON the database.* TO the user of database.url; "
-    "nothing was stored, try again"
+_SCHEMA: Final = t("the database schema does not match this version of mailerd; run `mailerd migrate`")
+_DENIED: Final = unstored(
+    t(
+        "the database denies access; run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url, then try "
+        "again"
+    )
 )
 _REMEDIES: Final = {
     1146: _SCHEMA,  # no such table
@@ -342,21 +373,24 @@ _REMEDIES: Final = {
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
-        return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
+        return too_large(t("the template or the variables exceed what the database accepts (max_allowed_packet)"))
     if remedy := _REMEDIES.get(error.errno):
         return away(remedy)
     if error.in_doubt:
         return away(
-            "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm"
+            t(
+                "the database connection was lost during COMMIT: the change may have been made; check, or try "
+                "again, which is safe"
+            )
         )
     if said := error_codes.no_writes(error.errno):
-        return away(f"the database {said}; nothing was stored, try again")
+        return away(unstored(t("the database {said}; try again", said=said)))
     if isinstance(error, LostKeysError):
         return away(str(error))
     if isinstance(error, DatabaseAwayError):
-        return away("the database is away; nothing was stored, try again")
+        return away(unstored(t("the database is unavailable; try again")))
     if error.retry:
-        return away("the database is busy; nothing was stored, try again")
+        return away(unstored(t("the database is busy; try again")))
     return None
 
 
@@ -365,19 +399,23 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
 
     The code that raises it reads a body or a parameter without knowing the endpoint.
     """
-    said = {"GET": "", "HEAD": ""}.get(
-        request.method, NOTHING_CHANGED if "id" in request.match_info else NOTHING_STORED
-    )
-    text = str(problem).replace(NOTHING_STORED, said)
+    text = str(problem)
+    if isinstance(text, Text) and text.msgid == NOTHING_STORED:
+        if request.method in {"GET", "HEAD"}:
+            text = text.fields["message"]
+        elif "id" in request.match_info:
+            text = t(NOTHING_CHANGED, message=text.fields["message"])
     return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
 
 
 def _from_http_error(error: web.HTTPException) -> ApiError:
     match error.status:
         case 404:
-            return ApiError(404, "not_found", "there is nothing at this path")
+            return ApiError(404, "not_found", t("nothing exists at this path"))
         case 405:
-            return ApiError(405, "method_not_allowed", f"this path takes {error.headers.get('Allow', '')}")
+            return ApiError(
+                405, "method_not_allowed", t("this path accepts only {get}", get=error.headers.get("Allow", ""))
+            )
         case _:
             return ApiError(error.status, "bad_request", error.reason)
 
@@ -423,7 +461,7 @@ class ErrorMiddleware:
         if request.headers.get("Expect", "").lower() == "100-continue":
             return None
         _begin(request)
-        problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
+        problem = ApiError(417, "expectation_failed", t("the header Expect accepts only 100-continue"))
         if self._auth.strangers.logs(self._address(request)):
             self._tell_refused(problem)
         return error_response(problem)
@@ -514,7 +552,9 @@ class ErrorMiddleware:
 
     def _handle_bug(self, request: web.Request, error: BaseException) -> web.Response:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=raw_path(request), error=error)
-        problem = ApiError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
+        problem = ApiError(
+            500, "internal", t("internal error; see request {get} in the log of mailerd", get=REQUEST.get())
+        )
         return error_response(problem)
 
 

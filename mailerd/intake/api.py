@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.i18n import t
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
@@ -166,7 +167,7 @@ class Intake:
             await web.SockSite(runner, sock).start()
         if not sockets:
             it = self._settings
-            await listen(runner, part="the intake", section="intake", host=it.host, port=it.port, path=it.unix_socket)
+            await listen(runner, part=t("the API"), section="intake", host=it.host, port=it.port, path=it.unix_socket)
         addresses = [(it[0], it[1]) for it in runner.addresses if isinstance(it, tuple)]
         where = [f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}" for it in runner.addresses]
         self._events.intake_listening(where=", ".join(where))
@@ -213,7 +214,7 @@ class Intake:
         async def answer(request: web.Request) -> web.StreamResponse:
             if not is_own_host(request.headers.get("Host", ""), self._hosts):
                 raise ApiError(
-                    421, "unknown_host", "mailerd does not go by this name: an operator adds it to web.hosts"
+                    421, "unknown_host", t("this host name is not allowed; an operator can add it to web.hosts")
                 )
             return await page(request)
 
@@ -235,7 +236,7 @@ class Intake:
         """
         await check_writable(self._database)
         if trouble := self._reader.start_error:
-            raise RendererError(f"templates cannot be rendered: {trouble}")
+            raise RendererError(t("templates cannot be rendered: {trouble}", trouble=trouble))
 
     def _health(self) -> dict[str, Handler]:
         """The operations that need no key, by their ids."""

@@ -13,13 +13,14 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
+from mailerd.core.i18n import t
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
-from mailerd.http.responses import REQUEST, away, in_language, json_response, json_size, shortened, to_json
+from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
@@ -285,7 +286,9 @@ class CreateJobEndpoint:
                     whole = to_json(_accepted(parsed, send_at, forecast))
                     await self.answers.complete(once.api_key_id, once.key, answer=whole)
         except (DatabaseError, TimeoutError) as error:
-            cause = str(error) or f"the database did not answer within {FORECAST_TIMEOUT:g} s"
+            cause = str(error) or t(
+                "no response from the database within {forecast_timeout:g} s", forecast_timeout=FORECAST_TIMEOUT
+            )
             self.events.forecast_failed(job=job.id, cause=cause)
             forecast = None  # a repetition must get the same answer
         return json_response(_accepted(parsed, send_at, forecast))
@@ -295,17 +298,20 @@ class CreateJobEndpoint:
             raise ApiError(
                 409,
                 "idempotency_conflict",
-                f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
-                f"{known.job_id}; nothing was stored: take a new key for a new job",
+                t(
+                    "this {idempotency_key} was used at {it} with another body, for job {job_id}; nothing was stored."
+                    " Use a new key for a new job",
+                    idempotency_key=IDEMPOTENCY_KEY,
+                    it=rfc3339(known.created_at),
+                    job_id=known.job_id,
+                ),
             )
         until = self.clock.monotonic() + FIRST_ANSWER_TIMEOUT
         while not known.final and self.clock.monotonic() < until:  # its forecast is being computed
             await self.clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self.answers.find(key.id, idempotency_key) or known
         self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
-        return web.Response(
-            text=in_language(known.response), content_type="application/json", headers={REPLAYED: "true"}
-        )
+        return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
 
     async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:
         job = parsed.job
@@ -348,9 +354,13 @@ class CreateJobEndpoint:
                 raise
             self.events.job_in_doubt(job=parsed.job.id, cause=str(error))
             raise away(
-                f"the database went away during COMMIT: the job may have been stored under job_id {parsed.job.id}. "
-                f"Ask GET /api/jobs/{parsed.job.id} before you post it again, or post it again with the same "
-                f"{IDEMPOTENCY_KEY} if it had one"
+                t(
+                    "the database connection was lost during COMMIT: the job may have been stored as {id}. Check GET "
+                    "/api/jobs/{id} before posting it again, or post it again with the same {idempotency_key} if it "
+                    "had one",
+                    id=parsed.job.id,
+                    idempotency_key=IDEMPOTENCY_KEY,
+                )
             ) from error
 
 
@@ -364,7 +374,9 @@ def _idempotency_key(request: web.Request) -> str | None:
     if not given:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
-        raise invalid([FieldError(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 printable ASCII characters")])
+        raise invalid(
+            [FieldError(IDEMPOTENCY_KEY, t("must be given once and have 1 to 255 printable ASCII characters"))]
+        )
     return given[0]
 
 

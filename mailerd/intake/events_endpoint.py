@@ -10,13 +10,14 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import t
 from mailerd.core.states import OPEN
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.http.auth import ApiKeyAuth, KeyShare
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
-from mailerd.http.responses import RETRY_AFTER, in_language, json_response, to_json, write
+from mailerd.http.responses import RETRY_AFTER, json_response, to_json, write
 from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
@@ -134,7 +135,7 @@ class JobEventsEndpoint:
             if event_id(job) != last:
                 last = event_id(job)
                 kind = "finished" if is_over(job) else "progress"
-                await stream.send(kind, id_=last, data=in_language(to_json(JobOut.of(job))))
+                await stream.send(kind, id_=last, data=to_json(JobOut.of(job)))
             if is_over(job):
                 break
             await stream.rest(POLL_INTERVAL * (1 + job.total / LETTERS_PER_INTERVAL))
@@ -233,7 +234,7 @@ class EventFeedEndpoint:
         stream = await self._streams.begin(request)
         while not stream.over:
             for it in page.events:
-                await stream.send(it.type.value, id_=it.position, data=in_language(to_json(FeedEventOut.of(it))))
+                await stream.send(it.type.value, id_=it.position, data=to_json(FeedEventOut.of(it)))
             reader.after = page.next_after
             await stream.rest(0.0 if page.more else POLL_INTERVAL)
             if stream.over or (found := await self._next(request, reader)) is None:
@@ -254,12 +255,18 @@ class EventFeedEndpoint:
 
 def _position(text: str) -> int:
     if not _POSITION.fullmatch(text):
-        raise ValueError("must be the id of an event, or 0")
+        raise ValueError(t("must be the ID of an event, or 0"))
     return int(text)
 
 
 def _types(text: str) -> Collection[EventType]:
     names = {it.strip() for it in text.split(",") if it.strip()}
     if unknown := names - set(EventType):
-        raise ValueError(f"{', '.join(sorted(unknown)):.100}: unknown; there are {', '.join(EventType)}")
+        raise ValueError(
+            t(
+                "{join:.100}: unknown; valid values: {eventtype}",
+                join=", ".join(sorted(unknown)),
+                eventtype=", ".join(EventType),
+            )
+        )
     return {EventType(it) for it in names}

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.http.auth import HEADER, ApiKeyAuth
 from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response
@@ -55,7 +56,7 @@ class HealthEndpoints:
         if reason:
             headers = {"Retry-After": str(RETRY_AFTER)}
             error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
-            answer = NotReadyOut(status="not ready", reason=reason, error=error)
+            answer = NotReadyOut(status=t("not ready"), reason=reason, error=error)
             return json_response(answer, status=503, headers=headers)
         server = None if self._writer.alone else self._writer.where  # the name of a single host is not shown
         moved_at = self._writer.moved_at
@@ -67,15 +68,19 @@ class HealthEndpoints:
             async with asyncio.timeout(self._timeout):
                 await self._check()
         except TimeoutError:
-            return f"the database is away: it does not answer within {self._timeout:g} s"
+            return t("the database is unavailable: no response within {timeout:g} s", timeout=self._timeout)
         except (SchemaError, RendererError) as error:
             return str(error)
         except DatabaseError as error:  # the server's own message may hold host and user names
             if error.said:
-                return f"the database {error.said}"
+                return t("the database {why}", why=error.said)
             if isinstance(cause := error.__cause__, NoWriterError):
-                return f"the database is away: {cause.summary}; {cause.remedy}"
-            return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
+                return t("the database is unavailable: {summary}; {remedy}", summary=cause.summary, remedy=cause.remedy)
+            return t(
+                "the database is unavailable: {phase} failed (errno {errno}); see the log",
+                phase=error.phase,
+                errno=error.errno,
+            )
         return ""
 
 

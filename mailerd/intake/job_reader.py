@@ -16,6 +16,8 @@ from datetime import datetime
 from itertools import count
 from typing import Any, Final, Self
 
+from mailerd.core.i18n import t
+from mailerd.core.reasons import from_json
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import ApiError, FieldError
@@ -163,7 +165,7 @@ class JobReading:
         self._recipients = found["recipients"] or 0
         if "rows" in answer:
             self._first = self._take(answer)
-        errors = [FieldError(*each) for each in found["errors"]]
+        errors = field_errors(found["errors"])
         return JobHead(JobFields.model_construct(**fields), found["variables"], errors, found["recipients"])
 
     async def begin(self, template: Template | None, pictures: Sequence[StoredAttachment]) -> None:
@@ -203,11 +205,19 @@ class JobReading:
         if not self._behind and "attached" in answer:
             pictures = len(self._pictures or ())
             self.attached = [self._stored(Attached(*each), recipient=None) for each in answer["attached"][pictures:]]
-            self.attachment_errors = [FieldError(*each) for each in answer["attachment_errors"]]
+            self.attachment_errors = field_errors(answer["attachment_errors"])
             if (errors := answer.get("template_errors")) is not None:
-                self.template_errors = [TemplateError(why, part=part, line=line) for why, part, line in errors]
+                self.template_errors = [
+                    TemplateError(from_json(why), part=part, line=line) for why, part, line in errors
+                ]
         rows = [
-            RecipientRow(email, name, variables, [Attached(*each) for each in attached], errors)
+            RecipientRow(
+                email,
+                name,
+                variables,
+                [Attached(*each) for each in attached],
+                [(part, from_json(why)) for part, why in errors],
+            )
             for email, name, variables, attached, errors in answer["rows"]
         ]
         self._behind += len(rows)
@@ -263,13 +273,20 @@ class JobReading:
         self.cpu += answer["cpu"]
         if refused := answer.get("refused"):
             status, code, message, errors = refused
-            raise ApiError(status, code, message, errors=[FieldError(*each) for each in errors])
+            raise ApiError(status, code, from_json(message), errors=field_errors(errors))
         self._begun = "rows" in answer
         return answer
+
+
+def field_errors(said: Sequence[Sequence[Any]]) -> list[FieldError]:
+    """What the child has found."""
+    return [FieldError(name, from_json(message)) for name, message in said]
 
 
 def _blamed(ended: ChildEndedError) -> Exception:
     """What ends a process that has done nothing but read this body."""
     if ended.by_work and not ended.is_a_bug:
-        return invalid_json(f"reading it {ended.cause}")
-    return (RuntimeError if ended.is_a_bug else RendererError)(f"the process that reads jobs {ended.cause}")
+        return invalid_json(t("reading it {cause}", cause=ended.cause))
+    return (RuntimeError if ended.is_a_bug else RendererError)(
+        t("the process that reads jobs {cause}", cause=ended.cause)
+    )

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from mailerd.core.i18n import Text, joined, t
+from mailerd.core.reasons import to_json
 from mailerd.core.suppression import TOKEN_BYTES, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
 from mailerd.intake.request_models import (
@@ -108,14 +110,21 @@ class AttachmentSet:
 
 def _errors_together(found: Sequence[Attached]) -> list[str]:
     """What is wrong with the attachments of one letter taken together."""
-    wrong = []
+    wrong = list[str]()
     ids = [each.content_id for each in found if each.content_id]
-    wrong += [f"content_id {each!r} is given twice" for each in sorted({one for one in ids if ids.count(one) > 1})]
+    wrong += [
+        t("content_id {each!r} is given twice", each=each)
+        for each in sorted({one for one in ids if ids.count(one) > 1})
+    ]
     size = sum(encoded_size(each.size, filename=each.filename) for each in found)
     if size > MAX_LETTER_BYTES:
         wrong.append(
-            f"make letters of about {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB, base64 "
-            "included): the files themselves may have about 25 MB together"
+            t(
+                "make messages of about {size:,} bytes, above Google's limit of {max_letter_bytes:,} (35 MiB "
+                "including base64); the files may total about 25 MB",
+                size=size,
+                max_letter_bytes=MAX_LETTER_BYTES,
+            )
         )
     return wrong
 
@@ -143,7 +152,7 @@ class RecipientRow(NamedTuple):
     variables: str | None
     """Its own variables, as JSON."""
     attached: Sequence[Attached]
-    errors: list[tuple[str, str]]
+    errors: list[tuple[str, Any]]
 
     @property
     def attached_bytes(self) -> int:
@@ -158,7 +167,7 @@ class RecipientRow(NamedTuple):
         return RecipientData(self.email, self.name, self.variables, link)
 
 
-def why_not_made(errors: Sequence[Exception]) -> str:
+def why_not_made(errors: Sequence[Exception]) -> Text:
     """The first errors of a letter, as many as a reason has room for, and the number of the others."""
     said = [str(errors[0])]
     for each in errors[1:MAX_REASONS_PER_RECIPIENT]:
@@ -166,7 +175,7 @@ def why_not_made(errors: Sequence[Exception]) -> str:
             break
         said.append(str(each))
     more = len(errors) - len(said)
-    return "; ".join([*said, *([f"and {more} more"] if more else [])])
+    return joined([*said, *([t("and {more} more", more=more)] if more else [])])
 
 
 def template_of(fields: JobFields) -> Template | None:
@@ -226,7 +235,7 @@ class JobBody:
         if read.language is not None:  # it is a variable, too, so that a template can ask for it
             variables = variables or {}
             if variables.get("language", read.language) != read.language:
-                errors.append(FieldError("language", "is another one than variables.language"))
+                errors.append(FieldError("language", t("differs from variables.language")))
             variables = {**variables, "language": read.language}
         stored = None
         if variables:
@@ -241,8 +250,9 @@ class JobBody:
         return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors))
 
 
-def _listed(errors: Sequence[FieldError]) -> list[tuple[str, str]]:
-    return [(each.field, each.message) for each in errors]
+def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:
+    """As JSON has them."""
+    return [(each.field, to_json(each.message)) for each in errors]
 
 
 class JobChild(Child):
@@ -263,7 +273,7 @@ class JobChild(Child):
             try:
                 job = JobBody(asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]))
             except ApiError as error:
-                return {"refused": [error.status, error.code, str(error), _listed(error.errors)]}
+                return {"refused": [error.status, error.code, to_json(str(error)), _listed(error.errors)]}
             self._jobs[asked["job"]] = job
             answer["head"] = job.head
         if asked["begin"]:
@@ -286,7 +296,7 @@ class JobChild(Child):
         try:
             compiled = self.compile(template)
         except TemplateErrors as errors:
-            return [[each.reason, each.part, each.line] for each in errors.errors]
+            return [[to_json(each.reason), each.part, each.line] for each in errors.errors]
         finally:
             self._go_on_reading()
         if sum(len(source) for _, source in self._parts) > MAX_COMPILED:
@@ -308,7 +318,7 @@ class JobChild(Child):
             if compiled and not row.errors:
                 self._go_on_rendering(now)
                 if errors := self.check(compiled, row.reader(link)):
-                    row.errors.append(("variables", why_not_made(errors)))
+                    row.errors.append(("variables", to_json(why_not_made(errors))))
             now = time.monotonic()
         self._go_on_reading()
         contents, job.attachments.contents = job.attachments.contents, {}

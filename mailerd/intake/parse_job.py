@@ -12,7 +12,9 @@ from typing import Final
 from urllib.parse import quote
 
 from mailerd.clock import new_id
+from mailerd.core.i18n import joined, t, tn
 from mailerd.core.models import PROOF_LENGTH
+from mailerd.core.reasons import reason
 from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
@@ -114,10 +116,17 @@ class CheckTime:
             raise self._over(done) from None
 
     def _over(self, done: int) -> ApiError | RendererError:
-        so_far = f"after {self._seconds:g} s only {done:,} of {self._total:,} recipients were checked"
+        so_far = t(
+            "only {done:,} of {total:,} recipients were checked in {seconds:g} s",
+            seconds=self._seconds,
+            done=done,
+            total=self._total,
+        )
         if (self._cpu() - self._used_before) * 2 < self._seconds:
-            return RendererError(f"{so_far}: other work, or other clients' templates, had the CPU")
-        return ApiError(422, "too_costly", f"{so_far}: make the template simpler, or split the job; nothing was stored")
+            return RendererError(t("{so_far}: other work, or other clients' templates, used the CPU", so_far=so_far))
+        return ApiError(
+            422, "too_costly", t("{so_far}; nothing was stored. Simplify the template or split the job", so_far=so_far)
+        )
 
 
 # What the recipients of a job come to: a good one is a row, a bad one has its reasons.
@@ -145,13 +154,17 @@ class CheckedRecipients:
     errors: FieldErrors = field(default_factory=FieldErrors)
 
 
-def stopped_too_often(reason: str) -> ApiError:
+def stopped_too_often(why: str) -> ApiError:
     """The 422 for a template whose rendering was stopped so often that the other letters are not tried."""
     return ApiError(
         422,
         "too_costly",
-        f"{MAX_STOPPED} letters had to be stopped ({reason}), and the others were not tried: make the template "
-        "simpler; nothing was stored",
+        t(
+            "{max_stopped} messages had to be stopped ({reason}), and the others were not tried; nothing was "
+            "stored. Simplify the template",
+            max_stopped=MAX_STOPPED,
+            reason=why,
+        ),
     )
 
 
@@ -255,15 +268,17 @@ class _Checker:
     def _add(self, index: int, row: RecipientRow) -> None:
         mailbox = canonical(row.email)
         if not self._allow_duplicates and (known := self._seen.get(mailbox)):
-            other = "" if known[1] == row.email else f", which is written {known[1]}"
-            row.errors.append(("email", f"duplicate of recipients[{known[0]}]{other}"))
+            same = t("duplicate of recipients[{index}]", index=known[0])
+            other = t("duplicate of recipients[{index}], written {email}", index=known[0], email=known[1])
+            row.errors.append(("email", same if known[1] == row.email else other))
         if not row.errors:
             self._seen[mailbox] = (index, row.email)
             self.found.attached += self._reading.stored(row, index)
             self.found.rows.append(NewRecipient(row.email, row.name, row.variables))
             return
-        reasons = cut("; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in row.errors))
-        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, reasons))
+        said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
+        reasons = cut(joined(said) if len(said) > 1 else said[0])
+        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, reason("not_accepted", cause=reasons)))
         self.found.rejected.append(RejectedRecipient(index, row.email, reasons))
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)
@@ -321,10 +336,14 @@ class SenderResolver:
         if not isinstance(self.gmail.credential_file(mailbox), NoCredentials) or not self.gmail.has_credentials:
             return mailbox
         if mailbox != sender:
-            return UnknownSender(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
+            return UnknownSender(
+                t("is an alias of {mailbox} (gmail.aliases), and that mailbox is not authorized here", mailbox=mailbox)
+            )
         return UnknownSender(
-            "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the "
-            "mailbox that it is an alias of in gmail.aliases"
+            t(
+                "is neither a mailbox authorized here nor an alias of one; authorize it (`mailerd auth login`), "
+                "or add it to gmail.aliases"
+            )
         )
 
 
@@ -387,7 +406,11 @@ async def parse_job(
         head = await reading.head()
         fields, errors = head.fields, head.errors
         if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
-            raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
+            raise ApiError(
+                403,
+                "sender_not_allowed",
+                t("key {name!r} may not send from {sender_email}", name=key.name, sender_email=fields.sender_email),
+            )
         if dry_run:
             fields = fields.model_copy(update={"dry_run": True})
         # Without the job's variables or its template, what a recipient lacks is not known.
@@ -483,13 +506,20 @@ def _list_error(recipients: int | None, max_recipients: int) -> FieldError | Non
     """Why the list of recipients is not checked at all."""
     match recipients:
         case None:
-            return FieldError("recipients", "is required")
+            return FieldError("recipients", t("is required"))
         case 0:
-            return FieldError("recipients", "is empty")
+            return FieldError("recipients", t("is empty"))
         case -1:
-            return FieldError("recipients", "must be a list")
+            return FieldError("recipients", t("must be a list"))
         case _ if recipients > max_recipients:
-            return FieldError("recipients", f"has {recipients:,} entries, above the limit of {max_recipients:,}")
+            return FieldError(
+                "recipients",
+                t(
+                    "has {recipients:,} entries, above the limit of {max_recipients:,}",
+                    recipients=recipients,
+                    max_recipients=max_recipients,
+                ),
+            )
     return None
 
 
@@ -499,9 +529,16 @@ def _refusal(fields: JobFields, checked: CheckedRecipients) -> str:
     if not bad or (fields.on_invalid == "skip" and bad < total):
         return ""
     if bad == total:
-        return "a post of this job is refused (422): none of its recipients is good"
-    which = f"{bad:,} of its {total:,} recipients {'is' if bad == 1 else 'are'} bad"
-    return f'a post of this job is refused (422): {which}; mend them, or leave them out by `on_invalid`: "skip"'
+        return t("a post of this job is rejected (422): none of its recipients is valid")
+    which = tn(
+        "{n:,} of its {total:,} recipients is invalid",
+        "{n:,} of its {total:,} recipients are invalid",
+        bad,
+        total=total,
+    )
+    return t(
+        'a post of this job is rejected (422): {which}; fix them, or skip them with "on_invalid": "skip"', which=which
+    )
 
 
 def _job(
@@ -569,7 +606,9 @@ class OptOutCheck:
         job = parsed.job
         if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):
             raise ApiError(
-                403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
+                403,
+                "call_not_allowed",
+                t("key {name!r} may not override suppressions; that needs the permission override", name=key.name),
             )
         await self._digests.load()
         suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout)
@@ -580,7 +619,7 @@ class OptOutCheck:
         )
         opted_out = len(reasons)
         if job.override_suppression:
-            reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
+            reasons = {address: why for address, why in reasons.items() if why.binds_always}
         rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
         suppressed = [
             RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
@@ -588,8 +627,11 @@ class OptOutCheck:
         warnings = list[str]()
         if parsed.list_name is None and self._warn_above and parsed.total > self._warn_above:
             warnings.append(
-                f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from "
-                "it. Name one in `list`, unless each of these letters was asked for"
+                t(
+                    "this job has {total:,} recipients and no list, so no recipient can unsubscribe; set `list`, "
+                    "unless everyone requested this message",
+                    total=parsed.total,
+                )
             )
         job = replace(job, recipients=rows, list_id=list_id)
         envelope = parsed.envelope
@@ -618,7 +660,7 @@ async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppress
     if found is not None:
         return found
     if key is not None and not key.may(Permission.SUPPRESS):
-        why = "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them"
+        why = t("no list has this name, and this key may not create one; see `mailerd suppress lists`")
         raise invalid([FieldError("list", why)])
     try:
         return None if parsed.dry_run else await suppressions.make_list(name)

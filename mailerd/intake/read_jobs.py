@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mailerd.clock import ULID
 from mailerd.core.fates import Fate
+from mailerd.core.i18n import t
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
@@ -50,12 +51,12 @@ MAX_BODY: Final = 10_000
 """Bytes of a body; these bodies hold one or two fields."""
 
 _WHY_NOT: Final = {
-    JobStatus.COMPLETED: "it has ended",
-    JobStatus.CANCELLED: "it is cancelled for good: post what is left as a new job",
+    JobStatus.COMPLETED: t("it has ended"),
+    JobStatus.CANCELLED: t("it was cancelled and cannot be resumed; post the remaining recipients as a new job"),
 }
-_LOOKED_FOR: Final = (
-    "its unsure letters, which may have been sent, are looked for by themselves; `mailerd settle` closes those that "
-    "only a person can"
+_LOOKED_FOR: Final = t(
+    "its unsure messages may have been sent and are checked automatically; use `mailerd settle` for "
+    "those that only you can confirm"
 )
 
 
@@ -92,7 +93,9 @@ class JobActionEndpoints:
             done = await self._controls.apply(job.id, change, actor=actor, letters=job.total, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
-            raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
+            raise ApiError(
+                409, "conflict", t("this job is {status}: {why}; nothing was changed", status=error.status, why=why)
+            ) from None
         self._events.job_action(
             job=job.id, action=change.value, actor=actor, messages=done.letters, status=done.status.value
         )
@@ -100,7 +103,7 @@ class JobActionEndpoints:
             self._wake()
         shown = await self._jobs.job(job.id)
         if shown is None:
-            raise not_found("the job has been deleted meanwhile")
+            raise not_found(t("the job was deleted in the meantime"))
         return json_response(
             ActionResultOut(action=change, changed=done.changed, letters=done.letters, job=JobOut.of(shown))
         )

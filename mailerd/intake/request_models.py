@@ -18,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mailerd.clock import read_moment
+from mailerd.core.i18n import N_, t, tn
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
@@ -55,7 +56,7 @@ _RIGHT_TO_LEFT: Final = re.compile(
 def one_line(value: str) -> str:
     """A value that goes into a header. Raises ValueError when it holds a control character."""
     if found := CONTROL.search(value):
-        raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
+        raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
     return value
 
 
@@ -67,7 +68,7 @@ def one_name(value: str) -> str:
     """
     found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))
     if found:
-        raise ValueError(f"contains U+{ord(found[0]):04X}, which changes the direction of writing")
+        raise ValueError(t("contains U+{it:04X}, which changes the writing direction", it=ord(found[0])))
     return one_line(value)
 
 
@@ -76,7 +77,7 @@ def _moment(value: object, info: ValidationInfo) -> object:
         return None
     moment = read_moment(value)
     if info.context and moment > info.context["now"] + MAX_SEND_AHEAD:
-        raise ValueError("is more than a year ahead")
+        raise ValueError(t("is more than a year ahead"))
     return moment
 
 
@@ -108,7 +109,7 @@ def few_fields(number: int, known: Collection[str], *, objects: int = 1) -> None
     if number > objects * len(known) + MAX_DETAILS:
         raise PydanticCustomError(
             _TOO_MANY,
-            "has {number} fields; those that are known: {known}",
+            "has {number} fields; known fields: {known}",
             {"number": f"{number:,}", "known": ", ".join(known) or "-"},
         )
 
@@ -137,7 +138,7 @@ class TemplateIn(RequestModel):
     @model_validator(mode="after")
     def _has_a_part(self) -> Self:
         if not (self.html or self.text):
-            raise ValueError("needs html or text")
+            raise ValueError(t("needs html or text"))
         return self
 
 
@@ -179,7 +180,7 @@ def _address(value: object) -> str:
 
 def _language(value: object) -> object:
     if not (isinstance(value, str) and LANGUAGE.fullmatch(value)):
-        raise ValueError("must be a language such as zh or zh-TW")
+        raise ValueError(t("must be a language such as zh or zh-TW"))
     return value
 
 
@@ -306,7 +307,7 @@ class RetryIn(RequestModel):
     def _goes_with_bounced(cls, kind: str | None, info: ValidationInfo) -> str | None:
         if "only" not in info.data or (kind is None) is not (info.data["only"] == "bounced"):
             return kind
-        raise ValueError('"kind" (hard, soft, blocked or unknown) goes with "only": "bounced", and with nothing else')
+        raise ValueError(t('"kind" (hard, soft, blocked or unknown) is allowed only with "only": "bounced"'))
 
 
 class PriorityIn(RequestModel):
@@ -346,9 +347,9 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
         head = _valid_part(fields, {each["loc"][:2] for each in error.errors()}, now=now)
     template, name = fields.get("template"), fields.get("template_name")
     if template is None and name is None:
-        errors.append(FieldError("template", "is required, or template_name"))
+        errors.append(FieldError("template", t("is required unless template_name is given")))
     elif template is not None and name is not None:
-        errors.append(FieldError("template_name", "cannot be given together with template"))
+        errors.append(FieldError("template_name", t("cannot be given together with template")))
     return head, errors
 
 
@@ -369,14 +370,15 @@ def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
     With errors it is what was good of it: a bad field has its default, and a bad address is what was given, cut.
     """
     if not isinstance(item, dict):
-        return RecipientIn.model_construct(email=""), [FieldError("", _MESSAGES["model_type"])]
+        return RecipientIn.model_construct(email=""), [FieldError("", t(_MESSAGES["model_type"]))]
     errors: list[FieldError] = []
     if not item.keys() <= RecipientIn.model_fields.keys():
         unknown = [name for name in item if name not in RecipientIn.model_fields]
         item = {name: value for name, value in item.items() if name in RecipientIn.model_fields}
-        errors += [FieldError(name, _MESSAGES["extra_forbidden"]) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
+        errors += [FieldError(name, t(_MESSAGES["extra_forbidden"])) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
         if len(unknown) > MAX_REASONS_PER_RECIPIENT:
-            errors.append(FieldError("", f"has {len(unknown) - MAX_REASONS_PER_RECIPIENT:,} more unknown fields"))
+            more = len(unknown) - MAX_REASONS_PER_RECIPIENT
+            errors.append(FieldError("", tn("has {n:,} more unknown field", "has {n:,} more unknown fields", more)))
     try:
         return RecipientIn.model_validate(item), errors
     except ValidationError as error:
@@ -393,22 +395,23 @@ def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
 
 
 _MESSAGES: Final = {
-    "missing": "is required",
-    "extra_forbidden": "unknown field",
-    "model_type": "must be an object",
-    "dict_type": "must be an object",
-    "string_type": "must be a string",
-    "list_type": "must be a list",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "string_too_short": "must have at least {min_length} character",
-    "string_too_long": "is longer than {max_length} characters",
-    "string_pattern_mismatch": "must be of the pattern {pattern}",
-    "too_short": "must have at least {min_length} entry",
-    "too_long": "has {actual_length} entries, above the limit of {max_length}",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than_equal": "must be {le} or less",
-    "literal_error": "must be {expected}",
+    "missing": N_("is required"),
+    "extra_forbidden": N_("unknown field"),
+    "model_type": N_("must be an object"),
+    "dict_type": N_("must be an object"),
+    "string_type": N_("must be a string"),
+    "list_type": N_("must be a list"),
+    "bool_type": N_("must be true or false"),
+    "int_type": N_("must be a whole number"),
+    "string_too_short": N_("must not be empty"),
+    "string_too_long": N_("exceeds {max_length} characters"),
+    "string_pattern_mismatch": N_("must match the pattern {pattern}"),
+    "too_short": N_("must not be empty"),
+    "too_long": N_("has {actual_length} entries, above the limit of {max_length}"),
+    "greater_than_equal": N_("must be at least {ge}"),
+    "less_than_equal": N_("must be at most {le}"),
+    "literal_error": N_("must be one of {expected}"),
+    _TOO_MANY: N_("has {number} fields; known fields: {known}"),
 }
 """Messages for pydantic's types of errors, in the words of JSON; other types keep pydantic's message."""
 
@@ -416,9 +419,15 @@ _MESSAGES: Final = {
 def _field_errors(error: ValidationError) -> Iterator[FieldError]:
     for each in error.errors(include_url=False, include_input=False):
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
-        if each["type"] == "value_error":
-            yield FieldError(path, each["msg"].removeprefix("Value error, "))
-        elif words := _MESSAGES.get(each["type"]):
-            yield FieldError(path, words.format(**each.get("ctx", {})))
-        else:
-            yield FieldError(path, each["msg"][:1].lower() + each["msg"][1:])
+        yield FieldError(path, _message(each))
+
+
+def _message(it: ErrorDetails) -> str:
+    context = it.get("ctx", {})
+    if it["type"] == "value_error":  # of a validator of ours
+        return str(context["error"])
+    if (words := _MESSAGES.get(it["type"])) is None:
+        return it["msg"][:1].lower() + it["msg"][1:]
+    if "expected" in context:
+        context["expected"] = context["expected"].replace(" or ", ", ")
+    return t(words, **context)

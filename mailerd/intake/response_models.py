@@ -7,21 +7,23 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, Json
+from pydantic import Field, Json, PlainSerializer
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.i18n import Text
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import ErrorOut, ResponseModel
+from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
+from mailerd.texts import tr
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
@@ -33,7 +35,7 @@ class RejectedOut(ResponseModel):
 
     index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
-    reason: str
+    reason: Sentence
 
 
 class ForecastOut(ResponseModel):
@@ -47,8 +49,8 @@ class ForecastOut(ResponseModel):
     ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next message is sent; null: unknown")] = None
     done_at: Annotated[Moment | None, Field(description="when its last message is sent; null: unknown")] = None
-    cause_of_wait: Annotated[str | None, Field(description="what delays it, other than sending limits")] = None
-    text: Annotated[str, Field(description="the forecast as a sentence")] = ""
+    cause_of_wait: Annotated[Sentence | None, Field(description="what delays it, other than sending limits")] = None
+    text: Annotated[Sentence, Field(description="the forecast as a sentence")] = ""
 
     @classmethod
     def of(cls, inputs: ForecastInputs | None) -> Self:
@@ -94,7 +96,7 @@ class AcceptedOut(ResponseModel):
         list[RejectedOut], Field(description="the first 1,000 suppressed recipients; they are cancelled")
     ]
     suppressed_total: Whole
-    warnings: list[str]
+    warnings: list[Sentence]
     send_at: Moment
     forecast: ForecastOut
 
@@ -140,7 +142,7 @@ class DryRunOut(ResponseModel):
     suppressed: list[RejectedOut]
     suppressed_total: Whole
     post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
-    warnings: list[str]
+    warnings: list[Sentence]
     send_at: Moment | None
     forecast: Annotated[ForecastOut, Field(description="as if posted now")]
     template: TemplateVersionOut
@@ -176,7 +178,7 @@ class JobOut(ResponseModel):
         Field(description="if paused: by a person, or because too many messages bounced"),
     ]
     cause_of_wait: Annotated[
-        str | None, Field(description="null: nothing is waiting, or only because of sending limits")
+        Sentence | None, Field(description="null: nothing is waiting, or only because of sending limits")
     ]
     forecast: Annotated[ForecastOut, Field(description="for a job that was requested or listed; empty: no forecast")]
 
@@ -236,6 +238,10 @@ class EventOut(ResponseModel):
     data: Json[JobOut]
 
 
+def _said(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tr(it) if isinstance(it, Text) else it for name, it in data.items()}
+
+
 class FeedEventOut(ResponseModel):
     """An event."""
 
@@ -245,7 +251,9 @@ class FeedEventOut(ResponseModel):
     timestamp: Moment
     job_id: str | None
     sender_email: str | None
-    data: Annotated[dict[str, Any], Field(description="IDs, states and reasons; see docs/api.md")]
+    data: Annotated[
+        dict[str, Any], Field(description="IDs, states and reasons; see docs/api.md"), PlainSerializer(_said)
+    ]
 
     @classmethod
     def of(cls, it: FeedEvent) -> Self:
@@ -333,7 +341,7 @@ class BrokenOut(ResponseModel):
     """A template that cannot be used."""
 
     name: str
-    error: str
+    error: Sentence
 
 
 class TemplatesOut(ResponseModel):
@@ -364,7 +372,7 @@ class NotReadyOut(ErrorOut):
     """No job can be stored now."""
 
     status: Literal["not ready"]
-    reason: str
+    reason: Sentence
 
 
 # What the API says of recipients: where a letter stands, and what became of it.
@@ -388,7 +396,7 @@ class RecipientOut(ResponseModel):
     name: str | None
     status: State
     attempts: Whole
-    error: str | None
+    error: Sentence | None
     message_id: str | None
     proof: Annotated[Proof | None, Field(description="what confirms `sent`; null if not sent")]
     due_at: Moment

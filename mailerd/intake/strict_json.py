@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from mailerd.http.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid
+from mailerd.core.i18n import t
+from mailerd.http.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid, unstored
 
 MAX_DEPTH: Final = 32
 """Levels of lists and objects inside a variable."""
@@ -41,11 +42,11 @@ def parse(raw: bytes | bytearray) -> dict[str, Any]:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise invalid_json(f"it is not UTF-8, near byte {error.start:,}") from None
+        raise invalid_json(t("it is not UTF-8 (near byte {start:,})", start=error.start)) from None
     twice: list[tuple[dict[str, Any], str]] = []
     tree = _load(text, twice)
     if not isinstance(tree, dict):
-        raise invalid_json("it must be an object")
+        raise invalid_json(t("it must be an object"))
     if twice or _SUSPECT.search(text):
         errors = _invalid_strings(tree, twice)
         if errors.total:
@@ -65,9 +66,11 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise invalid_json(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise invalid_json(
+            t("line {lineno}, column {colno}: {msg}", lineno=error.lineno, colno=error.colno, msg=error.msg)
+        ) from None
     except RecursionError:
-        raise invalid_json("it is nested too deeply") from None
+        raise invalid_json(t("it is nested too deeply")) from None
     except ValueError as error:
         # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
         digits = sys.get_int_max_str_digits()
@@ -84,7 +87,7 @@ def why_too_large(variables: dict[str, Any]) -> str:
     for _ in range(MAX_DEPTH):
         left -= sum(map(len, level))
         if left < 0:
-            return f"has more than {MAX_VARIABLES:,} values"
+            return t("has more than {max_variables:,} values", max_variables=MAX_VARIABLES)
         level = [
             each
             for one in level
@@ -93,16 +96,16 @@ def why_too_large(variables: dict[str, Any]) -> str:
         ]
         if not level:
             return ""
-    return "is nested too deeply"
+    return t("is nested too deeply")
 
 
 def invalid_json(why: str) -> ApiError:
     """The 422 of a body that is no JSON, or more of it than can be read."""
-    return ApiError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
+    return ApiError(422, "invalid_json", unstored(t("the body is not valid JSON: {why}", why=why)))
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(t("{name} is not JSON", name=name))
 
 
 def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> FieldErrors:
@@ -125,10 +128,10 @@ def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str
             assert isinstance(value, dict)  # noqa: S101 - nothing else is put there
             inner = value.items()
             for name in doubled.get(id(value), ()):
-                _note(errors, (way, name), "is given twice")
+                _note(errors, (way, name), t("is given twice"))
             for name in value:
                 why = _why_invalid(name)
-                _note(errors, (way, name), why and f"the name {why}")
+                _note(errors, (way, name), why and t("the name {why}", why=why))
         stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
     return errors
 
@@ -154,12 +157,12 @@ def _path(way: "_Way | None") -> str:
 
 def _why_invalid(text: str) -> str:
     if "\0" in text:
-        return "contains a NUL character"
+        return t("contains a NUL character")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            return "contains half a surrogate pair, which is no character"
+            return t("contains half a surrogate pair, which is not a character")
     return ""
 
 

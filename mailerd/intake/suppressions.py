@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from aiohttp import web
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import KeyHandler, KeyShares
@@ -269,7 +270,7 @@ class SuppressionEndpoints:
             actor=f"key {key.name}",
         )  # fmt: skip
         if not removed:
-            raise not_found("this address is not suppressed there; GET /api/suppressions?email= shows what is")
+            raise not_found(t("this address is not suppressed there; see GET /api/suppressions?email="))
         self._events.suppression_removed(
             address=masked(email), mailing_list=mailing_list.shown if mailing_list else EVERYTHING_NAME,
             source=Channel.API.value,
@@ -323,5 +324,5 @@ async def _list_of(suppressions: Suppressions, name: str | None) -> MailingList 
         return None
     found = await suppressions.list_named(name)
     if found is None:
-        raise invalid([FieldError("list", "there is no list of this name; GET /api/lists shows which there are")])
+        raise invalid([FieldError("list", t("no list has this name; see GET /api/lists"))])
     return found

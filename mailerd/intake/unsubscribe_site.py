@@ -113,7 +113,7 @@ class UnsubscribeSite:
         async with running(
             self.application(), name="mailerd.intake.unsubscribe_site", reaper=self._slow_clients
         ) as runner:
-            await listen(runner, part="the public site", section="public", host=host, port=port)
+            await listen(runner, part=t("the public site"), section="public", host=host, port=port)
             host, port = runner.addresses[0][:2]
             self._events.public_site_listening(where=f"http://{host}:{port}")
             yield host, port

@@ -13,11 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from mailerd.clock import ULID, Clock, read_moment
 from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.i18n import t
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
 from mailerd.http.auth import KeyHandler, KeyShares
-from mailerd.http.errors import ApiError
+from mailerd.http.errors import NOTHING_CHANGED, ApiError, unstored
 from mailerd.http.requests import BodyReader, Query
-from mailerd.http.responses import ResponseModel, json_response, not_found
+from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
 from mailerd.intake.request_models import RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
@@ -56,7 +57,7 @@ def _url(value: str, info: ValidationInfo[Callable[[str], str] | None]) -> str:
     if why := check_url(value):
         raise ValueError(why)
     if info.context and (why := info.context(value)):  # an example in the documents is no request
-        raise ValueError(f"{why}; the operator's [webhooks] says what is allowed")
+        raise ValueError(t("{why}; allowed addresses are set in [webhooks]", why=why))
     return value
 
 
@@ -167,7 +168,7 @@ class DeliveryOut(ResponseModel):
     status: Annotated[DeliveryStatus, Field(description="waiting, sending, delivered, or failed (no more attempts)")]
     attempts: Annotated[Whole, Field(description="the number of posts")]
     http: Annotated[Whole | None, Field(description="the status of the last response; null: no response")]
-    error: Annotated[str | None, Field(description="why the last attempt failed")]
+    error: Annotated[Sentence | None, Field(description="why the last attempt failed")]
     took_ms: Annotated[Whole | None, Field(description="duration of the last attempt in milliseconds")]
     created_at: Annotated[Moment, Field(description="when it was queued")]
     tried_at: Annotated[Moment | None, Field(description="when the event was last posted")]
@@ -194,7 +195,7 @@ class TestedOut(ResponseModel):
 
     delivered: Annotated[bool, Field(description="whether the delivery succeeded")]
     http: Annotated[Whole | None, Field(description="the status of the response; null: no response")]
-    error: Annotated[str | None, Field(description="why it failed")]
+    error: Annotated[Sentence | None, Field(description="why it failed")]
     took_ms: Annotated[Whole, Field(description="milliseconds until the response")]
 
 
@@ -252,7 +253,7 @@ class WebhookEndpoints:
         try:
             made, secret = await self._webhooks.create(new)
         except WebhookError as error:
-            raise ApiError(409, "conflict", f"{error}; nothing was stored") from None
+            raise ApiError(409, "conflict", unstored(str(error))) from None
         return json_response(NewWebhookOut.of(made, secret=secret))
 
     async def show(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -273,7 +274,7 @@ class WebhookEndpoints:
         except UnknownWebhookError:
             raise
         except WebhookError as error:
-            raise ApiError(409, "conflict", f"{error}; nothing was changed") from None
+            raise ApiError(409, "conflict", t(NOTHING_CHANGED, message=str(error))) from None
 
     async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
         """Remove an endpoint, with what waits for it."""
@@ -340,7 +341,7 @@ def _or_404(handler: KeyHandler) -> KeyHandler:
         try:
             return await handler(request, key)
         except UnknownWebhookError:
-            raise not_found("there is no webhook with this id") from None
+            raise not_found(t("no webhook has this ID")) from None
 
     return handle
 
@@ -350,5 +351,9 @@ def _senders(key: ApiKey, given: Collection[str] | None) -> list[str] | None:
     if key.senders is None:
         return None if given is None else sorted(given)
     if given is not None and not key.senders >= set(given):
-        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not hear of {', '.join(sorted(given))}")
+        raise ApiError(
+            403,
+            "sender_not_allowed",
+            t("key {name!r} may not receive events of {join}", name=key.name, join=", ".join(sorted(given))),
+        )
     return sorted(key.senders if given is None else given)

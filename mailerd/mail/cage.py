@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Self
 
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
 from mailerd.mail.templates import RendererError
@@ -65,12 +66,12 @@ _PIECE: Final = 1 << 20
 LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
 _SIGNALS: Final[Mapping[int, str]] = {
-    signal.SIGPROF: "takes too long",
-    signal.SIGXCPU: "takes too long",
-    signal.SIGABRT: "takes too much memory",
-    signal.SIGKILL: "was killed, as when memory is short",
-    signal.SIGSEGV: "is nested too deeply",
-    signal.SIGBUS: "is nested too deeply",
+    signal.SIGPROF: t("takes too long"),
+    signal.SIGXCPU: t("takes too long"),
+    signal.SIGABRT: t("takes too much memory"),
+    signal.SIGKILL: t("was killed, as when memory runs out"),
+    signal.SIGSEGV: t("is nested too deeply"),
+    signal.SIGBUS: t("is nested too deeply"),
 }
 
 
@@ -149,7 +150,9 @@ class ChildProcess:
         except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             said = await child._last_words()
             await child.kill()
-            raise RendererError(said or f"no answer within {START_TIMEOUT:g} s") from error
+            raise RendererError(
+                said or t("no response within {start_timeout:g} s", start_timeout=START_TIMEOUT)
+            ) from error
         except BaseException:
             await child.kill()
             raise
@@ -184,11 +187,13 @@ class ChildProcess:
                     part = answer["at"]
         except TimeoutError:
             await self.kill()
-            cause = f"gave no answer within {timeout:g} s: it gets no CPU, or its memory is swapped out"
+            cause = t(
+                "did not respond within {timeout:g} s: it gets no CPU, or its memory is swapped out", timeout=timeout
+            )
             raise ChildEndedError(cause, part=part, by_work=False) from None
         except ValueError as error:  # no frame
             await self.kill()
-            raise ChildEndedError(f"broke the renderer ({error})", part=part) from None
+            raise ChildEndedError(t("broke the renderer ({error})", error=error), part=part) from None
         except (OSError, RuntimeError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
             killed = self._process.returncode in {None, -signal.SIGKILL}
@@ -198,11 +203,11 @@ class ChildProcess:
             raise
         if "broke" in answer:
             await self.kill()
-            raise ChildEndedError(f"broke the renderer ({answer['broke']})", part=part)
+            raise ChildEndedError(t("broke the renderer ({it})", it=answer["broke"]), part=part)
         if "out_of_memory" in answer:
             await self.kill()
             part, line = answer["out_of_memory"]
-            raise ChildEndedError("takes too much memory", part=part, line=line)
+            raise ChildEndedError(t("takes too much memory"), part=part, line=line)
         return answer
 
     async def kill(self, *, after: float = 0.0) -> None:
@@ -242,8 +247,8 @@ class ChildProcess:
         """Why it ended; without an exit code it was killed, and has not ended yet."""
         code = -signal.SIGKILL if self._process.returncode is None else self._process.returncode
         if code < 0:
-            return _SIGNALS.get(-code, f"was ended by signal {-code}")
-        return f"broke the renderer (exit code {code})"
+            return _SIGNALS.get(-code, t("was ended by signal {it}", it=-code))
+        return t("broke the renderer (exit code {code})", code=code)
 
     async def _last_words(self) -> str:
         """The last line that it wrote on standard error."""

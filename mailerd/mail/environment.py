@@ -21,6 +21,8 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
+from mailerd.core.i18n import t
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -107,8 +109,14 @@ def default(value: Any, default_value: Any = "", boolean: Any = False) -> Any:  
 
 
 def _not_writable(value: object) -> str:
-    what = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "this value"
-    return f"{what} has no form in a letter; loop over it, or join it"
+    what = (
+        t("a list")
+        if isinstance(value, list | tuple)
+        else t("an object")
+        if isinstance(value, dict)
+        else t("this value")
+    )
+    return t("{what} cannot be shown in a message; loop over it or join it", what=what)
 
 
 def _written(value: Any) -> Any:
@@ -178,7 +186,9 @@ def _each(value: Any) -> Any:
     if value is None:
         raise NullError
     if isinstance(value, str | int | float):
-        raise TypeError(f"a list is needed here, not {'a text' if isinstance(value, str) else 'a number'}")
+        raise TypeError(
+            t("a list is needed here, not {it}", it=t("a text") if isinstance(value, str) else t("a number"))
+        )
     return value
 
 
@@ -188,7 +198,7 @@ def _called(value: Any, method: str, *arguments: Any) -> Any:
         raise NullError
     if not isinstance(value, METHODS[method]):
         str(value)  # what is missing raises, and says its name
-        raise TypeError(f"{type(value).__name__} has no {method}()")
+        raise TypeError(t("{name__} has no {method}()", name__=type(value).__name__, method=method))
     if method == "get":
         _refuse_underscore(*arguments[:1])
     result = getattr(value, method)(*arguments)
@@ -197,7 +207,7 @@ def _called(value: Any, method: str, *arguments: Any) -> Any:
 
 def _refuse_underscore(name: object = "") -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"{name!r} begins with an underscore; such names are out of reach")
+        raise SecurityError(t("{name!r} starts with an underscore; such names are not available", name=name))
 
 
 class LetterEnvironment(ImmutableSandboxedEnvironment):
@@ -314,7 +324,7 @@ _DESCRIPTIONS = {
     nodes.AssignBlock: "{% set %} … {% endset %}",
     nodes.With: "{% with %}",
     nodes.ScopedEvalContextModifier: "{% autoescape %}",
-    nodes.NSRef: "an assignment to an attribute",
+    nodes.NSRef: t("an assignment to an attribute"),
 }
 
 _RESERVED = frozenset({"self", "super", "caller", "varargs", "kwargs"})
@@ -328,7 +338,16 @@ def find_violations(tree: nodes.Template) -> list[Violation]:
     while stack:
         node, depth, loops = stack.pop()
         if depth > MAX_DEPTH or loops > MAX_LOOPS:
-            return [(node.lineno, f"nested too deeply (at most {MAX_DEPTH} deep, and {MAX_LOOPS} loops)")]
+            return [
+                (
+                    node.lineno,
+                    t(
+                        "nested too deeply (at most {max_depth} levels and {max_loops} loops)",
+                        max_depth=MAX_DEPTH,
+                        max_loops=MAX_LOOPS,
+                    ),
+                )
+            ]
         found.extend((node.lineno, reason) for reason in _violations(node))
         # A refused node is not searched further: one reason for a macro is enough.
         if isinstance(node, _ALLOWED):
@@ -340,7 +359,7 @@ def find_violations(tree: nodes.Template) -> list[Violation]:
 def _violations(node: nodes.Node) -> Iterator[str]:
     if not isinstance(node, _ALLOWED):
         what = _DESCRIPTIONS.get(type(node), f"{type(node).__name__} (Jinja)")
-        yield f"{what} is not available in a letter; a template is one piece, with if, for and set"
+        yield t("{what} is not available in a message; a template is one piece with if, for and set", what=what)
     elif isinstance(node, nodes.Call):
         yield from _call(node)
     elif isinstance(node, nodes.Filter | nodes.Test):
@@ -359,36 +378,38 @@ def _plain(node: nodes.Node) -> Iterator[str]:
             for step in path.split("."):
                 yield from _key(step)
         case nodes.Const(value=float() as value) if not math.isfinite(value):
-            yield "a number that is too large"
+            yield t("a number that is too large")
         case nodes.For(recursive=True):
-            yield "{% for … recursive %} is not available in a letter"
+            yield t("{{% for … recursive %}} is not available in a message")
         case _:
             pass
 
 
 def _key(key: str) -> Iterator[str]:
     if key.startswith("_"):
-        yield f"'{key}' begins with an underscore; such names are out of reach"
+        yield t("'{key}' starts with an underscore; such names are not available", key=key)
 
 
 def _name(name: str) -> Iterator[str]:
     yield from _key(name)
     if name in _RESERVED:
-        yield f"'{name}' means something else in Jinja; choose another name"
+        yield t("'{name}' means something else in Jinja; choose another name", name=name)
     # Python reads identifiers in NFKC, so two names that differ only in form would be one variable.
     normal = unicodedata.normalize("NFKC", name)
     if normal != name:
-        yield f"the name '{name}' must be written '{normal}'"
+        yield t("the name '{name}' must be written '{normal}'", name=name, normal=normal)
 
 
 def _function(node: nodes.Filter | nodes.Test) -> Iterator[str]:
     what, table = ("filter", FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
     if node.name not in table:
         close = difflib.get_close_matches(node.name, table, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(table))}"
-        yield f"unknown {what} '{node.name}'; {hint}"
+        hint = (
+            t("did you mean '{it}'?", it=close[0]) if close else t("available: {join}", join=", ".join(sorted(table)))
+        )
+        yield t("unknown {what} '{name}'; {hint}", what=what, name=node.name, hint=hint)
     if node.dyn_args is not None or node.dyn_kwargs is not None:
-        yield "* and ** are not available in arguments"
+        yield t("* and ** are not available in arguments")
 
 
 def _call(node: nodes.Call) -> Iterator[str]:
@@ -398,12 +419,12 @@ def _call(node: nodes.Call) -> Iterator[str]:
         case nodes.Getattr(attr=method) if method in METHODS:
             pass
         case nodes.Getattr(attr="format" | "format_map"):
-            yield """.format() is not available; write "%.2f"|format(price), or join with ~"""
+            yield t('.format() is not available; write "%.2f"|format(price), or join with ~')
         case nodes.Getattr(attr=method):
-            yield f"'.{method}()' is not available; there are: {', '.join(sorted(METHODS))}"
+            yield t("'.{method}()' is not available; available: {join}", method=method, join=", ".join(sorted(METHODS)))
         case nodes.Name(name=name):
-            yield f"'{name}()' is not available; there is: range()"
+            yield t("'{name}()' is not available; available: range()", name=name)
         case _:
-            yield "only range() and a few methods can be called"
+            yield t("only range() and a few methods can be called")
     if node.kwargs or node.dyn_args is not None or node.dyn_kwargs is not None:
-        yield "calls take plain arguments only"
+        yield t("calls accept only plain arguments")

@@ -21,6 +21,7 @@ from urllib import parse
 
 from email_validator import EmailNotValidError, validate_email
 
+from mailerd.core.i18n import N_, Text, t, tn
 from mailerd.core.models import PROOF_HEADER
 from mailerd.mail.templates import CONTROL, Content
 
@@ -74,30 +75,30 @@ def check_filename(name: str) -> str:
     """
     name = name.strip()
     if not name or len(name) > 255:  # noqa: PLR2004 - what file systems take
-        raise ValueError("must have 1 to 255 characters")
+        raise ValueError(t("must have 1 to 255 characters"))
     if found := _CONTROL.search(name):
-        raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
+        raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
     if "/" in name or "\\" in name or name in {".", ".."}:
-        raise ValueError("is a path; give the file's name alone")
+        raise ValueError(t("is a path; give only the file name"))
     if why := _wrong_for_windows(name):
         raise ValueError(why)
     if unseen := _unseen(name):
-        raise ValueError(f"contains U+{ord(unseen):04X}, which is invisible")
+        raise ValueError(t("contains U+{unseen:04X}, which is invisible", unseen=ord(unseen)))
     # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
     _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
     if dot and ending in BLOCKED:
-        raise ValueError(f"ends in .{ending}, which Gmail refuses to carry")
+        raise ValueError(t("ends in .{ending}, which Gmail rejects", ending=ending))
     return name
 
 
 def _wrong_for_windows(name: str) -> str:
     """Why Windows would not store a file by this name, or ""."""
     if ":" in name:
-        return "contains a colon, behind which Windows sees a stream of the file"
+        return t("contains a colon; Windows takes what follows for a stream of the file")
     if name.endswith("."):
-        return "ends in a dot, which Windows drops"
+        return t("ends in a dot, which Windows removes")
     if device := _DEVICE.match(normalize("NFKC", name).lower()):
-        return f"is {device[0].rstrip(' .').upper()}, which is a device and no file to Windows"
+        return t("is {upper}, which is a device name on Windows", upper=device[0].rstrip(" .").upper())
     return ""
 
 
@@ -120,9 +121,9 @@ def check_base64(content: str) -> str:
     try:
         empty = not b64decode(content, validate=True)
     except ValueError as error:
-        raise ValueError(f"is not base64: {error}") from None
+        raise ValueError(t("is not base64: {error}", error=error)) from None
     if empty:
-        raise ValueError("is empty")
+        raise ValueError(t("is empty"))
     return content
 
 
@@ -133,9 +134,9 @@ def check_content_type(kind: str) -> str:
         ValueError: it is not a content type, or not that of a single file.
     """
     if not _KIND.fullmatch(kind):
-        raise ValueError("must be a type such as application/pdf, without parameters")
+        raise ValueError(t("must be a type such as application/pdf, without parameters"))
     if kind.lower().startswith(("multipart/", "message/")):
-        raise ValueError("must be of a single file; multipart and message are not")
+        raise ValueError(t("must be the type of a single file, not multipart or message"))
     return kind.lower()
 
 
@@ -146,7 +147,9 @@ def check_content_id(content_id: str) -> str:
         ValueError: it would not survive in a header or a link.
     """
     if not _CONTENT_ID.fullmatch(content_id):
-        raise ValueError("must consist of a-z, A-Z, 0-9, dots, dashes and underscores, as in logo or logo@example.com")
+        raise ValueError(
+            t("must consist of A-Z, a-z, digits, dots, dashes and underscores, such as logo or logo@example.com")
+        )
     return content_id
 
 
@@ -157,7 +160,13 @@ def check_size(size: int) -> int:
         ValueError: Google does not take a letter of this size.
     """
     if size > MAX_LETTER_BYTES:
-        raise ValueError(f"the letter has {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB)")
+        raise ValueError(
+            t(
+                "the message has {size:,} bytes, above Google's limit of {max_letter_bytes:,} (35 MiB)",
+                size=size,
+                max_letter_bytes=MAX_LETTER_BYTES,
+            )
+        )
     return size
 
 
@@ -233,7 +242,7 @@ class Addresses:
         """
         address = given.strip()
         if (over := len(address) - MAX_ADDRESS) > 0:  # email-validator looks at each character before it counts them
-            raise ValueError(f"The email address is too long ({over} characters too many).")
+            raise ValueError(tn("is {n} character too long", "is {n} characters too long", over))
         local, at, domain = address.rpartition("@")
         domain = domain.lower()
         address = f"{local}{at}{domain}"
@@ -249,13 +258,46 @@ class Addresses:
         return f"{local}{at}{ascii_domain}"
 
 
+_NO_ADDRESS: Final = (
+    ("An email address must have an @", N_("has no @")),
+    ("There must be something before", N_("has nothing before the @")),
+    ("There must be something after", N_("has nothing after the @")),
+    ("There can't be anything after", N_("has something after the address")),
+    ("An email address cannot have two periods", N_("has two periods in a row")),
+    ("An email address cannot have a hyphen", N_("has a misplaced hyphen")),
+    ("An email address cannot end with a hyphen", N_("has a misplaced hyphen")),
+    ("An email address cannot", N_("has a misplaced period")),
+    ("The email address is too long before", N_("is too long before the @")),
+    ("The email address is too long after", N_("is too long after the @")),
+    ("After the @-sign, periods", N_("is too long after the @")),
+    ("The email address is too long", N_("is too long")),
+    ("Internationalized characters before", N_("has characters before the @ that are not ASCII")),
+    ("The email address contains invalid characters before", N_("has invalid characters before the @")),
+    ("The email address contains invalid characters in quotes", N_("has invalid characters before the @")),
+    ("The email address contains", N_("has invalid characters")),
+    ("The part after the @-sign contains", N_("has invalid characters after the @")),
+    ("The part after the @-sign is not valid. It should have a period", N_("has no period after the @")),
+    ("The part after the @-sign is not valid. It is not within", N_("has no valid top-level domain")),
+    ("The part after the @-sign is a special-use", N_("has a reserved domain, which receives no mail")),
+    ("The part after the @-sign", N_("has an invalid domain")),
+    ("The ", N_("has an invalid domain")),
+)
+"""What is wrong with an address, by how the sentence of email-validator begins."""
+
+
+def _why_no_address(said: str) -> Text:
+    why = t(next((ours for begins, ours in _NO_ADDRESS if said.startswith(begins)), N_("is not an email address")))
+    which = said.partition(": ")[2].rstrip(".")
+    return t("{why}: {which}", why=why, which=which) if which else why
+
+
 def _validate(address: str) -> str:
     """The domain as DNS and headers have it (RFC 5891)."""
     try:
         # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header.
         return validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True).ascii_domain
     except EmailNotValidError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_why_no_address(str(error))) from None
 
 
 def mailbox(given: str) -> str:
@@ -405,7 +447,9 @@ def _address_line(header: str, address: str, name: str | None) -> str:
             not ASCII; or see `_check`.
     """
     if len(address) > _MAX_ADDRESS or not _ADDRESS.fullmatch(address):
-        raise ValueError(f"{header}: {address!r} is not an ASCII address like name@example.com")
+        raise ValueError(
+            t("{header}: {address!r} is not an ASCII address such as name@example.com", header=header, address=address)
+        )
     name = _check(name or "", header=header)
     if not name:
         return f"{header}: {address}"
@@ -437,11 +481,13 @@ def _check(value: str, *, header: str) -> str:
     """
     line = value.replace("\t", " ").strip(" ")
     if CONTROL.search(line):
-        raise ValueError(f"{header}: a line break or a control character in {value!r}")
+        raise ValueError(t("{header}: line break or control character in {value!r}", header=header, value=value))
     try:
         line.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{header}: half a character (a lone surrogate) in {value!r}") from error
+        raise ValueError(
+            t("{header}: half a character (a lone surrogate) in {value!r}", header=header, value=value)
+        ) from error
     return line
 
 

@@ -12,6 +12,7 @@ import jinja2
 from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.runtime import Context
 
+from mailerd.core.i18n import t
 from mailerd.mail.environment import (
     ESCAPED,
     PLAIN,
@@ -98,10 +99,10 @@ class CompiledPart:
         except MemoryError:
             raise OutOfMemoryError(name, None) from None
         except (RecursionError, SyntaxError) as error:
-            raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
+            raise TemplateErrors([TemplateError(t("nested too deeply"), part=name, line=None)]) from error
         except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
             line = _line_of_number(tree, environment) if tree else None
-            raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=line)]) from error
+            raise TemplateErrors([TemplateError(t("a number with too many digits"), part=name, line=line)]) from error
         except Exception as error:
             raise TemplateErrors([TemplateError(f"{type(error).__name__}: {error}", part=name, line=None)]) from error
         return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
@@ -151,36 +152,39 @@ class CompiledPart:
 
     @property
     def _too_long(self) -> str:
-        return f"comes out longer than {self._most:,} {'characters' if self.name == 'subject' else 'bytes'}"
+        if self.name == "subject":
+            return t("renders to more than {most:,} characters", most=self._most)
+        return t("renders to more than {most:,} bytes", most=self._most)
 
     def _checked(self, made: str) -> str:
         try:
             size = len(made.encode())
         except UnicodeEncodeError:
-            raise ValueError("holds half a character (a lone surrogate), which cannot be sent") from None
+            raise ValueError(t("contains half a character (a lone surrogate), which cannot be sent")) from None
         if self.name != "subject":
             if size > MAX_OUTPUT:
                 raise ValueError(self._too_long)
             if "\0" in made:  # RFC 5322, 2.2 and 3.5: a letter has none
-                raise ValueError("holds a NUL, which no letter can carry")
+                raise ValueError(t("contains a NUL character, which cannot be sent"))
             return made
         subject = made.replace("\t", " ").strip()
         if CONTROL.search(subject):
-            raise ValueError("must be one line, without line breaks and control characters")
+            raise ValueError(t("must be a single line without control characters"))
         return subject
 
     def _error(self, error: Exception, variables: Mapping[str, object]) -> RenderError:
+        reason: str
         line = self._line(error.__traceback__)
         match error:
             case UndefinedError():
                 return self._undefined(*self._place(str(error.message), line, variables), line=line)
             case NullError():
                 path = self._null(line, variables)
-                what = f"'{path}' is null" if path else "a value is null"
-                reason = f"{what}; give it a value, or write | default('…') behind it"
+                what = t("'{path}' is null", path=path) if path else t("a value is null")
+                reason = t("{what}; give it a value, or add | default('…')", what=what)
                 return RenderError(reason, part=self.name, line=line, variable=path)
             case RecursionError():
-                reason = "nested too deeply"
+                reason = t("nested too deeply")
             case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError() | AssertionError():
                 reason = str(error)
             case _:
@@ -188,9 +192,9 @@ class CompiledPart:
         return RenderError(reason, part=self.name, line=line)
 
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
-        reason = f"'{path}' is undefined"
+        reason = t("'{path}' is undefined", path=path)
         if path == "name":
-            reason = f"'{path}' is undefined, as an empty name is"
+            reason = t("'{path}' is undefined, as an empty name is", path=path)
         return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:
@@ -283,9 +287,11 @@ def _encodable(value: str) -> bool:
 
 def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.Template:
     if len(source) > MAX_SOURCE:
-        raise TemplateSyntaxError(f"longer than {MAX_SOURCE} characters; put pictures elsewhere and link to them", 1)
+        raise TemplateSyntaxError(
+            t("exceeds {max_source} characters; host images elsewhere and link to them", max_source=MAX_SOURCE), 1
+        )
     if not _encodable(source):
-        raise TemplateSyntaxError("holds half a character (a lone surrogate), which cannot be sent", 1)
+        raise TemplateSyntaxError(t("contains half a character (a lone surrogate), which cannot be sent"), 1)
     tree = environment.parse(source)
     found = find_violations(tree)
     if found:
@@ -370,7 +376,9 @@ def _compiled(
     parts: list[CompiledPart] = []
     if source.html is None and source.text is None:
         errors.append(
-            TemplateError("the template has neither html nor text; give one or both", part=f"{language}html", line=None)
+            TemplateError(
+                t("the template has neither html nor text; give one or both"), part=f"{language}html", line=None
+            )
         )
     for name, text in (("subject", source.subject), ("html", source.html), ("text", source.text)):
         if text is not None:
@@ -388,7 +396,9 @@ def _inlined(html: str) -> str:
     try:
         made = _INLINER.inline(html)
     except (css_inline.InlineError, ValueError) as error:
-        raise RenderError(f"its CSS cannot be inlined: {error}", part="html", line=None) from error
+        raise RenderError(t("its CSS cannot be inlined: {error}", error=error), part="html", line=None) from error
     if len(made.encode()) > MAX_OUTPUT:  # each element has its rules: it may have become many times as long
-        raise RenderError(f"comes out longer than {MAX_OUTPUT:,} bytes, its CSS inlined", part="html", line=None)
+        raise RenderError(
+            t("exceeds {max_output:,} bytes once its CSS is inlined", max_output=MAX_OUTPUT), part="html", line=None
+        )
     return made

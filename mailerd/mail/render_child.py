@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
+from mailerd.core.reasons import to_json
 from mailerd.mail.cage import BLOB, bound, bound_cpu, encode_frame, end_with, read_message
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
 from mailerd.mail.renderer import template_from_json
@@ -156,7 +157,7 @@ class Child:
 
 
 def _as_list(error: TemplateError) -> list[Any]:
-    return [error.reason, error.part, error.line]
+    return [to_json(error.reason), error.part, error.line]
 
 
 def main() -> None:

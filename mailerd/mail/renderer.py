@@ -18,6 +18,8 @@ from itertools import count
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from mailerd.core.i18n import t
+from mailerd.core.reasons import from_json
 from mailerd.events.worker import RendererEvents
 from mailerd.mail.cage import ChildEndedError, ChildExits, ChildWorker, Limits
 from mailerd.mail.templates import (
@@ -195,7 +197,11 @@ class RenderRequest:
 def not_tried(last: Sequence[RenderError]) -> list[RenderError]:
     """What is said of a letter that is not tried, since so many of the same template had to be stopped."""
     it = next(each for each in last if each.bound)
-    reason = f"not tried: {MAX_STOPPED} messages with this template had to be stopped, the last because {it.reason}"
+    reason = t(
+        "not tried: {max_stopped} messages with this template had to be stopped, the last because {reason}",
+        max_stopped=MAX_STOPPED,
+        reason=it.reason,
+    )
     return [RenderError(reason, part=it.part, line=it.line, bound=True)]
 
 
@@ -302,7 +308,7 @@ class Renderer:
 
     async def _submit(self, request: RenderRequest) -> Any:
         if self._closed:
-            raise RendererError("the renderer has been closed")
+            raise RendererError(t("the renderer has been closed"))
         # A task of its own: where the caller is cancelled, the child is not killed in the midst of an answer.
         task = asyncio.create_task(self._run(request))
         self._tasks.add(task)
@@ -313,7 +319,7 @@ class Renderer:
             request.abandoned = True
             raise
         if task.cancelled():
-            raise RendererError("the renderer has been closed")
+            raise RendererError(t("the renderer has been closed"))
         return task.result()
 
     def _finished(self, task: "asyncio.Task[Any]") -> None:
@@ -342,7 +348,7 @@ class Renderer:
         except Exception as error:
             # A bug here is no letter's fault.
             self._exits.events.renderer_crashed(renderer=self._exits.renderer, origin=request.origin, error=error)
-            raise RendererError(f"the renderer met a bug: {error!r}") from error
+            raise RendererError(t("internal error in the renderer: {error!r}", error=error)) from error
         finally:
             self._requests.discard(request)
 
@@ -366,7 +372,9 @@ class Renderer:
             self._slow.add(request.origin, seconds=_SLOW_FOR)
             self._tell_slow()
         if "errors" in answer:
-            raise TemplateErrors([TemplateError(why, part=part, line=line) for why, part, line in answer["errors"]])
+            raise TemplateErrors(
+                [TemplateError(from_json(why), part=part, line=line) for why, part, line in answer["errors"]]
+            )
         return answer
 
     async def _ask(self, request: RenderRequest, worker: RenderWorker) -> Mapping[str, Any]:
@@ -391,7 +399,7 @@ class Renderer:
             return await self._answer(request, worker, tell=True)
         except ChildEndedError as ended:
             if not ended.by_work:
-                raise RendererError(f"the process that renders {ended.cause}") from None
+                raise RendererError(t("the process that renders {cause}", cause=ended.cause)) from None
             return _blamed(ended, compiling=not request.recipients)
 
     async def _answer(self, request: RenderRequest, worker: RenderWorker, *, tell: bool = False) -> Mapping[str, Any]:
@@ -409,14 +417,14 @@ def _rendered(result: Mapping[str, Any]) -> Rendered:
     if "content" in result:
         return Content(*result["content"])
     return [
-        RenderError(why, part=part, line=line, variable=variable, bound=result.get("bound", False))
+        RenderError(from_json(why), part=part, line=line, variable=variable, bound=result.get("bound", False))
         for why, part, line, variable in result.get("errors", ())
     ]
 
 
 def _blamed(ended: ChildEndedError, *, compiling: bool) -> dict[str, Any]:
     """The answer that the child would have given, had it lived."""
-    why, part = f"the template {ended.cause}", ended.part or "letter"
+    why, part = t("the template {cause}", cause=ended.cause), ended.part or "letter"
     if compiling:
         return {"errors": [[why, part, ended.line]]}
     return {"results": [{"errors": [[why, part, ended.line, ""]], "bound": True}]}

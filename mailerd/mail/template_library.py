@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from mailerd.core.i18n import joined, t
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
@@ -76,7 +77,9 @@ class TemplateLibrary:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise TemplateLibraryError(f"templates.folder cannot be read: {error.strerror}") from error
+            raise TemplateLibraryError(
+                t("templates.folder cannot be read: {strerror}", strerror=error.strerror)
+            ) from error
 
     def find(self, name: str) -> NamedTemplate | None:
         """A template as its files say, or None when there is none of this name; `check` finds whether it can be used.
@@ -90,17 +93,23 @@ class TemplateLibrary:
             there = (self._folder / name / "template.toml").is_file()
             return _read(self._folder / name, name) if there else None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
-            raise TemplateLibraryError(f"template {name}: {error}") from error
+            raise TemplateLibraryError(t("template {name}: {error}", name=name, error=str(error))) from error
 
     def why_missing(self, name: str) -> str:
         """Why `find` has found none of this name, and the remedy."""
         if self._folder is None:
-            return f"there is no template {name!r}: templates.folder is not set"
+            return t("template {name!r} not found: templates.folder is not set", name=name)
         if NAME.fullmatch(name) and (self._folder / name).is_dir():
-            return f"the folder {name} in {self._where} has no template.toml: make one, which may be empty"
-        return (
-            f"there is no template {name!r} in {self._where}: make a folder of this name with template.toml, "
-            "subject.txt and body.html"
+            return t(
+                "the folder {name} in {where} has no template.toml; create one, which may be empty",
+                name=name,
+                where=self._where,
+            )
+        return t(
+            "template {name!r} not found in {where}; create a folder of this name with template.toml, "
+            "subject.txt and body.html",
+            name=name,
+            where=self._where,
         )
 
 
@@ -114,38 +123,44 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
     try:
         used = await renderer.compile(named.template, origin=origin)
     except TemplateErrors as errors:
-        raise TemplateLibraryError(f"template {named.name}: {errors}") from errors
+        raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=str(errors))) from errors
     known = _GIVEN | named.variables.keys()
     faults = [
-        f"{tag}/: uses {each!r}".removeprefix("/: ") + ", which template.toml does not declare under [variables]"
+        t("{tag}/: uses {each!r}, which template.toml does not declare under [variables]", tag=tag, each=each)
+        if tag
+        else t("uses {each!r}, which template.toml does not declare under [variables]", each=each)
         for tag, names in used.items()
         for each in sorted(names - known)
     ]
     if faults:
-        raise TemplateLibraryError(f"template {named.name}: " + "; ".join(faults))
+        raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=joined(faults)))
 
 
 def _read(folder: Path, name: str) -> NamedTemplate:
     files = dict(_files(folder))
     about = tomllib.loads(_text(files["template.toml"]))
-    faults = [f"template.toml: unknown key {key!r}" for key in about if key not in _KEYS]
+    faults: list[str] = [t("template.toml: unknown key {key!r}", key=key) for key in about if key not in _KEYS]
     variables = about.get("variables", {})
     if not isinstance(variables, dict):
-        faults.append("template.toml: variables must be a table of examples")
+        faults.append(t("template.toml: variables must be a table of examples"))
         variables = {}
     # TOML has dates and times, which JSON, and so a job's variables, have as texts.
     variables = json.loads(json.dumps(variables, default=lambda it: it.isoformat(), allow_nan=False))
     if not isinstance(language := about.get("language", ""), str):
-        faults.append("template.toml: language must be a text such as zh or zh-tw")
+        faults.append(t("template.toml: language must be a text such as zh or zh-tw"))
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
-    faults += [f"{tag}/: must be a language such as zh or zh-tw" for tag in tags if not LANGUAGE.fullmatch(tag)]
+    faults += [
+        t("{tag}/: must be a language such as zh or zh-tw", tag=tag) for tag in tags if not LANGUAGE.fullmatch(tag)
+    ]
     sources = {tag: _source(files, f"{tag}/" if tag else "") for tag in ("", *tags)}
     faults += [
-        f"{tag}/subject.txt: is missing or empty".removeprefix("/") for tag, it in sources.items() if not it.subject
+        t("{path}: is missing or empty", path=f"{tag}/subject.txt".removeprefix("/"))
+        for tag, it in sources.items()
+        if not it.subject
     ]
     images = tuple(_images(files, faults))
     if faults:
-        raise TemplateLibraryError(f"template {name}: " + "; ".join(faults))
+        raise TemplateLibraryError(t("template {name}: {error}", name=name, error=joined(faults)))
     return NamedTemplate(
         name=name,
         version=_version(files),
@@ -165,10 +180,12 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
         if any(part.startswith(".") or part.endswith("~") for part in inside.parts) or not path.is_file():
             continue
         if not path.resolve().is_relative_to(root):
-            raise ValueError(f"{inside}: leads out of the folder")
+            raise ValueError(t("{inside}: points outside the folder", inside=inside))
         left, count = left - path.stat().st_size, count + 1
         if left < 0 or count > MAX_FILES:
-            raise ValueError(f"has more than {MAX_BYTES:,} bytes or {MAX_FILES} files")
+            raise ValueError(
+                t("exceeds {max_bytes:,} bytes or {max_files} files", max_bytes=MAX_BYTES, max_files=MAX_FILES)
+            )
         yield inside.as_posix(), path.read_bytes()
 
 
@@ -193,9 +210,9 @@ def _images(files: Mapping[str, bytes], faults: list[str]) -> Iterator[InlineIma
             check_content_id(name)
             kind = check_content_type(mimetypes.guess_type(name, strict=True)[0] or "")
             if not kind.startswith("image/") or not content:
-                raise ValueError("is not a picture")  # noqa: TRY301 - one of several reasons
+                raise ValueError(t("is not an image"))  # noqa: TRY301 - one of several reasons
         except ValueError as error:
-            faults.append(f"{path}: {error}")
+            faults.append(t("{path}: {error}", path=path, error=str(error)))
         else:
             yield InlineImage(name, kind, content)
 

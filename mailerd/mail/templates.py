@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from mailerd.core.i18n import Text, t
 from mailerd.errors import MailerdError
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -64,8 +65,12 @@ MAX_REASON: Final = 300
 
 def _printable(text: str) -> str:
     """A text that JSON, the log and the database take: a template may contain half a character (a lone surrogate)."""
-    cut = text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
-    return cut.encode("utf-8", "backslashreplace").decode()
+    cut = str.__str__(text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…")
+    english = cut.encode("utf-8", "backslashreplace").decode()
+    if not isinstance(text, Text):
+        return english
+    fields = {name: _printable(it) if isinstance(it, str) else it for name, it in text.fields.items()}
+    return Text(english, text.msgid, fields, text.plural, text.context, text.parts)
 
 
 class TemplateError(MailerdError):
@@ -76,7 +81,8 @@ class TemplateError(MailerdError):
 
     def __init__(self, reason: str, *, part: str, line: int | None) -> None:
         self.reason = _printable(reason)
-        super().__init__(f"{part if line is None else f'{part}, line {line}'}: {self.reason}")
+        where = part if line is None else t("{part}, line {line}", part=part, line=line)
+        super().__init__(t("{part}: {reason}", part=where, reason=self.reason))
         self.part = part
         self.line = line
 

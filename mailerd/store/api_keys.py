@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database, request
@@ -124,7 +125,12 @@ class ApiKeys:
             KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
         """
         if not name.strip() or len(name) > MAX_NAME_LENGTH or name.isdigit() or not name.isprintable():
-            raise KeyNameError(f"a key's name has 1 to {MAX_NAME_LENGTH} printable characters and is not a mere number")
+            raise KeyNameError(
+                t(
+                    "the name of a key has 1 to {max_name_length} printable characters and is not just a number",
+                    max_name_length=MAX_NAME_LENGTH,
+                )
+            )
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         allowed = json.dumps(sorted(senders)) if senders else None
         scopes = json.dumps(sorted(permissions)) if permissions else None
@@ -132,7 +138,13 @@ class ApiKeys:
         async def work(cursor: Cursor) -> None:
             await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))
             if row := await cursor.fetchone():
-                raise KeyNameError(f"key {row[0]} has the name {name!r} already: revoke it first, or take another name")
+                raise KeyNameError(
+                    t(
+                        "key {it} already has the name {name!r}; revoke it first, or choose another name",
+                        it=row[0],
+                        name=name,
+                    )
+                )
             await cursor.execute(
                 "INSERT INTO api_keys (name, digest, hint, senders, permissions, per_minute, created_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
@@ -195,7 +207,13 @@ class ApiKeys:
         number = await _only(cursor, which)
         await cursor.execute("SELECT hint FROM api_keys WHERE id = %s", (number,))
         if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
-            raise KeyNameError(f"key {number} was given another secret meanwhile, {hint}: nothing was changed")
+            raise KeyNameError(
+                t(
+                    "key {number} received another secret in the meantime ({hint}); nothing was changed",
+                    number=number,
+                    hint=hint,
+                )
+            )
         await cursor.execute(
             "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
             "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
@@ -227,9 +245,13 @@ async def _only(cursor: Cursor, which: str) -> int:
     rows = await cursor.fetchall()
     if len(rows) != 1:
         raise KeyNameError(
-            f"several keys are named {which!r}: name it by id: {', '.join(str(row[0]) for row in rows)}"
+            t(
+                "several keys have the name {which!r}; give an ID: {join}",
+                which=which,
+                join=", ".join(str(row[0]) for row in rows),
+            )
             if rows
-            else f"no key that is still good has the {column} {which!r}; `mailerd keys list` shows them all"
+            else t("no active key has the {column} {which!r}; see `mailerd keys list`", column=column, which=which)
         )
     return int(rows[0][0])
 

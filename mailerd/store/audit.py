@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from mailerd.core.i18n import t
 from mailerd.core.states import Proof
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
@@ -205,7 +206,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         )
         for name, type_, happened in (
             ("failed", EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
-            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error LIKE 'failed: %%'"),
+            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'"),
             ("undone", EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),
@@ -244,7 +245,9 @@ def _where(job: str | None, recipient: int | None) -> str:
 
 def _stale_turn(one: rate_limits.StaleTurn) -> str:
     when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
-    return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
+    return t(
+        "has due messages that nothing holds, but its turn is at {when}; check that a daemon is running", when=when
+    )
 
 
 async def _check(database: Database, kind: str, statement: str) -> list[AuditFinding]:

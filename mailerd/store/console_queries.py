@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mailerd.core.i18n import Text
+from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Statement, utc
@@ -26,10 +28,12 @@ READ_TIMEOUT: Final = 2.0
 """The most seconds for one query."""
 
 FAILURES: Final = f"""
-SELECT error, id FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}"""
+SELECT id, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}"""
 JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
 DOUBTS: Final = """
-SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error
+SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error,
+       r.error_code, r.error_args
   FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'unsure'
  WHERE j.finished_at IS NULL {senders} LIMIT %s"""
@@ -152,8 +156,8 @@ class ConsoleQueries:
         """Unsure letters of unfinished jobs."""
         rows = await self._rows(doubts_statement(limit, senders), what="list doubts")
         return [
-            UnsureLetter(id_, job, to, sender, utc(since), utc(look), checks, error)
-            for id_, job, to, sender, since, look, checks, error in rows
+            UnsureLetter(id_, job, to, sender, utc(since), utc(look), checks, from_row(*error))
+            for id_, job, to, sender, since, look, checks, *error in rows
         ]
 
     async def action_log(
@@ -169,7 +173,7 @@ class ConsoleQueries:
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
         """Letters that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
-        found = [(id_, json.loads(data), at) for id_, data, at in rows]
+        found = [(id_, from_event(json.loads(data)), at) for id_, data, at in rows]
         letters = tuple(it["recipient_id"] for _, it, _ in found)
         now = dict(await self._rows((_READ_STATUS, (letters,)), what="list what was undone")) if letters else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
@@ -183,14 +187,14 @@ class ConsoleQueries:
         return await self.database.request_rows(*statement, what=what, bound=READ_TIMEOUT)
 
 
-def group_failures(rows: Iterable[tuple[str | None, int]]) -> list[FailureCause]:
-    """Rows of reason and letter, by the cause that they share."""
+def group_failures(rows: Iterable[tuple[int, str | None, str | None, str | None]]) -> list[FailureCause]:
+    """Rows of a letter and its reason, by the cause that they share."""
     letters: dict[str, list[int]] = {}
-    for error, id_ in rows:
-        letters.setdefault(error or "", []).append(id_)
+    for id_, *error in rows:
+        letters.setdefault(from_row(*error) or "", []).append(id_)
     groups: dict[str, list[str]] = {}
     for said in letters:
-        groups.setdefault(_IDENTIFIER.sub("…", _ADDRESS.sub("…", said)), []).append(said)
+        groups.setdefault(_without_names(said), []).append(said)
     causes = [
         FailureCause(
             hashlib.sha256(text.encode()).hexdigest()[:12], text if len(reasons) > 1 else reasons[0],
@@ -200,6 +204,15 @@ def group_failures(rows: Iterable[tuple[str | None, int]]) -> list[FailureCause]
         for text, reasons in groups.items()
     ]  # fmt: skip
     return sorted(causes, key=lambda it: -it.letters)[:MAX_CAUSES]
+
+
+def _without_names(said: str) -> str:
+    """A reason without what differs from letter to letter."""
+    english = _IDENTIFIER.sub("…", _ADDRESS.sub("…", said))
+    if not isinstance(said, Text) or not said.msgid:
+        return english
+    fields = {name: _without_names(it) if isinstance(it, str) else it for name, it in said.fields.items()}
+    return Text(english, said.msgid, fields)
 
 
 def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:

@@ -9,11 +9,12 @@ from typing import Final, assert_never
 
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.core.moves import SETTLED
+from mailerd.core.i18n import t
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import counted, in_words
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import code_of
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
@@ -151,9 +152,9 @@ def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
 
 
 def _attempt(one: Attempt) -> str:
-    resolution = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
+    resolution = one.error if code_of(one.error) in {"settled_sent", "settled_not_sent"} else None
     words = (
-        tr(f"it was {resolution}")
+        tr(t("it was {resolution}", resolution=resolution))
         if resolution
         else _event_words(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
     )

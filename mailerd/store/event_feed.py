@@ -16,6 +16,8 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import new_id
+from mailerd.core.i18n import t
+from mailerd.core.reasons import from_event, in_event
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
@@ -47,7 +49,7 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
     """The statement that writes these."""
     rows = []
     for it in events:
-        data = json.dumps(it.data, ensure_ascii=False, separators=(",", ":"))
+        data = json.dumps(in_event(it.data), ensure_ascii=False, separators=(",", ":"))
         rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, data))
     return insert_many(_INSERT, rows, last=NOW)
 
@@ -138,8 +140,11 @@ class UnknownPositionError(MailerdError):
 
     def __init__(self, before: int) -> None:
         super().__init__(
-            f"the events behind id {before} that you have seen are lost: the database was restored, or another server "
-            f"has taken over without them. Read on with after={before}, and compare your state with the API's"
+            t(
+                "events after ID {before} that were read before are lost: the database was restored, or another "
+                "server took over without them. Continue with after={before}, and compare your state with the API",
+                before=before,
+            )
         )
 
 
@@ -148,8 +153,11 @@ class PrunedPositionError(MailerdError):
 
     def __init__(self, pruned: int) -> None:
         super().__init__(
-            f"the events up to the id {pruned} were deleted by age (retention.events), and you have not read them all: "
-            f"compare your state with the API's, and read on with after={pruned}"
+            t(
+                "events up to ID {pruned} were deleted by age (retention.events) before all were read; compare "
+                "your state with the API, and continue with after={pruned}",
+                pruned=pruned,
+            )
         )
 
 
@@ -306,7 +314,7 @@ def _page(
 
 def _event(row: tuple[Any, ...]) -> FeedEvent:
     position, uid, type_, at, job, sender, data = row
-    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, json.loads(data))
+    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, from_event(json.loads(data)))
 
 
 _DELETE: Final = "DELETE FROM events WHERE position > %s AND position <= %s"

@@ -13,6 +13,7 @@ from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.models import SenderState, failing
+from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
@@ -28,7 +29,7 @@ _MAX_COUNTED_JOBS: Final = 1000
 
 # The index has all that is asked of waiting letters; of unsure ones there are few.
 _READ_JOBS: Final = """
-SELECT id, sender_email, precedence, send_at, status, pause_reason,
+SELECT id, sender_email, precedence, send_at, status, pause_reason, pause_reason_code, pause_reason_args,
        IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL),
        COALESCE(w.letters, 0), w.due, w.last_due, u.letters, u.manual, u.look_at
   FROM jobs j
@@ -40,7 +41,7 @@ SELECT id, sender_email, precedence, send_at, status, pause_reason,
               WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id) u ON u.job_id = j.id
  WHERE id IN %s AND finished_at IS NULL"""
 _READ_ERROR: Final = """
-(SELECT %s, error FROM job_recipients FORCE INDEX (claim)
+(SELECT %s, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _READ_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
@@ -91,7 +92,7 @@ class ForecastReader:
         """What there would be to know of a job, if it were accepted now."""
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, None, None, letters, *(None,) * 5)
+            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, letters, *(None,) * 5)
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
@@ -104,14 +105,15 @@ class ForecastReader:
     async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
         """`jobs`: rows of `_READ_JOBS`."""
         # A job that has not begun has no attempt behind it.
-        begun = [(job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[7]]
-        errors = dict(await _union(cursor, _READ_ERROR, begun))
+        begun = [(job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[9]]
+        errors = {id_: from_row(*error) for id_, *error in await _union(cursor, _READ_ERROR, begun)}
         senders = tuple(sorted({job[1] for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
         measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
-        for id_, sender, _, send_at, status, reason, braked, letters, due, last_due, unsure, manual, look_at in jobs:
+        for job in jobs:
+            id_, sender, _, send_at, status, *reason, braked, letters, due, last_due, unsure, manual, look_at = job
             found[id_] = ForecastInputs(
                 sender=states[sender],
                 letters=letters,
@@ -120,7 +122,7 @@ class ForecastReader:
                 error=errors.get(id_),
                 unresolved=UnresolvedSends(unsure, int(manual), utc(look_at)) if unsure else None,
                 job_paused=status == JobStatus.PAUSED,
-                job_reason=reason,
+                job_reason=from_row(*reason),
                 braked_until=utc(braked),
                 next_claim_at=turns.get(sender),
                 hours=hours[sender],

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
+from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import DaemonInfo
-from mailerd.core.suppression import EVERYTHING, SUPPRESSED, Reason, canonical, digest_of, why_suppressed
+from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import Secrets
@@ -23,7 +24,8 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.l
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
        UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at,
-       j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)
+       j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
+       r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
 _COUNT_BEFORE: Final = """
@@ -43,18 +45,19 @@ LAST: Final = 30
 """... and from its end."""
 # `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
 _READ_LOG: Final = """
-SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error
+SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error, error_code, error_args
   FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
 _COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
 # Those who have opted out come last, so that however many they are, they hide no failure.
 _READ_FAILURES: Final = """
-SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
- WHERE r.job_id = %s AND (r.status IN ('failed', 'unsure') OR (r.status = 'cancelled' AND r.error LIKE %s))
+SELECT r.to_email, r.id, r.updated_at, r.status, r.job_id, r.error, r.error_code, r.error_args FROM job_recipients r
+ WHERE r.job_id = %s AND (r.status IN ('failed', 'unsure') OR (r.status = 'cancelled' AND r.error_code = 'suppressed'))
  ORDER BY r.status = 'cancelled', r.id LIMIT %s"""
 _COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
 _READ_LAST_FAILURES: Final = """
-SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
+SELECT a.at, r.to_email, r.id, a.event, r.job_id, a.error, a.error_code, a.error_args
+  FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 
 
@@ -163,7 +166,7 @@ class HistoryReader:
         if not waiting:
             return {}
         key = (await Secrets(self.database, timeout=self.timeout).keys()).address
-        found = {}
+        found = dict[int, str]()
         for story in waiting:
             values = (digest_of(story.to_email, key), story.job_id)
             for (reason,) in await self.database.read_rows(
@@ -174,10 +177,11 @@ class HistoryReader:
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job, and the letters to suppressed addresses."""
-        values = (job, f"{SUPPRESSED}%", _MAX_SHOWN)
+        values = (job, _MAX_SHOWN)
         rows = await self.database.read_rows(_READ_FAILURES, values, what="read failures", bound=self.timeout)
         return [
-            LetterFailure(utc(at), to, id_, error or "", status, job_id) for to, id_, error, at, status, job_id in rows
+            LetterFailure(utc(at), to, id_, from_row(*error) or "", status, job_id)
+            for to, id_, at, status, job_id, *error in rows
         ]
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
@@ -191,7 +195,10 @@ class HistoryReader:
         rows = await self.database.read_rows(
             _READ_LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
         )
-        return [LetterFailure(utc(at), to, id_, error, event, job) for at, to, id_, error, event, job in rows]
+        return [
+            LetterFailure(utc(at), to, id_, from_row(*error) or "", event, job)
+            for at, to, id_, event, job, *error in rows
+        ]
 
     async def daemons(self) -> tuple[DaemonInfo, ...]:
         """The daemons that were heard of lately and have not stopped in order."""
@@ -208,14 +215,21 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
         ]
     )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
-    log = tuple(Attempt(utc(at), attempt, event, *rest) for at, attempt, event, *rest in rows.values())
+    log = tuple(
+        Attempt(utc(at), attempt, event, daemon, draft, message, from_row(*error))
+        for at, attempt, event, daemon, draft, message, *error in rows.values()
+    )
     return log, lines - len(log)
 
 
 def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
     moments = {6, 7, 13, 14, 17, 20, 21, 22, 28, 30}
+    *columns, code, args, pause_code, pause_args, job_code, job_args = row
+    columns[12] = from_row(columns[12], code, args)
+    columns[19] = from_row(columns[19], pause_code, pause_args)
+    columns[29] = from_row(columns[29], job_code, job_args)
     values: list[Any] = [
-        utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
+        utc(value) if number in moments else value for number, value in enumerate((*columns, log, left_out))
     ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     values[23] = Proof(values[23]) if values[23] else None

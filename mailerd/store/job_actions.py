@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.pauses import MANUAL
+from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes, sender_changes
@@ -181,7 +182,7 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
-    letters = await door.cancel_waiting(cursor, job.id, reason=f"the job was cancelled by {actor}")
+    letters = await door.cancel_waiting(cursor, job.id, reason=reason("job_cancelled", actor=actor))
     if job.status is not status:
         await cursor.execute(_COUNT_IN_FLIGHT, (job.id,))
         in_flight = bool((await cursor.fetchone())[0])

@@ -10,6 +10,7 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core.bounce_rule import BRAKE, BRAKES_COUNT_FOR, MAX_BRAKES
+from mailerd.core.reasons import in_row
 from mailerd.core.states import OPEN, JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, micros, naive, utc
@@ -255,8 +256,10 @@ UPDATE jobs FORCE INDEX (PRIMARY)
        pause_reason = NULL, bounce_warning = NULL WHERE id = %s"""
 _SET_PAUSED: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
-   SET status = %s, next_claim_at = NULL, pause_cause = %s, pause_reason = COALESCE(%s, pause_reason),
-       bounce_warning = IF(%s, NULL, bounce_warning) WHERE id = %s"""
+   SET status = %s, next_claim_at = NULL, pause_cause = %s WHERE id = %s"""
+_SET_REASON: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET pause_reason = %s, pause_reason_code = %s, pause_reason_args = %s, bounce_warning = NULL WHERE id = %s"""
 # A brake (store/inbox/mailboxes.py) goes on.
 _SET_RUNNING: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
@@ -271,7 +274,9 @@ UPDATE jobs FORCE INDEX (PRIMARY)
 _FORGET_PAUSE: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET pause_cause = NULL, pause_reason = NULL WHERE id = %s"""
 _SET_PRIORITY: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET priority = %s WHERE id = %s"
-_SET_WARNING: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET bounce_warning = %s WHERE id = %s"
+_SET_WARNING: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET bounce_warning = %s, bounce_warning_code = %s, bounce_warning_args = %s WHERE id = %s"""
 # From left to right: the count is that before this time.
 _BRAKE: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
@@ -290,7 +295,9 @@ async def set_cancelled(cursor: Cursor, job: str, status: JobStatus, *, in_fligh
 
 async def set_paused(cursor: Cursor, job: str, status: JobStatus, *, cause: str, reason: str | None = None) -> None:
     """Pause a job; with a `reason`, what was a warning has come true."""
-    await cursor.execute(_SET_PAUSED, (status.value, cause, reason, reason is not None, job))
+    await cursor.execute(_SET_PAUSED, (status.value, cause, job))
+    if reason is not None:
+        await cursor.execute(_SET_REASON, (*in_row(reason, 500), job))
 
 
 async def set_running(cursor: Cursor, job: str, status: JobStatus, *, next_at: datetime | None) -> None:
@@ -311,7 +318,7 @@ async def set_priority(cursor: Cursor, job: str, priority: int) -> None:
 
 async def set_warning(cursor: Cursor, job: str, words: str | None) -> None:
     """Warn that so much came back that a job may be paused; None: no more."""
-    await cursor.execute(_SET_WARNING, (words, job))
+    await cursor.execute(_SET_WARNING, (*in_row(words, 500), job))
 
 
 async def brake(cursor: Cursor, job: str) -> bool:

@@ -12,6 +12,7 @@ from mailerd.clock import ULID
 from mailerd.core.fates import Fate
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
+from mailerd.core.reasons import from_row, in_row
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -216,7 +217,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
-    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at"
+    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at, r.error_code, r.error_args"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The letters of one person, over all jobs, are few; those of a job may be very many.
@@ -355,7 +356,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         name=row[3],
         status=State(row[4]),
         attempts=row[5],
-        error=row[6],
+        error=from_row(row[6], row[17], row[18]),
         message_id=row[7],
         due_at=utc(row[8]),
         sent_at=utc(row[9]),
@@ -376,7 +377,7 @@ BYTES_PER_SECOND: Final = 2_000_000
 RESOLVE_TIMEOUT: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
-_RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
+_RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 # One statement, so that status and counts are of one moment.
@@ -389,7 +390,9 @@ _READ_JOBS: Final = (
     "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
     "j.next_claim_at > UTC_TIMESTAMP(6), s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, "
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
-    "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL) "
+    "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
+    "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
+    "j.bounce_warning_args "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -616,7 +619,7 @@ def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, 
             yield batch
             batch, size = [], 0
         status = cancelled if suppressed else failed if error else waiting
-        batch.append((seq, email, name, variables, status, error))
+        batch.append((seq, email, name, variables, status, *in_row(error)))
         size += more
     if batch:
         yield batch
@@ -657,7 +660,7 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         started_at=utc(row[9]),
         finished_at=utc(row[10]),
         paused_until=utc(row[11]),
-        pause_reason=row[12],
+        pause_reason=from_row(row[12], row[32], row[33]),
         repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22])),
         early=bool(row[13]),
         template_name=row[14],
@@ -670,7 +673,7 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         limited=bool(row[26]),
         on_bounces=row[27],
         own_pause=row[28],
-        own_reason=row[29],
-        warning=row[30],
+        own_reason=from_row(row[29], row[34], row[35]),
+        warning=from_row(row[30], row[36], row[37]),
         braked_until=utc(row[31]),
     )

@@ -21,6 +21,7 @@ from typing import Any, Final
 from mailerd.core.fates import Fate
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
+from mailerd.core.reasons import from_row, in_row
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.suppression import EVERYTHING, Reason
 from mailerd.core.webhooks import EventType
@@ -30,7 +31,15 @@ from mailerd.store.db.database import Database
 from mailerd.store.event_feed import ASKS_FOR_SENT, NewEvent, insert_events, sent_events
 from mailerd.store.sender_changes import count_tallies, refund_hours, wake_senders
 
-_COLUMNS: Final = ", ".join(Row._fields)
+
+def _expanded(names: Iterable[str]) -> str:
+    """Columns, that of the error with those of its code and its fields."""
+    return ", ".join("error, error_code, error_args" if name == "error" else name for name in names)
+
+
+_REASON: Final = ("error", "error_code", "error_args")
+"""The columns of a reason, as `in_row` has them."""
+_COLUMNS: Final = _expanded(Row._fields)
 _LOCK: Final = f"""
 SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s ORDER BY id FOR UPDATE"""
@@ -39,14 +48,17 @@ _TIMES: Final = tuple(
     for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "fate_at", "sent_at", "updated_at")
 )
 _STATUS: Final = Row._fields.index("status")
+_ERROR: Final = Row._fields.index("error")
+_ERROR_OF_LINE: Final = Line._fields.index("error")
 _READ_LOG: Final = f"""
-SELECT {", ".join(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
+SELECT {_expanded(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
 _FIND_LINE: Final = """
 SELECT 1 FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
 # A repeated transaction writes its lines again: those that are there stay as they are.
 _INSERT_LINES: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, event, draft_id, message_id, error, daemon_id, at)
+INSERT INTO attempts (recipient_id, attempt, claim_token, event, draft_id, message_id, error, error_code, error_args,
+                      daemon_id, at)
 VALUES %s ON DUPLICATE KEY UPDATE recipient_id = attempts.recipient_id"""
 _FORGET_MESSAGES: Final = """
 UPDATE attempts FORCE INDEX (event_of_claim) SET message_id = NULL
@@ -82,6 +94,7 @@ async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Lock
     await cursor.execute(_LOCK if wait else f"{_LOCK} SKIP LOCKED", (wanted,))
     rows, now, asks = {}, NOT_LOCKED, False
     for *columns, asked, at in await cursor.fetchall():
+        columns[_ERROR : _ERROR + 3] = [from_row(*columns[_ERROR : _ERROR + 3])]
         for number in _TIMES:
             columns[number] = utc(columns[number])
         columns[_STATUS] = State(columns[_STATUS])
@@ -94,8 +107,8 @@ async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLo
     """The log of attempts of each of these letters, whose rows are locked."""
     lines = defaultdict[int, list[Line]](list)
     await cursor.execute(_READ_LOG, (tuple(ids),))
-    for values in await cursor.fetchall():
-        line = Line(*values)
+    for recipient, attempt, token, event, draft, message, error, code, args, id_ in await cursor.fetchall():
+        line = Line(recipient, attempt, token, event, draft, message, from_row(error, code, args), id_)
         lines[line.recipient_id].append(line)
     return defaultdict(lambda: NO_LOG, {id_: AttemptLog(some) for id_, some in lines.items()})
 
@@ -163,7 +176,7 @@ async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, b
 
 async def write_lines(cursor: Cursor, lines: Sequence[Line], *, by: str) -> None:
     """Log what happened; what is logged stays as it is."""
-    rows = [(*it[:6], short(it.error), by) for it in lines]
+    rows = [(*it[:_ERROR_OF_LINE], *in_row(it.error), by) for it in lines]
     await cursor.execute(*insert_many(_INSERT_LINES, rows, last=NOW))
 
 
@@ -217,29 +230,34 @@ def _event(it: Move) -> NewEvent | None:
 
 async def _write_rows(cursor: Cursor, changed: Iterable[tuple[Row, Row]]) -> None:
     """One statement for all rows in which the same columns change."""
-    groups = defaultdict[tuple[int, ...], list[Row]](list)
+    groups = defaultdict[tuple[str, ...], list[Row]](list)
     for before, now in changed:
-        columns = tuple(number for number, (was, is_) in enumerate(zip(before, now, strict=True)) if was != is_)
-        groups[columns].append(now)
+        groups[_changed(before, now)].append(now)
     for columns, rows in groups.items():
         await cursor.execute(*_update(columns, rows))
 
 
-def _update(columns: Sequence[int], rows: Sequence[Row]) -> Statement:
+def _changed(before: Row, now: Row) -> tuple[str, ...]:
+    return tuple(name for name, was, is_ in zip(Row._fields, before, now, strict=True) if was != is_)
+
+
+def _update(changed: Sequence[str], rows: Sequence[Row]) -> Statement:
     """What is the same for all rows is spelled once."""
-    values = {number: [_value(row[number]) for row in rows] for number in columns}
-    same = [number for number in columns if values[number].count(values[number][0]) == len(rows)]
-    each = [number for number in columns if number not in same]
-    names = Row._fields
+    values = {name: [_value(getattr(row, name)) for row in rows] for name in changed}
+    if "error" in values:
+        reasons = [in_row(row.error) for row in rows]
+        values |= {name: [it[number] for it in reasons] for number, name in enumerate(_REASON)}
+    same = [name for name, some in values.items() if some.count(some[0]) == len(rows)]
+    each = [name for name in values if name not in same]
     if not each:
-        sets = ", ".join(f"{names[number]} = %s" for number in same)
-        return _SET_SAME.format(sets=sets), [*(values[number][0] for number in same), tuple(row.id for row in rows)]
-    sets = ", ".join([*(f"r.{names[n]} = v.{names[n]}" for n in each), *(f"r.{names[n]} = %s" for n in same)])
-    head = "SELECT %s id, " + ", ".join(f"%s {names[number]}" for number in each)
+        sets = ", ".join(f"{name} = %s" for name in same)
+        return _SET_SAME.format(sets=sets), [*(values[name][0] for name in same), tuple(row.id for row in rows)]
+    sets = ", ".join([*(f"r.{name} = v.{name}" for name in each), *(f"r.{name} = %s" for name in same)])
+    head = "SELECT %s id, " + ", ".join(f"%s {name}" for name in each)
     more = "SELECT " + ", ".join(["%s"] * (len(each) + 1))
     union = " UNION ALL ".join([head, *[more] * (len(rows) - 1)])
-    given = [value for place, row in enumerate(rows) for value in (row.id, *(values[number][place] for number in each))]
-    return _SET_EACH.format(rows=union, sets=sets), [*given, *(values[number][0] for number in same)]
+    given = [value for place, row in enumerate(rows) for value in (row.id, *(values[name][place] for name in each))]
+    return _SET_EACH.format(rows=union, sets=sets), [*given, *(values[name][0] for name in same)]
 
 
 def _value(value: Any) -> Any:
@@ -296,7 +314,8 @@ async def suppressed(database: Database, letter: ClaimedRecipient) -> Reason | N
 # A whole job at once: one statement for each table, however many letters there are.
 
 _CANCEL_WAITING: Final = """
-UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
+UPDATE job_recipients FORCE INDEX (claim)
+   SET status = %s, error = %s, error_code = %s, error_args = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
@@ -310,9 +329,15 @@ _IS_LOGGED: Final = """ AND EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.claim_token = %s AND a.event = 'retried')"""
 _BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {NOT_FORGOTTEN}"
 _LOG_RETRIED: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, draft_id, message_id, error, at)
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, draft_id, message_id, error, error_code,
+                      error_args, at)
 SELECT id, attempts, %s, %s, 'retried', {columns}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim)
  WHERE """
+# The reason `bounced`.
+_WHY_BOUNCED: Final = """
+draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)), 'bounced',
+       JSON_OBJECT('reason', COALESCE(fate_reason, fate_kind))"""
+_NO_ERROR: Final[Mapping[str, Any]] = dict.fromkeys(_REASON)
 # Every hand-over asks the log whether Google has the letter. It had, and it came back. A join: before MariaDB 11.1 and
 # MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.
 _FORGET_MESSAGES_OF_BOUNCED: Final = f"""
@@ -330,7 +355,7 @@ def _let_wait(values: Mapping[str, Any]) -> Statement:
 
 async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
     """Cancel the letters of a locked job that wait; how many."""
-    await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, reason, job))
+    await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, *in_row(reason), job))
     return cursor.rowcount
 
 
@@ -338,8 +363,9 @@ async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collecti
     """Let the failed letters of a locked job be tried anew, or only those with one of these errors; how many."""
     after(State.FAILED, Transition.RETRIED)
     which, given = (_FAILED, [job]) if errors is None else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
-    await cursor.execute(_LOG_RETRIED.format(columns="NULL, NULL, error") + which, (token, token, *given))
-    start, values = _let_wait(TRIED_ANEW)
+    columns = "NULL, NULL, error, error_code, error_args"
+    await cursor.execute(_LOG_RETRIED.format(columns=columns) + which, (token, token, *given))
+    start, values = _let_wait({**TRIED_ANEW, **_NO_ERROR})
     await cursor.execute(start + which + _IS_LOGGED, (*values, *given, token))
     return cursor.rowcount
 
@@ -348,10 +374,9 @@ async def send_bounced_again(cursor: Cursor, job: str, *, token: str, kinds: Seq
     """Let those letters of a locked job wait again that bounced, of these kinds; how many."""
     after(State.SENT, Transition.RETRIED)
     given = (job, tuple(kinds))
-    why = "draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind))"
-    await cursor.execute(_LOG_RETRIED.format(columns=why) + _BOUNCED + " FOR UPDATE", (token, token, *given))
+    await cursor.execute(_LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", (token, token, *given))
     await cursor.execute(_FORGET_MESSAGES_OF_BOUNCED, given)
-    start, values = _let_wait({"attempts": 0, "error": None, **NEVER_HANDED_OVER})
+    start, values = _let_wait({"attempts": 0, **_NO_ERROR, **NEVER_HANDED_OVER})
     await cursor.execute(start + _BOUNCED, (*values, *given))
     return cursor.rowcount
 
@@ -419,7 +444,8 @@ async def check_job_now(cursor: Cursor, job: str, *, late_arrival: timedelta) ->
 # New rows, and what a clock that was ahead has left in old ones.
 
 INSERT_RECIPIENTS: Final = (
-    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES "
+    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, error_code, error_args, "
+    "due_at, updated_at) VALUES "
 )
 # A letter that waits for a later try keeps its time, and so does one for whose time a client has asked.
 DUE_NOW: Final = """

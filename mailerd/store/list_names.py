@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 
 MAX_LIST_NAME: Final = 100
@@ -23,7 +24,11 @@ def check_list(name: str) -> str:
     bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
     if not plain or len(name) > MAX_LIST_NAME or not bounds:
         raise ListNameError(
-            f"a list's name has 1 to {MAX_LIST_NAME} characters of a-z, 0-9, '-', '_' or '.', such as autumn-news"
+            t(
+                "the name of a list has 1 to {max_list_name} characters: a-z, digits, '-', '_' or '.', such as"
+                " autumn-news",
+                max_list_name=MAX_LIST_NAME,
+            )
         )
     return name
 
@@ -35,5 +40,7 @@ def check_list_title(title: str) -> str:
         ListNameError: the title cannot be used.
     """
     if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
-        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
+        raise ListNameError(
+            t("the title of a list has 1 to {max_list_title} printable characters", max_list_title=MAX_LIST_TITLE)
+        )
     return title

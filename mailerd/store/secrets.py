@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.core.models import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
 from mailerd.errors import LostKeysError, MailerdError
@@ -99,7 +100,7 @@ class Secrets:
         await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
         number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
         if number > MAX_TOKEN_KEYS:
-            raise MailerdError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
+            raise MailerdError(t("the limit of {max_token_keys} token keys is reached", max_token_keys=MAX_TOKEN_KEYS))
         await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
         return number
 

@@ -12,6 +12,7 @@ from mailerd.core import rate_limit
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Mode
 from mailerd.core.pauses import with_remedy
+from mailerd.core.reasons import from_row, in_row
 from mailerd.core.states import Tally
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
@@ -124,10 +125,13 @@ _PAUSE_BEFORE: Final = """
 SELECT pause_cause, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"""
 _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
-   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
+   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s,
+       pause_reason_code = %s, pause_reason_args = %s, pauses = %s
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
 _PAUSE_BY_HAND: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = %s, pause_cause = %s, pause_reason = %s WHERE email = %s"""
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = %s, pause_cause = %s, pause_reason = %s, pause_reason_code = %s, pause_reason_args = %s
+ WHERE email = %s"""
 _END_PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
@@ -157,7 +161,7 @@ async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, w
     """
     was, now = await _last_pause(cursor, email)
     lasts = micros(wait)
-    await cursor.execute(_PAUSE, (lasts, cause, _short(reason), pauses, email, lasts))
+    await cursor.execute(_PAUSE, (lasts, cause, *in_row(reason, 500), pauses, email, lasts))
     if cursor.rowcount != 1:
         return False
     if was != cause and now is not None:
@@ -167,7 +171,7 @@ async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, w
 
 async def pause_by_hand(cursor: Cursor, email: str, *, cause: str, reason: str, until: datetime, tell: bool) -> None:
     """Let nothing of a sender, whose row is locked, be claimed until then. `tell`: it was not so before."""
-    await cursor.execute(_PAUSE_BY_HAND, (naive(until), cause, reason, email))
+    await cursor.execute(_PAUSE_BY_HAND, (naive(until), cause, *in_row(reason, 500), email))
     if tell:
         end = None if until == rate_limit.FOREVER else until
         await _write_paused(cursor, email, cause=cause, reason=reason, until=end)
@@ -210,16 +214,13 @@ async def _write(cursor: Cursor, type_: EventType, email: str, data: Mapping[str
     await cursor.execute(*insert_events([NewEvent(type_, new_id(), data, sender=email)]))
 
 
-def _short(reason: str) -> str:
-    return reason if len(reason) <= 500 else reason[:499] + "…"
-
-
 # Mode and project: how it sends, and whose quota it uses. A project is what the sign-in's client id says.
 
 _SET_FORGOTTEN_MODE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s WHERE email = %s AND mode IS NULL"
 _SET_MODE_AND_PROJECT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
 _READ_PROJECT_LIMIT: Final = """
-SELECT pause_reason, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until) FROM senders FORCE INDEX (project)
+SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), paused_until), pause_reason, pause_reason_code, pause_reason_args
+  FROM senders FORCE INDEX (project)
  WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY paused_until DESC LIMIT 1"""
 _READ_PROJECT_SENDERS: Final = """
 SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
@@ -247,8 +248,8 @@ async def join_project(database: Database, sender: str, project: str, mode: Mode
         await set_mode_and_project(cursor, sender, mode=mode, project=project)
         await cursor.execute(_READ_PROJECT_LIMIT, (project, PauseCause.PROJECT_LIMIT.value))
         return next(
-            (Pause(PauseCause.PROJECT_LIMIT, reason or "", timedelta(microseconds=wait))
-             for reason, wait in await cursor.fetchall()), None
+            (Pause(PauseCause.PROJECT_LIMIT, from_row(*reason) or "", timedelta(microseconds=wait))
+             for wait, *reason in await cursor.fetchall()), None
         )  # fmt: skip
 
     return await database.transaction(work, what="note a sender's project")

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.config import Settings
+from mailerd.core.i18n import t
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
@@ -121,7 +122,7 @@ class Senders:
         """
         unknown = set(limits) - set(LIMITS)
         if unknown:
-            raise SenderError(f"a sender has no {', '.join(sorted(unknown))}")
+            raise SenderError(t("a sender has no setting {join}", join=", ".join(sorted(unknown))))
         await sender_changes.add_sender(cursor, email)
         before = await self._read(cursor, email)
         if limits:
@@ -129,7 +130,12 @@ class Senders:
         after = await self._read(cursor, email)
         if after.limits.per_day and after.limits.reserve >= after.limits.per_day:
             raise SenderError(
-                f"{email}: a reserve of {after.limits.reserve} leaves nothing of {after.limits.per_day} letters a day"
+                t(
+                    "{email}: a reserve of {reserve} leaves nothing of {per_day} messages per day",
+                    email=email,
+                    reserve=after.limits.reserve,
+                    per_day=after.limits.per_day,
+                )
             )
         warm = ("warm_up", "warm_up_growth")
         if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
@@ -141,7 +147,7 @@ class Senders:
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
         if (state := await rate_limits.lock_sender(cursor, email, self.defaults)) is None:
-            raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
+            raise SenderError(t("sender {email} not found; see `mailerd senders list`", email=email))
         return state
 
     async def knows(self, email: str) -> bool:

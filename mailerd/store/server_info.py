@@ -12,6 +12,7 @@ from yarl import URL
 
 from mailerd.clock import Clock
 from mailerd.config.database_url import each_host
+from mailerd.core.i18n import t
 from mailerd.core.models import SenderState
 from mailerd.errors import DatabaseError
 from mailerd.store.db import error_codes
@@ -164,7 +165,7 @@ async def _ask_host(url: URL, bound: float) -> Host:
     try:
         return await asyncio.wait_for(_host(url), bound)
     except error_codes.LOST as error:
-        trouble = error_codes.words(error) or f"no answer within {bound:g} s"
+        trouble = error_codes.words(error) or t("no response within {bound:g} s", bound=bound)
         return Host(place(url), trouble=trouble, answered=False)
 
 
@@ -180,7 +181,7 @@ async def _host(url: URL) -> Host:
     finally:
         connection.abort()
     waits = "ON" in {variables.get(name) for name in _WAITS_FOR_REPLICAS}
-    trouble = f"read-only ({closed})" if closed else ""
+    trouble = t("read-only ({closed})", closed=closed) if closed else ""
     return Host(place(url), trouble=trouble, variables=variables, replicas=replicas if waits else None)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
 
+from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
 from mailerd.store.action_log import CommandLog
@@ -67,7 +68,7 @@ async def write_list(cursor: Cursor, name: str, title: str | None) -> MailingLis
     if row is None:
         await cursor.execute(_COUNT_LISTS)
         if (await cursor.fetchone())[0] >= MAX_LISTS:
-            raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
+            raise ListNameError(t("the limit of {max_lists:,} lists is reached", max_lists=MAX_LISTS))
     await cursor.execute(_MAKE_LIST, (name, title))
     await cursor.execute(FIND_LIST, (name,))
     return list_of(await cursor.fetchone())

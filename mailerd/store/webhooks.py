@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from mailerd.clock import ULID, new_id
+from mailerd.core.i18n import t
+from mailerd.core.reasons import from_row, in_row
 from mailerd.core.webhooks import (
     ONLY_IF_ASKED,
     RESTS_FROM,
@@ -132,16 +134,19 @@ def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: boo
 def check_name(name: str) -> str:
     """What is wrong with an endpoint's name; "" where nothing is. A name is no id, since either finds it."""
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or ULID.fullmatch(name):
-        return f"a webhook's name has 1 to {MAX_NAME} printable characters and does not look like an id"
+        return t(
+            "the name of a webhook has 1 to {max_name} printable characters and does not look like an ID",
+            max_name=MAX_NAME,
+        )
     if found := _OBEYED.search(name):
-        return f"a webhook's name stands in commands, so it does not begin with - and has no {found[0]}"
+        return t("the name of a webhook is used in commands; it must not start with - or contain {it}", it=found[0])
     return ""
 
 
 def check_url(url: str) -> str:
     """What is wrong with the characters of an endpoint's URL; "" where nothing is. It is shown in lists and the log."""
     if not url or len(url) > MAX_URL or not url.isprintable() or " " in url:
-        return f"a URL has 1 to {MAX_URL} printable characters and no spaces"
+        return t("a URL has 1 to {max_url} printable characters and no spaces", max_url=MAX_URL)
     return ""
 
 
@@ -181,11 +186,23 @@ class Webhooks:
             await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
             number, own, same = await cursor.fetchone()
             if same:
-                raise WebhookError(f"there is a webhook {new.name!r} already: take another name, or change that one")
+                raise WebhookError(
+                    t("webhook {name!r} already exists; choose another name, or change that one", name=new.name)
+                )
             if own >= MAX_WEBHOOKS:
-                raise WebhookError(f"there are {MAX_WEBHOOKS} webhooks of this owner, which is the most: remove one")
+                raise WebhookError(
+                    t(
+                        "this owner has reached the limit of {max_webhooks} webhooks; remove one",
+                        max_webhooks=MAX_WEBHOOKS,
+                    )
+                )
             if number >= MAX_ALL_WEBHOOKS:
-                raise WebhookError(f"there are {MAX_ALL_WEBHOOKS} webhooks, which is the most: remove one")
+                raise WebhookError(
+                    t(
+                        "the limit of {max_all_webhooks} webhooks is reached; remove one",
+                        max_all_webhooks=MAX_ALL_WEBHOOKS,
+                    )
+                )
             await cursor.execute(
                 _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
@@ -195,7 +212,7 @@ class Webhooks:
             made = await self.database.request(work, what="make a webhook", bound=self.timeout)
         except DatabaseError as error:
             if error.errno == _DUPLICATE:  # two were made at once
-                raise WebhookError(f"there is a webhook {new.name!r} already: take another name") from None
+                raise WebhookError(t("webhook {name!r} already exists; choose another name", name=new.name)) from None
             raise
         return made, shown_secret(secret)
 
@@ -248,7 +265,7 @@ class Webhooks:
             if "name" in given:
                 await cursor.execute("SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_))
                 if await cursor.fetchone():
-                    raise WebhookError(f"there is a webhook {given['name']!r} already: take another name")
+                    raise WebhookError(t("webhook {it!r} already exists; choose another name", it=given["name"]))
             if values:
                 assignments = ", ".join(f"{name} = %s" for name in values)
                 await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
@@ -283,7 +300,9 @@ class Webhooks:
         if not await self.database.execute(sql, values, what=what, bound=self.timeout):
             if seen is None:
                 raise _unknown(id_)
-            raise WebhookError(f"the webhook {seen.name} was given another secret meanwhile: nothing was changed")
+            raise WebhookError(
+                t("webhook {name} received another secret in the meantime; nothing was changed", name=seen.name)
+            )
         return shown_secret(secret)
 
     async def secrets(self, id_: str) -> list[bytes]:
@@ -322,7 +341,7 @@ def _refuse(why: str) -> None:
 
 
 def _unknown(which: str) -> UnknownWebhookError:
-    return UnknownWebhookError(f"there is no webhook {which!r}; `mailerd webhooks list` shows which there are")
+    return UnknownWebhookError(t("webhook {which!r} not found; see `mailerd webhooks list`", which=which))
 
 
 def _is_seen(it: WebhookEndpoint, senders: Collection[str] | None) -> bool:
@@ -371,7 +390,7 @@ _REPLAYED_AT_ONCE: Final = 1000
 # Of few rows MySQL would sort all that an endpoint has.
 _READ_DELIVERIES: Final = """
 SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_ms, d.created_at, d.tried_at,
-       IF(d.status = 'waiting', d.due_at, NULL)
+       IF(d.status = 'waiting', d.due_at, NULL), d.error_code, d.error_args
   FROM webhook_deliveries d FORCE INDEX ({index}) JOIN events e ON e.position = d.position
  WHERE d.webhook_id = %s AND d.position < %s{status} ORDER BY d.position DESC LIMIT %s"""
 # The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
@@ -475,10 +494,10 @@ def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | 
 
 
 def _delivery(row: tuple[Any, ...]) -> WebhookDelivery:
-    position, uid, type_, status, attempts, http, error, took, created, tried, due = row
+    position, uid, type_, status, attempts, http, error, took, created, tried, due, *more = row
     return WebhookDelivery(
-        position, uid, EventType(type_), DeliveryStatus(status), attempts, http, error, took, utc(created), utc(tried),
-        utc(due),
+        position, uid, EventType(type_), DeliveryStatus(status), attempts, http, from_row(error, *more), took,
+        utc(created), utc(tried), utc(due),
     )  # fmt: skip
 
 
@@ -549,7 +568,7 @@ _LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FRO
 _RECORD_ATTEMPT: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = %s, due_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, token = NULL, lease_until = NULL, http = %s,
-       error = %s, took_ms = %s, tried_at = UTC_TIMESTAMP(6)
+       error = %s, error_code = %s, error_args = %s, took_ms = %s, tried_at = UTC_TIMESTAMP(6)
  WHERE webhook_id = %s AND position = %s AND token = %s AND status = 'sending'"""
 _UPDATE_ENDPOINT: Final = """
 UPDATE webhooks SET failures = %s, failing_since = %s, retry_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
@@ -702,7 +721,7 @@ class WebhookQueue:
             step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
         await cursor.execute(
             _RECORD_ATTEMPT,
-            (step.status.value, micros(step.wait), attempt.http, attempt.error and attempt.error[:300],
+            (step.status.value, micros(step.wait), attempt.http, *in_row(attempt.error, 300),
              attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
         )  # fmt: skip
         if cursor.rowcount != 1:

@@ -25,6 +25,7 @@ from mailerd.core.decisions import (
 from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.pauses import remedy, with_remedy
+from mailerd.core.reasons import reason
 from mailerd.core.replies import Accepted, Call, MalformedResponse, Refused, Reply, TokenRefused, TooLate
 from mailerd.core.states import Transition
 from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
@@ -77,11 +78,11 @@ class PauseLog:
             return
         since = told.since if told and again else now
         self._told[sender] = _LoggedPause(pause.cause, pause.reason, since, now, now, now + seconds)
-        cause, reason = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
+        cause, why = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
         if pause.cause is PauseCause.PROJECT_LIMIT:
-            self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
+            self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
         else:
-            self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
+            self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
 
     def sender_recovered(self, sender: str, *, began: float) -> None:
         """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
@@ -187,7 +188,8 @@ class DeliveryLog:
                     cause=decision.error or "",
                 )  # fmt: skip
             case WriteResult.RESOLVED:
-                named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
+                message = decision.message_id
+                named = t("message {message}, named by Google to a worker whose claim had ended", message=message)
                 self.found(letter, named)
             case _:
                 self.claim_lost(letter, decision.transition.value)
@@ -295,10 +297,6 @@ class Refusals:
             return True
         before.last = now
         return False
-
-
-_SUPPRESSION_UNKNOWN: Final = "it could not be looked up whether the address has opted out"
-_LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
 @dataclass(frozen=True)
@@ -433,7 +431,7 @@ class Delivery:
     async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft exists and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(state):
-            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
         reply = await self.gmail.create_draft(state.letter.sender, raw=raw)
         if not isinstance(reply, Accepted):
             return self._judged(state, Call.DRAFTS_CREATE, reply)
@@ -446,7 +444,7 @@ class Delivery:
 
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
-            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
         letter, draft_id = state.letter, state.letter.draft_id or ""
         # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
         reply = await self._send(
@@ -485,7 +483,7 @@ class Delivery:
         if state.claim_lost:
             return None
         if not self._time_for_a_call(state):
-            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
         reply = await self._send(state, lambda: self.gmail.send_message(state.letter.sender, raw=raw))
         return await self._withhold(state, mailbox) if reply is None else self._judged(state, Call.MESSAGES_SEND, reply)
 
@@ -511,7 +509,7 @@ class Delivery:
         """What to write of a letter that was not sent because of `_may_send`."""
         if state.suppressed:
             return await self._suppress(state, mailbox)
-        return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
+        return Decision(Transition.RELEASED, error=reason("suppression_unknown"))
 
     async def _may_send(self, state: "_DeliveryState") -> bool:
         """Whether a look that is no older than MAX_LOOKUP_AGE shows that the address has not opted out.
@@ -531,8 +529,8 @@ class Delivery:
 
     async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Cancel the letter, and delete its draft; None when the claim has ended."""
-        reason = state.letter.suppressed or await self._reason(state.letter)
-        decision = Decision(Transition.SUPPRESSED, error=why_suppressed(reason))
+        why = state.letter.suppressed or await self._reason(state.letter)
+        decision = Decision(Transition.SUPPRESSED, error=why_suppressed(why))
         return decision if state.letter.draft_id is None else await self._discard(state, mailbox, decision)
 
     async def _reason(self, letter: ClaimedRecipient) -> Reason:
@@ -552,11 +550,11 @@ class Delivery:
                 state.suppressed = True
                 return
             case WriteResult.RESOLVED:
-                self.log.found(state.letter, "Google had said so to a worker whose record the row had forgotten")
+                self.log.found(state.letter, t("Google had confirmed it to a worker whose record the row had lost"))
             case WriteResult.IN_DOUBT:
                 self.log.decision(
                     state.letter,
-                    Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer"),
+                    Decision(Transition.LOST, error=reason("sent_by_lost_claim")),
                     began=state.began,
                 )
             case _:
@@ -614,12 +612,12 @@ class Delivery:
             decision, then = None, t("the recovery checks it after its lease")  # the record itself was refused
         elif state.maybe_sent or state.letter.unanswered:
             decision = Decision(
-                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.late_arrival, refused=state.refused,
-                discarding=state.refused,
+                Transition.LOST, error=reason("internal_error", error=repr(error)), wait=self.policy.late_arrival,
+                refused=state.refused, discarding=state.refused,
             )  # fmt: skip
             then = t("it may have been sent; checking at Google")
         else:
-            decision = Decision(Transition.FAILED, error=f"unforeseen: {error!r}")
+            decision = Decision(Transition.FAILED, error=reason("internal_error", error=repr(error)))
             then = t("only this message fails")
         self.log.bug(state.letter, then, error)
         if decision is None:
@@ -627,7 +625,7 @@ class Delivery:
         try:
             await self._record(state, decision)
         except Exception as again:  # noqa: BLE001 - it can only be logged
-            self.log.bug(state.letter, "its lease will expire, and the recovery checks it", again)
+            self.log.bug(state.letter, t("its lease will expire, then it is checked"), again)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from mailerd.clock import Clock
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient
+from mailerd.core.reasons import reason
 from mailerd.core.states import Transition
 from mailerd.core.suppression import UnsubscribeToken, make_token
 from mailerd.errors import DatabaseError
@@ -67,9 +68,6 @@ class UnsubscribeLinks:
         return self._keys
 
 
-_TEMPLATE_REFUSED: Final = (
-    "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
-)
 _RENDERER_WAIT: Final = timedelta(seconds=10)
 """The time until the next try of a letter that the renderer could not render now."""
 _MAX_CACHED_JOBS: Final = 256
@@ -86,13 +84,14 @@ def why_not_built(error: Exception) -> Decision | None:
     """What becomes of a letter that `MessageBuilder.build` did not build; None: nothing is known that would help it."""
     match error:
         case TemplateErrors():
-            return Decision(Transition.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
+            return Decision(Transition.FAILED, error=reason("template_refused", cause=str(error)))
         case RendererError():
-            return Decision(Transition.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
+            why = reason("renderer_unavailable", cause=str(error))
+            return Decision(Transition.RELEASED, error=why, wait=_RENDERER_WAIT)
         case RenderError() | ValueError():
-            return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
+            return Decision(Transition.FAILED, error=reason("not_built", cause=str(error)))
         case DatabaseError(retry=True):
-            return Decision(Transition.RELEASED, error=f"the database could not be asked: {error}")
+            return Decision(Transition.RELEASED, error=reason("database_unavailable", cause=str(error)))
         case _:
             return None
 

@@ -15,6 +15,7 @@ from mailerd.clock import Clock
 from mailerd.core.decisions import draft_gone, needs_person_reason
 from mailerd.core.i18n import t
 from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
+from mailerd.core.reasons import reason
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import SETTLED, Proof, State, Transition
 from mailerd.core.verdicts import Disposition, judge
@@ -38,12 +39,9 @@ _MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
 _MAX_MESSAGES: Final = 50_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
 goes no further back than that."""
-_NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
-_HOW_SENT: Final = {
-    "direct": "sent directly, without an answer",
-    "draft": "its draft is not known any more",
-    None: "it is not known how it was handed over",
-}
+_MAY_NOT_CHECK: Final = {
+    "direct": "may_not_check_direct", "draft": "may_not_check_unknown_draft", None: "may_not_check_unknown",
+}  # fmt: skip
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
@@ -89,7 +87,7 @@ class Reconciler:
             return await self._search_thread_or_sent(letter, drafts=False)
         if letter.discarding and not letter.unanswered:
             return Resolution(letter, Transition.MISSING, forgets=True)
-        return Resolution(letter, None, error=_NO_DRAFTS)
+        return Resolution(letter, None, error=reason("may_not_check_draft"))
 
     async def _shown(self, letter: UnresolvedSend) -> Resolution:
         """The draft is there: it was not sent, or a replica lags. At a second check the sent mail is read as well."""
@@ -140,7 +138,7 @@ class Reconciler:
             if "SENT" in labels:
                 return Resolution(letter, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
-                return unresolved(letter, "Google says that the draft is gone, and shows it in its thread")
+                return unresolved(letter, reason("draft_in_thread"))
         # A letter sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
         return await self._scan(letter) if letter.unanswered else self._nothing_sent(letter)
 
@@ -151,7 +149,7 @@ class Reconciler:
         """
         rested = letter.nothing_found_for or timedelta(0)
         if letter.unanswered and rested < self.late_arrival:
-            error = "not settled yet: no sent message is there, and it is looked for once more"
+            error = reason("nothing_found_yet")
             return Resolution(letter, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
         return Resolution(letter, Transition.MISSING, forgets=True)
 
@@ -161,7 +159,7 @@ class Reconciler:
         if not isinstance(mailbox, Mailbox):
             return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
-            return Resolution(letter, None, error=f"{_HOW_SENT[letter.mode]}, and this sign-in may not look: settle it")
+            return Resolution(letter, None, error=reason(_MAY_NOT_CHECK[letter.mode]))
         return await self._scan(letter)
 
     async def _scan(self, letter: UnresolvedSend) -> Resolution:
@@ -180,10 +178,8 @@ class Reconciler:
                 return settled
             if not (page := _next_page(reply)):
                 return self._nothing_sent(letter)
-        error = (
-            f"it is not among the last {search.passed:,} sent messages, and no more are read: search the mailbox for a "
-            f"letter to {letter.to_email} since {letter.since:%Y-%m-%d %H:%M} UTC, and settle it"
-        )
+        since = f"{letter.since:%Y-%m-%d %H:%M}"
+        error = reason("search_exhausted", n=search.passed, email=letter.to_email, since=since)
         return Resolution(letter, None, error=error)
 
     async def _on_page(self, search: "_Search", page: Accepted) -> Resolution | None:
@@ -196,7 +192,7 @@ class Reconciler:
                 continue
             if (known := self._read.get((letter.sender, message_id))) is None:
                 if search.read == _MAX_READ:
-                    error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
+                    error = reason("search_continues", n=search.passed - 1)
                     return Resolution(letter, None, error=error, retry_in=_GOES_ON)
                 search.read += 1
                 found = await self.gmail.get_message(letter.sender, message_id=message_id)
@@ -263,10 +259,10 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def unresolved(letter: UnresolvedSend, reason: str) -> Resolution:
+def unresolved(letter: UnresolvedSend, why: str) -> Resolution:
     """Nothing was decided: it is checked again later, with growing delays."""
     wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(letter.checks, 10)))
-    return Resolution(letter, None, error=f"not settled yet: {reason}", retry_in=wait)
+    return Resolution(letter, None, error=reason("still_unconfirmed", reason=why), retry_in=wait)
 
 
 # Finds and deletes drafts that were created and never recorded; finds drafts that prove a letter was not sent.
@@ -550,7 +546,7 @@ class Recovery:
             case WriteResult.CANCELLED:
                 self.runner_events.message_cancelled(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    cause="it was looked for, and Google does not have it",
+                    cause=t("checked: Google does not have it"),
                 )  # fmt: skip
                 self.job_changed(letter.job_id)
                 await self._discard(letter)
@@ -579,13 +575,13 @@ class Recovery:
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, then=t("it is checked again later"),
                 error=error,
             )  # fmt: skip
-            return unresolved(letter, f"unforeseen: {error!r}")
+            return unresolved(letter, reason("internal_error", error=repr(error)))
 
     def _log_resolution(self, it: Resolution) -> None:
         letter, say = it.letter, self.events
         match it.transition:
             case Transition.FOUND:
-                proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
+                proof = t("message {message}", message=it.message_id) if it.message_id else t("its draft is gone")
                 self.runner_events.message_found(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
                 )

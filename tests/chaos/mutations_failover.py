@@ -36,7 +36,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a read-only server is used",
         "mailerd/store/db/writer.py",
-        'raise OperationalError(1290, f"read-only ({closed})")',
+        'raise OperationalError(1290, t("read-only ({closed})", closed=closed))',
         "pass",
         _WRITER + "test_the_server_that_takes_writes_is_used_wherever_it_stands_in_the_list",
     ),

@@ -162,7 +162,8 @@ OF_WHOLE_JOBS: Final = (
         "tests/store/queue/test_given_back.py::test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_sending_that_bounced",
         _IN_LETTERS,
         ("a bounce that is retried leaves no line",
-         'await cursor.execute(_LOG_RETRIED.format(columns=why) + _BOUNCED + " FOR UPDATE", (token, token, *given))',
+         'await cursor.execute(_LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", '
+         "(token, token, *given))",
          "pass"),
     ),
     *noticed_by(
@@ -236,7 +237,7 @@ OF_FENCES: Final = (
     *noticed_by(
         _MOVES + "test_a_claimed_letter_of_which_the_log_knows_a_doubt_is_looked_for_by_that_draft", _IN_MOVES,
         ("a former doubt is looked for by a draft that was refused since",
-         "discarding=int(log.was_refused(draft)), error=f", "discarding=0, error=f"),
+         "discarding=int(log.was_refused(draft)), error=error", "discarding=0, error=error"),
     ),
     *noticed_by(
         _MOVES + "test_an_outcome_costs_an_attempt_and_a_place_of_the_day_only_where_it_was_tried_or_sent", _IN_MOVES,
@@ -461,8 +462,8 @@ OF_FENCES: Final = (
     ),
     *noticed_by(
         _MOVES + "test_after_a_restore_a_draft_that_is_gone_proves_nothing", _IN_MOVES,
-        ("after a restore a draft that is gone proves a send", "unanswered=1, discarding=1, error=RESTORED,",
-         "unanswered=1, discarding=0, error=RESTORED,"),
+        ("after a restore a draft that is gone proves a send", "unanswered=1, discarding=1, error=error,",
+         "unanswered=1, discarding=0, error=error,"),
         ("after a restore the search begins at a hand-over that is known",
          "checks=0, handed_over_at=None, nothing_found_at=None,", "checks=0, nothing_found_at=None,"),
     ),
@@ -489,8 +490,8 @@ OF_FENCES: Final = (
         _MOVES + "test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over", _IN_MOVES,
         ("what is given back keeps what Google knew of it", "        updated_at=now, **NEVER_HANDED_OVER,\n",
          "        updated_at=now,\n"),
-        ("what is given back is known to the log as sent", "forgets_messages=True, reason=GIVEN_BACK",
-         "reason=GIVEN_BACK"),
+        ("what is given back is known to the log as sent", "forgets_messages=True, reason=error",
+         "reason=error"),
     ),
     *noticed_by(
         _MOVES + "test_the_draft_that_was_sent_stays_on_a_row_that_has_forgotten_its_hand_over", _IN_MOVES,
@@ -554,10 +555,11 @@ OF_THE_LOG: Final = (
     *noticed_by(
         _LOG + "test_what_came_back_is_what_was_retried_or_given_back_not_a_draft_that_was_found_again", _IN_MOVES,
         ("what came back as a bounce did not come back",
-         'it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)',
-         'it.event == "undone" and it.error == GIVEN_BACK'),
+         'it.event == "retried" or (it.event == "undone" and code_of(it.error) == "given_back")',
+         'it.event == "undone" and code_of(it.error) == "given_back"'),
         ("what was given back did not come back",
-         'it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)', 'it.event == "retried"'),
+         'it.event == "retried" or (it.event == "undone" and code_of(it.error) == "given_back")',
+         'it.event == "retried"'),
         ("a message that a limit notice gave back proves the next sending",
          'if it.event in {"undone", "retried"} and it.message_id}', 'if it.event == "retried" and it.message_id}'),
     ),

@@ -64,7 +64,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that was gone when it was to be deleted is taken for deleted by us",
         "mailerd/core/decisions.py",
-        'reason = "when it was to be deleted, its draft was gone"',
+        'code = "draft_gone_at_deletion"',
         "return replace(decision, forgets=True)",
         _PROOF + "test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt",
     ),
@@ -222,7 +222,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that was found again is taken for given back",
         "mailerd/core/moves.py",
-        'it.event == "retried" or (it.event == "undone" and it.error == GIVEN_BACK)',
+        'it.event == "retried" or (it.event == "undone" and code_of(it.error) == "given_back")',
         'it.event in {"retried", "undone"}',
         "tests/store/queue/test_given_back.py::test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for",
     ),

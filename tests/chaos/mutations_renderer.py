@@ -167,8 +167,8 @@ OF_RENDERER: Final = (
     Mutation(
         "a renderer that does not start costs an attempt",
         "mailerd/worker/message_builder.py",
-        'return Decision(Transition.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)',
-        'return Decision(Transition.DEFERRED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)',
+        "return Decision(Transition.RELEASED, error=why, wait=_RENDERER_WAIT)",
+        "return Decision(Transition.DEFERRED, error=why, wait=_RENDERER_WAIT)",
         "tests/daemon/test_slow_templates.py::test_a_renderer_that_does_not_start_costs_no_letter_an_attempt",
     ),
     Mutation(

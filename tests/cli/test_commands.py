@@ -240,10 +240,12 @@ def test_a_socket_that_is_not_there_is_named_with_its_remedy(
     monkeypatch.setenv("MAILERD_DATABASE__CONNECT_ATTEMPTS", "1")
     code, _, said = run(monkeypatch, capsys, "jobs", "list")
     assert code == 1
-    assert "No such file or directory; check that the server runs, that its socket is /run/nosuch.sock and this" in said
+    assert (
+        "No such file or directory; check that the server is running, that its socket is /run/nosuch.sock and" in said
+    )
     assert "firewall" not in said
     _, said, _ = run(monkeypatch, capsys, "check")
-    assert "-> check that the server runs, that its socket is /run/nosuch.sock" in said
+    assert "-> check that the server is running, that its socket is /run/nosuch.sock" in said
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("migrate",), ("run",), ("check",)])
@@ -287,7 +289,7 @@ def test_a_schema_that_is_older_is_one_line_with_its_remedy(
     monkeypatch.setenv("DATABASE_URL", fresh_database_url)
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (3 if words == ("audit",) else 1, "")
-    assert re.fullmatch(rf"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n{NO_FILE}", said)
+    assert re.fullmatch(rf"mailerd: the database schema is at migration 0, .* run `mailerd migrate`\n{NO_FILE}", said)
 
 
 async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
@@ -374,7 +376,8 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
 
 
 @pytest.mark.parametrize("hidden, why, remedy", [
-    ("", "the server offers no TLS", "leave ssl and ssl_ca out"), ("TLS", "unable to get local issuer", "as ssl_ca=…"),
+    ("", "the server does not offer TLS", "remove ssl and ssl_ca"),
+    ("TLS", "unable to get local issuer", "as ssl_ca=…"),
 ])  # fmt: skip
 async def test_a_connection_without_tls_is_one_cause_and_one_remedy_in_every_command(
     shop: Shop, tmp_path: Path, hidden: str, why: str, remedy: str

@@ -81,8 +81,8 @@ async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop:
     await shop.say("settle", sent, "--sent")
     await shop.say("settle", unsent, "--not-sent")
     told, back = await shop.say("explain", sent), await shop.say("explain", unsent)
-    assert "attempt 1: it was settled by hand: sent, by command, " in told
-    assert "attempt 1: it was settled by hand: not sent, by command, " in back
+    assert "attempt 1: it was confirmed as sent by command, " in told
+    assert "attempt 1: it was confirmed as not sent by command, " in back
     assert "looked for" not in told + back
     await shop.say("jobs", "cancel", job)
     cancelled = await shop.say("explain", job)

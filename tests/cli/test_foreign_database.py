@@ -3,7 +3,7 @@
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 
-_FOUND = "the database holds tables of another program, or altered ones: jobs (without type, "
+_FOUND = "the database contains tables of another program, or altered ones: jobs (without type, "
 _REMEDY = "give mailerd a database of its own (database.url); nothing was changed"
 
 

@@ -175,7 +175,7 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
 @pytest.mark.parametrize(
     "words, told",
     [
-        (("--template", "farewell", "--sender", ME), "--template: there is no template 'farewell' in /"),
+        (("--template", "farewell", "--sender", ME), "--template: template 'farewell' not found in /"),
         (("--template", "welcome", "--sender", "not a mailbox"), "--sender: "),
         (("--template", "welcome", "--sender", "you@example.com"), "is no mailbox that is signed in here"),
         (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
@@ -198,7 +198,7 @@ async def test_a_folder_without_a_template_toml_is_named_with_its_path_and_what_
 ) -> None:
     (shop.folder / "mine" / "bare").mkdir(parents=True)
     said = await shop.say("send", table, "--template", "mine/bare", "--sender", ME, "--no-wait", code=1)
-    assert f"the folder bare in {shop.folder / 'mine'} has no template.toml: make one, which may be empty" in said
+    assert f"the folder bare in {shop.folder / 'mine'} has no template.toml; create one, which may be empty" in said
 
 
 async def test_the_known_columns_may_be_capitalised_and_a_variable_keeps_its_name(shop: Shop, table: str) -> None:

@@ -215,7 +215,7 @@ async def test_the_key_of_links_is_rotated(shop: Shop) -> None:
     assert "signed with key 2" in await shop.say("suppress", "rotate-key")
     await query(shop.database, "UPDATE secrets SET name = 'token:255' WHERE name = 'token:2'")
     told = await shop.say("suppress", "rotate-key", code=1)
-    assert told.startswith("mailerd: there are 255 token keys already, which is all that a link can name\n")
+    assert told.startswith("mailerd: the limit of 255 token keys is reached\n")
     assert set((await Secrets(shop.database, timeout=5).keys()).tokens) == {1, 255}
 
 

@@ -197,7 +197,7 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         mariadb.freeze()
         try:
             await screen.shows("the database cannot be seen for")
-            await screen.shows("check that the server runs")
+            await screen.shows("check that the server is running")
             assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
         finally:
             mariadb.thaw()
@@ -299,7 +299,7 @@ async def test_the_page_is_left_while_the_database_is_frozen_too(
         mariadb.freeze()
         try:
             await screen.shows("the database has not answered for")
-            await screen.shows("check that the server runs")
+            await screen.shows("check that the server is running")
             if leaves == "q":
                 screen.press("q")
             else:

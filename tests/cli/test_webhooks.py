@@ -47,7 +47,7 @@ async def test_one_is_added_looked_at_tested_paused_rotated_and_removed(shop: Sh
     assert rotated.startswith("whsec_")
     assert rotated != receiver.secret
     assert "webhook shop removed" in await shop.say("webhooks", "remove", "shop")
-    assert "there is no webhook 'shop'" in await shop.say("webhooks", "show", "shop", code=1)
+    assert "webhook 'shop' not found" in await shop.say("webhooks", "show", "shop", code=1)
 
 
 async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
@@ -57,7 +57,7 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
     assert "10.0.0.1 is not a public address" in await shop.say("webhooks", "add", "a", "https://10.0.0.1/", code=1)
     assert "a webhook's name has" in await shop.say("webhooks", "add", " ", "https://example.com/", code=1)
     await shop.say("webhooks", "add", "a", "https://example.com/hook?token=secret")
-    assert "there is a webhook 'a' already" in await shop.say("webhooks", "add", "a", "https://example.com/", code=1)
+    assert "webhook 'a' already exists" in await shop.say("webhooks", "add", "a", "https://example.com/", code=1)
     assert "secret" not in await shop.say("webhooks", "list")
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from mailerd.core import moves
 from mailerd.core.decisions import Decision
 from mailerd.core.models import Outcome
-from mailerd.core.moves import GIVEN_BACK, Line
+from mailerd.core.moves import Line
+from mailerd.core.reasons import reason
 from mailerd.core.states import Transition
-from tests.core.test_moves import DRAFTED, LETTER, SENT, line, log
+from tests.core.test_moves import DRAFTED, GIVEN_BACK, LETTER, SENT, line, log
 
 
 def test_the_answer_is_the_first_message_that_google_has_accepted_whatever_a_check_found() -> None:
@@ -19,7 +19,7 @@ def test_the_answer_is_the_first_message_that_google_has_accepted_whatever_a_che
 
 def test_what_came_back_is_what_was_retried_or_given_back_not_a_draft_that_was_found_again() -> None:
     back = log(
-        line("undone", "d1", "m1", error=GIVEN_BACK), line("undone", "d2", "m2", error=moves.DRAFT_IS_THERE),
+        line("undone", "d1", "m1", error=GIVEN_BACK), line("undone", "d2", "m2", error=reason("draft_still_there")),
         line("retried", "d3", "m3"), line("sent", "d4", "m4"),
     )  # fmt: skip
     assert [it.draft_id for it in back.came_back] == ["d1", "d3"]
@@ -56,7 +56,7 @@ def test_a_doubt_of_what_came_back_is_none_and_an_earlier_one_stands() -> None:
 @pytest.mark.parametrize(
     "its, came",
     [(line("retried", "d2", "m1"), True), (line("retried", "d1", "m2"), True), (line("retried", "d2", "m2"), False),
-     (line("retried"), False), (line("undone", "d1", "m1", error=moves.DRAFT_IS_THERE), False)],
+     (line("retried"), False), (line("undone", "d1", "m1", error=reason("draft_still_there")), False)],
     ids=["that message", "that draft", "another", "nothing known", "found again"],
 )  # fmt: skip
 def test_an_answer_is_about_what_came_back_by_its_message_or_its_draft(its: Line, *, came: bool) -> None:

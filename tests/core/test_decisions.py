@@ -76,19 +76,19 @@ def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
 def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
     made = decision(NoResponse("reset"), attempt=5, call=Call.DRAFTS_CREATE)
     assert made.transition is Transition.FAILED
-    assert made.error == "given up after 5 attempts; the last: no answer from Google: reset"
+    assert made.error == "gave up after attempt 5; last error: no response from Google: reset"
 
 
 def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
     made = decision(NotSent("refused"), call=Call.DRAFTS_CREATE)
     assert (made.transition, made.pause) == (Transition.RELEASED, None)
-    assert made.global_backoff == "Google cannot be reached: refused"
+    assert made.global_backoff == "Google unreachable: refused"
 
 
 def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> None:
     made = decision(TokenUnavailable("no answer"), call=Call.TOKEN)
     assert (made.transition, made.pause, made.global_backoff) == (Transition.RELEASED, None, None)
-    assert made.sender_backoff == "no access token could be had: no answer"
+    assert made.sender_backoff == "no access token: no answer"
 
 
 @given(

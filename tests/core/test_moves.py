@@ -24,10 +24,12 @@ from mailerd.core.models import (
     SentLetter,
     UnresolvedSend,
 )
-from mailerd.core.moves import GIVEN_BACK, NO_LOG, AttemptLog, Line, Move, Row
+from mailerd.core.moves import NO_LOG, AttemptLog, Line, Move, Row
 from mailerd.core.notices import Classification, Kind
+from mailerd.core.reasons import reason
 from mailerd.core.states import OPEN, UNSENT, Proof, State, Transition, after
 
+GIVEN_BACK = reason("given_back")
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 BEFORE, LATER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
 HOUR = NOW.replace(minute=0)

@@ -222,7 +222,7 @@ def test_a_404_that_is_not_googles_own_proves_nothing_about_a_draft(call: Call) 
         ("401 UNAUTHENTICATED", "mailerd auth login"),
         ("403 ACCESS_TOKEN_SCOPE_INSUFFICIENT", "mailerd auth login"),
         ("token 400 invalid_grant", "mailerd auth login"),
-        ("token 401 invalid_client", "see its file"),
+        ("token 401 invalid_client", "check its credential file"),
         ("400 precondition", "subject"),
         ("403 dailyLimitExceeded", "project"),
     ],
@@ -327,4 +327,4 @@ def test_only_a_whole_answer_of_2xx_is_acceptance(reply: Reply) -> None:
 
 @pytest.mark.parametrize("reason, said", [("", "503"), ("backendError", "503 backendError")])
 def test_an_answer_without_a_message_is_told_without_a_colon(reason: str, said: str) -> None:
-    assert judge(Call.DRAFTS_SEND, Refused(503, reason, "")).reason == f"Google answered {said}"
+    assert judge(Call.DRAFTS_SEND, Refused(503, reason, "")).reason == f"Google responded {said}"

@@ -96,7 +96,7 @@ async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
             while google.drafts():
                 await sweep(daemon)
     assert await states(database, job) == {"failed": 1}
-    assert "given up after 1 attempts; the last: no answer from Google: " in heard.of("message_failed")[0]["cause"]
+    assert "gave up after attempt 1; last error: no response from Google: " in heard.of("message_failed")[0]["cause"]
     assert await query(database, "SELECT attempts FROM job_recipients") == [(1,)]
     assert await query(database, "SELECT attempt FROM attempts WHERE event = 'failed'") == [(1,)]
     (said,) = await query(database, "SELECT data FROM events WHERE type = 'recipient.failed'")

@@ -187,7 +187,7 @@ async def test_a_job_that_cannot_be_completed_at_the_stop_is_named_and_left_to_t
             patched.setattr(RecordWriter, "complete_jobs", hangs)
             patched.setattr("mailerd.worker.recorder._STOP_TIMEOUT", 0.5)
     assert await states(database, job) == {"sent": 1}
-    assert heard.of("jobs_left_open") == [{"cause": "no answer within 0.5 s"}]
+    assert heard.of("jobs_left_open") == [{"cause": "no response within 0.5 s"}]
     assert heard.of("job_finished") == []
     async with running(known, heard):
         await heard.wait_for("job_finished")

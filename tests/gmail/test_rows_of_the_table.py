@@ -109,7 +109,7 @@ def test_plain_trouble_backs_off_with_full_jitter_and_fails_with_the_last_cause(
         assert waits == [10 * SECOND * 2 ** (n - 1) * chance for n in range(1, 5)]
     made = decided(Call.DRAFTS_CREATE, reply, attempt=5)
     assert made.transition is Transition.FAILED
-    assert "given up after 5 attempts" in (made.error or "")
+    assert "gave up after attempt 5" in (made.error or "")
     assert "The service is currently unavailable." in (made.error or "")
 
 

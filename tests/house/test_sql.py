@@ -36,6 +36,8 @@ CHECKED = {
     ("store/db/pool.py", "self._settings.statement_timeout"): "a number of the settings",
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
     ("store/letters.py", "Row._fields"): "names of columns",
+    ("store/letters.py", "defaultdict[tuple[str, ...], list[Row]](list)"): "names of columns",
+    ("store/letters.py", "enumerate(_REASON)"): "names of columns",
     ("store/letters.py", "Line._fields"): "names of columns",
     ("store/retention.py", "self.by"): "a name in the table of rules",
     ("store/retention.py", "self.delete_one"): "made of names in the table of rules",

@@ -77,14 +77,14 @@ async def test_a_large_file_is_stored_in_pieces_and_read_back_whole(site: Site) 
     "change, field, words",
     [
         ({"filename": "../../etc/passwd"}, "filename", "path"),
-        ({"filename": "x.exe"}, "filename", "Gmail refuses"),
+        ({"filename": "x.exe"}, "filename", "Gmail rejects"),
         ({"filename": "a\r\nBcc: x@example.com.pdf"}, "filename", "U+000D"),
         ({"content_type": "text/html\r\nX: y"}, "content_type", "type such as"),
         ({"content_type": "multipart/mixed"}, "content_type", "single file"),
         ({"content": "%%%"}, "content", "base64"),
         ({"content": "é"}, "content", "base64"),
         ({"content": ""}, "content", "empty"),
-        ({"content_id": "<logo>"}, "content_id", "dashes"),
+        ({"content_id": "<logo>"}, "content_id", "digits"),
         ({"url": "file:///etc/passwd"}, "url", "unknown field"),
     ],
 )

@@ -178,7 +178,7 @@ async def test_a_commit_that_nobody_can_ask_about_is_a_503_that_names_the_job(
     assert status == 503
     assert seconds < PATIENCE + 2 + SLACK
     [(job_id,)] = await site.rows("SELECT id FROM jobs")
-    assert f"may have been stored under job_id {job_id}" in answer["error"]["message"]
+    assert f"may have been stored as {job_id}" in answer["error"]["message"]
     assert site.heard.of("job_in_doubt")[0]["job"] == job_id
     assert (await site.get(f"/api/jobs/{job_id}"))[0] == 200
 

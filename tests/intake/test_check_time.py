@@ -77,7 +77,7 @@ async def test_both_checks_end_in_time(site: Site, monkeypatch: pytest.MonkeyPat
     status, answer = await site.post(job(*_people(400), dry_run=limit.startswith("create_job")))
 
     assert (status, answer["error"]["code"]) == (422, "too_costly")
-    assert "make the template simpler, or split the job; nothing was stored" in answer["error"]["message"]
+    assert "nothing was stored. Simplify the template or split the job" in answer["error"]["message"]
     assert await site.stored() == (0, 0)
 
 

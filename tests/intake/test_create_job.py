@@ -179,7 +179,7 @@ async def test_a_forecast_that_is_late_does_not_hold_up_the_200(site: Site, monk
 
     assert (status, answer["forecast"]) == (200, {})
     (late,) = site.heard.of("forecast_failed")
-    assert (late["job"], late["cause"]) == (answer["job_id"], "the database did not answer within 0.2 s")
+    assert (late["job"], late["cause"]) == (answer["job_id"], "no response from the database within 0.2 s")
     assert (await site.post(job(), headers={"Idempotency-Key": "late"})) == (200, answer), "as it is stored"
     assert (await site.get(f"/api/jobs/{answer['job_id']}"))[1]["forecast"]["done_at"]
 

@@ -111,7 +111,7 @@ async def test_results_that_nobody_reads_are_cut_off(site: Site, monkeypatch: py
     with pytest.raises(aiohttp.ClientError):
         async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
             await response.read()
-    assert (await site.heard.wait_for("connection_too_slow"))["reason"] == "the answer was not read within 0.05 s"
+    assert (await site.heard.wait_for("connection_too_slow"))["reason"] == "the response was not read within 0.05 s"
     assert site.heard.of("request_failed") == []
 
 
@@ -147,10 +147,10 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     "emails, on_invalid, refused",
     [
         (["ada@example.com", "bob@example.com"], "reject", ""),
-        (["ada@example.com", "nobody"], "reject", "1 of its 2 recipients is bad"),
-        (["ada@example.com", "bob@example.com", "ada@example.com"], "reject", "1 of its 3 recipients is bad"),
+        (["ada@example.com", "nobody"], "reject", "1 of its 2 recipients is invalid"),
+        (["ada@example.com", "bob@example.com", "ada@example.com"], "reject", "1 of its 3 recipients is invalid"),
         (["ada@example.com", "nobody"], "skip", ""),
-        (["nobody", "neither"], "skip", "none of its recipients is good"),
+        (["nobody", "neither"], "skip", "none of its recipients is valid"),
     ],
 )
 async def test_a_dry_run_says_what_the_post_of_its_body_is_answered(
@@ -206,7 +206,7 @@ async def test_two_spellings_of_one_mailbox_are_duplicates(site: Site, first: st
     status, answer = await site.post(job({"email": first, "name": "A"}, {"email": second, "name": "A"}))
     if is_one:
         told = answer["error"]["details"][0]["message"]
-        assert (status, told) == (422, f"duplicate of recipients[0], which is written {first}")
+        assert (status, told) == (422, f"duplicate of recipients[0], written {first}")
     else:
         assert (status, answer["accepted"]) == (200, 2)
 

@@ -163,7 +163,7 @@ async def test_the_unsure_letters_of_a_cancelled_job_are_never_told_to_be_posted
     code, answer = await ask(site, job_id, "retry", {"only": "unsure"})
 
     assert (code, answer["error"]["code"]) == (409, "conflict")
-    assert "are looked for by themselves; `mailerd settle` closes" in answer["error"]["message"]
+    assert "are checked automatically; use `mailerd settle`" in answer["error"]["message"]
     assert "post what is left" not in answer["error"]["message"]
 
 

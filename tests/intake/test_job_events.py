@@ -218,5 +218,5 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         with pytest.raises(aiohttp.ClientError):
             await asyncio.wait_for(response.content.read(), 60)
     told = await site.heard.wait_for("connection_too_slow")
-    assert told == {"address": "127.0.0.1", "reason": "the answer was not read within 0.05 s"}
+    assert told == {"address": "127.0.0.1", "reason": "the response was not read within 0.05 s"}
     assert site.heard.of("request_failed") == []

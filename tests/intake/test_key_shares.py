@@ -68,7 +68,7 @@ async def test_what_is_used_up_is_named_with_its_setting() -> None:
                 pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "share_used_up", 5)
         async with it.place(key(2)):
-            with pytest.raises(ApiError, match="other keys have 2 dry runs under way") as caught:
+            with pytest.raises(ApiError, match="all 2 places for dry runs are taken") as caught:
                 async with it.place(key(3)):
                     pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 5)
@@ -222,7 +222,7 @@ async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(
     async with site.intake.shares.reads.place(mine):
         status, answer = await site.get(path)
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
-        assert "1 reads under way, which is its share (intake.reads_per_key), try again" in answer["error"]["message"]
+        assert "its share of 1 concurrent reads (intake.reads_per_key); try again" in answer["error"]["message"]
         assert (await site.get(path, headers=other))[0] == 200
     assert (await site.get(path))[0] == 200
 

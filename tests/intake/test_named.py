@@ -125,7 +125,7 @@ async def test_what_leads_out_of_a_templates_folder_is_refused(named: Site, fold
     status, answer = await named.post(job(**POST))
 
     assert status == 422
-    assert "leads out of the folder" in answer["error"]["details"][0]["message"]
+    assert "points outside the folder" in answer["error"]["details"][0]["message"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def test_another_mailerd_is_named_as_such() -> None:
     async with listener(b'HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{"status": "alive"}') as port:
         said = await refusal(port)
     assert said == (
-        f"the intake cannot listen on 127.0.0.1:{port} (intake.port): another mailerd listens there; use that one, "
+        f"the API cannot listen on 127.0.0.1:{port} (intake.port): another mailerd is listening there; use that one, "
         "end it, or choose another intake.port"
     )
 
@@ -67,7 +67,7 @@ async def test_another_program_is_named_with_the_way_to_see_which(
     monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.2)
     async with listener(answer) as port:
         said = await refusal(port)
-    assert f"another program listens there; see which (`ss -ltnp sport = :{port}`)" in said
+    assert f"another program is listening there; find it (`ss -ltnp sport = :{port}`)" in said
     assert said.endswith("end it or choose another intake.port")
 
 

@@ -278,4 +278,4 @@ async def test_a_parameter_that_is_no_text_is_refused(site: Site, bad: str) -> N
     async with site.client.get(URL(f"{site.url}/api/jobs?reference={bad}", encoded=True)) as answer:
         assert answer.status == 422
         details = (await answer.json())["error"]["details"]
-    assert details == [{"field": "reference", "message": "is not UTF-8, or has a NUL in it"}]
+    assert details == [{"field": "reference", "message": "is not UTF-8 or contains a NUL character"}]

@@ -16,7 +16,7 @@ from tests.support.read_only import as_admin, read_only
 
 SAID = (
     "the database accepts no writes: the server is read-only (read_only); "
-    "point database.url at the writer, not at a replica, or switch read_only off"
+    "point database.url at the writer, not a replica, or turn read_only off"
 )
 
 

@@ -168,7 +168,7 @@ async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_reques
 @pytest.mark.parametrize("letters", [1, 3])
 @pytest.mark.parametrize(
     "number, cause",
-    [(signal.SIGSTOP, "gave no answer within 0.5 s: it gets no CPU"), (signal.SIGKILL, "was killed, as when memory")],
+    [(signal.SIGSTOP, "did not respond within 0.5 s: it gets no CPU"), (signal.SIGKILL, "was killed, as when")],
     ids=["stopped", "killed"],
 )
 async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(

@@ -49,7 +49,7 @@ def test_html_that_its_css_makes_too_long_is_refused_by_the_check() -> None:
     style, row = f"<style>td {{ font-family: '{'x' * 900}' }}</style>", "{% for n in range(n) %}<td>1</td>{% endfor %}"
     made = InProcess(subject="s", html=f"{style}<table><tr>{row}</tr></table>", text="t", inline_css=True)
     assert made.errors({"n": 100}) == []
-    assert str(made.errors({"n": 2000})[0]) == "html: comes out longer than 1,000,000 bytes, its CSS inlined"
+    assert str(made.errors({"n": 2000})[0]) == "html: exceeds 1,000,000 bytes once its CSS is inlined"
 
 
 def test_a_letter_of_text_alone_has_no_html() -> None:
@@ -206,15 +206,15 @@ def test_a_subject_is_stripped_and_its_tabs_become_spaces() -> None:
 def test_every_error_of_every_part_is_named_at_once() -> None:
     assert refusals(subject="{{ a", html="{% include 'x' %}\n{{ y|uper }}", text="\n{{ z.__class__ }}") == [
         "subject, line 1: unexpected end of template, expected 'end of print statement'.",
-        "html, line 1: {% include %} is not available in a letter; a template is one piece, with if, for and set",
+        "html, line 1: {% include %} is not available in a message; a template is one piece with if, for and set",
         "html, line 2: unknown filter 'uper'; did you mean 'upper'?",
-        "text, line 2: '__class__' begins with an underscore; such names are out of reach",
+        "text, line 2: '__class__' starts with an underscore; such names are not available",
     ]
 
 
 @pytest.mark.parametrize("source", ["a\n{{ x }}\n{{ (10**5000)|string }}", "\n\n{% if (10**5000) ~ '' %}x{% endif %}"])
 def test_a_number_of_too_many_digits_is_named_with_its_line(source: str) -> None:
-    assert refusals(html=source) == ["html, line 3: a number of too many digits"]
+    assert refusals(html=source) == ["html, line 3: a number with too many digits"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from yarl import URL
 
 from mailerd.core.models import letter_key
 from mailerd.core.moves import NOT_APPLIED
-from mailerd.core.suppression import SUPPRESSED
+from mailerd.core.reasons import code_of
 from mailerd.store.audit import CHECKS
 from tests.model.google import Google
 
@@ -238,7 +238,7 @@ class Ledger:
                 books.hours[row.sender] += 1
                 assert row.attempts >= was.attempts + 1, f"{was} was claimed: {row}"
             case "waiting" | "cancelled":
-                if was.status == "sending" and not (row.error or "").startswith(SUPPRESSED):
+                if was.status == "sending" and code_of(row.error) != "suppressed":
                     books.tallies[row.sender, "put_off"] += 1
                 if event in {"released", "lapsed", "suppressed"}:
                     assert row.attempts == was.attempts - 1, f"the attempt of {was} is not refunded: {row}"

@@ -75,7 +75,7 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
         (
             "sent twice",
             "INSERT INTO attempts SELECT NULL, recipient_id, attempt, 'other', daemon_id, event, NULL, 'm9', "
-            "NULL, at FROM attempts WHERE message_id = 'm1'",
+            "NULL, NULL, NULL, at FROM attempts WHERE message_id = 'm1'",
         ),
         ("sent after all", "UPDATE job_recipients SET status = 'failed', error = 'x' WHERE message_id = 'm1'"),
         ("finished without an event", "UPDATE events SET cause = 'x' WHERE type = 'job.finished'"),

@@ -80,7 +80,7 @@ def test_reasons_that_differ_in_addresses_and_numbers_are_one_cause() -> None:
         ("no value for name of c@d.example", 3), (None, 7),
         *(("400 Invalid To header", id_) for id_ in (9, 10, 11, 12)),
     ]  # fmt: skip
-    first, second, third = group_failures(rows)
+    first, second, third = group_failures((id_, said, None, None) for said, id_ in rows)
     assert (first.letters, first.text, first.example) == (4, "400 Invalid To header", 9)
     assert (second.letters, second.text, second.example) == (3, "no value for name of …", 3)
     assert second.errors == {"no value for name of a@b.example", "no value for name of c@d.example"}
@@ -133,5 +133,5 @@ def test_long_words_are_grouped_in_the_time_of_reading_them() -> None:
     rows = [(f"{number:b}".translate({48: "a", 49: "b"}).rjust(250, "a") + ": unknown field", number)
             for number in range(2_000)]  # fmt: skip
     began = time.process_time()
-    assert len(group_failures(rows)) == MAX_CAUSES
+    assert len(group_failures((id_, said, None, None) for said, id_ in rows)) == MAX_CAUSES
     assert time.process_time() - began < at_this_speed(0.3)

@@ -208,7 +208,7 @@ def _spread(statement: Statement) -> tuple[Any, ...]:
 
 async def test_a_database_that_was_restored_from_before_is_told_and_not_passed_over(database: Database) -> None:
     await add(database, "one")
-    with pytest.raises(UnknownPositionError, match="the events behind id 1"):
+    with pytest.raises(UnknownPositionError, match="events after ID 1"):
         await EventFeed(database, timeout=5).page(after=9, limit=1)
 
 

@@ -105,7 +105,7 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     await ask(browser, "/messages/2", action="not-sent")
     assert await states(site.database, job) == {"sent": 1, "waiting": 1}
     assert await query(site.database, "SELECT proof, error FROM job_recipients WHERE id = 1") == [
-        ("person", f"settled by hand: sent, by {ACTOR}")
+        ("person", f"confirmed as sent by {ACTOR}")
     ]
     async with browser.post("/messages/1", data={"action": "sent"}) as answer:
         assert answer.status == 409

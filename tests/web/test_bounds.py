@@ -75,7 +75,7 @@ async def test_a_gap_may_be_a_part_of_a_second_and_a_limit_that_leaves_nothing_i
     await post(site.database)
     browser, page = await site.signed_in(), "/senders/me@example.com"
     await ask(browser, page, action="limits", min_gap="0.5")
-    assert "leaves nothing of 5 letters a day" in await ask(browser, page, action="limits", per_day="5", reserve="5")
+    assert "leaves nothing of 5 messages per day" in await ask(browser, page, action="limits", per_day="5", reserve="5")
     assert await query(site.database, "SELECT per_day, min_gap FROM senders") == [(None, 0.5)]
 
 

@@ -188,7 +188,7 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
         return len(site.heard.of("connection_too_slow")) >= 6
 
     await eventually(six_are_closed)
-    assert "its request has not come whole" in str(site.heard.of("connection_too_slow"))
+    assert "its request is incomplete" in str(site.heard.of("connection_too_slow"))
     posting[1].write(b"}")
     assert await status(posting) == 422
     for reader, writer in kept:

@@ -210,5 +210,5 @@ async def test_of_two_rotations_at_once_one_is_refused(site: ConsoleSite) -> Non
         both = await asyncio.gather(rotate(), rotate(), return_exceptions=True)
         (secret,) = [it for it in both if isinstance(it, str)]
         (refused,) = [it for it in both if isinstance(it, WebhookError)]
-        assert "the webhook shop was given another secret meanwhile" in str(refused)
+        assert "webhook shop received another secret in the meantime" in str(refused)
         assert shown_secret((await webhooks.secrets(seen.id))[0]) == secret

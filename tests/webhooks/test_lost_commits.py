@@ -44,7 +44,7 @@ async def test_a_server_that_takes_over_gives_no_place_again(feed: EventFeed, ha
 @pytest.mark.parametrize("after", [4, 5, 3 + LEAP])
 async def test_a_client_that_has_seen_what_is_lost_is_told(feed: EventFeed, happen: Happen, after: int) -> None:
     for _ in range(2):  # before the new server has events of its own, and then
-        with pytest.raises(UnknownPositionError, match=r"the events behind id 3 .*Read on with after=3"):
+        with pytest.raises(UnknownPositionError, match=r"events after ID 3 .*Continue with after=3"):
             await feed.page(after=after, limit=9)
         await happen(1)
     assert await places(feed, after=3) == [3 + LEAP + 1, 3 + LEAP + 2]

@@ -69,7 +69,7 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
     assert len(found) == 9
     for each in found[:-1]:
         assert each.retry_in == timedelta(seconds=1)
-        assert "the search goes on" in (each.error or "")
+        assert "the search continues" in (each.error or "")
 
 
 async def test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again() -> None:
@@ -92,6 +92,10 @@ async def test_a_search_that_reads_no_further_back_asks_for_a_person_and_says_wh
     google = Google(10_000, ours=4_321)
     (*_, last) = await checks(google, doubt(since=NOW - DAY))
     assert (last.transition, last.retry_in) == (None, None)
-    for words in ("the last 1,000 sent messages", "a letter to ada@example.com since 2026-11-24 12:00", "settle it"):
+    for words in (
+        "the last 1,000 sent messages",
+        "a message to ada@example.com since 2026-11-24 12:00",
+        "confirm it manually",
+    ):
         assert words in (last.error or "")
     assert len(google.reads) == 1_000

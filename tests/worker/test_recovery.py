@@ -168,7 +168,7 @@ async def test_a_letter_that_lapses_in_a_cancelled_job_is_not_said_to_be_sent_ag
     place = Place(database, heard)
     await place.once()
     assert await states(database, job) == {"cancelled": 1}
-    assert heard.of("lease_lapsed")[0]["then"] == "it was not handed to Google, and is cancelled with its job"
+    assert heard.of("lease_lapsed")[0]["then"] == "not handed to Google; cancelled with its job"
     assert place.touched == [job]
 
 

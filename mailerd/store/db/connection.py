@@ -17,6 +17,7 @@ from pymysql.err import DataError, MySQLError, OperationalError
 from pymysql.err import Warning as ServerWarning
 from yarl import URL
 
+from mailerd.core.i18n import t
 from mailerd.store.db import error_codes
 
 # Times on their way to and from the database, which holds UTC without a zone and counts intervals in microseconds.
@@ -141,7 +142,9 @@ class Cursor:
     def _encoded(self, sql: str, values: Sequence[object] | None) -> bytes:
         sent = self.mogrify(sql, values).encode(self.connection.driver.encoding, "surrogateescape")
         if len(sent) > self.connection.packet - PACKET_MARGIN:
-            raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
+            raise DataError(
+                1153, t("a statement of {sent} bytes exceeds the server's max_allowed_packet", sent=len(sent))
+            )
         return sent
 
     async def send(self, sql: str, sent: bytes) -> int:
@@ -242,7 +245,9 @@ def _context(url: URL) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=authority)
     except OSError as error:  # its own words name no file
-        raise OSError(f"ssl_ca {authority} cannot be used: {error.strerror or error}") from error
+        raise OSError(
+            t("ssl_ca {authority} cannot be used: {it}", authority=authority, it=error.strerror or error)
+        ) from error
     if url.query.get("ssl") in {"verify_ca", "unverified"}:  # MySQL's own certificates name no host
         context.check_hostname = False
     if url.query.get("ssl") == "unverified":  # against listeners, not against a third party in between
@@ -258,9 +263,10 @@ except OSError:  # since Python 3.13 its import fails for a user without a name,
     os.environ["LOGNAME"] = "unknown user"
     import aiomysql
 
-_NO_TLS: Final = "the server offers no TLS, which database.url asks for"
-_NOT_PROVEN: Final = (
-    "the server asks for the password itself, which goes only over TLS with a verified certificate, or a unix socket"
+_NO_TLS: Final = t("the server does not offer TLS, which database.url requires")
+_NOT_PROVEN: Final = t(
+    "the server asks for the plain password, which is sent only over TLS with a verified certificate "
+    "or over a unix socket"
 )
 _HANDSHAKE, _TLS, _INSECURE = 2012, 2026, 2061
 """Numbers of MySQL's own client: SERVER_HANDSHAKE_ERR, SSL_CONNECTION_ERROR, AUTH_PLUGIN_ERR."""
@@ -307,7 +313,7 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
                 raise
             raise _not_understood(error) from error
         except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
-            raise OperationalError(2013, f"the connection was closed: {error}") from error
+            raise OperationalError(2013, t("the connection was closed: {error}", error=error)) from error
         except Exception as error:  # whatever a stranger's bytes have brought the driver to is no bug of ours
             raise _not_understood(error) from error
         finally:
@@ -347,8 +353,8 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
 
 def _no_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not accepted: {error.verify_message.rstrip('.')}"
-    return f"no TLS with this server: {error.reason or error}"
+        return t("the server's certificate is rejected: {rstrip}", rstrip=error.verify_message.rstrip("."))
+    return t("no TLS with this server: {it}", it=error.reason or error)
 
 
 def _on_one_line(error: Exception) -> None:
@@ -363,7 +369,7 @@ def _not_understood(error: Exception) -> OperationalError:
     _on_one_line(error)
     said = str(error) or type(error).__name__
     return OperationalError(
-        _HANDSHAKE, f"the log-in failed, since what answers is no MySQL or MariaDB, or a proxy: {said}"
+        _HANDSHAKE, t("the login failed because the server is not MySQL or MariaDB, or is a proxy: {said}", said=said)
     )
 
 
@@ -411,10 +417,12 @@ class Connection:
             raise
         except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
             if "LOAD_LOCAL" in str(error):  # the driver sends none, as local_infile is off, and is out of step now
-                raise OperationalError(2068, "the server asked for a file of this machine, and gets none") from error
+                raise OperationalError(
+                    2068, t("the server asked for a file of this machine, which is refused")
+                ) from error
             if not self.transport.is_closing():
                 raise
-            raise OperationalError(2006, f"the connection was closed: {error}") from error
+            raise OperationalError(2006, t("the connection was closed: {error}", error=error)) from error
 
     async def ping(self) -> None:
         """Ask whether the server answers; it raises what `exchange` does."""

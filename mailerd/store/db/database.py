@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.i18n import t
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.heartbeat import beat
@@ -154,9 +155,8 @@ class Database:
             try:
                 await self.pool.read(_nothing, what="connect")
             except DatabaseError as error:
-                cause = (
-                    error_codes.words(error.__cause__ or error)
-                    or f"no answer within {self._settings.connect_timeout:g} s"
+                cause = error_codes.words(error.__cause__ or error) or t(
+                    "no response within {connect_timeout:g} s", connect_timeout=self._settings.connect_timeout
                 )
                 if attempt == attempts or not error.retry:
                     remedy = error_codes.remedy(error.errno, error.__cause__, self.where)
@@ -300,8 +300,8 @@ class Database:
     def _refuse_while_away(self, what: str) -> None:
         if self._unreachable:
             raise DatabaseAwayError(
-                what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
-                in_doubt=False,
+                what, phase="queue", cause=ConnectionError(t("database {where} is unavailable", where=self.where)),
+                errno=0, retry=True, in_doubt=False,
             )  # fmt: skip
 
     async def request_rows(

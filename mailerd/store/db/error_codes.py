@@ -113,8 +113,8 @@ def number(error: BaseException) -> int:
 def read_only(variables: str) -> tuple[str, str]:
     """What is wrong with a server that these variables keep from writing, and the remedy."""
     return (
-        f"the server is read-only ({variables})",
-        f"point database.url at the writer, not at a replica, or switch {variables} off",
+        t("the server is read-only ({variables})", variables=variables),
+        t("point database.url at the writer, not a replica, or turn {variables} off", variables=variables),
     )
 
 
@@ -126,47 +126,51 @@ def remedy(errno: int, cause: BaseException | None, where: str) -> str:
 def away_remedy(where: str) -> str:
     """What to do about a database that does not answer at this address."""
     if "/" in where:
-        return (
-            f"check that the server runs, that its socket is {where} and this user may open it "
-            "(unix_socket in database.url)"
+        return t(
+            "check that the server is running, that its socket is {where} and that this user may open it "
+            "(unix_socket in database.url)",
+            where=where,
         )
-    return f"check that the server runs, that a firewall lets {where} through, and host and port in database.url"
+    return t(
+        "check that the server is running, that a firewall allows {where}, and host and port in database.url",
+        where=where,
+    )
 
 
 def refused(errno: int, cause: BaseException | None = None) -> str:
     """The remedy where the server answers and refuses the log-in; empty for other numbers. `cause`: what was raised."""
     match errno:
         case 1045 | 1698:
-            return "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"
+            return t("correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …")
         case 1044 | 1049:
-            return "CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url"
+            return t("run CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url")
         case 1040 | 1203 | 1226:
-            return "raise max_connections, or lower database.pool_size of the daemons"
+            return t("raise max_connections, or lower database.pool_size of the daemons")
         case 1037 | 1041:
             return t("free memory on the server, or lower its innodb_buffer_pool_size")
         case 1130:
-            return "create the user for the host from which this machine connects"
+            return t("create the user for the host from which this machine connects")
         case 2012:
-            return "see that host and port in database.url are those of MySQL or MariaDB"
+            return t("check that host and port in database.url are those of MySQL or MariaDB")
         case 2026 if cause and isinstance(cause.__cause__, ssl.SSLCertVerificationError):
-            return (
-                "put the authority that signed the certificate into database.url as ssl_ca=…, with ssl=verify_ca if it "
-                "names another host; ssl=unverified takes any certificate, that of an attacker in between too"
+            return t(
+                "add the authority that signed the certificate to database.url as ssl_ca=…, with ssl=verify_ca if"
+                " it names another host; ssl=unverified accepts any certificate, even that of an attacker"
             )
         case 2026:
-            return (
-                "leave ssl and ssl_ca out of database.url if the server is on this host, or use unix_socket=…, or "
-                "switch TLS on at the server"
+            return t(
+                "remove ssl and ssl_ca from database.url if the server is on this host, use unix_socket=…, or "
+                "turn on TLS at the server"
             )
         case 2059:
-            return "let the user log in by a password: ALTER USER … IDENTIFIED BY …"
+            return t("let the user log in with a password: ALTER USER … IDENTIFIED BY …")
         case 2061:  # MySQL asks for it also after its start, and where the password is wrong
-            return (
-                "correct user and password in database.url, and add ?unix_socket=… on the same machine, else "
-                "?ssl_ca=…; see who answers there if it is not your MySQL"
+            return t(
+                "correct user and password in database.url, and add ?unix_socket=… on the same machine, otherwise"
+                " ?ssl_ca=…; check which server responds there"
             )
         case 2068:
-            return "see who answers at host and port in database.url: mailerd asked for no such thing"
+            return t("check which server responds at host and port in database.url; mailerd requested no such thing")
         case _:
             return ""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+from mailerd.core.i18n import t
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
@@ -26,10 +27,9 @@ _NO_COLUMN: Final = frozenset({"primary", "key", "unique", "index", "constraint"
 """The first words of what else stands in a CREATE TABLE."""
 _SHOWN: Final = 5
 """The most columns of a table that are named."""
-_OWN_DATABASE: Final = "give mailerd a database of its own (database.url); nothing was changed"
-_RESTORE_WHOLE: Final = (
-    "restore the backup whole (docs/backup.md), or give mailerd a database of its own (database.url); "
-    "nothing was changed"
+_OWN_DATABASE: Final = t("give mailerd a database of its own (database.url); nothing was changed")
+_RESTORE_WHOLE: Final = t(
+    "restore the complete backup (docs/backup.md), or give mailerd its own database (database.url); nothing was changed"
 )
 
 _CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
@@ -168,12 +168,22 @@ async def own_migration(cursor: Cursor) -> int:
     added = {name for sql in statements for name in re.findall(r"\bADD COLUMN (\w+)", sql)}
     differing = {name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))}
     if said := ", ".join(f"{name} ({differing[name]})" for name in ours if name in differing):
-        raise SchemaError(f"the database holds tables of another program, or altered ones: {said}; {_OWN_DATABASE}")
+        raise SchemaError(
+            t(
+                "the database contains tables of another program, or altered ones: {said}; {own_database}",
+                said=said,
+                own_database=_OWN_DATABASE,
+            )
+        )
     made = [sql for migration in known if migration.number <= applied for sql in migration.statements]
     if missing := [table[0] for table in map(_created, made) if table and table[0] not in there]:
         raise SchemaError(
-            f"the database's schema is at migration {applied}, but tables are missing: {_some(missing)}; "
-            f"{_RESTORE_WHOLE}"
+            t(
+                "the database schema is at migration {applied}, but tables are missing: {missing}; {restore_whole}",
+                applied=applied,
+                missing=_some(missing),
+                restore_whole=_RESTORE_WHOLE,
+            )
         )
     return applied
 
@@ -181,8 +191,12 @@ async def own_migration(cursor: Cursor) -> int:
 def _refuse_newer(applied: int, known: int) -> None:
     if applied > known:
         raise SchemaError(
-            f"the database's schema is at migration {applied}, this mailerd knows only {known}: it was migrated by a "
-            "newer mailerd. Install that version (or restore the database from before its migration)"
+            t(
+                "the database schema is at migration {applied}, and this mailerd knows only {known}; a newer "
+                "mailerd migrated it. Install that version, or restore a backup from before its migration",
+                applied=applied,
+                known=known,
+            )
         )
 
 
@@ -224,7 +238,11 @@ def _require_current(applied: int) -> None:
     _refuse_newer(applied, known)
     if applied < known:
         raise SchemaError(
-            f"the database's schema is at migration {applied}, this mailerd needs {known}: run `mailerd migrate`"
+            t(
+                "the database schema is at migration {applied}, and this mailerd needs {known}; run `mailerd migrate`",
+                applied=applied,
+                known=known,
+            )
         )
 
 
@@ -245,7 +263,12 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
         limit = await without_limit(cursor)
         await cursor.execute(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,))
         if (await cursor.fetchone())[0] != 1:
-            raise SchemaError(f"another daemon has been migrating for over {_LOCK_WAIT} s: look at SHOW PROCESSLIST")
+            raise SchemaError(
+                t(
+                    "another daemon has been migrating for more than {lock_wait} s; check SHOW PROCESSLIST",
+                    lock_wait=_LOCK_WAIT,
+                )
+            )
         try:
             return await _apply(cursor, known, events)
         finally:
@@ -290,9 +313,15 @@ async def _is_applied(cursor: Cursor, statement: str, *, of: Migration) -> bool:
     missing = [f"{kind} {name}" for kind, name in wanted if (kind, name) not in found]
     if there and missing:
         raise SchemaError(
-            f"migration {of.number} ({of.name}): the table {table[1]} has {', '.join(there)} already, but not "
-            f"{', '.join(missing)}: it was altered by hand. Look at SHOW CREATE TABLE {table[1]}, take out "
-            "what was put there, and start again"
+            t(
+                "migration {number} ({name}): table {it} already has {there} but not {missing}; it was altered "
+                "manually. Check SHOW CREATE TABLE {it}, undo the change, and start again",
+                number=of.number,
+                name=of.name,
+                it=table[1],
+                there=", ".join(there),
+                missing=", ".join(missing),
+            )
         )
     return bool(there)
 

@@ -15,6 +15,7 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.config.database_url import each_host
+from mailerd.core.i18n import t
 from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.process import StoreEvents
@@ -67,7 +68,7 @@ class Pool:
             address(urls[0])
         except OSError as error:  # at a start it is a mistake; later, a file that is being replaced
             raise ConfigurationError(
-                f"database.url: {error}; correct the path, or let mailerd's user read it"
+                t("database.url: {error}; correct the path, or make it readable for mailerd's user", error=error)
             ) from error
         self.writer: Final = Writer(urls, connect_timeout=settings.connect_timeout, events=events)
         self.version = ""

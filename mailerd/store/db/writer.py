@@ -14,6 +14,7 @@ from typing import Final
 from pymysql.err import OperationalError
 from yarl import URL
 
+from mailerd.core.i18n import t
 from mailerd.events.process import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Connection, Cursor
@@ -28,10 +29,11 @@ _ASK: Final = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super
 class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
     """None of the hosts takes writes."""
 
-    summary: Final = "no server takes writes"
+    summary: Final = t("no server accepts writes")
     """The cause, without names of hosts and users."""
-    remedy: Final = (
-        "make one of the servers the primary (read_only = OFF), start the silent ones, or correct database.url"
+    remedy: Final = t(
+        "make one of the servers the primary (read_only = OFF), start those that do not respond, or "
+        "correct database.url"
     )
 
     def __init__(self, cause: str) -> None:
@@ -86,13 +88,13 @@ class Writer:
                 try:
                     connection = await asyncio.wait_for(to(url), self._bound)
                 except error_codes.LOST as error:
-                    troubles[url] = error_codes.words(error) or f"no answer within {self._bound:g} s"
+                    troubles[url] = error_codes.words(error) or t("no response within {bound:g} s", bound=self._bound)
                     self._put_last(url)
                 else:
                     self._use(url, troubles)
                     return connection
             said = "; ".join(f"{place(url)}: {trouble}" for url, trouble in troubles.items())
-            self._failed = time.monotonic(), f"no server takes writes ({said})"
+            self._failed = time.monotonic(), t("no server accepts writes ({said})", said=said)
             raise NoWriterError(self._failed[1])
 
     async def check(self, connection: Connection) -> None:
@@ -104,7 +106,7 @@ class Writer:
         if self.alone or time.monotonic() - connection.asked < ASK_AFTER:
             return
         if closed := await asyncio.wait_for(read_only(await connection.cursor()), self._bound):
-            raise OperationalError(1290, f"read-only ({closed})")
+            raise OperationalError(1290, t("read-only ({closed})", closed=closed))
         connection.asked = time.monotonic()
 
     def doubt(self, connection: Connection) -> bool:
@@ -126,7 +128,7 @@ class Writer:
         before, self.current = self.current, url
         if before is not None and before != url:
             self.moved_at = datetime.now(UTC)
-            cause = troubles.get(before, "a COMMIT got no answer")
+            cause = troubles.get(before, t("no response to a COMMIT"))
             self._events.writer_changed(where=place(url), before=place(before), cause=cause)
 
 

@@ -11,10 +11,10 @@ from mailerd.core.bounce_rule import BRAKE_SPAN, LAST, YOUNG_FOR, YOUNG_MESSAGES
 from mailerd.core.models import InboxCursor, InboxLease, SentLetter
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
+from mailerd.core.reasons import from_row, in_row
 from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor, Statement, micros, utc
 from mailerd.store.db.database import Database, read, transaction
-from mailerd.store.letters import short
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 
@@ -98,7 +98,8 @@ _COUNT_BY_SENDER: Final = """
 SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
 _READ_OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 _READ_INBOXES: Final = """
-SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, UTC_TIMESTAMP(6)
+SELECT m.email, m.scope, m.state, m.detail, m.detail_code, m.detail_args, m.read_at, m.next_at, m.failing_id,
+       UTC_TIMESTAMP(6)
   FROM mailboxes m ORDER BY m.email LIMIT %s"""
 
 
@@ -189,8 +190,8 @@ class NoticeReader:
         """How far each inbox is read."""
         rows = await self._read(_READ_INBOXES, (limit,))
         return [
-            InboxState(email, scope, state, detail, utc(read_at), utc(next_at), failing, utc(now))
-            for email, scope, state, detail, read_at, next_at, failing, now in rows
+            InboxState(email, scope, state, from_row(*detail), utc(read_at), utc(next_at), failing, utc(now))
+            for email, scope, state, *detail, read_at, next_at, failing, now in rows
         ]
 
     async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
@@ -279,7 +280,8 @@ ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
 _ADD_UNITS: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
-   SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
+   SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, detail_code = %s,
+       detail_args = %s, scope = %s,
        next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
  WHERE email = %s AND lease_token = %s"""
 _READ_LAST_SENT: Final = """
@@ -414,7 +416,7 @@ class Mailboxes:
             await cursor.execute(*has_young_job(lease.email))
             if await cursor.fetchone() is not None:
                 pause = YOUNG_POLL
-        values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
+        values = (state, *in_row(detail or None, 255), scope, micros(pause), state == "read")
         await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
         if cursor.rowcount == 1 and units:
             await cursor.execute(_ADD_UNITS, (lease.email, units))

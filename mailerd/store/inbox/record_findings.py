@@ -32,6 +32,7 @@ from mailerd.core.fates import (
     kind_of,
     prevails,
 )
+from mailerd.core.i18n import t
 from mailerd.core.models import (
     BadList,
     Finding,
@@ -46,6 +47,7 @@ from mailerd.core.models import (
 )
 from mailerd.core.moves import Move, Row
 from mailerd.core.notices import MICROSOFT_DEAD, Kind
+from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.core.verdicts import PauseCause
@@ -118,16 +120,16 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
         if words != warned:
             await job_changes.set_warning(cursor, job, words)
         return BadList(job, sender, words, paused=False) if words and not warned else None
-    reason = job_reason(job, dead=dead, sent=sent)
+    why = job_reason(job, dead=dead, sent=sent)
     paused = job_after(JobStatus(status), JobChange.PAUSE)
-    await job_changes.set_paused(cursor, job, paused, cause=BOUNCES, reason=reason)
-    await cursor.execute(*note_action(JobChange.PAUSE.value, ACTOR, job=job, detail=f"{dead} of {sent} came back"))
+    await job_changes.set_paused(cursor, job, paused, cause=BOUNCES, reason=why)
+    await cursor.execute(*note_action(JobChange.PAUSE.value, ACTOR, job=job, detail=f"{dead}/{sent}"))
     data = {
         "job_id": job, "sender_email": sender, "reference": reference, "actor": ACTOR, "cause": BOUNCES,
-        "reason": reason, "bounced": dead, "of": sent,
+        "reason": why, "bounced": dead, "of": sent,
     }  # fmt: skip
     await cursor.execute(*insert_events([NewEvent(EventType.JOB_PAUSED, new_id(), data, job, sender)]))
-    return BadList(job, sender, reason, paused=True)
+    return BadList(job, sender, why, paused=True)
 
 
 # Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
@@ -479,7 +481,7 @@ class _FindingsBatch:
             case Step.SUPPRESS:
                 self._suppress_address(letter, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
-                self._suppress_address(letter, "three soft bounces in a row within 30 days")
+                self._suppress_address(letter, t("3 soft bounces in a row within 30 days"))
             case _:
                 pass
 
@@ -513,29 +515,26 @@ class _FindingsBatch:
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self.lease.now - it.at < timedelta(hours=24)]:
             said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
-            reason = f"Google's limit notice: {said.rstrip('.')}"
-            await self._pause_for_limit(reason, full=True)
+            await self._pause_for_limit(reason("limit_notice", said=said.rstrip(".")), full=True)
         changed = {it.consequence.step for it in self.done.changed}
         findings = [it for it in self.done.fresh if isinstance(it, Finding)]
         if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
-            reason = f"letters to {domains} domains failed within minutes for an unknown cause, as above a limit"
-            await self._pause_for_limit(reason, full=False)
+            await self._pause_for_limit(reason("unknown_failures", domains=domains), full=False)
         refused = [it.gmail_id for it in findings if it.consequence.step is Step.COUNT_BLOCKED]
         if refused and (blocked := await count_blocked(self.cursor, self.lease.email, refused)):
-            reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
-            await self._pause_for_a_day("blocked", reason)
+            await self._pause_for_a_day("blocked", reason("many_blocked", blocked=blocked))
         dead = {gmail_id for ids in self._dead.values() for gmail_id in ids}
         if dead and (found := await dead_of_sender(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
             await self._pause_for_a_day(BOUNCES, sender_reason(*found))
 
-    async def _pause_for_a_day(self, cause: str, reason: str) -> None:
-        if await pause_sender(self.cursor, self.lease.email, cause=cause, reason=reason, wait=_DAY, pauses=0):
-            self.done.paused.append((cause, reason, _DAY.total_seconds()))
+    async def _pause_for_a_day(self, cause: str, why: str) -> None:
+        if await pause_sender(self.cursor, self.lease.email, cause=cause, reason=why, wait=_DAY, pauses=0):
+            self.done.paused.append((cause, why, _DAY.total_seconds()))
 
-    async def _pause_for_limit(self, reason: str, *, full: bool) -> None:
+    async def _pause_for_limit(self, why: str, *, full: bool) -> None:
         wait = await rest_sender(
-            self.cursor, self.lease.email, self.writer.defaults.now, at_least=self.writer.min_pause, reason=reason,
+            self.cursor, self.lease.email, self.writer.defaults.now, at_least=self.writer.min_pause, reason=why,
             full=full,
         )  # fmt: skip
         if wait is not None:
-            self.done.paused.append(("daily_limit", reason, wait.total_seconds()))
+            self.done.paused.append(("daily_limit", why, wait.total_seconds()))

@@ -1,6 +1,8 @@
 -- The tables of mailerd. Valid on MySQL 8.0 and MariaDB 10.6.
 -- No foreign keys: an uncommitted child row would block every update of its job and hide it from SKIP LOCKED.
 -- IF NOT EXISTS: each DDL statement commits by itself, so a migration that was interrupted is run again from its start.
+-- A reason, such as `error`, stands in English for who looks here; `error_code` and `error_args` (JSON) have the same for
+-- any language (core/reasons.py).
 -- All times are UTC by the database's clock. utf8mb4_bin: addresses that differ in one byte are different addresses.
 
 -- The daemons that run or ran.
@@ -47,6 +49,8 @@ CREATE TABLE IF NOT EXISTS senders (
   latency_at DATETIME(6) NULL,
   paused_until DATETIME(6) NULL,
   pause_reason VARCHAR(500) NULL,
+  pause_reason_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  pause_reason_args TEXT NULL,
   pause_cause VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
   pauses SMALLINT UNSIGNED NOT NULL DEFAULT 0,
   units_per_minute INT UNSIGNED NULL,
@@ -130,8 +134,12 @@ CREATE TABLE IF NOT EXISTS jobs (
   on_bounces VARCHAR(5) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'pause',
   pause_cause VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NULL,
   pause_reason VARCHAR(500) NULL,
+  pause_reason_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  pause_reason_args TEXT NULL,
   bounces_seen DATETIME(6) NULL,
   bounce_warning VARCHAR(500) NULL,
+  bounce_warning_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  bounce_warning_args TEXT NULL,
   braked_until DATETIME(6) NULL,
   brakes TINYINT UNSIGNED NOT NULL DEFAULT 0,
   next_claim_at DATETIME(6) NULL,
@@ -199,6 +207,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   proof VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
   error VARCHAR(1000) NULL,
+  error_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  error_args TEXT NULL,
   fate VARCHAR(14) CHARACTER SET ascii COLLATE ascii_bin NULL,
   fate_kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
   fate_code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
@@ -229,6 +239,8 @@ CREATE TABLE IF NOT EXISTS attempts (
   draft_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   error VARCHAR(1000) NULL,
+  error_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  error_args TEXT NULL,
   at DATETIME(6) NOT NULL,
   UNIQUE KEY event_of_claim (recipient_id, claim_token, event),
   KEY at (at)
@@ -462,6 +474,8 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   scope VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
   state VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'new',
   detail VARCHAR(255) NULL,
+  detail_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  detail_args TEXT NULL,
   failing_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
   failures TINYINT UNSIGNED NOT NULL DEFAULT 0,
   KEY next (next_at)
@@ -537,6 +551,8 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
   lease_until DATETIME(6) NULL,
   http SMALLINT UNSIGNED NULL,
   error VARCHAR(300) NULL,
+  error_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  error_args TEXT NULL,
   took_ms INT UNSIGNED NULL,
   tried_at DATETIME(6) NULL,
   PRIMARY KEY (webhook_id, position),

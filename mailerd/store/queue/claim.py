@@ -22,6 +22,7 @@ from mailerd.core import rate_limit
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedJob, ClaimedRecipient, Handover, SenderState, letter_key
 from mailerd.core.moves import Row, claimed
 from mailerd.core.rate_limit import Budget, SenderLimits
+from mailerd.core.reasons import from_row
 from mailerd.core.states import State
 from mailerd.core.suppression import EVERYTHING
 from mailerd.store import job_changes, letters, sender_changes
@@ -274,7 +275,8 @@ async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
 _JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
        started_at IS NOT NULL, list_id, override_suppression"""
 _SELECT_LETTERS: Final = """
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error,
+       error_code, error_args
   FROM job_recipients"""
 JOB: Final = f"""
 (SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (next_claim)
@@ -385,12 +387,12 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
     made = []
-    for lock_job, id_, seq, to, name, variables, attempts, draft, thread, unanswered, checks, error in rows:
+    for lock_job, id_, seq, to, name, variables, attempts, draft, thread, unanswered, checks, *error in rows:
         found[lock_job] += 1
         selection = by_job[lock_job]
         row = Row(
             id_, lock_job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
-            unanswered=unanswered, checks=checks, error=error,
+            unanswered=unanswered, checks=checks, error=from_row(*error),
         )  # fmt: skip
         sender, now = selection.turn.sender.email, selection.turn.now
         move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from mailerd.core import moves
+from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
 from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import State, Transition
@@ -44,7 +45,7 @@ class NotReplayedError(MailerdError):
     """The daemon has not replayed its sends yet to the server that a claim came to."""
 
     def __init__(self, server: str) -> None:
-        super().__init__(f"the database is another one now ({server})")
+        super().__init__(t("the database changed or restarted ({server})", server=server))
         self.server = server
 
 

@@ -14,6 +14,7 @@ from mailerd.config import Live
 from mailerd.core import rate_limit
 from mailerd.core.models import RECENT, Attempted, SenderState
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, PROBE_INTERVAL, SenderLimits
+from mailerd.core.reasons import from_row
 from mailerd.core.verdicts import PauseCause
 from mailerd.store import sender_changes
 from mailerd.store.db.connection import Cursor, micros, naive, utc
@@ -23,7 +24,8 @@ from mailerd.store.sender_changes import add_projects, debit_call, set_project_t
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
     "COALESCE(warm_up_from, created_at), gap_until, latency, latency_at, mode, project, concurrency, concurrency_at, "
-    "paused_until, pause_cause, pause_reason, pauses, other_calls_at, UTC_TIMESTAMP(6)"
+    "paused_until, pause_cause, pause_reason, pause_reason_code, pause_reason_args, pauses, other_calls_at, "
+    "UTC_TIMESTAMP(6)"
 )
 
 USED_TODAY: Final = """(
@@ -63,7 +65,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     """The state in a row of COLUMNS."""
     (
         email, tat, *own, since, gap_until, latency, latency_at, mode, project, limit, limit_at, paused_until, cause,
-        reason, pauses, other_calls_at, now,
+        reason, code, args, pauses, other_calls_at, now,
     ) = row  # fmt: skip
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
@@ -91,7 +93,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
         concurrency=rate_limit.concurrency(limit, since=utc(limit_at), now=moment),
         paused_until=utc(paused_until),
         pause_cause=cause,
-        pause_reason=reason,
+        pause_reason=from_row(reason, code, args),
         pauses=pauses,
         now=moment,
     )
@@ -107,7 +109,7 @@ async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits, *, wa
 def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> SenderState:
     """The state of a sender that has no row yet."""
     moment = naive(now)
-    return sender_state((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), defaults)
+    return sender_state((email, None, *(None,) * 7, moment, *(None,) * 12, 0, None, moment), defaults)
 
 
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
@@ -121,9 +123,9 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
 
 # The newest lines of the log, whatever their number: of each sender its own newest ones tell how it goes.
 READ_ATTEMPTS: Final = f"""
-SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.recipient_id,
-       r.status IN ('waiting', 'sending', 'unsure')
-  FROM (SELECT id, recipient_id, event, error, at FROM attempts FORCE INDEX (at)
+SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.error_code, a.error_args,
+       a.recipient_id, r.status IN ('waiting', 'sending', 'unsure')
+  FROM (SELECT id, recipient_id, event, error, error_code, error_args, at FROM attempts FORCE INDEX (at)
          WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
            AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
@@ -135,8 +137,8 @@ async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) 
     where = "WHERE j.sender_email IN %s" if senders is not None else ""
     await cursor.execute(READ_ATTEMPTS.format(where=where), (tuple(senders),) if senders is not None else None)
     found = dict[str, list[Attempted]]()
-    for sender, at, reason, recipient, open_ in await cursor.fetchall():
-        found.setdefault(sender, []).append(Attempted(utc(at), reason, recipient, bool(open_)))
+    for sender, at, *reason, recipient, open_ in await cursor.fetchall():
+        found.setdefault(sender, []).append(Attempted(utc(at), from_row(*reason), recipient, bool(open_)))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core import moves
+from mailerd.core.i18n import t
 from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import MailerdError
@@ -161,19 +162,29 @@ async def settle(
     async def work(cursor: Cursor) -> ManualResolution:
         locked = await letters.lock(cursor, [recipient])
         if (row := locked.rows.get(recipient)) is None:
-            raise NotUnsureError(f"there is no recipient {recipient}")
+            raise NotUnsureError(t("recipient {recipient} not found", recipient=recipient))
         if row.status is not State.UNSURE:
             to, job, status = row.to_email, row.job_id, row.status
-            raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
+            raise NotUnsureError(
+                t(
+                    "recipient {recipient} ({to}, job {job}) is {status}; only an unsure one can be confirmed",
+                    recipient=recipient,
+                    to=to,
+                    job=job,
+                    status=status,
+                )
+            )
         if attempt not in {None, row.attempts}:  # who looked before that knows nothing of it
-            raise NotUnsureError(f"recipient {recipient} was tried once more meanwhile: look into the mailbox again")
+            raise NotUnsureError(
+                t("recipient {recipient} was retried in the meantime; check the mailbox again", recipient=recipient)
+            )
         await cursor.execute(_READ_SENDER, (row.job_id,))
         ((sender,),) = await cursor.fetchall()
         made = moves.settled(
             row, change, actor=actor, message_id=message_id, token=token, sender=sender, now=locked.now
         )
         (now,) = await letters.move(cursor, [made] if made else [], by=token)
-        detail = f"{now.status}, recipient {recipient}"
+        detail = t("{status}, recipient {recipient}", status=now.status, recipient=recipient)
         await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, letters=1))
         return ManualResolution(recipient=recipient, job_id=row.job_id, to_email=row.to_email, status=now.status)
 
@@ -252,7 +263,13 @@ class RestoredQueue:
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     await cursor.execute(_FIND_RUNNING_DAEMON)
     for host, pid in await cursor.fetchall():
-        raise DaemonRunsError(f"daemon {host}:{pid} runs on this database: stop it first, then say this again")
+        raise DaemonRunsError(
+            t(
+                "daemon {host}:{pid} is running on this database; stop it first, then repeat this command",
+                host=host,
+                pid=pid,
+            )
+        )
 
 
 async def _leap(cursor: Cursor) -> None:

@@ -87,7 +87,7 @@ async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error
     first, second, last = said(heard)
     assert first == f"{where}: attempt 1/3 failed: {cause}; next in 1 s"
     assert second == f"{where}: attempt 2/3 failed: {cause}; next in 2 s"
-    assert last.startswith(f"{where}: attempt 3/3 failed: {cause}; check that the server runs")
+    assert last.startswith(f"{where}: attempt 3/3 failed: {cause}; check that the server is running")
     assert [registered_events()[name].level for name in heard.names()] == ["warning", "warning", "error"]
     assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
     assert database.unavailable
@@ -99,17 +99,17 @@ async def test_a_port_that_never_greets_is_told_with_its_time_out(proxy: Proxy, 
     database = Database(settings(proxy.port, connect_timeout=0.2, connect_attempts=1), events=StoreEvents(heard))
     with pytest.raises(DatabaseAwayError):
         await database.open()
-    assert "attempt 1/1: no answer within 0.2 s; giving up" in said(heard)[0]
+    assert "attempt 1/1 failed: no response within 0.2 s; check" in said(heard)[0]
 
 
-@pytest.mark.skipif(not is_mariadb(), reason="MySQL asks for the password itself, see test_rogue_server.py")
+@pytest.mark.skipif(not is_mariadb(), reason="MySQL asks for the plain password, see test_rogue_server.py")
 async def test_a_wrong_password_is_not_tried_again(mariadb: Server, database_url: str, heard: Heard) -> None:
     url = str(URL(database_url).with_password("wrong"))
     database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
     with pytest.raises(DatabaseAwayError):
         await database.open()
     (words,) = said(heard)
-    assert "attempt 1/1: Access denied for user 'mailerd'@'127.0.0.1' (using password: YES)" in words
+    assert "attempt 1/1 failed: Access denied for user 'mailerd'@'127.0.0.1' (using password: YES)" in words
     assert "wrong" not in words.replace("using password", "")
     assert mariadb.password not in words
 
@@ -167,7 +167,7 @@ async def test_ask_refuses_at_once_while_the_database_is_away(proxy: Proxy, far:
     with pytest.raises(DatabaseAwayError):
         await far.request(reading(), what="accept a job", bound=0.3)
     accepted, start = proxy.accepted, own_time()
-    with pytest.raises(DatabaseAwayError, match=r"accept a job: queue: .* is away") as caught:
+    with pytest.raises(DatabaseAwayError, match=r"accept a job: queue: .* is unavailable") as caught:
         await far.request(reading(), what="accept a job")
     assert own_time() - start < 0.5  # a connection would be waited for 1.5 s
     assert (caught.value.retry, caught.value.in_doubt) == (True, False)

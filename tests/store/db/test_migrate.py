@@ -107,7 +107,7 @@ def with_one_more(monkeypatch: pytest.MonkeyPatch, migration: Migration) -> None
 
 
 async def test_an_empty_database_gets_everything_and_says_so(empty: Database, heard: Heard) -> None:
-    with pytest.raises(SchemaError, match=f"at migration 0, this mailerd needs {LATEST}: run `mailerd migrate`"):
+    with pytest.raises(SchemaError, match=f"at migration 0, and this mailerd needs {LATEST}; run `mailerd migrate`"):
         await check(empty)
     assert await migrate(empty, events=StoreEvents(heard)) == LATEST
     await check(empty)
@@ -161,7 +161,7 @@ async def test_only_what_is_new_is_applied(empty: Database, heard: Heard, monkey
 async def test_a_newer_schema_is_refused_with_both_numbers_and_the_remedy(empty: Database, heard: Heard) -> None:
     await migrate(empty, events=StoreEvents(heard))
     await query(empty, "INSERT INTO schema_version VALUES (999, 'future', UTC_TIMESTAMP(6))")
-    message = f"at migration 999, this mailerd knows only {LATEST}: .* newer mailerd. Install that version"
+    message = f"at migration 999, and this mailerd knows only {LATEST}; a newer mailerd .*. Install that version"
     with pytest.raises(SchemaError, match=message):
         await check(empty)
     with pytest.raises(SchemaError, match=message):
@@ -177,7 +177,7 @@ async def test_a_lock_that_is_held_for_too_long_is_named(
     with stranger(database_url) as other, other.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%s, 0)", (lock_of(other),))
         assert cursor.fetchone() == (1,)
-        with pytest.raises(SchemaError, match="another daemon has been migrating for over 1 s: look at SHOW PROCESS"):
+        with pytest.raises(SchemaError, match="has been migrating for more than 1 s; check SHOW PROCESS"):
             await migrate(empty, events=StoreEvents(heard))
     assert await migrate(empty, events=StoreEvents(heard)) == LATEST
 
@@ -242,7 +242,7 @@ async def test_a_table_that_somebody_has_altered_is_not_taken_for_a_migration_th
     await migrate(empty, events=StoreEvents(heard))
     monkeypatch.setattr(migrate_module, "migrations", lambda: KNOWN)
     await query(empty, "ALTER TABLE senders ADD COLUMN tag TEXT NULL")
-    message = r"2 \(next\): the table senders has column tag already, .*by hand. Look at SHOW CREATE TABLE senders"
+    message = r"2 \(next\): table senders already has column tag .*manually. Check SHOW CREATE TABLE senders"
     with pytest.raises(SchemaError, match=message):
         await migrate(empty, events=StoreEvents(heard))
     await query(empty, "ALTER TABLE senders DROP COLUMN tag")
@@ -339,7 +339,7 @@ _VERSIONS = "number INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NUL
         ),
         (
             [f"CREATE TABLE schema_version ({_VERSIONS})", "INSERT INTO schema_version VALUES (1, 'init', NOW())"],
-            r"at migration 1, but tables are missing: daemons, senders, .*, …; restore the backup whole",
+            r"at migration 1, but tables are missing: daemons, senders, .*, …; restore the complete backup",
         ),
     ],
 )  # fmt: skip
@@ -371,7 +371,7 @@ async def test_half_a_restore_is_refused_and_says_which_tables_are_missing(empty
     await query(empty, "DROP TABLE webhooks, attempts")
     before = await tables(empty)
     for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
-        with pytest.raises(SchemaError, match=r"tables are missing: attempts, webhooks; restore the backup whole"):
+        with pytest.raises(SchemaError, match=r"tables are missing: attempts, webhooks; restore the complete backup"):
             await refused
     assert await tables(empty) == before
 

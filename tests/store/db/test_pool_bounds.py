@@ -227,7 +227,7 @@ async def test_a_refused_log_in_is_loud_and_not_repeated(
     wrong = str(getattr(URL(url), f"with_{part}")(value))
     async with pooled(wrong, heard) as pool:
         error, seconds = await failure(pool)
-        asked = errno == 1045 and not is_mariadb()  # MySQL asks for the password itself, where its digest is wrong
+        asked = errno == 1045 and not is_mariadb()  # MySQL asks for the plain password, where its digest is wrong
         expected = (DatabaseAwayError, 2061 if asked else errno, asked, False)
         assert (type(error), error.errno, error.retry, error.in_doubt) == expected
         assert seconds < GRACE

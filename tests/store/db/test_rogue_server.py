@@ -160,18 +160,18 @@ async def test_what_is_no_database_is_called_so(greeting: bytes) -> None:
     with Rogue(greeting=greeting) as rogue:
         error = await refusal(rogue.url(PASSWORD))
     assert error is not None
-    assert "is no MySQL or MariaDB" in error_codes.words(error)
+    assert "is not MySQL or MariaDB" in error_codes.words(error)
     assert "host and port" in error_codes.refused(error_codes.number(error))
 
 
 @pytest.mark.parametrize(
     "way, rogue, said, remedy",
     [
-        ("", Rogue(plugin="mysql_clear_password"), "asks for the password itself", "?ssl_ca=…"),
-        ("?ssl=true", Rogue(), "offers no TLS", "leave ssl and ssl_ca out"),
-        ("", Rogue(script=(switch("dialog"), OK)), "plugin", "by a password"),
-        ("", Rogue(query=FILE), "asked for a file", "who answers"),
-        ("", Rogue(greeting=b"HTTP/1.1 400 \r\n"), "no MySQL", "host and port"),
+        ("", Rogue(plugin="mysql_clear_password"), "asks for the plain password", "?ssl_ca=…"),
+        ("?ssl=true", Rogue(), "does not offer TLS", "remove ssl and ssl_ca"),
+        ("", Rogue(script=(switch("dialog"), OK)), "plugin", "with a password"),
+        ("", Rogue(query=FILE), "asked for a file", "which server responds"),
+        ("", Rogue(greeting=b"HTTP/1.1 400 \r\n"), "not MySQL", "host and port"),
     ],
 )
 async def test_check_names_what_was_asked_for_and_what_to_do(way: str, rogue: Rogue, said: str, remedy: str) -> None:
@@ -196,7 +196,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_named(theirs: tuple[Path
     with Rogue(tls=theirs) as rogue:
         error = await refusal(rogue.url(PASSWORD, "?ssl=true"))
     assert error is not None
-    assert "certificate is not accepted: unable to get local issuer" in error_codes.words(error)
+    assert "certificate is rejected: unable to get local issuer" in error_codes.words(error)
     assert "ssl=unverified" in error_codes.refused(error_codes.number(error), error)
 
 

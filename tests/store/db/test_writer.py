@@ -163,7 +163,7 @@ async def test_a_primary_whose_commits_get_no_answer_is_left_for_the_new_one(clu
             await write(database, 3)
         assert caught.value.in_doubt
         assert await write(database, 4) == cluster.primary.port != old.port
-        assert heard.of("writer_changed")[0]["cause"] == "a COMMIT got no answer"
+        assert heard.of("writer_changed")[0]["cause"] == "no response to a COMMIT"
         assert as_admin(cluster.primary, "SELECT id FROM mailerd.t WHERE id > 2") == [(4,)]
 
 
@@ -207,7 +207,7 @@ async def test_who_comes_while_the_hosts_are_tried_in_vain_does_not_try_them_aga
         began = own_time()
         failed = await asyncio.gather(*(write(database, number) for number in range(4)), return_exceptions=True)
         assert own_time() - began < CONNECT
-        assert all(isinstance(it, DatabaseAwayError) and "no answer within 1 s" in str(it) for it in failed), failed
+        assert all(isinstance(it, DatabaseAwayError) and "no response within 1 s" in str(it) for it in failed), failed
     cluster.primary.thaw()
 
 

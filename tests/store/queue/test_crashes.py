@@ -45,7 +45,7 @@ async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it
                 assert lapsed.status is State.WAITING
                 continue
             assert (lapsed.status, lapsed.done, lapsed.total) == (State.FAILED, sent + 1, 3)
-            assert "last of them D1, had nothing else in flight and crashed as well" in lapsed.error
+            assert "with nothing else in flight (daemon D1)" in lapsed.error
         else:
             await write(database, Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.seq}")))
             sent += 1

@@ -44,7 +44,7 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
     assert again.id == id_
     assert await row(database, again, "mode") == (None,)
     assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
-        ("missing", "settled by hand: not sent, by T")
+        ("missing", "confirmed as not sent by T")
     ]
 
 
@@ -91,5 +91,5 @@ async def test_what_is_certain_is_not_settled(database: Database) -> None:
     letter = await one_letter(database)
     with pytest.raises(NotUnsureError, match="is sending"):
         await settle(database, letter.id, change=Transition.FOUND, actor="T")
-    with pytest.raises(NotUnsureError, match="no recipient 999"):
+    with pytest.raises(NotUnsureError, match="recipient 999 not found"):
         await settle(database, 999, change=Transition.FOUND, actor="T")

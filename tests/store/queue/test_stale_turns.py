@@ -127,7 +127,7 @@ async def test_the_audit_names_a_sender_that_nobody_has_woken(database: Database
     assert [(finding.kind, finding.where) for finding in findings] == [
         ("sleeps for no reason", "sender me@example.com")
     ]
-    assert "does any daemon run?" in findings[0].what
+    assert "check that a daemon is running" in findings[0].what
 
 
 @pytest.mark.parametrize("new, wait", [(0, 0), (8, 12)])
